@@ -1,0 +1,75 @@
+"""What policy may answer (DESIGN §3): permit, deny or hold; nothing else is understood."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+Outcome = Literal["permit", "deny", "hold"]
+Phase = Literal["issue", "list", "call", "result", "resume"]
+
+OBLIGATIONS: Final = frozenset({"redact", "limit_result", "annotate"})
+"""Obligation types the gateway can fulfil. Any other type in an answer is a deny."""
+
+
+class Reason(Struct, frozen=True, omit_defaults=True):
+    """Why. `code` goes to the agent; `message` and `policy` go to the log and to approvers only."""
+
+    code: str
+    message: str = ""
+    policy: str = ""
+
+
+class Obligation(Struct, frozen=True):
+    """Something the gateway must do for the answer to hold. `spec` is the whole object as given."""
+
+    type: str
+    spec: dict[str, Any]
+
+
+class Stage(Struct, frozen=True, forbid_unknown_fields=True):
+    """One way to meet a stage: `approve` votes from members of any of `groups`; `deny` to refuse."""
+
+    approve: int = 1
+    deny: int = 1
+    groups: tuple[str, ...] = ()
+    min_assurance: str = "session"
+
+
+class ApprovalSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who must agree, how long it may take and who then sends the call.
+
+    `stages` are all needed, in order; within one, any alternative suffices. `ttl_s` in seconds.
+    """
+
+    stages: tuple[tuple[Stage, ...], ...]
+    ttl_s: int = 900
+    execute: Literal["on_approval", "on_redeem"] = "on_approval"
+
+
+class Permit(Struct, frozen=True):
+    """Policy allows the call, provided every obligation is met."""
+
+    reasons: tuple[Reason, ...]
+    obligations: tuple[Obligation, ...]
+    revision: str
+
+
+class Hold(Struct, frozen=True):
+    """Policy allows the call once the people in `approval` agree."""
+
+    reasons: tuple[Reason, ...]
+    obligations: tuple[Obligation, ...]
+    revision: str
+    approval: ApprovalSpec
+
+
+class Deny(Struct, frozen=True):
+    """Policy, or the lack of any usable answer from it, forbids the call."""
+
+    reasons: tuple[Reason, ...]
+    revision: str
+
+
+Decision = Permit | Hold | Deny

@@ -1,0 +1,256 @@
+"""Ports: what the enforcement point needs of the world. Each docstring is a promise.
+
+Adapters in `gateway/adapters` and `connectors` keep them, each with an in-memory twin that passes
+the same contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from gateway.core.approval import ApprovalRequest, State, Vote
+from gateway.core.call import (
+    Intent,
+    Outcome,
+    RecordedIntent,
+    RecordedOutcome,
+    Relay,
+    UpstreamResult,
+)
+from gateway.core.decision import Decision, Phase
+from gateway.core.entry import Entry, Receipt
+from gateway.core.token import Claims, Run
+
+
+class Clock(Protocol):
+    """The time. Read once per call and passed down."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the Unix epoch."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds that never go back; only differences mean anything."""
+        ...
+
+
+class Ids(Protocol):
+    """New identifiers."""
+
+    def new(self) -> str:
+        """Return a unique id of 32 lower-case hex digits, sorting by the time it was made."""
+        ...
+
+    def secret(self) -> str:
+        """Return 256 fresh random bits as 43 URL-safe characters."""
+        ...
+
+
+class PolicyEngine(Protocol):
+    """Judges policy inputs. Never blocks the loop."""
+
+    @property
+    def revision(self) -> str:
+        """`sha256:…` of the active bundle."""
+        ...
+
+    def reads_ledger(self, tool_id: str, phase: Phase) -> bool:
+        """Whether any package that concerns (tool, phase) may read counts, sums or budgets.
+
+        Where True, decisions of one token family must be taken one after the other.
+        """
+        ...
+
+    def concerns(self, tool_id: str, phase: Phase) -> bool:
+        """Whether any package names this (tool, phase) at all. `result` is skipped where False."""
+        ...
+
+    async def decide(self, tool_id: str, phase: Phase, document: bytes) -> Decision:
+        """Evaluate one policy input (JSON, input v1) and return its strictly read answer.
+
+        Undefined, malformed and unknown answers are `Deny` values with a reason code saying which.
+        Raises `PolicyError` when no answer came: deadline passed, engine dead, no bundle.
+        """
+        ...
+
+    async def decide_many(
+        self, items: Sequence[tuple[str, bytes]], phase: Phase
+    ) -> list[Decision]:
+        """Evaluate (tool id, input) pairs in one round; same order, same promises."""
+        ...
+
+
+class AuditLog(Protocol):
+    """The tamper-evident log (DESIGN §6). Every method returns only once its record is durable.
+
+    Raises `AuditError`: `audit_overloaded` (retryable; a record that becomes durable after the
+    wait is closed `not_sent` by the log itself) or `audit_unavailable` (poisoned; nothing more is
+    written until restart).
+    """
+
+    async def record_intent(self, intent: Intent) -> RecordedIntent:
+        """Write `intent.entry`; the one maker of `RecordedIntent`."""
+        ...
+
+    async def record_outcome(self, outcome: Outcome) -> RecordedOutcome:
+        """Write `outcome.entry`. Waits as long as it takes: an outcome is never given up."""
+        ...
+
+    async def record(self, entry: Entry) -> Receipt:
+        """Write any other record."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """False once poisoned."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of durable records: the next sequence number."""
+        ...
+
+
+class ToolTransport(Protocol):
+    """Reaches one upstream server."""
+
+    async def call(self, intent: RecordedIntent, relay: Relay | None) -> UpstreamResult:
+        """Send the call, once. `arguments.raw` goes out byte for byte.
+
+        Raises `UpstreamError` with the honest `delivery`. Never retries a call that may have been
+        delivered. Not cancelled when the agent disconnects (the caller shields it).
+        """
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Believes or refuses access tokens."""
+
+    def verify(self, token: bytes, now_s: int) -> Claims:
+        """Return the claims of a genuine, live token for this gateway.
+
+        Raises `CredentialError` (`token_missing`, `token_invalid`, `token_expired`,
+        `token_audience`). May cache by SHA-256 of the token until `exp`.
+        """
+        ...
+
+
+class TokenIssuer(Protocol):
+    """Makes access tokens."""
+
+    def issue(self, claims: Claims) -> str:
+        """Return a signed `at+jwt` (RFC 9068) that says exactly `claims`."""
+        ...
+
+    def jwks(self) -> dict[str, Any]:
+        """Return the public keys (RFC 7517)."""
+        ...
+
+
+class RunStore(Protocol):
+    """Durable runs."""
+
+    async def create_run(self, run: Run) -> None:
+        """Store a new run durably."""
+        ...
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """Return a run, ended or not."""
+        ...
+
+    async def end_run(self, run_id: str) -> None:
+        """End a run: no token is issued for it and nothing held in it is dispatched any more."""
+        ...
+
+
+class OutboxEvent(Struct, frozen=True, kw_only=True):
+    """An audit entry committed together with a state change, to be relayed once (by `event_id`)."""
+
+    event_id: str
+    entry: Entry
+
+
+class ApprovalStore(Protocol):
+    """Durable held calls. Every change is one transaction with its outbox event.
+
+    INVARIANT: a state changes only by compare-and-set along `approval.TRANSITIONS`; terminal
+    states never change. Expiry is part of every compare.
+    """
+
+    async def create(self, request: ApprovalRequest, event: OutboxEvent) -> ApprovalRequest:
+        """Store a PENDING request; or return the live one that it joins.
+
+        Joins by (agent, run, tool, join_digest) with a request that is not terminal.
+        Raises `ApprovalError` `too_many_pending` past the agent's cap.
+        """
+        ...
+
+    async def get(self, request_id: str) -> ApprovalRequest | None:
+        """Return one request as stored."""
+        ...
+
+    async def find(self, *, states: Sequence[State] = (), limit: int = 100) -> list[ApprovalRequest]:
+        """Return requests, oldest first."""
+        ...
+
+    async def votes(self, request_id: str) -> list[Vote]:
+        """Return the votes on a request in order."""
+        ...
+
+    async def vote(self, vote: Vote, now_s: int, events: Mapping[str, OutboxEvent]) -> ApprovalRequest:
+        """Count a vote and move the state if it decides. `events` by resulting state.
+
+        Raises `ApprovalError`: `approval_not_found`, `approval_conflict` (not PENDING, other
+        binding, a second, different vote), `approval_forbidden` (separation, no group).
+        """
+        ...
+
+    async def move(
+        self,
+        request_id: str,
+        *,
+        source: State,
+        target: State,
+        now_s: int,
+        event: OutboxEvent | None,
+        claim_token: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> ApprovalRequest | None:
+        """Compare-and-set `source` → `target`; None when the row was not in `source` any more.
+
+        From CLAIMED and DISPATCHED the stored claim token must equal `claim_token`.
+        """
+        ...
+
+    async def outbox(self, limit: int = 100) -> list[OutboxEvent]:
+        """Return events not yet relayed, in order."""
+        ...
+
+    async def relayed(self, event_ids: Sequence[str]) -> None:
+        """Forget events that are durable in the log."""
+        ...
+
+
+class StoredReply(Struct, frozen=True, kw_only=True):
+    """The reply kept under an Idempotency-Key. `state`: running until the call ended."""
+
+    request_digest: str
+    op: str
+    state: Literal["running", "done"]
+    status: int = 0
+    body: bytes = b""
+
+
+class IdempotencyStore(Protocol):
+    """Durable Idempotency-Keys of REST callers, each within one agent and run."""
+
+    async def begin(self, scope: str, key: str, request_digest: str, op: str, now_s: int) -> StoredReply | None:
+        """Claim `key` durably, or return what is stored under it already."""
+        ...
+
+    async def finish(self, scope: str, key: str, status: int, body: bytes) -> None:
+        """Store the reply of a claimed key."""
+        ...
