@@ -1,0 +1,21 @@
+"""The `countersign` command: one sub-command group per file, each exposing `app`.
+
+Data goes to stdout, messages to stderr. Exit codes: `gateway.cli.exits`.
+"""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="countersign",
+    help="Policy-as-code governance gateway for AI agents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
