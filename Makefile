@@ -1,0 +1,49 @@
+# Small verbs for daily work, the same on a desk and in CI. Each target works alone on a machine
+# that has Python 3.11, make, git and the package indexes: the first one builds .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+STAMP := $(VENV)/.synced
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-wheel lint bench conformance wheel
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(UV): requirements-bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
+	@touch $@
+
+$(STAMP): $(UV) uv.lock pyproject.toml
+	$(UV) sync --frozen --quiet
+	@touch $@
+
+demo: $(STAMP) ## the whole path on real input; KEEP=1 leaves it up to play with
+	@$(BIN)/python -m examples.acme.demo $(if $(KEEP),--keep)
+
+test: $(STAMP) ## every test, with branch coverage; ARGS= goes to pytest
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-wheel: $(STAMP) ## the unit tests against the built wheel in a fresh environment
+	@tests/wheel/run.sh
+
+lint: $(STAMP) ## ruff, formatting, mypy strict, import contracts, lock file
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(UV) lock --check --quiet
+
+bench: $(STAMP) ## ratios of one run as a table; QUICK=1 for a short one
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+conformance: $(STAMP) ## the public MCP conformance harness through the gateway
+	@tests/conformance/run.sh
+
+wheel: $(STAMP) ## the distribution, in dist/
+	$(UV) build --wheel --quiet --build-constraints requirements-build.txt --require-hashes --out-dir dist

@@ -1,0 +1,57 @@
+"""What holds for every test: no sockets unless marked, no skips in CI, no settings from outside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+LOOPBACK = ["127.0.0.1", "::1"]
+REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
+
+# No deadline: the cores are shared with the gateways, workers and upstreams that other tests start.
+settings.register_profile(
+    "countersign",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=50,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("countersign")
+
+
+def pytest_configure() -> None:
+    """Drop the developer's own gateway settings, for this process and those that it starts."""
+    for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
+        if name != "COUNTERSIGN_REQUIRE_ALL":
+            del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sockets are off (pyproject.toml); `network` opens them to the loopback addresses only."""
+    for item in items:
+        if item.get_closest_marker("network"):
+            item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is installed, a skipped test is a failed one."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although COUNTERSIGN_REQUIRE_ALL=1: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a module that skips itself while it is collected, too."""
+    report = yield
+    if REQUIRE_ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped although COUNTERSIGN_REQUIRE_ALL=1: {report.longrepr}"
+    return report
