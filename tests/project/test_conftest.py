@@ -30,10 +30,9 @@ pytest.importorskip("no_such_module")
 SOCKETS = """
 import asyncio, socket
 import pytest
-from pytest_socket import SocketBlockedError, SocketConnectBlockedError
 
 def test_a_socket_is_refused():
-    with pytest.raises(SocketBlockedError):
+    with pytest.raises(UserWarning, match="tried to use"):
         socket.socket()
 
 async def test_an_event_loop_still_runs():
@@ -46,7 +45,7 @@ def test_the_loopback_answers():
 
 @pytest.mark.network
 def test_nothing_beyond_it_is_tried():
-    with pytest.raises(SocketConnectBlockedError):
+    with pytest.raises(UserWarning, match="192.0.2.1"):
         socket.create_connection(("192.0.2.1", 9), timeout=1)
 """
 
