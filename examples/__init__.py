@@ -1,0 +1,1 @@
+"""Worked examples that run beside the gateway; nothing in `gateway` imports them."""

@@ -1,0 +1,1 @@
+"""Acme Outfitters: a small company's back office as an MCP server over a SQLite database."""

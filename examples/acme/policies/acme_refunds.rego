@@ -1,0 +1,65 @@
+# METADATA
+# title: Refunds
+# description: >-
+#   Up to 100.00 EUR an agent refunds alone; up to 500.00 EUR a human agrees first; above that
+#   nobody refunds through an agent. Amounts are whole cents.
+# custom:
+#   applies_to:
+#     tools: [acme.refunds_create]
+#     phases: [list, call, resume]
+package policies.acme_refunds
+
+alone_cents := 10000
+
+limit_cents := 50000
+
+listing if {
+	input.phase == "list"
+	input.resource.id == "acme.refunds_create"
+}
+
+refunding if {
+	input.phase in {"call", "resume"}
+	input.resource.id == "acme.refunds_create"
+}
+
+# Undefined unless the amount is a positive whole number: every comparison below stands on it,
+# because Rego orders values of any type (`null` is below each number).
+amount := input.context.args.amount_cents if {
+	refunding
+	is_number(input.context.args.amount_cents)
+	input.context.args.amount_cents > 0
+	input.context.args.amount_cents == round(input.context.args.amount_cents)
+}
+
+permit contains {"code": "refunds_offered"} if listing
+
+permit contains {"code": "refund_within_limit"} if amount <= limit_cents
+
+hold contains {
+	"code": "refund_needs_approval",
+	"message": sprintf("%d cents is more than the %d an agent refunds alone", [amount, alone_cents]),
+	"approval": {
+		"stages": [{"any_of": [{"approve": 1, "deny": 1, "who": {"groups": ["approver"]}}]}],
+		"ttl": "15m",
+		"execute": "on_approval",
+	},
+} if {
+	amount > alone_cents
+	amount <= limit_cents
+}
+
+deny contains {
+	"code": "refund_over_limit",
+	"message": sprintf("%d cents is more than the limit of %d", [amount, limit_cents]),
+} if {
+	amount > limit_cents
+}
+
+deny contains {
+	"code": "refund_amount_unclear",
+	"message": "amount_cents is not a positive whole number",
+} if {
+	refunding
+	not amount
+}
