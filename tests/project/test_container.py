@@ -51,7 +51,9 @@ def test_the_base_image_names_a_patch_release_and_never_latest(
     dockerfile: list[Instruction],
 ) -> None:
     (base,) = rests(dockerfile, "ARG")
-    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?", base)
+    assert re.fullmatch(
+        r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?", base
+    )
     assert not any("latest" in i.rest for i in dockerfile)
 
 
@@ -71,7 +73,7 @@ def test_it_runs_as_a_numbered_user_that_is_not_root(dockerfile: list[Instructio
     users = [i.rest for i in runtime if i.verb == "USER"]
     assert users == ["10001:10001"]
     last_root_step = max(n for n, i in enumerate(runtime) if i.verb in {"RUN", "COPY"})
-    assert [n for n, i in enumerate(runtime) if i.verb == "USER"][0] > last_root_step
+    assert next(n for n, i in enumerate(runtime) if i.verb == "USER") > last_root_step
 
 
 def test_only_the_state_folder_is_written_to(dockerfile: list[Instruction]) -> None:

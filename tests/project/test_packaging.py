@@ -78,9 +78,8 @@ def test_the_wheel_carries_name_licence_and_python_version(wheel: zipfile.ZipFil
 
 def test_the_lock_has_a_hash_for_every_file_and_names_only_the_public_index() -> None:
     lock = tomllib.loads((ROOT / "uv.lock").read_text())
-    ours, theirs = [], []
-    for package in lock["package"]:
-        (ours if "editable" in package["source"] else theirs).append(package)
+    ours = [package for package in lock["package"] if "editable" in package["source"]]
+    theirs = [package for package in lock["package"] if "editable" not in package["source"]]
     assert [package["name"] for package in ours] == ["countersign"]
     assert {package["source"]["registry"] for package in theirs} == {"https://pypi.org/simple"}
     files = [

@@ -44,9 +44,7 @@ def named() -> dict[str, list[str]]:
     return files
 
 
-def test_every_requirement_has_a_test(
-    listed: Counter[str], named: dict[str, list[str]]
-) -> None:
+def test_every_requirement_has_a_test(listed: Counter[str], named: dict[str, list[str]]) -> None:
     untested = sorted(listed.keys() - named.keys())
     assert not untested, f"no test is marked with {', '.join(untested)}"
 
@@ -67,7 +65,7 @@ def test_the_first_and_the_last_requirement_are_found(listed: Counter[str]) -> N
 
 
 def test_markers_are_read_from_decorators_parameters_and_modules() -> None:
-    source = '''
+    source = """
 pytestmark = [pytest.mark.network, pytest.mark.req("A-01")]
 
 @pytest.mark.req("A-02", "A-03")
@@ -75,7 +73,7 @@ def test_x(): ...
 
 @pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.req("A-04"))])
 async def test_y(x): "req A-05"
-'''
+"""
     assert named_ids(source) == {"A-01", "A-02", "A-03", "A-04"}
 
 

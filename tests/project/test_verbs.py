@@ -1,0 +1,97 @@
+"""The verbs of the Makefile and of CI, and what the pages tell a newcomer to type."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+VERBS = ("demo", "test", "lint", "bench", "conformance", "test-wheel")
+
+
+def dry_run(folder: Path, *arguments: str) -> list[str]:
+    """Return the commands that make would run."""
+    result = subprocess.run(
+        ["make", "--dry-run", f"PYTHON={sys.executable}", *arguments],  # noqa: S607 make is wherever the reader has it
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    return result.stdout.splitlines()
+
+
+def commands(page: str) -> list[str]:
+    """Return the lines of the shell blocks of a page, comments dropped."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """Return a clone's build files before anything was built."""
+    for name in ("Makefile", "uv.lock", "pyproject.toml", "requirements-bootstrap.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.req("GW-01")
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_alone_builds_the_environment_by_hash_first(bare: Path, verb: str) -> None:
+    steps = "\n".join(dry_run(bare, verb))
+    venv = steps.index(" -m venv .venv")
+    uv = steps.index("pip install --quiet --disable-pip-version-check --require-hashes")
+    sync = steps.index("uv sync --frozen")
+    assert venv < uv < sync
+    assert steps[sync:].splitlines()[1:], "and then does its work"
+
+
+@pytest.mark.req("GW-01")
+def test_the_environment_is_built_once(bare: Path) -> None:
+    (bare / ".venv" / "bin").mkdir(parents=True)
+    (bare / ".venv" / "bin" / "uv").touch()
+    (bare / ".venv" / ".synced").touch()
+    assert not any("venv .venv" in line or "uv sync" in line for line in dry_run(bare, "lint"))
+
+
+@pytest.mark.req("GW-01")
+def test_ci_runs_the_daily_verbs_first_and_ends_with_pytest() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    steps = re.findall(r"^step make (\S+)", script, re.MULTILINE)
+    assert steps[:2] == ["lint", "test"]
+    assert set(steps) == set(VERBS)
+    assert script.rstrip().endswith("step make test-wheel")
+    wheel = (ROOT / "tests" / "wheel" / "run.sh").read_text()
+    assert "-m pytest" in wheel.rstrip().splitlines()[-1]
+    assert "COUNTERSIGN_REQUIRE_ALL=1" in script
+
+
+@pytest.mark.req("GW-01")
+@pytest.mark.parametrize("script", [".ci/run", "tests/wheel/run.sh"])
+def test_a_script_parses_and_stops_at_the_first_failure(script: str) -> None:
+    subprocess.run(["bash", "-n", ROOT / script], timeout=20, check=True)  # noqa: S607 as make
+    assert "set -euo pipefail" in (ROOT / script).read_text()
+
+
+@pytest.mark.req("GW-01")
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_command_of_a_page_is_a_verb_that_exists(bare: Path, page: str) -> None:
+    told = commands(page)
+    assert told
+    for command in told:
+        program, *arguments = command.replace('"', "").split()
+        assert program == "make", f"{command}: say how this is checked"
+        assert dry_run(bare, *arguments), command
+
+
+@pytest.mark.req("GW-01")
+def test_keep_and_quick_reach_the_programs(bare: Path) -> None:
+    assert dry_run(bare, "demo", "KEEP=1")[-1].endswith("examples.acme.demo --keep")
+    assert dry_run(bare, "bench", "QUICK=1")[-1].endswith("bench --quick")
