@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,10 +16,12 @@ VERBS = ("demo", "test", "lint", "bench", "conformance", "test-wheel")
 
 
 def dry_run(folder: Path, *arguments: str) -> list[str]:
-    """Return the commands that make would run."""
+    """Return the commands that make would run, whatever make this test itself was started by."""
+    environ = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     result = subprocess.run(
         ["make", "--dry-run", f"PYTHON={sys.executable}", *arguments],  # noqa: S607 make is wherever the reader has it
         cwd=folder,
+        env=environ,
         capture_output=True,
         text=True,
         timeout=20,
