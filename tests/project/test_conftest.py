@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,17 +58,19 @@ def test_settings_from_outside_are_gone():
 
 def run_pytest(folder: Path, source: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `source` as a test file under this project's own conftest and settings."""
-    shutil.copy(ROOT / "tests" / "conftest.py", folder)
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "test_it.py").write_text(source)
+    file = folder / "test_it.py"
+    file.write_text(source)
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("COUNTERSIGN_", "COVERAGE_", "COV_", "PYTEST_"))
+        if not name.startswith(("COUNTERSIGN_", "PYTEST_"))
     }
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py"],
-        cwd=folder,
+        [
+            *(sys.executable, "-m", "pytest", "-c", "pyproject.toml"),
+            *("-p", "no:cacheprovider", "-p", "tests.conftest", file),
+        ],
+        cwd=ROOT,
         env=inherited | environ,
         capture_output=True,
         text=True,

@@ -109,11 +109,9 @@ def test_the_threat_model_faces_each_attacker(attacker: str) -> None:
 
 @pytest.mark.req("GW-02")
 def test_nothing_of_one_machine_and_no_private_key_is_tracked() -> None:
-    found = []
-    for path in tracked_files():
-        try:
-            text = path.read_text()
-        except UnicodeDecodeError:
-            continue
-        found += [f"{path.relative_to(ROOT)}: {match}" for match in MACHINE.findall(text)]
+    found = [
+        f"{path.relative_to(ROOT)}: {match}"
+        for path in tracked_files()
+        for match in MACHINE.findall(path.read_text(errors="replace"))
+    ]
     assert found == []
