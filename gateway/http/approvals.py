@@ -1,0 +1,252 @@
+"""The approvers' REST API: read held calls, vote on them, cancel them (DESIGN §5).
+
+Reads never change anything. Errors are `application/problem+json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal, TypeVar, cast, get_args
+
+import msgspec
+import orjson
+from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from gateway.core import strict_json
+from gateway.core.approval import APPROVER, EXPIRABLE, ApprovalRequest, State, Vote
+from gateway.core.approval_entries import state_event, vote_events
+from gateway.core.errors import ApprovalError, CountersignError, CredentialError, RequestError
+from gateway.core.ports import ApprovalStore, Clock, Ids
+from gateway.http.approval_views import build_summary, build_view
+from gateway.http.humans import Human, Humans
+from gateway.http.problem import problem
+
+OPERATOR: Final = "operator"
+"""The role that may cancel what waits."""
+
+BODY_MAX_BYTES: Final = 16_384
+REASON_MAX_CHARS: Final = 2_000
+LIST_MAX: Final = 500
+CANCEL_ATTEMPTS: Final = 3
+
+_STATUS: Final = {
+    "body_invalid": 400,
+    "body_too_large": 413,
+    "request_invalid": 400,
+    "token_missing": 401,
+    "token_invalid": 401,
+    "role_missing": 403,
+    "approval_forbidden": 403,
+    "approval_not_found": 404,
+    "approval_conflict": 409,
+    "audit_unavailable": 503,
+    "audit_overloaded": 503,
+    "state_unavailable": 503,
+    "approval_unavailable": 503,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalDeps:
+    """What the routes need.
+
+    `relay` returns once all committed events are durable in the audit log (`OutboxRelay.drain`).
+    `on_approved` gets a request's id after that; it may be told twice and returns at once.
+    """
+
+    store: ApprovalStore
+    humans: Humans
+    clock: Clock
+    ids: Ids
+    relay: Callable[[], Awaitable[None]]
+    on_approved: Callable[[str], None]
+
+
+T = TypeVar("T")
+Comment = Annotated[str, msgspec.Meta(max_length=REASON_MAX_CHARS)]
+
+
+class VoteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST …/votes`. `binding` is that of the request as the voter saw it."""
+
+    decision: Literal["approve", "deny"]
+    binding: str
+    reason: Comment = ""
+
+
+class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST …/cancel`."""
+
+    reason: Comment
+
+
+class _ProblemRoute(APIRoute):
+    """A route whose `CountersignError`s leave as problem documents."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except CountersignError as error:
+                return _tell(error)
+            except RequestValidationError as error:
+                places = ", ".join(f"`{found['loc'][-1]}`" for found in error.errors())
+                return problem(400, "request_invalid", f"these parameters do not fit: {places}")
+
+        return answer
+
+
+def build_router(deps: ApprovalDeps) -> APIRouter:
+    """Build `GET /v1/approvals`, `GET …/{id}`, `POST …/{id}/votes` and `POST …/{id}/cancel`."""
+    router = APIRouter(prefix="/v1/approvals", tags=["approvals"], route_class=_ProblemRoute)
+
+    @router.get("")
+    async def find(
+        request: Request,
+        state: Annotated[tuple[str, ...], Query()] = (),
+        limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
+    ) -> Response:
+        """List held calls, oldest first."""
+        _authenticate(deps, request, APPROVER, OPERATOR)
+        found = await deps.store.find(states=[_state(name) for name in state], limit=limit)
+        return _json({"approvals": [build_summary(one) for one in found]})
+
+    @router.get("/{request_id}")
+    async def show(request: Request, request_id: str) -> Response:
+        """Show one held call with everything that a vote is about."""
+        _authenticate(deps, request, APPROVER, OPERATOR)
+        return await _view(deps, await _load(deps, request_id))
+
+    @router.post("/{request_id}/votes")
+    async def vote(request: Request, request_id: str) -> Response:
+        """Count the caller's vote; answered once it is durable in the audit log."""
+        human = _authenticate(deps, request, APPROVER)
+        body = await _read(request, VoteBody)
+        if body.decision == "deny" and not body.reason.strip():
+            raise RequestError("say why: a denial needs a `reason`", code="request_invalid")
+        return await _view(deps, await _vote(deps, human, request_id, body))
+
+    @router.post("/{request_id}/cancel")
+    async def cancel(request: Request, request_id: str) -> Response:
+        """Take back a call that was not dispatched yet."""
+        human = _authenticate(deps, request, OPERATOR)
+        body = await _read(request, CancelBody)
+        return await _view(deps, await _cancel(deps, human, request_id, body.reason))
+
+    return router
+
+
+async def _vote(
+    deps: ApprovalDeps, human: Human, request_id: str, body: VoteBody
+) -> ApprovalRequest:
+    request = await _load(deps, request_id)
+    now_s = deps.clock.now_ns() // 1_000_000_000
+    vote = Vote(
+        request_id=request_id,
+        voter=human.id,
+        decision=body.decision,
+        binding=body.binding,
+        groups=human.roles,
+        reason=body.reason,
+        voted_at=now_s,
+    )
+    # The store judges binding, separation and groups in the transaction that counts the vote.
+    events = vote_events(request, vote, event_id=deps.ids.new())
+    after = await deps.store.vote(vote, now_s, events)
+    # INVARIANT: the vote is in the log before anybody hears of it, and before anything is sent.
+    await deps.relay()
+    if after.state == "APPROVED":
+        deps.on_approved(request_id)
+    return after
+
+
+async def _cancel(
+    deps: ApprovalDeps, human: Human, request_id: str, reason: str
+) -> ApprovalRequest:
+    for _ in range(CANCEL_ATTEMPTS):
+        request = await _load(deps, request_id)
+        if request.state not in EXPIRABLE:
+            break
+        after = await deps.store.move(
+            request_id,
+            source=request.state,
+            target="CANCELLED",
+            now_s=deps.clock.now_ns() // 1_000_000_000,
+            event=state_event(request, "cancel", "CANCELLED", by=human.id, reason=reason),
+            claim_token=request.claim_token,
+        )
+        if after is not None:
+            await deps.relay()
+            return after
+    raise ApprovalError(
+        "the call can no longer be cancelled; read the request again", code="approval_conflict"
+    )
+
+
+def _authenticate(deps: ApprovalDeps, request: Request, *roles: str) -> Human:
+    human = deps.humans.authenticate(request.headers.get("authorization"))
+    if not set(roles).isdisjoint(human.roles):
+        return human
+    needed = " or ".join(f"`{role}`" for role in roles)
+    raise CredentialError(f"this needs the role {needed}", code="role_missing")
+
+
+async def _load(deps: ApprovalDeps, request_id: str) -> ApprovalRequest:
+    found = await deps.store.get(request_id)
+    if found is None:
+        raise ApprovalError("there is no such request", code="approval_not_found")
+    return found
+
+
+async def _view(deps: ApprovalDeps, request: ApprovalRequest) -> Response:
+    votes = await deps.store.votes(request.id)
+    return _json(build_view(request, votes, deps.humans.everyone()))
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(
+        orjson.dumps(body), headers={"Cache-Control": "no-store"}, media_type="application/json"
+    )
+
+
+def _state(name: str) -> State:
+    if name not in get_args(State):
+        raise RequestError(
+            f"`{name[:32]}` is no state; use one of {', '.join(get_args(State))}",
+            code="request_invalid",
+        )
+    return cast("State", name)
+
+
+async def _read(request: Request, kind: type[T]) -> T:
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > BODY_MAX_BYTES:
+            raise RequestError(
+                f"the body is larger than {BODY_MAX_BYTES} bytes", code="body_too_large"
+            )
+    try:
+        return msgspec.convert(strict_json.parse(bytes(raw), max_depth=1), kind)
+    except msgspec.ValidationError as error:
+        raise RequestError(
+            f"the body does not fit: {str(error)[:200]}", code="request_invalid"
+        ) from None
+
+
+def _tell(error: CountersignError) -> Response:
+    status = _STATUS.get(error.code, 500)
+    if status == HTTPStatus.UNAUTHORIZED:
+        challenge = {"WWW-Authenticate": 'Bearer realm="countersign"'}
+        return problem(status, error.code, str(error), headers=challenge)
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return problem(status, error.code, str(error))
+    # What broke inside is for the operators' log.
+    return problem(status, error.code, "this could not be completed", "try again later")
