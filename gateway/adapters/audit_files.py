@@ -1,0 +1,112 @@
+"""The file operations of the audit log, in one place so that tests can make them fail."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from gateway.core.errors import ConfigurationError
+
+_PRIVATE: Final = 0o600
+_SEQ_DIGITS: Final = 20
+
+
+class Files:
+    """What the log does to a disk. Every method raises `OSError` when it was not done."""
+
+    def create(self, path: Path) -> int:
+        """Create a file that must not exist, durably, and return its descriptor for appending."""
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, _PRIVATE)
+        self.sync_directory(path.parent)
+        return descriptor
+
+    def append_to(self, path: Path) -> int:
+        """Open a file for appending, creating it where it is missing."""
+        return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, _PRIVATE)
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Write all of `data`."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    def sync(self, descriptor: int) -> None:
+        """Return once the file's data is on the disk."""
+        os.fdatasync(descriptor)
+
+    def sync_path(self, path: Path) -> None:
+        """Return once the data of the file of this name is on the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        """Return once the names in a directory are on the disk."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Put a whole file in place: a reader sees the old or the new one, never a part."""
+        fresh = path.with_name(path.name + ".new")
+        descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, _PRIVATE)
+        try:
+            self.write(descriptor, data)
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.replace(path)
+
+
+def segment_name(first_seq: int) -> str:
+    """Name of the segment (and of the openings file) that starts with this record."""
+    return f"{first_seq:0{_SEQ_DIGITS}d}.jsonl"
+
+
+def list_segments(directory: Path) -> list[Path]:
+    """Return the segments of a log in order. Files of other names are no part of the log."""
+    return sorted(
+        path
+        for path in directory.glob("*.jsonl")
+        if len(path.stem) == _SEQ_DIGITS and path.stem.isascii() and path.stem.isdigit()
+    )
+
+
+def lock(directory: Path) -> int:
+    """Take the log for this process alone and return the lock's descriptor.
+
+    Raises `ConfigurationError` naming the holder. Closing the descriptor gives the lock back; so
+    does the end of the process, however it ends.
+    """
+    descriptor = os.open(directory / "LOCK", os.O_CREAT | os.O_RDWR, _PRIVATE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 100).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"audit directory `{directory}` is held by {holder}; stop it, or name another directory"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether some process has this log open for writing."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(directory / "LOCK", os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False

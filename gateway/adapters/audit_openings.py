@@ -1,0 +1,244 @@
+"""Openings: the values behind the chain's commitments, kept encrypted and erasable.
+
+Each data subject has a key of its own (DEK), wrapped under the key of the deployment (KEK) in one
+small file under `openings/keys/`, named by a keyed hash of the subject. Deleting that file makes
+every opening of the subject unreadable; the chain holds only commitments and still verifies.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import hmac
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import Struct
+
+from gateway.adapters.audit_files import Files, list_segments, segment_name
+from gateway.adapters.audit_keys import KEK_BYTES
+from gateway.adapters.audit_reader import read_records
+from gateway.core.chain import commit
+from gateway.core.entry import Opening
+from gateway.core.errors import ConfigurationError
+
+SALT_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_DEK_BYTES: Final = 32
+_CACHED_SUBJECTS: Final = 4096
+
+
+class Vault:
+    """The subjects' keys on disk. Not for two threads at once, except `erase`."""
+
+    def __init__(self, directory: Path, kek: bytes, boot: str, files: Files) -> None:
+        if len(kek) != KEK_BYTES:
+            raise ConfigurationError(f"the audit key encryption key is not {KEK_BYTES} bytes")
+        self._directory: Final = directory
+        self._files: Final = files
+        self._boot: Final = boot
+        self._wrapping: Final = AESGCM(hmac.digest(kek, b"cs/kek/wrap/v1", "sha256"))
+        self._naming: Final = hmac.digest(kek, b"cs/kek/name/v1", "sha256")
+        self._ciphers: Final[dict[str, tuple[str, AESGCM]]] = {}
+        self._unsynced: Final[list[Path]] = []
+
+    def cipher(self, subject: str) -> tuple[str, AESGCM]:
+        """Return a subject's key id and this boot's cipher, making the key where there is none.
+
+        INVARIANT: no nonce repeats under a cipher. Nonces count records, and a record number can
+        return after a crash; so each boot derives a cipher of its own from the subject's key.
+        """
+        cached = self._ciphers.get(subject)
+        if cached is None:
+            key_id = self.key_id(subject)
+            dek = self.load(key_id) or self._create(key_id)
+            cached = (key_id, derive(dek, self._boot))
+            if len(self._ciphers) >= _CACHED_SUBJECTS:
+                self._ciphers.clear()
+            self._ciphers[subject] = cached
+        return cached
+
+    def key_id(self, subject: str) -> str:
+        """Return the id of a subject's key, 32 hex digits, which tells nothing without the KEK."""
+        return hmac.digest(self._naming, subject.encode(), "sha256")[:16].hex()
+
+    def load(self, key_id: str) -> bytes | None:
+        """Return a subject's key; None when it was erased, or was wrapped under another KEK."""
+        with contextlib.suppress(FileNotFoundError, InvalidTag):
+            blob = self._path(key_id).read_bytes()
+            if len(blob) > _NONCE_BYTES:  # shorter: a crash came before it was on the disk
+                nonce, wrapped = blob[:_NONCE_BYTES], blob[_NONCE_BYTES:]
+                return self._wrapping.decrypt(nonce, wrapped, key_id.encode())
+        return None
+
+    def erase(self, subject: str) -> bool:
+        """Delete a subject's key durably. Return whether there was one.
+
+        What the storage below keeps (snapshots, backups, worn flash cells) is out of reach here.
+        """
+        self._ciphers.pop(subject, None)
+        path = self._path(self.key_id(subject))
+        existed = path.exists()
+        path.unlink(missing_ok=True)
+        self._files.sync_directory(self._directory)
+        return existed
+
+    def sync(self) -> None:
+        """Return once every key made so far is on the disk."""
+        while self._unsynced:
+            with contextlib.suppress(FileNotFoundError):  # erased since
+                self._files.sync_path(self._unsynced.pop())
+            if not self._unsynced:
+                self._files.sync_directory(self._directory)
+
+    def _create(self, key_id: str) -> bytes:
+        dek, nonce = os.urandom(_DEK_BYTES), os.urandom(_NONCE_BYTES)
+        path = self._path(key_id)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(path.with_suffix(".unreadable"))
+        path.touch(mode=0o600)
+        path.write_bytes(nonce + self._wrapping.encrypt(nonce, dek, key_id.encode()))
+        self._unsynced.append(path)
+        return dek
+
+    def _path(self, key_id: str) -> Path:
+        return self._directory / key_id
+
+
+def derive(dek: bytes, boot: str) -> AESGCM:
+    """Return the cipher of one boot for a subject's key."""
+    return AESGCM(hmac.digest(dek, b"cs/opening/v1\x00" + boot.encode(), "sha256"))
+
+
+class OpeningsWriter:
+    """Encrypts openings into `openings/<first-seq>.jsonl`, beside the segment of the same name."""
+
+    def __init__(self, directory: Path, vault: Vault, boot: str, files: Files) -> None:
+        self._directory: Final = directory
+        self._files: Final = files
+        self._boot: Final = boot.encode()
+        self.vault: Final = vault
+        self._descriptor: int | None = None
+        self._lines: list[bytes] = []
+        self._dirty = False
+
+    def open(self, first_seq: int) -> None:
+        """Go on in the file of this segment. Ends a line that a crash left torn."""
+        self.close()
+        path = self._directory / segment_name(first_seq)
+        self._descriptor = self._files.append_to(path)
+        self._files.sync_directory(self._directory)
+        if path.stat().st_size:
+            self._files.write(self._descriptor, b"\n")
+
+    def add(self, seq: int, index: int, opening: Opening, salt: bytes) -> None:
+        """Encrypt one opening; `write` writes it. `index` counts the openings of one record."""
+        key_id, cipher = self.vault.cipher(opening.subject)
+        nonce = seq.to_bytes(8, "big") + index.to_bytes(4, "big")
+        sealed = cipher.encrypt(nonce, salt + opening.value, bound_to(seq, opening.path))
+        self._lines.append(
+            b'{"seq":%d,"path":"%b","key":"%b","boot":"%b","nonce":"%b","ct":"%b"}\n'
+            % (
+                seq,
+                opening.path.encode(),
+                key_id.encode(),
+                self._boot,
+                binascii.b2a_base64(nonce, newline=False),
+                binascii.b2a_base64(sealed, newline=False),
+            )
+        )
+
+    def write(self) -> None:
+        """Write what was added; durable after the next `sync`."""
+        if self._lines:
+            assert self._descriptor is not None  # noqa: S101 - opened with the segment
+            self._files.write(self._descriptor, b"".join(self._lines))
+            self._lines.clear()
+            self._dirty = True
+
+    def sync(self) -> None:
+        """Return once keys and openings written so far are on the disk."""
+        if self._dirty and self._descriptor is not None:
+            self.vault.sync()
+            self._files.sync(self._descriptor)
+            self._dirty = False
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close without a sync."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def bound_to(seq: int, path: str) -> bytes:
+    """Return what an opening's ciphertext is bound to: it cannot be moved to another place."""
+    return b"%d\x00%b" % (seq, path.encode())
+
+
+class Sealed(Struct, frozen=True):
+    """One line of an openings file."""
+
+    seq: int
+    path: str
+    key: str
+    boot: str
+    nonce: bytes
+    ct: bytes
+
+
+def read_sealed(file: Path) -> Iterator[Sealed]:
+    """Yield the openings of one file; lines that a crash left torn are passed over."""
+    decode = msgspec.json.Decoder(Sealed).decode
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError):
+                yield decode(line)
+
+
+def unseal(sealed: Sealed, vault: Vault, commitment: dict[str, Any]) -> bytes | None:
+    """Return the value behind a commitment, or None when it is erased or is not this value."""
+    dek = vault.load(sealed.key)
+    if dek is None:
+        return None
+    try:
+        plain = derive(dek, sealed.boot).decrypt(
+            sealed.nonce, sealed.ct, bound_to(sealed.seq, sealed.path)
+        )
+    except InvalidTag:
+        return None
+    salt, value = plain[:SALT_BYTES], plain[SALT_BYTES:]
+    expected = orjson.dumps(commit(salt, sealed.path, value), option=orjson.OPT_SORT_KEYS)
+    return value if expected == orjson.dumps(commitment, option=orjson.OPT_SORT_KEYS) else None
+
+
+def read_opening(directory: Path, vault: Vault, seq: int, path: str) -> bytes | None:
+    """Return the value committed to at `path` of record `seq` of the log in `directory`.
+
+    None when its subject was erased. Raises `LookupError` when there is no such commitment.
+    """
+    record = next(read_records(directory, first=seq), {})
+    commitment: Any = record if record.get("seq") == seq else {}
+    for name in path.split("."):
+        commitment = commitment.get(name) if isinstance(commitment, dict) else None
+    if not isinstance(commitment, dict) or "c" not in commitment:
+        raise LookupError(f"record {seq} commits to nothing at `{path}`")
+    files = [file for file in list_segments(directory / "openings") if int(file.stem) <= seq]
+    for sealed in read_sealed(files[-1]) if files else ():
+        if sealed.seq == seq and sealed.path == path:
+            value = unseal(sealed, vault, commitment)
+            if value is not None:
+                return value
+    return None

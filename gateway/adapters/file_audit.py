@@ -1,0 +1,325 @@
+"""The audit log in files (DESIGN §6, `docs/spec/audit-log-v1.md`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.adapters.audit_files import Files, lock
+from gateway.adapters.audit_openings import OpeningsWriter, Vault, read_opening
+from gateway.adapters.audit_queue import Answer, CommitQueue, Pending, unavailable
+from gateway.adapters.audit_recovery import Fold, Recovered, Recovery, recover
+from gateway.adapters.audit_writer import SEGMENT_MAX_BYTES, SegmentWriter, WriterSettings
+from gateway.core import note
+from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome
+from gateway.core.chain import PROFILE
+from gateway.core.entry import Entry, Receipt
+from gateway.core.errors import AuditError, ConfigurationError
+from gateway.core.limits import Limits
+from gateway.core.ports import Clock
+
+_BOOT_BYTES: Final = 16
+
+
+class FileAuditLog:
+    """The `AuditLog` port over a directory that one process at a time may write.
+
+    Life: `open` (checks, recovers, writes `boot`), `start` on the running loop, `close` (writes
+    `shutdown`). Made by `open` only.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        lock_fd: int,
+        writer: SegmentWriter,
+        vault: Vault,
+        boot: str,
+        recovered: Recovered,
+        limits: Limits,
+    ) -> None:
+        self._directory: Final = directory
+        self._lock_fd: int | None = lock_fd
+        self._writer: Final = writer
+        self._vault: Final = vault
+        self._boot: Final = boot
+        self._limits: Final = limits
+        self._queue: CommitQueue | None = None
+        self.recovered: Final = recovered
+
+    @classmethod
+    def open(
+        cls,
+        dir: Path,  # noqa: A002 - as in the configuration
+        *,
+        origin: str,
+        signer: Ed25519PrivateKey,
+        kek: bytes,
+        clock: Clock,
+        limits: Limits,
+        deployment: dict[str, str],
+        fold: Fold | None = None,
+        fold_from: int = 0,
+        segment_max_bytes: int = SEGMENT_MAX_BYTES,
+        files: Files | None = None,
+    ) -> FileAuditLog:
+        """Open the log in `dir`, or make a new one, and write its `boot` record durably.
+
+        `deployment` stands in the first record; a log of another deployment is not opened. `fold`
+        is called with each `call.intent` and `call.outcome` from sequence number `fold_from` on.
+        Does I/O in proportion to the log; call it before the loop runs. Raises
+        `ConfigurationError` for a log that is held, damaged, another's or signed by another key.
+        """
+        key = _key(origin, signer)
+        try:
+            _make_directories(dir)
+            lock_fd = lock(dir)
+            try:
+                return cls._open_locked(
+                    dir,
+                    lock_fd,
+                    boot=os.urandom(_BOOT_BYTES).hex(),
+                    signer=signer,
+                    key=key,
+                    kek=kek,
+                    clock=clock,
+                    limits=limits,
+                    deployment=deployment,
+                    segment_max_bytes=segment_max_bytes,
+                    files=files or Files(),
+                    fold=fold,
+                    fold_from=fold_from,
+                )
+            except BaseException:
+                os.close(lock_fd)
+                raise
+        except OSError as error:
+            raise ConfigurationError(
+                f"audit directory `{dir}` cannot be used: {error}; make it writable"
+            ) from error
+
+    @classmethod
+    def _open_locked(
+        cls,
+        directory: Path,
+        lock_fd: int,
+        *,
+        boot: str,
+        signer: Ed25519PrivateKey,
+        key: note.NoteKey,
+        kek: bytes,
+        clock: Clock,
+        limits: Limits,
+        deployment: dict[str, str],
+        segment_max_bytes: int,
+        files: Files,
+        fold: Fold | None,
+        fold_from: int,
+    ) -> FileAuditLog:
+        found = recover(
+            directory, origin=key.name, key=key, files=files, fold=fold, fold_from=fold_from
+        )
+        _check_deployment(directory, found, deployment)
+        vault = Vault(directory / "openings" / "keys", kek, boot, files)
+        writer = SegmentWriter(
+            WriterSettings(
+                directory=directory,
+                boot=boot,
+                signer=signer,
+                key=key,
+                record_max_bytes=limits.record_max_bytes,
+                segment_max_bytes=segment_max_bytes,
+            ),
+            chain=found.chain,
+            events=found.events,
+            openings=OpeningsWriter(directory / "openings", vault, boot, files),
+            clock=clock,
+            files=files,
+        )
+        try:
+            writer.resume(found.segment)
+            _write_start(writer, found, boot, note.build_vkey(key), deployment)
+            files.replace(directory / "log.vkey", note.build_vkey(key).encode() + b"\n")
+            files.sync_directory(directory)
+        except BaseException:
+            writer.close()
+            raise
+        return cls(
+            directory=directory,
+            lock_fd=lock_fd,
+            writer=writer,
+            vault=vault,
+            boot=boot,
+            recovered=found.recovered,
+            limits=limits,
+        )
+
+    async def start(self) -> None:
+        """Begin to take records, on the running loop."""
+        self._queue = CommitQueue(
+            commit=self._writer.commit,
+            tidy=self._tidy,
+            unwanted=self._close_unsent,
+            queue_max=self._limits.audit_queue_max,
+            wait_ms=self._limits.audit_wait_ms,
+        )
+
+    async def close(self) -> None:
+        """Let everything queued become durable, write `shutdown` and give the directory back."""
+        if self._lock_fd is None:
+            return
+        try:
+            if self._queue is not None:
+                await self._queue.close()
+            if self.healthy:
+                self._writer.commit([Entry(type="shutdown", op=self._boot, fields={})])
+                self._writer.tidy(force=True)
+        except OSError as error:
+            raise AuditError(f"the audit log could not be closed: {error}") from error
+        finally:
+            self._writer.close()
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    async def record_intent(self, intent: Intent) -> RecordedIntent:
+        """As the port promises. A call whose caller gave up is closed `not_sent`."""
+        queue = self._running()
+        pending, future = queue.put(intent.entry, timed=True)
+        receipt = await _or_give_up(queue, pending, future)
+        return RecordedIntent(intent, receipt.seq, receipt.leaf)
+
+    async def record_outcome(self, outcome: Outcome) -> RecordedOutcome:
+        """As the port promises. Takes no notice of the queue's limit: its intent was admitted."""
+        _, future = self._running().put(outcome.entry, timed=False)
+        receipt = await future
+        return RecordedOutcome(outcome, receipt.seq, receipt.leaf)
+
+    async def record(self, entry: Entry) -> Receipt:
+        """As the port promises."""
+        _, future = self._running().put(entry, timed=True)
+        return await future
+
+    @property
+    def healthy(self) -> bool:
+        """False once poisoned."""
+        return self._queue is None or self._queue.failure is None
+
+    @property
+    def size(self) -> int:
+        """Number of durable records: the next sequence number."""
+        return self._writer.durable
+
+    def read_opening(self, seq: int, path: str) -> bytes | None:
+        """Return the value committed to at `path` of record `seq`; None when it is erased.
+
+        Raises `LookupError` when there is no such record or commitment. Reads files: not for the
+        loop.
+        """
+        return read_opening(self._directory, self._vault, seq, path)
+
+    def erase(self, subject: str) -> bool:
+        """Make every opening of a data subject unreadable, durably. Return whether any could be.
+
+        The caller records why (`redact`).
+        """
+        return self._vault.erase(subject)
+
+    def _running(self) -> CommitQueue:
+        if self._queue is None:
+            raise unavailable("it has not been started")
+        return self._queue
+
+    def _tidy(self) -> bool:
+        self._writer.tidy()
+        return not self._writer.is_tidy
+
+    def _close_unsent(self, entry: Entry, receipt: Receipt) -> None:
+        """Close an intent whose caller has gone: what was not waited for was not sent."""
+        if entry.type == "call.intent" and self._queue is not None:
+            self._queue.put_unwaited(build_unsent(entry, receipt))
+
+
+def build_unsent(entry: Entry, receipt: Receipt) -> Entry:
+    """Return the outcome of an intent that nobody sent, because its record came too late."""
+    return Entry(
+        type="call.outcome",
+        op=entry.op,
+        fields={
+            "intent": receipt.seq,
+            "status": "failed",
+            "delivery": "not_sent",
+            "reason": "audit_overloaded",
+        },
+    )
+
+
+async def _or_give_up(
+    queue: CommitQueue, pending: Pending, future: asyncio.Future[Receipt]
+) -> Receipt:
+    try:
+        return await future
+    except asyncio.CancelledError:
+        queue.give_up(pending)
+        raise
+
+
+def _key(origin: str, signer: Ed25519PrivateKey) -> note.NoteKey:
+    try:
+        return note.build_key(origin, signer.public_key())
+    except ValueError as error:
+        raise ConfigurationError(f"audit origin: {error}") from None
+
+
+def _make_directories(directory: Path) -> None:
+    try:
+        (directory / "openings" / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"audit directory `{directory}` cannot be made: {error.strerror}"
+        ) from None
+
+
+def _check_deployment(directory: Path, found: Recovery, deployment: dict[str, str]) -> None:
+    if found.genesis is not None and found.genesis.get("deployment") != deployment:
+        raise ConfigurationError(
+            f"the audit log in `{directory}` is of deployment {found.genesis.get('deployment')}, "
+            f"not of {deployment}; name another directory"
+        )
+
+
+def _write_start(
+    writer: SegmentWriter, found: Recovery, boot: str, vkey: str, deployment: dict[str, str]
+) -> None:
+    """Write `genesis` into a new log, and `boot` with what recovery cut."""
+    entries: list[Entry] = []
+    if found.genesis is None:
+        fields = {"profile": PROFILE, "key": vkey, "deployment": deployment}
+        entries.append(Entry(type="genesis", op=boot, fields=fields))
+    cut = found.cut
+    entries.append(
+        Entry(
+            type="boot",
+            op=boot,
+            fields={
+                "key": vkey,
+                "cut": None
+                if cut is None
+                else {"segment": cut.segment, "bytes": cut.bytes, "kept_in": cut.kept_in},
+                "open_intents": len(found.recovered.open_intents),
+            },
+        )
+    )
+    _raise_first(writer.commit(entries))
+    writer.tidy(force=True)
+
+
+def _raise_first(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        if isinstance(answer, AuditError):
+            raise ConfigurationError(f"the audit log cannot be begun: {answer}")

@@ -1,0 +1,261 @@
+"""Checks a log line by line (`docs/spec/audit-log-v1.md`). Pure; streaming; O(log n) memory.
+
+`ChainCheck.feed` answers each line with what it is, or with the `Break` that it is. What happened
+to a broken log shows in the lines around the break: `explain` reads those and names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import orjson
+from msgspec import Struct
+
+from gateway.core.canonical import encode_record
+from gateway.core.chain import (
+    CHECKPOINT_PREFIX,
+    VERSION,
+    Chain,
+    encode_checkpoint,
+    hash_line,
+)
+from gateway.core.merkle import hash_leaf
+from gateway.core.note import NoteKey, SignedCheckpoint
+from gateway.core.note import parse as parse_note
+
+Kind = Literal[
+    "edited",
+    "deleted",
+    "inserted",
+    "reordered",
+    "truncated",
+    "torn",
+    "forked",
+    "wrong_key",
+    "wrong_log",
+    "not_canonical",
+    "missing",
+]
+WINDOW_LINES: Final = 64
+"""How many lines after a break `explain` wants to see."""
+
+_TEXTS: Final = ("boot", "type", "op", "prev")
+
+
+class Break(Struct, frozen=True):
+    """Where the log stops being a log. `seq`: the record concerned; `what`: for people."""
+
+    kind: Kind
+    seq: int
+    what: str
+
+
+class Record(Struct, frozen=True):
+    """A record that belongs where it stands."""
+
+    seq: int
+    leaf: bytes
+    value: dict[str, Any]
+
+
+class Sealed(Struct, frozen=True):
+    """A checkpoint that belongs where it stands."""
+
+    signed: SignedCheckpoint
+    verified: bool
+
+
+class ChainCheck:
+    """Where the check stands. Options trade time for what the last signature implies anyway.
+
+    INVARIANT: the signature of the last checkpoint covers the root of every record before it, and
+    the records cover every earlier checkpoint line (`cp`); so a log whose links and roots hold is
+    as its key holder signed it once that one signature is verified.
+    """
+
+    def __init__(
+        self, origin: str, key: NoteKey, *, every_signature: bool = False, canonical: bool = True
+    ) -> None:
+        self.chain: Final = Chain(origin)
+        self.sealed_seq = 0
+        self._key: Final = key
+        self._every_signature: Final = every_signature
+        self._canonical: Final = canonical
+        self.last: SignedCheckpoint | None = None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether a checkpoint covers everything fed."""
+        return self.sealed_seq == self.chain.seq
+
+    def feed(self, line: bytes) -> Record | Sealed | Break:
+        """Check the next line (no LF) and step past it, unless it is a break."""
+        if line.startswith(CHECKPOINT_PREFIX):
+            return self._checkpoint(line)
+        return self._record(line)
+
+    def tail(self) -> Break | None:
+        """Verify the signature of the last checkpoint; every log must end in one."""
+        seq = max(self.chain.seq - 1, 0)
+        if self.last is None:
+            return Break("missing", seq, "the log holds no checkpoint, so nothing in it is signed")
+        return self._signature(self.last)
+
+    def _record(self, line: bytes) -> Record | Break:
+        chain = self.chain
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return Break("edited", chain.seq, "the line is not JSON")
+        broken = self._shape(value, line) or self._place(value)
+        if broken is not None:
+            return broken
+        leaf = hash_leaf(line)
+        chain.advance(leaf, value["ts"])
+        return Record(chain.seq - 1, leaf, value)
+
+    def _shape(self, value: object, line: bytes) -> Break | None:
+        seq = self.chain.seq
+        if (
+            not isinstance(value, dict)
+            or not all(type(value.get(name)) is str for name in _TEXTS)
+            or not all(type(value.get(name)) is int for name in ("v", "seq", "ts"))
+        ):
+            return Break("edited", seq, "the line is no record: a field is missing or of no use")
+        if value["v"] != VERSION or value.get("log") != self.chain.origin:
+            return Break("wrong_log", seq, f"the record is not one of `{self.chain.origin}`")
+        if self._canonical and not _is_canonical(value, line):
+            return Break("not_canonical", seq, "the line is not the canonical form of what it says")
+        return None
+
+    def _place(self, value: dict[str, Any]) -> Break | None:
+        chain = self.chain
+        found = value["seq"]
+        if found > chain.seq:
+            return Break("deleted", chain.seq, f"record {found} stands where {chain.seq} belongs")
+        if found < chain.seq:
+            return Break("inserted", found, f"record {found} stands where {chain.seq} belongs")
+        if value["prev"] != chain.prev:
+            return Break("edited", max(found - 1, 0), f"record {found} names another predecessor")
+        if value.get("cp") != chain.link:
+            return self._link(value, found)
+        if value["ts"] < chain.ts:
+            return Break("edited", found, "the record's time lies before its predecessor's")
+        if (value["type"] == "genesis") != (found == 0):
+            return Break("edited", found, "`genesis` is the first record and no other")
+        return None
+
+    def _link(self, value: dict[str, Any], seq: int) -> Break:
+        if self.chain.link is None:
+            return Break("deleted", seq, "the checkpoint line before this record is gone")
+        if "cp" not in value:
+            return Break("inserted", seq, "a checkpoint line stands before this record")
+        return Break("edited", seq - 1, "the checkpoint line before this record was changed")
+
+    def _checkpoint(self, line: bytes) -> Sealed | Break:
+        chain = self.chain
+        last = max(chain.seq - 1, 0)
+        signed = parse_checkpoint(line)
+        if signed is None:
+            return Break("edited", last, "the checkpoint line is malformed")
+        stated = signed.checkpoint
+        if stated.origin != chain.origin:
+            return Break("wrong_log", last, f"the checkpoint is of `{stated.origin}`")
+        if self.is_sealed or stated.size < chain.seq:
+            return Break("inserted", last, f"a checkpoint of {stated.size} records does not belong")
+        if stated.size > chain.seq:
+            return Break("deleted", chain.seq, f"the checkpoint counts {stated.size} records")
+        if stated.root != chain.tree.root():
+            return Break("edited", last, "the records do not add up to their checkpoint's root")
+        broken = self._signature(signed) if self._every_signature else None
+        if broken is not None:
+            return broken
+        chain.link = hash_line(line)
+        self.sealed_seq = chain.seq
+        self.last = signed
+        return Sealed(signed, self._every_signature)
+
+    def _signature(self, signed: SignedCheckpoint) -> Break | None:
+        seq = max(signed.checkpoint.size - 1, 0)
+        if not signed.names(self._key):
+            return Break("wrong_key", seq, f"the checkpoint is not signed by `{self._key.name}`")
+        if not signed.is_signed_by(self._key):
+            return Break("edited", seq, "the signature of the checkpoint is false")
+        return None
+
+
+def parse_checkpoint(line: bytes) -> SignedCheckpoint | None:
+    """Read a checkpoint line strictly; None for any other line."""
+    try:
+        value = orjson.loads(line)
+        if encode_checkpoint(value["cp"]) == line:
+            return parse_note(value["cp"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return None
+
+
+class Anchor:
+    """A checkpoint known from elsewhere, which the log must contain: as its start, or whole."""
+
+    def __init__(self, signed: SignedCheckpoint, key: NoteKey) -> None:
+        self._known: Final = signed.checkpoint
+        self._genuine: Final = signed.is_signed_by(key)
+        self._met = False
+
+    def meet(self, sealed: Sealed) -> None:
+        """Look at a checkpoint of the log."""
+        self._met = self._met or sealed.signed.checkpoint == self._known
+
+    def verdict(self, size: int) -> Break | None:
+        """Return what a log of `size` records, all of whose checkpoints were met, lacks."""
+        known = self._known.size
+        if not self._genuine:
+            return Break("wrong_key", known - 1, "the known checkpoint is not signed by this key")
+        if known > size:
+            return Break("truncated", size, f"records {size} to {known - 1} are gone")
+        if not self._met:
+            return Break("forked", known - 1, f"the log had another history at {known} records")
+        return None
+
+
+def explain(broken: Break, line: bytes, after: Sequence[bytes]) -> Break:
+    """Name what happened from the line that broke and those after it (no LFs)."""
+    seqs = [seq for seq in map(_seq_of, after) if seq is not None]
+    own = _seq_of(line)
+    if broken.kind == "deleted" and broken.seq in seqs:
+        return Break("reordered", broken.seq, f"{broken.what}; it comes later")
+    if broken.kind == "deleted" and own is not None and own > broken.seq:
+        until = own - 1
+        return Break("deleted", broken.seq, f"records {broken.seq} to {until} are gone")
+    if broken.kind == "edited" and own is not None and own in seqs:
+        return Break("inserted", own, f"record {own} stands here twice")
+    # Either the record before was changed, or this one's `prev`: its successor tells.
+    if broken.kind == "edited" and own == broken.seq + 1 and not _is_named(line, after):
+        return Break("edited", own, "the record is not what its successor names")
+    return broken
+
+
+def _is_canonical(value: dict[str, Any], line: bytes) -> bool:
+    try:
+        return encode_record(value) == line
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def _field(line: bytes, name: str) -> object:
+    try:
+        return orjson.loads(line).get(name)
+    except (ValueError, AttributeError):
+        return None
+
+
+def _seq_of(line: bytes) -> int | None:
+    seq = _field(line, "seq")
+    return seq if isinstance(seq, int) else None
+
+
+def _is_named(line: bytes, after: Sequence[bytes]) -> bool:
+    prev = _field(after[0], "prev") if after else None
+    return prev is None or prev == hash_leaf(line).hex()

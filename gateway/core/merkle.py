@@ -1,0 +1,128 @@
+"""The hash tree of RFC 6962 (§2.1; proofs as RFC 9162 §2.1.3 and §2.1.4 verify them).
+
+Leaves and nodes are hashed under different prefixes, so that a node can never pass for a leaf.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
+HASH_BYTES: Final = 32
+
+
+def hash_leaf(data: bytes) -> bytes:
+    """SHA-256(0x00 ‖ data), 32 bytes."""
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def hash_node(left: bytes, right: bytes) -> bytes:
+    """SHA-256(0x01 ‖ left ‖ right), 32 bytes."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """A tree that only grows, kept as the roots of its perfect subtrees: O(log n) memory.
+
+    `append` takes leaf hashes. `nodes` are those roots from the largest subtree to the smallest;
+    there are as many as `size` has one bits.
+    """
+
+    __slots__ = ("_nodes", "_size")
+
+    def __init__(self) -> None:
+        self._nodes: list[bytes] = []
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Number of leaves."""
+        return self._size
+
+    def copy(self) -> Tree:
+        """Return a tree of the same leaves that grows on its own."""
+        twin = Tree()
+        twin._nodes, twin._size = self._nodes.copy(), self._size
+        return twin
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash; two node hashes on average at most."""
+        size = self._size
+        nodes = self._nodes
+        while size & 1:
+            leaf = hash_node(nodes.pop(), leaf)
+            size >>= 1
+        nodes.append(leaf)
+        self._size += 1
+
+    def root(self) -> bytes:
+        """Return the tree head: 32 bytes, `EMPTY_ROOT` for no leaves."""
+        if not self._nodes:
+            return EMPTY_ROOT
+        root = self._nodes[-1]
+        for node in reversed(self._nodes[:-1]):
+            root = hash_node(node, root)
+        return root
+
+
+def is_included(  # one condition per line of the RFC's algorithm
+    leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
+) -> bool:
+    """Whether `proof` shows the leaf hash at `index` in the tree of `size` leaves under `root`.
+
+    RFC 9162 §2.1.3.2. False for anything malformed.
+    """
+    if not 0 <= index < size or not _are_hashes([leaf, *proof]):
+        return False
+    fn, sn, computed = index, size - 1, leaf
+    for node in proof:
+        if sn == 0:
+            return False
+        if fn & 1 or fn == sn:
+            computed = hash_node(node, computed)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            computed = hash_node(computed, node)
+        fn, sn = fn >> 1, sn >> 1
+    return sn == 0 and computed == root
+
+
+def is_consistent(
+    size1: int, root1: bytes, size2: int, root2: bytes, proof: Sequence[bytes]
+) -> bool:
+    """Whether `proof` shows that the tree of `size1` is the start of the tree of `size2`.
+
+    RFC 9162 §2.1.4.2. False for anything malformed; an empty first tree proves nothing and is
+    refused.
+    """
+    if not 1 <= size1 <= size2 or not _are_hashes([root1, root2, *proof]):
+        return False
+    if size1 == size2:
+        return not proof and root1 == root2
+    path = [root1, *proof] if size1 & (size1 - 1) == 0 else list(proof)
+    return len(path) > 1 and _fold(path, size1, size2) == (root1, root2)
+
+
+def _fold(path: Sequence[bytes], size1: int, size2: int) -> tuple[bytes, bytes] | None:
+    fn, sn = size1 - 1, size2 - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    first = second = path[0]
+    for node in path[1:]:
+        if sn == 0:
+            return None
+        if fn & 1 or fn == sn:
+            first, second = hash_node(node, first), hash_node(node, second)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            second = hash_node(second, node)
+        fn, sn = fn >> 1, sn >> 1
+    return (first, second) if sn == 0 else None
+
+
+def _are_hashes(values: Sequence[bytes]) -> bool:
+    return all(len(value) == HASH_BYTES for value in values)
