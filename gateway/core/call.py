@@ -45,6 +45,7 @@ class CallMeta(Struct, frozen=True, kw_only=True):
     client_info: bytes | None = None
     progress_token: str | int | None = None
     traceparent: str | None = None
+    log_level: str | None = None
     claimed: dict[str, Any] = {}
 
 

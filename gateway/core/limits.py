@@ -22,3 +22,5 @@ class Limits(Struct, frozen=True):
     reasons_max: int = 32
     reason_max_bytes: int = 256
     pending_per_agent_max: int = 100
+    shown_cache_max: int = 4096
+    inline_wait_ms: int = 0

@@ -192,6 +192,10 @@ class ApprovalStore(Protocol):
         """Return one request as stored."""
         ...
 
+    async def get_by_op(self, op: str) -> ApprovalRequest | None:
+        """Return the request that a call of this operation id became."""
+        ...
+
     async def find(self, *, states: Sequence[State] = (), limit: int = 100) -> list[ApprovalRequest]:
         """Return requests, oldest first."""
         ...
@@ -223,6 +227,10 @@ class ApprovalStore(Protocol):
 
         From CLAIMED and DISPATCHED the stored claim token must equal `claim_token`.
         """
+        ...
+
+    async def expire_due(self, now_s: int) -> list[ApprovalRequest]:
+        """Move everything past its expiry to EXPIRED, each with its event; return what moved."""
         ...
 
     async def outbox(self, limit: int = 100) -> list[OutboxEvent]:

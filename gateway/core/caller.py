@@ -1,0 +1,47 @@
+"""What a token fixes for as long as it lives, worked out once per token."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.core.grants import CompiledGrants
+from gateway.core.policy_input import CallerFragments, build_caller
+from gateway.core.records import build_actor
+from gateway.core.token import Claims
+
+_CACHE_MAX: Final = 4096
+
+
+class Caller(Struct, frozen=True):
+    """A token's grants, ready to match; its policy-input fragments; its record fields."""
+
+    grants: CompiledGrants
+    fragments: CallerFragments
+    actor: dict[str, Any]
+
+
+def build_caller_view(claims: Claims) -> Caller:
+    """Work out everything that `claims` fixes."""
+    return Caller(CompiledGrants(claims), build_caller(claims), build_actor(claims))
+
+
+class CallerCache:
+    """Callers by token id. INVARIANT: holds only what follows from the claims, so a stale entry
+    cannot widen anything; who may call at all is asked anew for every call.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Claims, Caller]] = {}
+
+    def get(self, claims: Claims) -> Caller:
+        """Return the caller of these claims."""
+        known = self._known.get(claims.jti)
+        if known is not None and known[0] is claims:
+            return known[1]
+        if len(self._known) >= _CACHE_MAX:
+            self._known.clear()
+        caller = build_caller_view(claims)
+        self._known[claims.jti] = (claims, caller)
+        return caller

@@ -1,0 +1,161 @@
+"""What a token family has spent: calls, counts, sums, labels (DESIGN §4).
+
+The family is the unit because a run may hold many tokens: ten tokens are not ten budgets. A
+decision reads the ledger and a reservation writes it, with nothing in between that could let
+another call in (see `Family.turn`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.core.catalog import Tool
+from gateway.core.pointer import resolve
+from gateway.core.refusal import Refusal
+from gateway.core.token import Grant
+
+_RECENT: Final = 50
+
+
+class Charge(Struct, frozen=True):
+    """What one call reserved of its family: given back only if it certainly was never sent."""
+
+    family: str
+    tool: str
+    sums: dict[str, str]
+    labels: tuple[str, ...]
+
+
+class Family:
+    """The running totals of one token family. Sums are exact decimals."""
+
+    __slots__ = ("calls", "counts", "id", "labels", "recent", "sums")
+
+    def __init__(self, family_id: str) -> None:
+        self.id: Final = family_id
+        self.calls = 0
+        self.counts: dict[str, int] = {}
+        self.sums: dict[str, Decimal] = {}
+        self.labels: set[str] = set()
+        self.recent: deque[str] = deque(maxlen=_RECENT)
+
+    def reserve(
+        self, tool: Tool, grant: Grant, arguments: Mapping[str, Any]
+    ) -> Charge | Refusal:
+        """Charge one call, or refuse it because the grant's calls are spent.
+
+        INVARIANT: between the caller's decision and this line there is no await.
+        """
+        spent = self.counts.get(tool.id, 0)
+        if grant.max_calls is not None and spent >= grant.max_calls:
+            return Refusal("decide", "calls_exhausted")
+        sums: dict[str, str] = {}
+        for pointer in tool.review.sums:
+            amount = _decimal(resolve(arguments, pointer))
+            if amount is None or amount < 0:  # a negative amount would refill the budget
+                return Refusal("decide", "arguments_invalid", f"`{pointer}` must be a number >= 0")
+            sums[f"{tool.id}#{pointer}"] = str(amount)
+        charge = Charge(self.id, tool.id, sums, tool.review.labels)
+        self.apply(charge)
+        return charge
+
+    def apply(self, charge: Charge) -> None:
+        """Add a charge: when reserved, and again when the log is replayed at start."""
+        self.calls += 1
+        self.counts[charge.tool] = self.counts.get(charge.tool, 0) + 1
+        for key, amount in charge.sums.items():
+            self.sums[key] = self.sums.get(key, Decimal(0)) + Decimal(amount)
+        self.labels.update(charge.labels)
+        self.recent.append(charge.tool)
+
+    def give_back(self, charge: Charge) -> None:
+        """Undo a charge whose call was certainly not sent. Labels and history never shrink."""
+        self.calls -= 1
+        self.counts[charge.tool] -= 1
+        for key, amount in charge.sums.items():
+            self.sums[key] -= Decimal(amount)
+
+    def view(self) -> dict[str, Any]:
+        """The totals as policies see them; sums as numbers."""
+        return {
+            "calls": self.calls,
+            "counts": self.counts,
+            "sums": {key: _number(value) for key, value in self.sums.items()},
+            "labels": sorted(self.labels),
+        }
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, for a snapshot. `load` reads it back."""
+        return {
+            "calls": self.calls,
+            "counts": self.counts,
+            "sums": {key: str(value) for key, value in self.sums.items()},
+            "labels": sorted(self.labels),
+            "recent": list(self.recent),
+        }
+
+    @classmethod
+    def load(cls, family_id: str, data: Mapping[str, Any]) -> Family:
+        """Rebuild a family from `dump`."""
+        family = cls(family_id)
+        family.calls = data["calls"]
+        family.counts = dict(data["counts"])
+        family.sums = {key: Decimal(value) for key, value in data["sums"].items()}
+        family.labels = set(data["labels"])
+        family.recent.extend(data["recent"])
+        return family
+
+
+class Ledger:
+    """All families that have spent anything."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+        self._open: dict[str, Charge] = {}
+
+    def family(self, family_id: str) -> Family:
+        """Return a family, empty if it has not spent anything yet."""
+        family = self._families.get(family_id)
+        if family is None:
+            family = self._families[family_id] = Family(family_id)
+        return family
+
+    def restore(self, families: Mapping[str, Mapping[str, Any]]) -> None:
+        """Start from a snapshot."""
+        self._families = {key: Family.load(key, data) for key, data in families.items()}
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Everything, for a snapshot."""
+        return {key: family.dump() for key, family in self._families.items()}
+
+    def replay(self, record: Mapping[str, Any]) -> None:
+        """Roll forward by one audit record: intents charge, outcomes `not_sent` give back."""
+        op = record["op"]
+        if record["type"] == "call.intent":
+            data = record["charge"]
+            charge = Charge(
+                data["family"], data["tool"], data["sums"], tuple(data.get("labels", ()))
+            )
+            self.family(charge.family).apply(charge)
+            self._open[op] = charge
+        elif record["type"] == "call.outcome" and (spent := self._open.pop(op, None)):
+            if record["delivery"] == "not_sent":
+                self.family(spent.family).give_back(spent)
+
+
+def _decimal(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:  # pragma: no cover - strict JSON lets no such number in
+        return None
+
+
+def _number(value: Decimal) -> int | float:
+    return int(value) if value == value.to_integral_value() else float(value)

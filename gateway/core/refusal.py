@@ -1,0 +1,89 @@
+"""Every reason for which a call is turned away: one table of code, status and fixed text.
+
+Agents get the code and the fixed text and nothing else; details are for the log and for
+approvers. `docs/errors.md` lists the same table.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+Stage = Literal["read", "authenticate", "resolve", "decide", "hold", "record", "call", "filter"]
+
+
+class Kind(Struct, frozen=True):
+    """How a refusal is told: HTTP status, JSON-RPC error code (None: a tool result), fixed text."""
+
+    status: int
+    rpc: int | None
+    text: str
+
+
+class Refusal(Struct, frozen=True):
+    """A call turned away at `stage`. `detail` names a place, never a value, and is safe to tell."""
+
+    stage: Stage
+    code: str
+    detail: str = ""
+
+
+POLICY: Final = Kind(403, None, "policy does not allow this call")
+
+KINDS: Final[dict[str, Kind]] = {
+    # read
+    "body_invalid": Kind(400, -32700, "the request is not well-formed JSON of the strict kind"),
+    "body_too_large": Kind(413, -32600, "the request is larger than the gateway accepts"),
+    "request_invalid": Kind(400, -32600, "the request is not a valid message"),
+    "params_invalid": Kind(400, -32602, "the parameters are missing or of the wrong type"),
+    "header_mismatch": Kind(400, -32020, "headers and body do not name the same thing"),
+    "version_unsupported": Kind(400, -32022, "this protocol version is not supported"),
+    "method_unknown": Kind(404, -32601, "this method is not supported"),
+    "session_unknown": Kind(404, -32600, "no such session; initialize again"),
+    "session_missing": Kind(400, -32600, "send the session id that initialize returned"),
+    "origin_forbidden": Kind(403, -32600, "this origin may not call the gateway"),
+    "key_reused": Kind(422, None, "this Idempotency-Key was used for another request"),
+    "key_running": Kind(409, None, "the first request with this Idempotency-Key has not ended"),
+    # authenticate
+    "token_missing": Kind(401, -32600, "send an access token as Authorization: Bearer"),
+    "token_invalid": Kind(401, -32600, "the access token is not valid; get a new one"),
+    "token_expired": Kind(401, -32600, "the access token has expired; get a new one"),
+    "token_audience": Kind(401, -32600, "the access token is meant for another service"),
+    "token_revoked": Kind(401, -32600, "the access token has been revoked"),
+    "scope_insufficient": Kind(403, -32600, "the access token lacks the scope for this"),
+    # resolve
+    "tool_unknown": Kind(404, -32602, "no such tool"),
+    "arguments_invalid": Kind(400, None, "the arguments do not fit the tool's schema"),
+    "arguments_too_large": Kind(413, None, "the arguments are larger than the gateway accepts"),
+    "constraint_broken": Kind(403, None, "the token does not allow these arguments"),
+    "calls_exhausted": Kind(403, None, "the token allows no more calls of this tool"),
+    "call_unknown": Kind(404, None, "no such call"),
+    # decide
+    "policy_unavailable": Kind(503, -32603, "no policy decision could be reached; try again later"),
+    "policy_timeout": Kind(503, -32603, "no policy decision came in time; try again later"),
+    # hold
+    "too_many_pending": Kind(429, None, "too many calls of this agent wait for approval"),
+    "approval_unavailable": Kind(503, None, "the call could not be held; try again later"),
+    "no_eligible_approver": Kind(403, None, "nobody may approve this call"),
+    "approval_not_found": Kind(404, None, "no such approval"),
+    # record
+    "audit_unavailable": Kind(503, -32603, "the audit log cannot be written; nothing was executed"),
+    "audit_overloaded": Kind(503, -32603, "the audit log is busy; nothing was executed; try again"),
+    "record_too_large": Kind(413, None, "the call does not fit into one audit record"),
+    # call
+    "upstream_unavailable": Kind(502, None, "the tool could not be reached"),
+    "upstream_timeout": Kind(504, None, "the tool did not answer in time"),
+    "upstream_protocol": Kind(502, None, "the tool's answer could not be understood"),
+    "result_too_large": Kind(502, None, "the tool's answer is larger than the gateway accepts"),
+    "unsupported_result": Kind(502, None, "the tool asked for something the gateway cannot relay"),
+    # filter
+    "result_withheld": Kind(403, None, "policy does not allow this result to be seen"),
+    "outcome_unrecorded": Kind(503, -32603, "the call ran, but its outcome could not be recorded"),
+    "internal_error": Kind(500, -32603, "the gateway failed; nothing more is known"),
+}
+
+
+def kind_of(code: str) -> Kind:
+    """How to tell `code`; a code that policy authors chose is told as a policy refusal."""
+    return KINDS.get(code, POLICY)

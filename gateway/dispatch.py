@@ -1,0 +1,311 @@
+"""Sending a held call once people have agreed: at most once, whatever dies (DESIGN §5).
+
+The order below is the whole argument. A state of the store and a record of the log together say,
+after any crash, whether the tool may have been reached:
+
+====================  ==========================  ==========================================
+store                 log                         so, at the next start
+====================  ==========================  ==========================================
+CLAIMED               no intent                   nothing was sent: APPROVED again
+DISPATCHED            no intent                   nothing was sent: APPROVED again
+DISPATCHED            intent, no outcome          it may have been sent: UNKNOWN, never again
+DISPATCHED            intent and outcome          it was: EXECUTED or FAILED, as recorded
+====================  ==========================  ==========================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal
+
+import msgspec
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.core import strict_json
+from gateway.core.answer import Completed, Refused
+from gateway.core.approval import ApprovalRequest, State, obligations_digest, spec_digest
+from gateway.core.approval_entries import state_event
+from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, ResolvedCall
+from gateway.core.canonical import digest
+from gateway.core.decision import Hold, Permit
+from gateway.core.errors import CountersignError
+from gateway.core.limits import Limits
+from gateway.core.ports import ApprovalStore, Clock, Ids, RunStore
+from gateway.core.refusal import Refusal
+from gateway.core.token import Claims
+from gateway.enforce import Enforcement
+from gateway.holding import HoldDesk
+from gateway.judge import Judge, Permitted
+
+LEASE_S: Final = 120
+_log: Final = structlog.get_logger("gateway.dispatch")
+
+Step = Literal["claimed", "judged", "dispatched", "relayed", "executed"]
+
+
+class Fresh(Struct, frozen=True):
+    """A held call that may go now, as resolved and judged a moment ago."""
+
+    resolved: ResolvedCall
+    permit: Permit
+    verdict: Permitted
+
+
+class Stale(Struct, frozen=True):
+    """A held call that people agreed to, but that is no longer what they agreed to."""
+
+    reason: str
+
+
+class RecoveredOperation(Struct, frozen=True):
+    """What the log says of one operation: whether an intent stands, and how it ended if it did."""
+
+    intent: bool
+    outcome: str | None
+
+
+class Dispatcher:
+    """Frees approved calls. `refresh` lists a server anew; `active` says whether an agent may act."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+        self,
+        *,
+        store: ApprovalStore,
+        runs: RunStore,
+        desk: HoldDesk,
+        judge: Judge,
+        enforcement: Enforcement,
+        relay: Callable[[], Awaitable[None]],
+        refresh: Callable[[str], Awaitable[None]],
+        active: Callable[[str], bool],
+        revoked: Callable[[Claims], bool],
+        endpoints: Mapping[str, str],
+        clock: Clock,
+        ids: Ids,
+        limits: Limits,
+        reached: Callable[[Step], None] = lambda _step: None,
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._desk = desk
+        self._judge = judge
+        self._enforcement = enforcement
+        self._relay = relay
+        self._refresh = refresh
+        self._active = active
+        self._revoked = revoked
+        self._endpoints = endpoints
+        self._clock = clock
+        self._ids = ids
+        self._limits = limits
+        self._reached = reached  # a seam for fault injection: called after each durable step
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def schedule(self, request_id: str) -> None:
+        """Dispatch in the background, once at a time for each request."""
+        if request_id in self._running:
+            return
+        task = asyncio.create_task(self._guarded(request_id), name=f"dispatch-{request_id}")
+        self._running[request_id] = task
+        task.add_done_callback(lambda _task: self._running.pop(request_id, None))
+
+    async def close(self) -> None:
+        """Wait for every dispatch under way: none is cut off between intent and outcome."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _guarded(self, request_id: str) -> None:
+        try:
+            await self.dispatch(request_id)
+        except CountersignError as error:
+            _log.warning("dispatch_failed", approval=request_id, code=error.code)
+        finally:
+            self._desk.changed(request_id)
+
+    async def dispatch(self, request_id: str) -> None:
+        """Take an APPROVED request to its end. Does nothing where it is not APPROVED any more."""
+        request = await self._store.get(request_id)
+        if request is None or request.state != "APPROVED":
+            return
+        # 1. Claim it: of two dispatchers one goes on.
+        claimed = await self._move(request, "CLAIMED", token=self._ids.new())
+        if claimed is None:
+            return
+        self._reached("claimed")
+        # 2. Is it still what people agreed to? Looked up live, judged under today's policy.
+        fresh = await self._refreshed(claimed)
+        if fresh is None:  # the tool cannot be asked for its definition now; try again later
+            await self._move(claimed, "APPROVED")
+            return
+        if isinstance(fresh, Stale):
+            event = state_event(claimed, "stale", "STALE")
+            await self._move(claimed, "STALE", event_of=event, outcome=fresh.reason)
+            await self._relay()
+            return
+        self._reached("judged")
+        # 3. Point of no return, in the store first, so that a crash from here on is never retried
+        #    unless the log proves that no intent was written.
+        sent = await self._move(claimed, "DISPATCHED")
+        if sent is None:
+            self._judge.give_back(fresh.verdict.charge)
+            return
+        self._reached("dispatched")
+        # 4. The votes are in the log before the effect that they allow.
+        await self._relay()
+        self._reached("relayed")
+        # 5. Intent, effect, outcome: the same path as every call.
+        answer = await self._enforcement.execute(
+            fresh.resolved,
+            fresh.permit,
+            fresh.verdict.document,
+            fresh.verdict.charge,
+            approval=sent.id,
+        )
+        self._reached("executed")
+        # 6. The state follows the log.
+        await self._settle(sent, answer)
+
+    async def _refreshed(self, request: ApprovalRequest) -> Fresh | Stale | None:
+        """Check everything that may have changed since people agreed. Numbered by attack."""
+        now_ns = self._clock.now_ns()
+        # 1. The stored request was tampered with: its parts no longer make its binding.
+        if self._desk.binding_of(request) != request.binding:
+            return Stale("binding_broken")
+        # 2. The run was ended or ran out, the agent was suspended, somebody pulled the switch.
+        claims = await self._current_claims(request, now_ns // 1_000_000_000)
+        if claims is None or self._revoked(claims) or not self._active(request.agent):
+            return Stale("authority_ended")
+        # 3. The tool changed behind its name, or its server moved.
+        try:
+            await self._refresh(request.server)
+        except CountersignError:
+            return None
+        resolved = self._enforcement.resolve(_rebuild(request, claims, now_ns, self._limits))
+        if isinstance(resolved, Refusal):
+            return Stale(resolved.code)
+        if resolved.tool.definition_digest != request.definition_digest:
+            return Stale("definition_changed")
+        if self._endpoints.get(request.server) != request.endpoint_digest:
+            return Stale("endpoint_changed")
+        # 4. Policy changed its mind: it denies now, asks other people, or asks something more.
+        return await self._rejudged(request, resolved)
+
+    async def _rejudged(self, request: ApprovalRequest, resolved: ResolvedCall) -> Fresh | Stale:
+        approval = {"id": request.id, "state": "APPROVED", "spec_digest": request.spec_digest}
+        verdict = await self._judge.judge(resolved, "resume", approval)
+        if not isinstance(verdict, Permitted):
+            return Stale("policy_denies")
+        decision = verdict.decision
+        stale = None
+        if isinstance(decision, Hold) and spec_digest(decision.approval) != request.spec_digest:
+            stale = Stale("approval_spec_changed")
+        elif obligations_digest(decision.obligations) != obligations_digest(request.obligations):
+            stale = Stale("obligations_changed")
+        if stale is not None:
+            self._judge.give_back(verdict.charge)
+            return stale
+        permit = Permit(decision.reasons, decision.obligations, decision.revision)
+        return Fresh(resolved, permit, verdict)
+
+    async def _current_claims(self, request: ApprovalRequest, now_s: int) -> Claims | None:
+        """The caller's claims with the run's grants of today; the token's own expiry is no bar."""
+        run = await self._runs.get_run(request.run_id)
+        if run is None or run.ended or now_s >= run.deadline:
+            return None
+        claims = msgspec.convert(request.claims, Claims)
+        return replace(
+            claims, grants=run.grants, allowed_values=run.allowed_values, expires_at=run.deadline
+        )
+
+    async def _settle(self, request: ApprovalRequest, answer: Completed | Refused) -> None:
+        if isinstance(answer, Refused):
+            if answer.refusal.code == "audit_overloaded":  # the log closes its intent `not_sent`
+                await self._move(request, "FAILED", outcome="not_sent")
+            return  # otherwise the log decides at the next start
+        outcome = answer.recorded.outcome
+        state = _state_after(outcome.status, outcome.delivery)
+        shown = answer.filtered.result or answer.filtered.error
+        event = state_event(request, "unknown", "UNKNOWN") if state == "UNKNOWN" else None
+        await self._move(request, state, event_of=event, outcome=outcome.status, result=shown)
+        await self._relay()
+
+    async def _move(
+        self,
+        request: ApprovalRequest,
+        target: State,
+        *,
+        token: str | None = None,
+        event_of: object = None,
+        outcome: str | None = None,
+        result: bytes | None = None,
+    ) -> ApprovalRequest | None:
+        now_s = self._clock.now_ns() // 1_000_000_000
+        changes: dict[str, object] = {}
+        if target in {"CLAIMED", "DISPATCHED"}:
+            changes["lease_until"] = now_s + LEASE_S
+        if outcome is not None:
+            changes |= {"outcome": outcome, "result": result}
+        return await self._store.move(
+            request.id,
+            source=request.state,
+            target=target,
+            now_s=now_s,
+            event=event_of,  # type: ignore[arg-type]
+            claim_token=token or request.claim_token,
+            changes=changes,
+        )
+
+    async def recover(self, operations: Mapping[str, RecoveredOperation]) -> None:
+        """After a start: bring every request that was under way to what the log proves.
+
+        Call once, before any other dispatch, with what the log says of each operation.
+        """
+        for request in await self._store.find(states=("CLAIMED",), limit=100_000):
+            await self._move(request, "APPROVED")
+        for request in await self._store.find(states=("DISPATCHED",), limit=100_000):
+            known = operations.get(request.op)
+            if known is None or not known.intent:
+                await self._move(request, "APPROVED")
+            elif known.outcome is None:
+                event = state_event(request, "unknown", "UNKNOWN")
+                await self._move(request, "UNKNOWN", event_of=event, outcome="unknown")
+            else:
+                state: State = "EXECUTED" if known.outcome in {"ok", "withheld"} else "FAILED"
+                await self._move(request, state, outcome=known.outcome)
+        await self._relay()
+
+    async def sweep(self) -> None:
+        """Once a second: let what ran out expire, and take up what was approved and not sent."""
+        for request in await self._store.expire_due(self._clock.now_ns() // 1_000_000_000):
+            self._desk.changed(request.id)
+        await self._relay()
+        for request in await self._store.find(states=("APPROVED",), limit=1_000):
+            if request.spec.execute == "on_approval":
+                self.schedule(request.id)
+
+
+def _state_after(status: str, delivery: str) -> State:
+    if delivery == "unknown":
+        return "UNKNOWN"
+    return "EXECUTED" if status in {"ok", "withheld"} else "FAILED"
+
+
+def _rebuild(
+    request: ApprovalRequest, claims: Claims, now_ns: int, limits: Limits
+) -> AuthenticatedCall:
+    """The call as it came. INVARIANT: what is sent are the stored bytes that hash to the binding."""
+    if digest(request.arguments) != request.arguments_digest:
+        raise CountersignError("the stored arguments are not the approved ones")
+    value = strict_json.parse(request.arguments, max_depth=limits.json_max_depth)
+    meta = msgspec.convert(request.meta, CallMeta)
+    raw = RawCall(
+        op=request.op,
+        credential=None,
+        tool=request.wire_name,
+        server=None,
+        arguments=Arguments(request.arguments, value),
+        meta=replace(meta, surface="approval", progress_token=None),
+    )
+    return AuthenticatedCall(raw, claims, now_ns)

@@ -1,0 +1,272 @@
+"""The enforcement point: one call, top to bottom (DESIGN §1).
+
+Read `Enforcement.call`. Every entry point (either MCP wire, REST, a held call set free) ends in
+`execute`, and nothing else in the gateway holds a transport.
+
+INVARIANT: whatever goes wrong, the answer is a refusal and a record, never an unrecorded effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from gateway.core import records
+from gateway.core.answer import Answer, Completed, Pending, Refused
+from gateway.core.call import (
+    AuthenticatedCall,
+    FilteredResult,
+    Intent,
+    Outcome,
+    RawCall,
+    RecordedIntent,
+    Relay,
+    ResolvedCall,
+    UpstreamResult,
+)
+from gateway.core.caller import CallerCache
+from gateway.core.catalog import CatalogView, Tool
+from gateway.core.decision import Permit
+from gateway.core.errors import (
+    AuditError,
+    CountersignError,
+    CredentialError,
+    Delivery,
+    UpstreamError,
+)
+from gateway.core.filtering import apply_obligations
+from gateway.core.ledger import Charge
+from gateway.core.limits import Limits
+from gateway.core.ports import AuditLog, Clock, TokenVerifier, ToolTransport
+from gateway.core.refusal import Refusal
+from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims
+from gateway.holding import HoldDesk
+from gateway.judge import Denied, Held, Judge
+from gateway.refusals import RefusalRecorder
+
+
+class Enforcement:
+    """Governs every call. Collaborators are ports; nothing here knows a wire or a database."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+        self,
+        *,
+        tokens: TokenVerifier,
+        catalog: Callable[[], CatalogView],
+        judge: Judge,
+        audit: AuditLog,
+        transports: Mapping[str, ToolTransport],
+        holds: HoldDesk,
+        refusals: RefusalRecorder,
+        callers: CallerCache,
+        revoked: Callable[[Claims], bool],
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._tokens = tokens
+        self._catalog = catalog
+        self._judge = judge
+        self._audit = audit
+        self._transports = transports
+        self._holds = holds
+        self._refusals = refusals
+        self._callers = callers
+        self._revoked = revoked
+        self._clock = clock
+        self._limits = limits
+
+    async def call(self, raw: RawCall, relay: Relay | None = None) -> Answer:
+        """Govern one call. Never raises for anything a caller can do."""
+        # 1. Who calls? Stops strangers, altered, expired and revoked tokens, tokens for others.
+        call = self.authenticate(raw, SCOPE_CALL)
+        if isinstance(call, Refusal):
+            return await self._refusals.refuse_stranger(raw.op, call)
+        # 2. Calls what? Stops unreviewed and changed tools, tools and values not granted, and
+        #    arguments that the schema does not name.
+        resolved = self.resolve(call)
+        if isinstance(resolved, Refusal):
+            return await self._refusals.refuse_call(call, resolved)
+        # 3. May it? Stops what policy forbids and what the family has already spent.
+        verdict = await self._judge.judge(resolved, "call")
+        if isinstance(verdict, Denied):
+            return await self._deny(resolved, verdict)
+        # 4. Must people agree? Stored with its exact bytes; nothing is sent.
+        if isinstance(verdict, Held) or not isinstance(verdict.decision, Permit):
+            return await self._hold(resolved, verdict)
+        # 5. Written down, sent, filtered, written down; only then answered.
+        return await self.execute(
+            resolved, verdict.decision, verdict.document, verdict.charge, relay
+        )
+
+    def authenticate(self, raw: RawCall, scope: str) -> AuthenticatedCall | Refusal:
+        """Believe the token or say why not. The clock is read here, once per call."""
+        now_ns = self._clock.now_ns()
+        if raw.credential is None:
+            return Refusal("authenticate", "token_missing")
+        try:
+            claims = self._tokens.verify(raw.credential, now_ns // 1_000_000_000)
+        except CredentialError as error:
+            return Refusal("authenticate", error.code)
+        if self._revoked(claims):
+            return Refusal("authenticate", "token_revoked")
+        if scope not in claims.scopes:
+            return Refusal("authenticate", "scope_insufficient")
+        return AuthenticatedCall(raw, claims, now_ns)
+
+    def resolve(self, call: AuthenticatedCall) -> ResolvedCall | Refusal:
+        """Find the tool and the grant that covers it, and fit the arguments to both."""
+        raw, grants = call.raw, self._callers.get(call.claims).grants
+        tool = self._catalog().find(raw.tool, raw.server)
+        grant = None if tool is None else grants.find(tool)
+        if tool is None or grant is None:  # one answer for both: that a tool exists is not told
+            return Refusal("resolve", "tool_unknown")
+        if len(raw.arguments.raw) > self._limits.arguments_max_bytes:
+            return Refusal("resolve", "arguments_too_large")
+        if (failure := tool.schema.failure(raw.arguments.value)) is not None:
+            return Refusal("resolve", "arguments_invalid", failure)
+        if (broken := grants.broken_constraint(grant, tool, raw.arguments.value)) is not None:
+            return Refusal("resolve", "constraint_broken", broken)
+        return ResolvedCall(call, tool, grant)
+
+    async def execute(  # noqa: PLR0913 - what was decided, on what, at what charge
+        self,
+        resolved: ResolvedCall,
+        permit: Permit,
+        document: bytes,
+        charge: Charge,
+        relay: Relay | None = None,
+        approval: str | None = None,
+    ) -> Completed | Refused:
+        """Record the intent, send, filter, record the outcome. Each step waits for the last."""
+        raw = resolved.call.raw
+        actor = self._callers.get(resolved.call.claims).actor
+        entry = records.build_intent(resolved, permit, document, charge, actor, approval)
+        intent = Intent(
+            resolved=resolved,
+            decision=permit,
+            entry=entry,
+            idempotency_key=raw.op,
+            deadline_ms=self._limits.upstream_timeout_ms,
+        )
+        try:
+            recorded = await self._audit.record_intent(intent)
+        except AuditError as error:  # nothing was sent, so nothing was spent
+            self._judge.give_back(charge)
+            return Refused(raw.op, Refusal("record", error.code))
+        started_ns = self._clock.monotonic_ns()
+        answer, delivery, code = await self._send(recorded, relay)
+        if delivery == "not_sent":
+            self._judge.give_back(charge)
+        filtered = _nothing(code) if answer is None else await self._filter(recorded, answer)
+        outcome = self._outcome(recorded, answer, filtered, delivery, started_ns)
+        try:
+            return Completed(await self._audit.record_outcome(outcome), filtered)
+        except AuditError:  # the intent stays open in the log, and the reply does not leave
+            return Refused(raw.op, Refusal("record", "outcome_unrecorded"))
+
+    async def _send(
+        self, recorded: RecordedIntent, relay: Relay | None
+    ) -> tuple[UpstreamResult | None, Delivery, str | None]:
+        """Call the tool once. A client that goes away does not stop this; a dying gateway may."""
+        resolved = recorded.intent.resolved
+        if self._revoked(resolved.call.claims):
+            return None, "not_sent", "token_revoked"
+        if recorded.intent.decision.obligations:
+            relay = None  # what streams past the filter could carry what it must take out
+        try:
+            transport = self._transports[resolved.tool.server]
+            return await transport.call(recorded, relay), "sent", None
+        except UpstreamError as error:
+            return None, error.delivery, error.code
+        except asyncio.CancelledError:
+            return None, "unknown", "upstream_unavailable"
+        except Exception:  # noqa: BLE001 - INVARIANT: no intent stays without an outcome
+            return None, "unknown", "internal_error"
+
+    async def _filter(self, recorded: RecordedIntent, answer: UpstreamResult) -> FilteredResult:
+        """Let policy see the result where a package wants to, then fulfil every obligation."""
+        obligations = recorded.intent.decision.obligations
+        try:
+            decision = await self._judge.judge_result(recorded.intent.resolved, answer)
+            if decision is not None:
+                if not isinstance(decision, Permit):
+                    return _nothing("result_withheld")
+                obligations = (*obligations, *decision.obligations)
+            if not obligations:
+                return FilteredResult(
+                    result=answer.result, error=answer.error, is_error=answer.is_error
+                )
+            return apply_obligations(answer, obligations)
+        except Exception:  # noqa: BLE001 - INVARIANT: what cannot be filtered is withheld
+            return _nothing("result_withheld")
+
+    def _outcome(
+        self,
+        recorded: RecordedIntent,
+        answer: UpstreamResult | None,
+        filtered: FilteredResult,
+        delivery: Delivery,
+        started_ns: int,
+    ) -> Outcome:
+        status = "ok"
+        if answer is None:
+            status = "failed"
+        elif filtered.withheld is not None:
+            status = "withheld"
+        elif answer.is_error or answer.error is not None:
+            status = "tool_error"
+        entry = records.build_outcome(
+            recorded,
+            status=status,
+            delivery=delivery,
+            code=filtered.withheld,
+            result=None if answer is None else answer.result or answer.error,
+            applied=filtered.applied,
+            latency_us=(self._clock.monotonic_ns() - started_ns) // 1000,
+        )
+        return Outcome(intent=recorded, status=status, delivery=delivery, entry=entry)
+
+    async def _hold(self, resolved: ResolvedCall, held: Held) -> Answer:
+        try:
+            return Pending(await self._holds.hold(resolved, held.decision, held.document))
+        except CountersignError as error:
+            refusal = Refusal("hold", error.code)
+            return await self._refusals.refuse_call(resolved.call, refusal, resolved.tool)
+
+    async def _deny(self, resolved: ResolvedCall, denied: Denied) -> Refused:
+        """Record a denial; where the caller may not see the tool, tell it that there is none."""
+        refused = await self._refusals.deny_call(
+            resolved, denied.decision, denied.document, denied.refusal
+        )
+        shown = await self._judge.visible(resolved.call, resolved.tool.server)
+        if not isinstance(shown, Refusal) and resolved.tool not in shown:
+            return Refused(refused.op, Refusal("resolve", "tool_unknown"))
+        return refused
+
+    async def identify(self, raw: RawCall, scope: str = SCOPE_LIST) -> AuthenticatedCall | Refused:
+        """Believe a caller who asks for something other than a tool call."""
+        call = self.authenticate(raw, scope)
+        if isinstance(call, Refusal):
+            return await self._refusals.refuse_stranger(raw.op, call)
+        return call
+
+    async def reject(self, raw: RawCall, refusal: Refusal) -> Refused:
+        """Record a request that cannot be read; a stranger is told only to authenticate."""
+        call = await self.identify(raw)
+        if isinstance(call, Refused):
+            return call
+        return await self._refusals.refuse_call(call, refusal)
+
+    async def list_tools(self, raw: RawCall) -> tuple[Tool, ...] | Refused:
+        """Return the tools that this caller may see, in the catalog's order."""
+        call = await self.identify(raw)
+        if isinstance(call, Refused):
+            return call
+        shown = await self._judge.visible(call, raw.server)
+        if isinstance(shown, Refusal):
+            return await self._refusals.refuse_call(call, shown)
+        return shown
+
+
+def _nothing(code: str | None) -> FilteredResult:
+    return FilteredResult(result=None, error=None, is_error=True, withheld=code or "internal_error")

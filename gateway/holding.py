@@ -1,0 +1,204 @@
+"""Holding a call until people agree, and telling its caller how it stands (DESIGN §5)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.core import records
+from gateway.core.approval import (
+    ApprovalRequest,
+    build_binding,
+    is_satisfiable,
+    seen_at,
+    spec_digest,
+)
+from gateway.core.call import ResolvedCall
+from gateway.core.canonical import canonicalize, digest
+from gateway.core.decision import Hold
+from gateway.core.entry import Opening
+from gateway.core.errors import ApprovalError
+from gateway.core.ports import ApprovalStore, Clock, Ids, OutboxEvent, RunStore
+from gateway.core.token import Claims
+
+WAIT_MAX_S = 25
+"""How long a caller may wait for a change in one question; clients give up at 60 s."""
+
+
+class Deployment(Struct, frozen=True):
+    """Which gateway this is. Part of every binding, so a vote counts in one deployment only."""
+
+    issuer: str
+    environment: str
+    log_origin: str
+
+
+class HoldDesk:
+    """Takes calls that policy holds. `relay` makes committed events durable in the log."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+        self,
+        *,
+        store: ApprovalStore,
+        runs: RunStore,
+        relay: Callable[[], Awaitable[None]],
+        people: Mapping[str, Sequence[str]],
+        owners: Callable[[str], tuple[str, ...]],
+        endpoints: Mapping[str, str],
+        deployment: Deployment,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._relay = relay
+        self._people = people
+        self._owners = owners
+        self._endpoints = endpoints
+        self._deployment = deployment
+        self._clock = clock
+        self._ids = ids
+        self._changes: dict[str, asyncio.Event] = {}
+
+    async def hold(self, resolved: ResolvedCall, decision: Hold, document: bytes) -> ApprovalRequest:
+        """Store the call durably, or join the same call that already waits; then say so in the log.
+
+        Raises `ApprovalError` (`no_eligible_approver`, `too_many_pending`) and `AuditError`.
+        """
+        request = await self._build(resolved, decision)
+        if not is_satisfiable(request.spec, self._people, request.separation):
+            raise ApprovalError(
+                "nobody may approve this call; name approvers who are not on its own side",
+                code="no_eligible_approver",
+            )
+        event = self._event(request, resolved, document)
+        stored = await self._store.create(request, event)
+        await self._relay()
+        return stored
+
+    async def _build(self, resolved: ResolvedCall, decision: Hold) -> ApprovalRequest:
+        call, tool = resolved.call, resolved.tool
+        claims, raw = call.claims, call.raw
+        run = await self._runs.get_run(claims.run_id)
+        if run is None:
+            raise ApprovalError("the run of this call is gone; start a new one")
+        now_s = call.now_ns // 1_000_000_000
+        chain = (claims.subject,)
+        request = ApprovalRequest(
+            id=self._ids.new(),
+            op=raw.op,
+            state="PENDING",
+            version=1,
+            agent=claims.subject,
+            run_id=claims.run_id,
+            root_jti=claims.root_jti,
+            on_behalf_of=claims.on_behalf_of,
+            launcher=run.launcher,
+            server=tool.server,
+            tool=tool.name,
+            tool_id=tool.id,
+            wire_name=tool.wire_name,
+            definition_digest=tool.definition_digest,
+            endpoint_digest=self._endpoints[tool.server],
+            arguments=raw.arguments.raw,
+            arguments_digest=digest(raw.arguments.raw),
+            join_digest=_join_digest(raw.arguments.value),
+            obligations=decision.obligations,
+            reasons=decision.reasons,
+            spec=decision.approval,
+            spec_digest=spec_digest(decision.approval),
+            policy_revision=decision.revision,
+            binding="",
+            nonce=self._ids.secret(),
+            separation=self._separation(claims, run.launcher, chain),
+            created_at=now_s,
+            expires_at=now_s + decision.approval.ttl_s,
+            claims=msgspec.to_builtins(claims),
+            meta=msgspec.to_builtins(raw.meta),
+            actor_chain=chain,
+        )
+        return replace(request, binding=self.binding_of(request))
+
+    def binding_of(self, request: ApprovalRequest) -> str:
+        """What approvers of `request` agree to, worked out anew from what is stored."""
+        return build_binding(
+            request,
+            issuer=self._deployment.issuer,
+            environment=self._deployment.environment,
+            log_origin=self._deployment.log_origin,
+        )
+
+    def _separation(
+        self, claims: Claims, launcher: str, chain: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Everyone on the requester's side: whoever asked may not be who agrees."""
+        side = {*chain, claims.client_id, claims.owner, claims.on_behalf_of or "", launcher}
+        side |= {owner for member in tuple(side) for owner in self._owners(member)}
+        return tuple(sorted(side - {""}))
+
+    @staticmethod
+    def _event(request: ApprovalRequest, resolved: ResolvedCall, document: bytes) -> OutboxEvent:
+        event_id = f"{request.id}:PENDING"
+        claims = resolved.call.claims
+        subject = records.data_subject(claims)
+        entry = records.build_approval_event(
+            "request",
+            request,
+            event_id=event_id,
+            fields={
+                "state": "PENDING",
+                "actor": records.build_actor(claims),
+                "decision": {"outcome": "hold", "reasons": records.codes(request.reasons)},
+                "policy": {"rev": request.policy_revision},
+                "spec": request.spec_digest,
+                "expires": request.expires_at,
+            },
+            openings=(
+                Opening("policy.input", document, subject),
+                Opening("args", request.arguments, subject),
+            ),
+        )
+        return OutboxEvent(event_id=event_id, entry=entry)
+
+    async def status(
+        self, claims: Claims, request_id: str, wait_s: float = 0
+    ) -> ApprovalRequest | None:
+        """Return a held call to the agent and run that made it, after at most `wait_s` seconds.
+
+        None for anybody else's: that it exists is not told. Reads only; nothing is dispatched.
+        """
+        request = await self._own(claims, request_id)
+        if request is None or not _waiting(request) or wait_s <= 0:
+            return request
+        changed = self._changes.setdefault(request_id, asyncio.Event())
+        try:
+            async with asyncio.timeout(min(wait_s, WAIT_MAX_S)):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        return await self._own(claims, request_id)
+
+    async def _own(self, claims: Claims, request_id: str) -> ApprovalRequest | None:
+        request = await self._store.get(request_id)
+        if request is None or (request.agent, request.run_id) != (claims.subject, claims.run_id):
+            return None
+        return seen_at(request, self._clock.now_ns() // 1_000_000_000)
+
+    def changed(self, request_id: str) -> None:
+        """Wake whoever waits for this request to end."""
+        event = self._changes.pop(request_id, None)
+        if event is not None:
+            event.set()
+
+
+def _waiting(request: ApprovalRequest) -> bool:
+    return request.state in {"PENDING", "APPROVED", "CLAIMED", "DISPATCHED"}
+
+
+def _join_digest(value: object) -> str:
+    return "sha256:" + hashlib.sha256(canonicalize(value)).hexdigest()

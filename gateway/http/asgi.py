@@ -1,0 +1,97 @@
+"""The little of ASGI that the call path needs: read a bounded body, send one answer, stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+HeaderPairs = Iterable[tuple[bytes, bytes]]
+
+_JSON: Final = (b"content-type", b"application/json")
+_STREAM_HEADERS: Final = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+_QUEUE_MAX: Final = 1_000
+
+
+async def read_body(receive: Receive, limit: int) -> bytes | None:
+    """Return the request body, or None when it is larger than `limit` bytes or was cut off."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        complete = message["type"] == "http.request"
+        return body if complete and len(body) <= limit else None
+    chunks, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            return None
+    return b"".join(chunks)
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: HeaderPairs = ()) -> None:
+    """Send one complete JSON answer."""
+    length = (b"content-length", b"%d" % len(body))
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [_JSON, length, *headers]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_empty(send: Send, status: int, headers: HeaderPairs = ()) -> None:
+    """Send an answer without a body."""
+    start = [(b"content-length", b"0"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class EventStream:
+    """Server-sent events on a reply that becomes a stream only when there is something to stream.
+
+    `push` never blocks: past a bound, notifications are dropped, because they are a courtesy and
+    the final message is not.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_MAX)
+        self._pump: asyncio.Task[None] | None = None
+
+    def push(self, message: bytes) -> None:
+        """Stream one JSON-RPC notification; the first one commits the reply to a stream."""
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._run())
+        if self._queue.qsize() < _QUEUE_MAX - 1:
+            self._queue.put_nowait(b"event: message\ndata: " + message + b"\n\n")
+
+    @property
+    def started(self) -> bool:
+        """Whether the reply has become a stream."""
+        return self._pump is not None
+
+    async def finish(self, message: bytes) -> None:
+        """Send the final message and end the stream. Call only once started."""
+        await self._queue.put(b"event: message\ndata: " + message + b"\n\n")
+        await self._queue.put(None)
+        if self._pump is not None:
+            await self._pump
+
+    async def _run(self) -> None:
+        await self._send(
+            {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
+        )
+        while (event := await self._queue.get()) is not None:
+            await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,278 @@
+"""`POST /mcp` and `POST /mcp/<server>`: agents over MCP, both wires, straight on ASGI.
+
+No framework routing and no models on this path (ADR 0002). Everything that concerns a tool goes
+through `Enforcement`; this file only speaks the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.answer import Pending, Refused
+from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, Relay
+from gateway.core.catalog import CatalogView
+from gateway.core.limits import Limits
+from gateway.core.names import STATUS_TOOL, is_server_id
+from gateway.core.ports import Ids
+from gateway.core.refusal import Refusal
+from gateway.enforce import Enforcement
+from gateway.http.asgi import EventStream, Receive, Scope, Send, read_body, send_empty, send_json
+from gateway.http.challenge import Challenges
+from gateway.http.mcp_sessions import LEVELS, Session, Sessions
+from gateway.http.origin import OriginCheck
+from gateway.http.status_tool import StatusTool
+from gateway.protocol import mcp, mcp_reply
+from gateway.protocol.headers import Headers, read_headers
+from gateway.protocol.mcp import Notification, Rejected, Request, Wire
+from gateway.protocol.mcp_reply import Reply
+
+_NO_ARGUMENTS: Final = Arguments(b"{}", {})
+_MCP_META: Final = CallMeta(surface="mcp")
+_ALLOW: Final = [(b"allow", b"POST, DELETE")]
+
+
+class McpEndpoint:
+    """Serves both wires on one path; `server` in the path binds a caller to one upstream."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+        self,
+        *,
+        enforcement: Enforcement,
+        status_tool: StatusTool,
+        catalog: Callable[[], CatalogView],
+        challenges: Challenges,
+        origin: OriginCheck,
+        ids: Ids,
+        limits: Limits,
+    ) -> None:
+        self._enforcement = enforcement
+        self._status_tool = status_tool
+        self._catalog = catalog
+        self._challenges = challenges
+        self._origin = origin
+        self._ids = ids
+        self._limits = limits
+        self._sessions = Sessions()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        path: str = scope["path"]
+        server = path[len("/mcp/") :] or None
+        if server is not None and not is_server_id(server):
+            await send_empty(send, 404)
+            return
+        headers = read_headers(scope["headers"])
+        if isinstance(headers, Refusal):
+            await self._reply(send, mcp_reply.build_refusal(None, headers, "modern"), path)
+            return
+        if (refusal := self._origin.refuse(headers)) is not None:
+            await self._reply(send, mcp_reply.build_refusal(None, refusal, "modern"), path)
+        elif scope["method"] == "POST":
+            await self._post(headers, server, path, receive, send)
+        elif scope["method"] == "DELETE":
+            await self._delete(headers, server, path, send)
+        else:
+            await send_empty(send, 405, _ALLOW)
+
+    async def _post(
+        self, headers: Headers, server: str | None, path: str, receive: Receive, send: Send
+    ) -> None:
+        raw = self._raw(headers, server)
+        if raw.credential is None:  # strangers do not get to make us read a body
+            refused = await self._enforcement.reject(raw, Refusal("read", "body_invalid"))
+            await self._reply(send, mcp_reply.build_refusal(None, refused.refusal, "modern"), path)
+            return
+        body = await read_body(receive, self._limits.body_max_bytes)
+        if body is None:
+            await self._rejected(raw, Rejected(Refusal("read", "body_too_large")), path, send)
+            return
+        message = mcp.read_message(body, headers, self._limits)
+        if isinstance(message, Rejected):
+            await self._rejected(raw, message, path, send)
+        elif isinstance(message, Notification):
+            await self._notified(raw, path, send)
+        elif message.method == "tools/call":
+            await self._call(message, headers, raw, path, send)
+        else:
+            await self._other(message, headers, raw, path, send)
+
+    async def _call(
+        self, request: Request, headers: Headers, raw: RawCall, path: str, send: Send
+    ) -> None:
+        """`tools/call`: the one method that can reach a tool."""
+        session: Session | None = None
+        if request.wire == "legacy":
+            found = await self._session(headers, raw)
+            if not isinstance(found, Session):
+                await self._refused(found, request, path, send)
+                return
+            session = found
+        asked = mcp.read_tool_call(request, b"{}" if session is None else session.capabilities)
+        if isinstance(asked, Refusal):
+            await self._rejected(raw, Rejected(asked, request.id), path, send, request.wire)
+            return
+        raw = RawCall(
+            op=raw.op,
+            credential=raw.credential,
+            tool=asked.name,
+            server=raw.server,
+            arguments=asked.arguments,
+            meta=asked.meta,
+        )
+        if asked.name == STATUS_TOOL:
+            reply = await self._status_tool.answer(raw, request)
+            await self._reply(send, reply, path)
+            return
+        stream = EventStream(send)
+        relay = _relay(stream, headers, asked.meta, session)
+        answer = await self._enforcement.call(raw, relay)
+        reply = mcp_reply.build_answer(
+            request.id,
+            answer,
+            request.wire,
+            plain=isinstance(answer, Pending) and self._is_plain(raw),
+        )
+        if stream.started:
+            await stream.finish(reply.body)
+        else:
+            await self._reply(send, reply, path)
+
+    def _is_plain(self, raw: RawCall) -> bool:
+        tool = self._catalog().find(raw.tool, raw.server)
+        return tool is not None and not mcp_reply.has_pending_form(tool)
+
+    async def _other(
+        self, request: Request, headers: Headers, raw: RawCall, path: str, send: Send
+    ) -> None:
+        """Everything that reaches no tool. Each answers only to an authenticated caller."""
+        call = await self._enforcement.identify(raw)
+        if isinstance(call, Refused):
+            await self._refused(call, request, path, send)
+            return
+        if request.wire == "legacy" and request.method == "initialize":
+            await self._initialize(request, call, send)
+            return
+        session = await self._session(headers, raw) if request.wire == "legacy" else None
+        if isinstance(session, Refused):
+            await self._refused(session, request, path, send)
+            return
+        result = await self._result(request, raw, session)
+        if isinstance(result, Refused):
+            await self._refused(result, request, path, send)
+        elif isinstance(result, Refusal):
+            await self._rejected(raw, Rejected(result, request.id), path, send, request.wire)
+        else:
+            body = mcp_reply.build_result(request.id, result, request.wire)
+            await send_json(send, 200, body)
+
+    async def _result(
+        self, request: Request, raw: RawCall, session: Session | None
+    ) -> bytes | Refused | Refusal:
+        match request.method, request.wire:
+            case "ping", _:
+                return b"{}"
+            case "tools/list", _:
+                shown = await self._enforcement.list_tools(raw)
+                if isinstance(shown, Refused):
+                    return shown
+                bare = raw.server is not None
+                return mcp_reply.build_listing(shown, bare=bare, wire=request.wire)
+            case "server/discover", "modern":
+                return mcp_reply.build_discover()
+            case "logging/setLevel", "legacy" if session is not None:
+                level = request.params.get("level")
+                if level not in LEVELS:
+                    return Refusal("read", "params_invalid", "`level` is not a log level")
+                session.log_level = level
+                return b"{}"
+            case _:
+                return Refusal("read", "method_unknown")
+
+    async def _initialize(self, request: Request, call: AuthenticatedCall, send: Send) -> None:
+        capabilities = request.params.get("capabilities")
+        version = request.params.get("protocolVersion")
+        session_id = self._ids.secret()
+        declared = orjson.dumps(capabilities) if isinstance(capabilities, dict) else b"{}"
+        self._sessions.open(session_id, call.claims, str(version), declared)
+        body = mcp_reply.build_result(request.id, mcp_reply.build_initialize(version), "legacy")
+        await send_json(send, 200, body, [(b"mcp-session-id", session_id.encode())])
+
+    async def _session(self, headers: Headers, raw: RawCall) -> Session | Refused:
+        """The caller's open session. Someone else's answers as one that does not exist."""
+        call = await self._enforcement.identify(raw)
+        if isinstance(call, Refused):
+            return call
+        session_id = headers.text(b"mcp-session-id")
+        if session_id is None:
+            return await self._enforcement.reject(raw, Refusal("read", "session_missing"))
+        session = self._sessions.get(session_id, call.claims)
+        if session is None:
+            return await self._enforcement.reject(raw, Refusal("read", "session_unknown"))
+        return session
+
+    async def _delete(self, headers: Headers, server: str | None, path: str, send: Send) -> None:
+        if headers.text(b"mcp-protocol-version") == mcp.MODERN:
+            await send_empty(send, 405, [(b"allow", b"POST")])
+            return
+        session = await self._session(headers, self._raw(headers, server))
+        if isinstance(session, Refused):
+            reply = mcp_reply.build_refusal(None, session.refusal, "legacy")
+            await self._reply(send, reply, path)
+            return
+        self._sessions.close(headers.text(b"mcp-session-id") or "")
+        await send_empty(send, 204)
+
+    async def _notified(self, raw: RawCall, path: str, send: Send) -> None:
+        call = await self._enforcement.identify(raw)
+        if isinstance(call, Refused):
+            await self._reply(send, mcp_reply.build_refusal(None, call.refusal, "modern"), path)
+        else:
+            await send_empty(send, 202)
+
+    async def _rejected(
+        self, raw: RawCall, rejected: Rejected, path: str, send: Send, wire: Wire = "modern"
+    ) -> None:
+        refused = await self._enforcement.reject(raw, rejected.refusal)
+        told = Rejected(refused.refusal, rejected.id, rejected.data)
+        await self._reply(send, mcp_reply.build_rejection(told, wire), path)
+
+    async def _refused(self, refused: Refused, request: Request, path: str, send: Send) -> None:
+        reply = mcp_reply.build_refusal(request.id, refused.refusal, request.wire, op=refused.op)
+        await self._reply(send, reply, path)
+
+    async def _reply(self, send: Send, reply: Reply, path: str) -> None:
+        headers = self._challenges.headers(reply.code, path)
+        await send_json(send, reply.status, reply.body, headers)
+
+    def _raw(self, headers: Headers, server: str | None) -> RawCall:
+        return RawCall(
+            op=self._ids.new(),
+            credential=headers.bearer(),
+            tool="",
+            server=server,
+            arguments=_NO_ARGUMENTS,
+            meta=_MCP_META,
+        )
+
+
+def _relay(
+    stream: EventStream, headers: Headers, meta: CallMeta, session: Session | None
+) -> Relay | None:
+    """Pass on progress and those log messages that the caller asked for, if it takes a stream."""
+    if b"text/event-stream" not in headers.accept:
+        return None
+    wanted = meta.log_level if session is None else session.log_level
+    floor = LEVELS.index(wanted) if wanted in LEVELS else len(LEVELS)
+
+    def relay(message: bytes) -> None:
+        notification: dict[str, Any] = orjson.loads(message)
+        if notification.get("method") == "notifications/message":
+            level = notification.get("params", {}).get("level")
+            if level not in LEVELS or LEVELS.index(level) < floor:
+                return
+        stream.push(message)
+
+    return relay

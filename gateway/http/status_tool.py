@@ -1,0 +1,75 @@
+"""`countersign_approval_status`: how an agent learns what became of a held call (DESIGN §5, 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.core.answer import Refused
+from gateway.core.approval import ApprovalRequest
+from gateway.core.call import RawCall
+from gateway.core.refusal import Refusal
+from gateway.core.token import SCOPE_CALL
+from gateway.enforce import Enforcement
+from gateway.holding import HoldDesk
+from gateway.protocol.mcp import Request
+from gateway.protocol.mcp_reply import Reply, build_pending, build_refusal, build_result
+
+TOLD = {
+    "DENIED": "an approver denied this call; it was not executed",
+    "EXPIRED": "nobody approved this call in time; it was not executed",
+    "CANCELLED": "this call was cancelled; it was not executed",
+    "STALE": "something changed after approval; the call was not executed; ask again",
+    "FAILED": "the call was approved, and the tool answered with an error",
+    "UNKNOWN": "the call was sent, but its outcome is not known; do not repeat it",
+}
+
+
+class StatusTool:
+    """Reads, and only reads: asking after a call never sends it."""
+
+    def __init__(self, *, enforcement: Enforcement, desk: HoldDesk) -> None:
+        self._enforcement = enforcement
+        self._desk = desk
+
+    async def answer(self, raw: RawCall, request: Request) -> Reply:
+        """Answer `tools/call` of the status tool."""
+        found = await self.find(raw)
+        if isinstance(found, Refused):
+            return build_refusal(request.id, found.refusal, request.wire, op=found.op)
+        return Reply(200, build_result(request.id, describe(found), request.wire))
+
+    async def find(self, raw: RawCall) -> ApprovalRequest | Refused:
+        """Return the caller's own held call."""
+        call = await self._enforcement.identify(raw, SCOPE_CALL)
+        if isinstance(call, Refused):
+            return call
+        asked = raw.arguments.value
+        approval_id, wait_s = asked.get("approval_id"), asked.get("wait_seconds", 0)
+        if not isinstance(approval_id, str) or isinstance(wait_s, bool):
+            return Refused(raw.op, Refusal("resolve", "arguments_invalid", "`/approval_id`"))
+        if not isinstance(wait_s, int) or wait_s < 0:
+            return Refused(raw.op, Refusal("resolve", "arguments_invalid", "`/wait_seconds`"))
+        held = await self._desk.status(call.claims, approval_id, wait_s)
+        return held or Refused(raw.op, Refusal("resolve", "approval_not_found"))
+
+
+def describe(request: ApprovalRequest) -> bytes:
+    """The state of a held call as a CallToolResult; once executed, the tool's own result."""
+    if request.state == "EXECUTED" and request.outcome == "ok" and request.result is not None:
+        return request.result
+    if request.state in {"PENDING", "APPROVED", "CLAIMED", "DISPATCHED"}:
+        return build_pending(request, plain=False)
+    if request.state == "FAILED" and request.result is not None:
+        result: Any = orjson.loads(request.result)
+        if isinstance(result, dict) and "content" in result:
+            return request.result
+    state = request.state.lower()
+    text = TOLD.get(request.state, "policy does not allow this result to be seen")
+    body = {
+        "content": [{"type": "text", "text": f"{state}: {text}"}],
+        "structuredContent": {"status": state, "approval_id": request.id},
+        "isError": True,
+    }
+    return orjson.dumps(body)

@@ -1,0 +1,207 @@
+"""Asking policy: builds the question, charges the family, reads nothing twice (DESIGN §3, §4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
+from weakref import WeakValueDictionary
+
+import orjson
+from msgspec import Struct
+
+from gateway.core import records
+from gateway.core.call import AuthenticatedCall, ResolvedCall, UpstreamResult
+from gateway.core.caller import CallerCache
+from gateway.core.catalog import CatalogView, Tool
+from gateway.core.decision import Decision, Deny, Hold, Permit, Phase, Reason
+from gateway.core.errors import AuditError, PolicyError
+from gateway.core.ledger import Charge, Ledger
+from gateway.core.limits import Limits
+from gateway.core.policy_input import build_document
+from gateway.core.ports import AuditLog, PolicyEngine
+from gateway.core.refusal import Refusal
+
+
+class Permitted(Struct, frozen=True):
+    """Policy permits (or, in phase `resume`, holds as before) and the family has been charged."""
+
+    decision: Permit | Hold
+    document: bytes
+    charge: Charge
+
+
+class Held(Struct, frozen=True):
+    """Policy wants people to agree first."""
+
+    decision: Hold
+    document: bytes
+
+
+class Denied(Struct, frozen=True):
+    """Policy forbids, or the token family has nothing left to spend."""
+
+    decision: Deny
+    document: bytes
+    refusal: Refusal
+
+
+Verdict = Permitted | Held | Denied
+
+
+class Judge:
+    """Puts calls, lists and results to policy."""
+
+    def __init__(
+        self,
+        *,
+        policy: PolicyEngine,
+        ledger: Ledger,
+        callers: CallerCache,
+        audit: AuditLog,
+        catalog: Callable[[], CatalogView],
+        limits: Limits,
+    ) -> None:
+        self._policy = policy
+        self._ledger = ledger
+        self._callers = callers
+        self._audit = audit
+        self._catalog = catalog
+        self._limits = limits
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._shown: dict[tuple[str, str | None, str, str], frozenset[str]] = {}
+
+    async def judge(
+        self, resolved: ResolvedCall, phase: Phase, approval: Mapping[str, Any] | None = None
+    ) -> Verdict:
+        """Decide on a call and charge its family if it may go.
+
+        INVARIANT: decision and charge are one step for a family whose policies read what it
+        spent: its calls are judged one after the other, so none is judged on a stale sum. A
+        grant's own `max_calls` needs no turn, because `reserve` compares and adds without a pause.
+        """
+        family = self._ledger.family(resolved.call.claims.root_jti)
+        reads = self._policy.reads_ledger(resolved.tool.id, phase)
+        async with self._turn(family.id, reads=reads):
+            recent = list(family.recent) if reads else None
+            document = self._document(resolved, phase, approval=approval, recent=recent)
+            decision = await self._ask(resolved.tool.id, phase, document)
+            if isinstance(decision, Deny):
+                code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
+                return Denied(decision, document, Refusal("decide", code))
+            if isinstance(decision, Hold) and phase != "resume":
+                return Held(decision, document)
+            arguments = resolved.call.raw.arguments.value
+            charge = family.reserve(resolved.tool, resolved.grant, arguments)
+        if isinstance(charge, Refusal):
+            return Denied(_denied(charge.code, decision.revision), document, charge)
+        return Permitted(decision, document, charge)
+
+    async def judge_result(self, resolved: ResolvedCall, answer: UpstreamResult) -> Decision | None:
+        """Decide on a tool's answer; None where no package wants to see it."""
+        if not self._policy.concerns(resolved.tool.id, "result"):
+            return None
+        document = self._document(resolved, "result", result=_result_view(answer))
+        return await self._ask(resolved.tool.id, "result", document)
+
+    def give_back(self, charge: Charge) -> None:
+        """Undo the charge of a call that was certainly not sent."""
+        self._ledger.family(charge.family).give_back(charge)
+
+    async def visible(
+        self, call: AuthenticatedCall, server: str | None
+    ) -> tuple[Tool, ...] | Refusal:
+        """Granted tools that policy does not hide: one round, one record, cached until a change."""
+        catalog, claims = self._catalog(), call.claims
+        key = (claims.jti, server, catalog.version, self._policy.revision)
+        tools = catalog.callable_tools(server)
+        if (known := self._shown.get(key)) is not None:
+            return tuple(tool for tool in tools if tool.id in known)
+        try:
+            shown = await self._shown_ids(call, tools)
+            entry = records.build_list(call.raw.op, claims, key[3], catalog.version, len(shown))
+            await self._audit.record(entry)
+        except PolicyError as error:
+            return Refusal("decide", error.code)
+        except AuditError as error:
+            return Refusal("record", error.code)
+        if len(self._shown) >= self._limits.shown_cache_max:
+            self._shown.clear()
+        self._shown[key] = shown
+        return tuple(tool for tool in tools if tool.id in shown)
+
+    async def _shown_ids(
+        self, call: AuthenticatedCall, tools: tuple[Tool, ...]
+    ) -> frozenset[str]:
+        grants = self._callers.get(call.claims).grants
+        granted = [
+            ResolvedCall(call, tool, grant)
+            for tool in tools
+            if (grant := grants.find(tool)) is not None
+        ]
+        questions = [(item.tool.id, self._document(item, "list")) for item in granted]
+        decisions = await self._policy.decide_many(questions, "list")
+        return frozenset(
+            item.tool.id
+            for item, decision in zip(granted, decisions, strict=True)
+            if not isinstance(decision, Deny)
+        )
+
+    def _document(  # noqa: PLR0913 - one keyword per member of the policy input
+        self,
+        resolved: ResolvedCall,
+        phase: Phase,
+        *,
+        approval: Mapping[str, Any] | None = None,
+        recent: list[str] | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        call = resolved.call
+        return build_document(
+            phase=phase,
+            caller=self._callers.get(call.claims).fragments,
+            claims=call.claims,
+            grant=resolved.grant,
+            tool=resolved.tool,
+            arguments=None if phase == "list" else call.raw.arguments.raw,
+            now_ns=call.now_ns,
+            ledger=self._ledger.family(call.claims.root_jti).view(),
+            recent=recent,
+            claimed=call.raw.meta.claimed,
+            approval=approval,
+            result=result,
+        )
+
+    async def _ask(self, tool_id: str, phase: Phase, document: bytes) -> Decision:
+        try:
+            return await self._policy.decide(tool_id, phase, document)
+        except PolicyError as error:
+            return _denied(error.code, self._policy.revision)
+
+    def _turn(self, family_id: str, *, reads: bool) -> AbstractAsyncContextManager[object]:
+        if not reads:
+            return nullcontext()
+        return self._turns.setdefault(family_id, asyncio.Lock())
+
+
+def _denied(code: str, revision: str) -> Deny:
+    return Deny((Reason(code),), revision)
+
+
+def _result_view(answer: UpstreamResult) -> dict[str, Any]:
+    raw = answer.result if answer.result is not None else answer.error or b"{}"
+    view: dict[str, Any] = {"is_error": answer.is_error, "bytes": len(raw)}
+    try:
+        body = orjson.loads(raw)
+    except ValueError:
+        return view
+    if isinstance(body, dict):
+        view["structured"] = body.get("structuredContent")
+        blocks = body.get("content")
+        view["text"] = [
+            block["text"]
+            for block in (blocks if isinstance(blocks, list) else ())
+            if isinstance(block, dict) and isinstance(block.get("text"), str)
+        ]
+    return view

@@ -1,0 +1,209 @@
+"""Reading MCP requests: 2026-07-28 (stateless) and 2025-11-25 (sessions), both to core values.
+
+The body decides; headers must agree with it (`header_mismatch` otherwise), because whatever
+routes or filters by header would else see another call than the one that policy judges.
+Source: MCP specification, basic/transports and basic/index of both versions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway.core import strict_json
+from gateway.core.call import Arguments, CallMeta
+from gateway.core.errors import RequestError
+from gateway.core.limits import Limits
+from gateway.core.refusal import Refusal
+from gateway.protocol.headers import Headers, decode_value
+
+MODERN: Final = "2026-07-28"
+LEGACY: Final = ("2025-11-25", "2025-06-18", "2025-03-26")
+_META: Final = "io.modelcontextprotocol/"
+META_VERSION: Final = _META + "protocolVersion"
+META_CAPABILITIES: Final = _META + "clientCapabilities"
+META_INFO: Final = _META + "clientInfo"
+META_LOG_LEVEL: Final = _META + "logLevel"
+CLAIMED: Final = "countersign/claimed"
+"""`_meta` member in which an agent may say things of itself: they can only tighten an outcome."""
+_NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+
+RequestId = str | int
+Wire = Literal["modern", "legacy"]
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A JSON-RPC request. `params` was read strictly; `body` is the exact text it was read from."""
+
+    id: RequestId
+    method: str
+    params: dict[str, Any]
+    wire: Wire
+    version: str
+    body: bytes
+
+
+class Notification(Struct, frozen=True):
+    """A JSON-RPC message that wants no answer."""
+
+    method: str
+    params: dict[str, Any]
+
+
+class Rejected(Struct, frozen=True):
+    """A message that cannot be taken: why, the id to answer to, and data for the error."""
+
+    refusal: Refusal
+    id: RequestId | None = None
+    data: dict[str, Any] | None = None
+
+
+class _Arguments(Struct):
+    arguments: Raw = Raw(b"{}")
+    meta: dict[str, Raw] = msgspec.field(name="_meta", default_factory=dict)
+
+
+class _ToolCall(Struct):
+    params: _Arguments
+
+
+_decode_call: Final = msgspec.json.Decoder(_ToolCall).decode
+
+
+def read_message(
+    body: bytes, headers: Headers, limits: Limits
+) -> Request | Notification | Rejected:
+    """Read one POST body of either wire."""
+    try:
+        message = strict_json.parse(body, max_depth=limits.json_max_depth)
+    except RequestError as error:
+        return Rejected(Refusal("read", error.code, str(error)))
+    if not isinstance(message, dict):
+        return Rejected(Refusal("read", "request_invalid", "send one JSON-RPC object"))
+    params = message.get("params", {})
+    method, request_id = message.get("method"), message.get("id")
+    if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
+        known = request_id if _is_id(request_id) else None
+        return Rejected(Refusal("read", "request_invalid", "send a JSON-RPC 2.0 request"), known)
+    if "id" not in message:
+        return Notification(method, params if isinstance(params, dict) else {})
+    if not _is_id(request_id):
+        return Rejected(Refusal("read", "request_invalid", "`id` must be a string or an integer"))
+    if not isinstance(params, dict):
+        return Rejected(Refusal("read", "params_invalid", "`params` must be an object"), request_id)
+    return _route(request_id, method, params, body, headers)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _route(
+    request_id: Any,  # noqa: ANN401 - checked by `_is_id`
+    method: str,
+    params: dict[str, Any],
+    body: bytes,
+    headers: Headers,
+) -> Request | Rejected:
+    version = headers.text(b"mcp-protocol-version")
+    meta = params.get("_meta")
+    modern = isinstance(meta, dict) and META_VERSION in meta
+    if not modern and (method == "initialize" or version is None or version in LEGACY):
+        return Request(
+            id=request_id,
+            method=method,
+            params=params,
+            wire="legacy",
+            version=version or "2025-03-26",
+            body=body,
+        )
+    rejected = _check_modern(request_id, method, params, headers)
+    if rejected is not None:
+        return rejected
+    return Request(
+        id=request_id, method=method, params=params, wire="modern", version=MODERN, body=body
+    )
+
+
+def _check_modern(
+    request_id: RequestId, method: str, params: dict[str, Any], headers: Headers
+) -> Rejected | None:
+    """The checks of the stateless wire, in the order of the specification."""
+    meta = params.get("_meta")
+    version = headers.text(b"mcp-protocol-version")
+    if not isinstance(meta, dict) or META_VERSION not in meta or META_CAPABILITIES not in meta:
+        detail = f"`_meta` must carry `{META_VERSION}` and `{META_CAPABILITIES}`"
+        if version != MODERN and not isinstance(meta, dict):
+            return _unsupported(request_id, version)
+        return Rejected(Refusal("read", "params_invalid", detail), request_id)
+    if version is None or version != meta[META_VERSION]:
+        return _mismatch(request_id, "MCP-Protocol-Version")
+    if headers.text(b"mcp-method") != method:
+        return _mismatch(request_id, "Mcp-Method")
+    named = params.get(_NAMED.get(method, ""))
+    if named is not None and decode_value(headers.one.get(b"mcp-name", b"")) != named:
+        return _mismatch(request_id, "Mcp-Name")
+    if version != MODERN:
+        return _unsupported(request_id, version)
+    if not isinstance(meta[META_CAPABILITIES], dict):
+        detail = f"`{META_CAPABILITIES}` must be an object"
+        return Rejected(Refusal("read", "params_invalid", detail), request_id)
+    return None
+
+
+def _mismatch(request_id: RequestId, header: str) -> Rejected:
+    detail = f"header `{header}` does not match the body"
+    return Rejected(Refusal("read", "header_mismatch", detail), request_id)
+
+
+def _unsupported(request_id: RequestId, version: str | None) -> Rejected:
+    data = {"supported": [MODERN, *LEGACY], "requested": version}
+    return Rejected(Refusal("read", "version_unsupported"), request_id, data)
+
+
+class ToolCall(Struct, frozen=True):
+    """What `tools/call` asks for."""
+
+    name: str
+    arguments: Arguments
+    meta: CallMeta
+
+
+def read_tool_call(request: Request, session_capabilities: bytes) -> ToolCall | Refusal:
+    """Read the params of `tools/call`; the arguments keep the exact bytes they came in.
+
+    `session_capabilities`: what a legacy session declared at initialize, as JSON.
+    """
+    name, value = request.params.get("name"), request.params.get("arguments", {})
+    if not isinstance(name, str):
+        return Refusal("read", "params_invalid", "`name` must be a string")
+    if not isinstance(value, dict):
+        return Refusal("read", "params_invalid", "`arguments` must be an object")
+    meta = request.params.get("_meta", {})
+    if not isinstance(meta, dict):
+        return Refusal("read", "params_invalid", "`_meta` must be an object")
+    exact = _decode_call(request.body).params
+    capabilities = exact.meta.get(META_CAPABILITIES)
+    info = exact.meta.get(META_INFO)
+    token = meta.get("progressToken")
+    traceparent, level, claimed = (
+        meta.get("traceparent"),
+        meta.get(META_LOG_LEVEL),
+        meta.get(CLAIMED),
+    )
+    return ToolCall(
+        name,
+        Arguments(bytes(exact.arguments), value),
+        CallMeta(
+            surface="mcp",
+            protocol_version=request.version,
+            client_capabilities=session_capabilities if capabilities is None else bytes(capabilities),
+            client_info=None if info is None else bytes(info),
+            progress_token=token if _is_id(token) else None,
+            traceparent=traceparent if isinstance(traceparent, str) else None,
+            log_level=level if isinstance(level, str) else None,
+            claimed=claimed if isinstance(claimed, dict) else {},
+        ),
+    )

@@ -1,0 +1,225 @@
+"""Writing MCP answers: core values to the bytes of either wire.
+
+A tool's own answer is spliced in as it came; only what the wire itself demands is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import orjson
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway.core.answer import Answer, Completed, Pending, Refused
+from gateway.core.approval import ApprovalRequest
+from gateway.core.catalog import Tool
+from gateway.core.names import STATUS_TOOL
+from gateway.core.refusal import Refusal, kind_of
+from gateway.protocol.mcp import LEGACY, MODERN, Rejected, RequestId, Wire
+
+SERVER_INFO: Final = {"name": "countersign", "title": "Countersign gateway", "version": "0.1.0"}
+CAPABILITIES: Final = {"tools": {"listChanged": False}, "logging": {}}
+INSTRUCTIONS: Final = (
+    "Calls pass a policy gateway. A result with status `pending_approval` waits for a human: ask "
+    f"`{STATUS_TOOL}` with its approval_id, and do not repeat the call."
+)
+LIST_TTL_MS: Final = 5_000
+_PENDING_SCHEMA: Final = {
+    "type": "object",
+    "properties": {
+        "status": {"const": "pending_approval"},
+        "approval_id": {"type": "string"},
+        "poll_tool": {"type": "string"},
+        "retry_after_ms": {"type": "integer"},
+        "expires_at": {"type": "integer"},
+        "reason": {"type": "string"},
+    },
+    "required": ["status", "approval_id"],
+}
+_STATUS_DEFINITION: Final = {
+    "name": STATUS_TOOL,
+    "title": "Status of a held call",
+    "description": (
+        "Ask after a call that waits for human approval. Returns its state, and the tool's own "
+        "result once it has been executed. Read-only."
+    ),
+    "inputSchema": {
+        "type": "object",
+        "properties": {
+            "approval_id": {"type": "string", "description": "as given in the pending result"},
+            "wait_seconds": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 25,
+                "description": "how long to wait for a change before answering",
+            },
+        },
+        "required": ["approval_id"],
+        "additionalProperties": False,
+    },
+    "annotations": {"readOnlyHint": True, "openWorldHint": False},
+}
+
+
+class Reply(Struct, frozen=True):
+    """One HTTP answer: status, JSON body, and the refusal's code where it tells one."""
+
+    status: int
+    body: bytes
+    code: str = ""
+
+
+class _Peek(Struct):
+    kind: str | UnsetType = msgspec.field(name="resultType", default=UNSET)
+
+
+_peek: Final = msgspec.json.Decoder(_Peek).decode
+
+
+def build_result(request_id: RequestId, result: bytes, wire: Wire) -> bytes:
+    """Wrap a raw result; on the stateless wire `resultType` is added where it is missing."""
+    if wire == "modern" and _peek(result).kind is UNSET:
+        inner = result.lstrip()[1:].lstrip()
+        result = b'{"resultType":"complete"' + (b"," if inner[:1] != b"}" else b"") + inner
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request_id), result)
+
+
+def build_error(
+    request_id: RequestId | None, code: int, message: str, data: dict[str, Any] | None = None
+) -> bytes:
+    """A JSON-RPC error message."""
+    error: dict[str, Any] = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    return orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error})
+
+
+def build_rejection(rejected: Rejected, wire: Wire) -> Reply:
+    """Answer a message that could not be taken."""
+    return build_refusal(rejected.id, rejected.refusal, wire, data=rejected.data)
+
+
+def build_refusal(
+    request_id: RequestId | None,
+    refusal: Refusal,
+    wire: Wire,
+    *,
+    op: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> Reply:
+    """Tell a refusal: as a JSON-RPC error, or as a tool result that the model gets to read."""
+    kind = kind_of(refusal.code)
+    text = f"{kind.text}: {refusal.detail}" if refusal.detail else kind.text
+    if kind.rpc is not None:
+        status = kind.status
+        if wire == "legacy" and refusal.stage == "resolve":
+            status = 200
+        elif kind.rpc == -32602:  # noqa: PLR2004 - the specification maps it to 400
+            status = 400
+        return Reply(status, build_error(request_id, kind.rpc, text, data), refusal.code)
+    body = {
+        "content": [{"type": "text", "text": f"refused ({refusal.code}): {text}"}],
+        "isError": True,
+        "_meta": {"countersign/refusal": {"code": refusal.code, "stage": refusal.stage, "op": op}},
+    }
+    return Reply(200, build_result(request_id or 0, orjson.dumps(body), wire), refusal.code)
+
+
+def build_answer(request_id: RequestId, answer: Answer, wire: Wire, *, plain: bool) -> Reply:
+    """Tell how a call ended. `plain`: the tool has an output schema without the pending form."""
+    match answer:
+        case Refused():
+            return build_refusal(request_id, answer.refusal, wire, op=answer.op)
+        case Pending():
+            return Reply(200, build_result(request_id, build_pending(answer.request, plain), wire))
+        case Completed(filtered=filtered, recorded=recorded):
+            if filtered.result is not None:
+                return Reply(200, build_result(request_id, filtered.result, wire))
+            if filtered.error is not None:
+                text = b'{"jsonrpc":"2.0","id":%b,"error":%b}'
+                return Reply(200, text % (orjson.dumps(request_id), filtered.error))
+            refusal = Refusal("call", filtered.withheld or "internal_error")
+            op = recorded.outcome.intent.intent.resolved.call.raw.op
+            return build_refusal(request_id, refusal, wire, op=op)
+
+
+def build_pending(request: ApprovalRequest, plain: bool) -> bytes:  # noqa: FBT001 - see build_answer
+    """The result of a held call: told as data and as text, and never as an error.
+
+    Where the tool's output schema has no room for it (`plain`), it is marked as an error, since
+    clients check every other structured result against that schema.
+    """
+    body = {
+        "status": "pending_approval",
+        "approval_id": request.id,
+        "poll_tool": STATUS_TOOL,
+        "retry_after_ms": 2_000,
+        "expires_at": request.expires_at,
+        "reason": request.reasons[0].code if request.reasons else "approval_needed",
+    }
+    text = orjson.dumps(body).decode()
+    result: dict[str, Any] = {"content": [{"type": "text", "text": text}]}
+    if plain:
+        result |= {"isError": True, "_meta": {"countersign/pending": body}}
+    else:
+        result |= {"structuredContent": body, "isError": False}
+    return orjson.dumps(result)
+
+
+def has_pending_form(tool: Tool) -> bool:
+    """Whether the listing of a tool leaves room for the pending result.
+
+    Tools without an output schema always do. Those that only read keep their schema as it is.
+    """
+    return tool.review.effect != "read" or b'"outputSchema"' not in tool.definition
+
+
+def build_listing(tools: Sequence[Tool], *, bare: bool, wire: Wire) -> bytes:
+    """The result of `tools/list`: the approved definitions under the names used here."""
+    items = [_definition(tool, tool.name if bare else tool.wire_name) for tool in tools]
+    result: dict[str, Any] = {"tools": [*items, _STATUS_DEFINITION]}
+    if wire == "modern":
+        result |= {"resultType": "complete", "ttlMs": LIST_TTL_MS, "cacheScope": "private"}
+    return orjson.dumps(result)
+
+
+def _definition(tool: Tool, name: str) -> dict[str, Any]:
+    definition: dict[str, Any] = orjson.loads(tool.definition)
+    definition["name"] = name
+    output = definition.get("outputSchema")
+    if isinstance(output, dict) and has_pending_form(tool):
+        own = {key: value for key, value in output.items() if key not in {"$defs", "$schema"}}
+        widened: dict[str, Any] = {"type": "object", "anyOf": [own, _PENDING_SCHEMA]}
+        widened |= {key: output[key] for key in ("$schema", "$defs") if key in output}
+        definition["outputSchema"] = widened
+    return definition
+
+
+def build_initialize(requested: object) -> bytes:
+    """The result of `initialize` (2025-11-25): the version asked for, if it is one of ours."""
+    version = requested if requested in LEGACY else LEGACY[0]
+    return orjson.dumps(
+        {
+            "protocolVersion": version,
+            "capabilities": CAPABILITIES,
+            "serverInfo": SERVER_INFO,
+            "instructions": INSTRUCTIONS,
+        }
+    )
+
+
+def build_discover() -> bytes:
+    """The result of `server/discover` (2026-07-28)."""
+    return orjson.dumps(
+        {
+            "resultType": "complete",
+            "supportedVersions": [MODERN],
+            "capabilities": CAPABILITIES,
+            "instructions": INSTRUCTIONS,
+            "ttlMs": 60_000,
+            "cacheScope": "public",
+            "_meta": {"io.modelcontextprotocol/serverInfo": SERVER_INFO},
+        }
+    )

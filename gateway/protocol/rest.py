@@ -1,0 +1,121 @@
+"""Agents over REST: bodies of `/v1/tools` and `/v1/calls`, errors as problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+import orjson
+from msgspec import Raw, Struct
+
+from gateway.core import strict_json
+from gateway.core.answer import Answer, Completed, Pending, Refused
+from gateway.core.approval import ApprovalRequest
+from gateway.core.call import Arguments
+from gateway.core.catalog import Tool
+from gateway.core.errors import RequestError
+from gateway.core.limits import Limits
+from gateway.core.refusal import Refusal, kind_of
+
+State = Literal["completed", "failed", "pending", "refused", "unknown"]
+
+
+class Reply(Struct, frozen=True):
+    """One HTTP answer. `code`: the refusal's, where one is told; `location`: where to look next."""
+
+    status: int
+    body: bytes
+    code: str = ""
+    location: str | None = None
+
+    @property
+    def media_type(self) -> bytes:
+        """`application/problem+json` for refusals."""
+        return b"application/problem+json" if self.code else b"application/json"
+
+
+class _Body(Struct):
+    arguments: Raw = Raw(b"{}")
+
+
+_decode_body: Final = msgspec.json.Decoder(_Body).decode
+_MEMBERS: Final = frozenset({"arguments", "claimed"})
+
+
+def read_call(body: bytes, limits: Limits) -> tuple[Arguments, dict[str, Any]] | Refusal:
+    """Read `{"arguments": {…}, "claimed": {…}}`; the arguments keep the exact bytes they came in."""
+    try:
+        value = strict_json.parse(body or b"{}", max_depth=limits.json_max_depth)
+    except RequestError as error:
+        return Refusal("read", error.code, str(error))
+    if not isinstance(value, dict):
+        return Refusal("read", "params_invalid", "send an object with `arguments`")
+    if unknown := sorted(value.keys() - _MEMBERS):
+        return Refusal("read", "params_invalid", f"`{unknown[0]}` is not a member; use `arguments`")
+    arguments, claimed = value.get("arguments", {}), value.get("claimed", {})
+    if not isinstance(arguments, dict) or not isinstance(claimed, dict):
+        return Refusal("read", "params_invalid", "`arguments` and `claimed` must be objects")
+    return Arguments(bytes(_decode_body(body or b"{}").arguments), arguments), claimed
+
+
+def build_problem(refusal: Refusal, op: str) -> Reply:
+    """Tell a refusal. `instance` is the call's id, which operators find in the log."""
+    kind = kind_of(refusal.code)
+    body = {
+        "type": f"urn:countersign:refusal:{refusal.code}",
+        "title": kind.text,
+        "status": kind.status,
+        "code": refusal.code,
+        "stage": refusal.stage,
+        "instance": f"/v1/calls/{op}",
+    }
+    if refusal.detail:
+        body["detail"] = refusal.detail
+    return Reply(kind.status, orjson.dumps(body), refusal.code)
+
+
+def build_tools(tools: tuple[Tool, ...]) -> bytes:
+    """The body of `GET /v1/tools`."""
+    items = [
+        {**orjson.loads(tool.definition), "name": tool.wire_name, "effect": tool.review.effect}
+        for tool in tools
+    ]
+    return orjson.dumps({"tools": items})
+
+
+def build_answer(answer: Answer, op: str) -> Reply:
+    """Tell how a call ended: 200 with the result, 202 for a held call, a problem otherwise."""
+    match answer:
+        case Refused():
+            return build_problem(answer.refusal, answer.op)
+        case Pending():
+            return build_held(answer.request)
+        case Completed(filtered=filtered):
+            if filtered.withheld is not None:
+                return build_problem(Refusal("call", filtered.withheld), op)
+            if filtered.error is not None:
+                body = b'{"id":"%b","status":"failed","error":%b}' % (op.encode(), filtered.error)
+                return Reply(200, body)
+            status = b"failed" if filtered.is_error else b"completed"
+            result = filtered.result or b"null"
+            return Reply(200, b'{"id":"%b","status":"%b","result":%b}' % (op.encode(), status, result))
+
+
+def build_held(request: ApprovalRequest) -> Reply:
+    """A held call as it stands: 202 while it waits, its result once it has run."""
+    location = f"/v1/calls/{request.op}"
+    fields: dict[str, Any] = {
+        "id": request.op,
+        "approval_id": request.id,
+        "state": request.state.lower(),
+        "expires_at": request.expires_at,
+        "reason": request.reasons[0].code if request.reasons else "approval_needed",
+    }
+    if request.state in {"PENDING", "APPROVED", "CLAIMED", "DISPATCHED"}:
+        fields |= {"status": "pending_approval", "retry_after_ms": 2_000}
+        return Reply(202, orjson.dumps(fields), location=location)
+    done: State = "completed" if request.state == "EXECUTED" else "failed"
+    fields["status"] = "unknown" if request.state == "UNKNOWN" else done
+    if request.result is not None:
+        fields["result"] = orjson.Fragment(request.result)
+    return Reply(200, orjson.dumps(fields), location=location)
