@@ -21,18 +21,31 @@ ToolState = Literal["callable", "unreviewed", "unpinned", "quarantined", "missin
 
 
 class Review(Struct, frozen=True, kw_only=True):
-    """What a manifest says of one tool. Pointers are RFC 6901, into the arguments."""
+    """What a manifest says of one tool. Pointers are RFC 6901, into the arguments.
+
+    `input_schema` and `output_schema` are the manifest's `in` and `out`: what the reviewer demands
+    beyond the upstream's own schema. `undo`, `preview` and `prestate` name a tool, or give a
+    template of a call. `cost` is per call; `rate` is calls and the seconds in which they may be
+    made.
+    """
 
     name: str
     effect: Effect
     reversible_by: str | None = None
-    undo: str | None = None
+    undo: str | Mapping[str, Any] | None = None
     idempotency: Idempotency = "none"
     sensitive: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
     operation_id_at: str | None = None
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+    preview: str | Mapping[str, Any] | None = None
+    prestate: str | Mapping[str, Any] | None = None
+    cost: int | float = 0
+    rate: tuple[int, int] | None = None
+    retry: Literal["never", "safe"] = "never"
     definition_digest: str | None = None
     reviewed_by: str | None = None
 

@@ -1,0 +1,255 @@
+"""The JSON-RPC that upstream MCP servers speak, byte for byte (MCP 2025-11-25 and 2026-07-28).
+
+Messages are split at their top level only. What a tool answered stays the bytes that it sent: no
+model is built and nothing is written anew, so nothing that we do not know of is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import orjson
+from msgspec import Raw
+
+from gateway.core.call import RecordedIntent, UpstreamResult
+from gateway.core.errors import UpstreamError
+
+MODERN: Final = "2026-07-28"
+LEGACY: Final = "2025-11-25"
+LEGACY_VERSIONS: Final = frozenset({LEGACY, "2025-06-18", "2025-03-26", "2024-11-05"})
+
+OPERATION_ID: Final = "io.countersign/operation_id"
+"""The `_meta` member that carries the operation id of an effect to the system of record."""
+
+CLIENT_INFO: Final = b'{"name":"countersign","version":"1"}'
+LIST_CHANGED: Final = b'"notifications/tools/list_changed"'
+PROGRESS: Final = b'"notifications/progress"'
+MESSAGE: Final = b'"notifications/message"'
+
+_PAGES_MAX: Final = 100
+_KEYED: Final = frozenset({"key"})
+_WHITESPACE: Final = b" \t\r\n"
+_members: Final = msgspec.json.Decoder(dict[str, Raw])
+_items: Final = msgspec.json.Decoder(list[Raw])
+
+Message = dict[str, bytes]
+"""The members of a JSON object, each as the raw JSON it was sent as."""
+
+
+def split_object(raw: bytes) -> Message:
+    """Return the members of a JSON object without reading further into them.
+
+    Raises `ValueError` for what is no JSON object in UTF-8, and for a key that is there twice:
+    readers of the same answer must not be able to see two.
+    """
+    try:
+        found = _members.decode(raw)
+        if not raw.isascii():
+            raw.decode()
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"not a JSON object: {error}") from None
+    message = {key: bytes(value) for key, value in found.items()}
+    _check_once(raw, message)
+    return message
+
+
+def _check_once(raw: bytes, message: Message) -> None:
+    """Walk from member to member; a repeated key is a member at which the walk does not arrive."""
+    compact = 1 + sum(len(key) + len(value) + 4 for key, value in message.items())
+    if len(raw) == compact:
+        return  # nothing but these members, once each
+    at = _skip(raw, 0) + 1
+    for key, value in message.items():
+        for part in (orjson.dumps(key), b":", value):
+            at = _skip(raw, at)
+            if not raw.startswith(part, at):
+                raise ValueError("a key is there twice or is written with escapes")
+            at += len(part)
+        at = _skip(raw, at) + 1
+    if message and raw[at - 1 : at] != b"}":
+        raise ValueError("a key is there twice")
+
+
+def _skip(raw: bytes, at: int) -> int:
+    while raw[at : at + 1] and raw[at] in _WHITESPACE:
+        at += 1
+    return at
+
+
+def split_list(raw: bytes) -> list[bytes]:
+    """Return the items of a JSON array, each as sent. Raises `ValueError` for anything else."""
+    try:
+        return [bytes(item) for item in _items.decode(raw)]
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"not a JSON array: {error}") from None
+
+
+def read_text(raw: bytes | None) -> str | None:
+    """Return a raw member as text, or None when it is absent or no string."""
+    value = None if raw is None else orjson.loads(raw)
+    return value if isinstance(value, str) else None
+
+
+def build_request(number: int, method: str, params: bytes) -> bytes:
+    """Return one JSON-RPC request; `params` is raw JSON."""
+    return b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":%b}' % (
+        number,
+        method.encode(),
+        params,
+    )
+
+
+def build_call(number: int, intent: RecordedIntent, *, modern: bool) -> bytes:
+    """Return the `tools/call` of a recorded intent, with the agent's own argument bytes inside."""
+    resolved = intent.intent.resolved
+    return (
+        b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%b,"arguments":%b%b}}'
+        % (
+            number,
+            orjson.dumps(resolved.tool.name),
+            resolved.call.raw.arguments.raw,
+            _call_meta(intent, modern=modern),
+        )
+    )
+
+
+def _call_meta(intent: RecordedIntent, *, modern: bool) -> bytes:
+    """`,"_meta":{…}` of a call, or nothing. INVARIANT: nothing of the agent's token is in it."""
+    resolved = intent.intent.resolved
+    meta = resolved.call.raw.meta
+    parts = [_modern_meta(meta.client_capabilities)] if modern else []
+    if meta.progress_token is not None:
+        parts.append(b'"progressToken":' + build_progress_token(intent))
+    if meta.traceparent is not None:
+        parts.append(b'"traceparent":' + orjson.dumps(meta.traceparent))
+    review = resolved.tool.review
+    if review.operation_id_at is not None or review.idempotency in _KEYED:
+        key = orjson.dumps(intent.intent.idempotency_key)
+        parts.append(b'"%b":%b' % (OPERATION_ID.encode(), key))
+    return b',"_meta":{%b}' % b",".join(parts) if parts else b""
+
+
+def _modern_meta(capabilities: bytes) -> bytes:
+    return (
+        b'"io.modelcontextprotocol/protocolVersion":"%b",'
+        b'"io.modelcontextprotocol/clientInfo":%b,'
+        b'"io.modelcontextprotocol/clientCapabilities":%b'
+        % (MODERN.encode(), CLIENT_INFO, capabilities)
+    )
+
+
+def build_params(*, modern: bool, cursor: str | None = None) -> bytes:
+    """Return the params of a request that the gateway makes on its own account."""
+    parts = [] if cursor is None else [b'"cursor":' + orjson.dumps(cursor)]
+    if modern:
+        parts.append(b'"_meta":{%b}' % _modern_meta(b"{}"))
+    return b"{%b}" % b",".join(parts)
+
+
+def build_progress_token(intent: RecordedIntent) -> bytes:
+    """Return the token we give upstream: unique over all agents, so none hears of another's."""
+    return orjson.dumps(intent.intent.resolved.call.raw.op)
+
+
+def build_answer_to_server(message: Message) -> bytes:
+    """Answer a request that a server sent us: ping is answered, all else is not supported."""
+    if message.get("method") == b'"ping"':
+        return b'{"jsonrpc":"2.0","id":%b,"result":{}}' % message["id"]
+    return (
+        b'{"jsonrpc":"2.0","id":%b,"error":{"code":-32601,'
+        b'"message":"the gateway takes no requests from servers"}}' % message["id"]
+    )
+
+
+def build_relayed(message: Message, intent: RecordedIntent) -> bytes | None:
+    """Return a notification as the agent may see it, or None for what is not its own."""
+    if message["method"] == PROGRESS:
+        return _restore_progress(message, intent)
+    if message["method"] == MESSAGE:
+        params = message.get("params", b"{}")
+        return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (MESSAGE, params)
+    return None
+
+
+def _restore_progress(message: Message, intent: RecordedIntent) -> bytes | None:
+    theirs = intent.intent.resolved.call.raw.meta.progress_token
+    try:
+        params = split_object(message.get("params", b""))
+    except ValueError:
+        return None
+    if theirs is None or params.get("progressToken") != build_progress_token(intent):
+        return None
+    params["progressToken"] = orjson.dumps(theirs)
+    inner = b",".join(orjson.dumps(key) + b":" + value for key, value in params.items())
+    return b'{"jsonrpc":"2.0","method":%b,"params":{%b}}' % (PROGRESS, inner)
+
+
+def read_answer(message: Message, number: int) -> UpstreamResult:
+    """Return the answer to request `number`, its result or error exactly as sent.
+
+    Raises `UpstreamError`, delivery `sent`: whoever answers has got the request.
+    """
+    if message.get("jsonrpc") != b'"2.0"' or message.get("id") != b"%d" % number:
+        raise broken("the upstream answered something that is no answer to this request")
+    error, result = message.get("error"), message.get("result")
+    if (error is None) == (result is None):
+        raise broken("the upstream's answer has not exactly one of `result` and `error`")
+    if result is None:
+        return UpstreamResult(error=error, is_error=True)
+    try:
+        members = split_object(result)
+    except ValueError as reason:
+        raise broken(f"the upstream's result cannot be used: {reason}") from None
+    if members.get("resultType", b'"complete"') != b'"complete"':
+        raise UpstreamError(
+            "the upstream answered with a result type that the gateway cannot relay",
+            code="unsupported_result",
+            delivery="sent",
+        )
+    return UpstreamResult(result=result, is_error=members.get("isError", b"false") != b"false")
+
+
+def read_version(answer: UpstreamResult) -> str:
+    """Return the version that `initialize` agreed on; raise `UpstreamError` if it is not ours."""
+    try:
+        members = split_object(answer.result or b"{}")
+    except ValueError as reason:
+        raise broken(f"the upstream's handshake cannot be read: {reason}") from None
+    version = read_text(members.get("protocolVersion"))
+    if version not in LEGACY_VERSIONS:
+        raise broken("the upstream speaks no version of MCP that the gateway knows")
+    return version
+
+
+def broken(text: str) -> UpstreamError:
+    """Return the error for a complete answer that cannot be used."""
+    return UpstreamError(text, code="upstream_protocol", delivery="sent")
+
+
+class Listing:
+    """Collects the pages of one `tools/list`."""
+
+    def __init__(self) -> None:
+        self.definitions: list[bytes] = []
+        self._cursors: set[str] = set()
+
+    def add(self, answer: UpstreamResult) -> str | None:
+        """Take a page; return the cursor of the next one, or None after the last.
+
+        Raises `UpstreamError` for what is no page, and for pages that never end.
+        """
+        if answer.result is None:
+            raise broken("the upstream refused to list its tools")
+        try:
+            page = split_object(answer.result)
+            self.definitions += split_list(page.get("tools", b""))
+        except ValueError as reason:
+            raise broken(f"the upstream's list of tools cannot be read: {reason}") from None
+        cursor = read_text(page.get("nextCursor"))
+        if cursor is None:
+            return None
+        if cursor in self._cursors or len(self._cursors) >= _PAGES_MAX:
+            raise broken("the upstream's list of tools never ends")
+        self._cursors.add(cursor)
+        return cursor
