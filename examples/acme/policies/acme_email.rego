@@ -50,9 +50,9 @@ allowed if {
 	recipient == lower(address)
 }
 
-permit contains {"code": "mail_offered"} if listing
+permit contains {"code": "mail_offered", "message": "to whom is judged when it is sent"} if listing
 
-permit contains {"code": "recipient_allowed"} if {
+permit contains {"code": "recipient_allowed", "message": "a colleague, or the customer of this run"} if {
 	sending
 	allowed
 }

@@ -7,7 +7,7 @@
 #     phases: [list, call, resume]
 package policies.acme_records
 
-permit contains {"code": "own_records"} if {
+permit contains {"code": "own_records", "message": "agents keep Acme's own records"} if {
 	input.phase in {"list", "call", "resume"}
 	input.resource.id in {"acme.notes_add", "acme.orders_cancel"}
 }

@@ -2,7 +2,8 @@
 # title: Refunds
 # description: >-
 #   Up to 100.00 EUR an agent refunds alone; up to 500.00 EUR a human agrees first; above that
-#   nobody refunds through an agent. Amounts are whole cents.
+#   nobody refunds through an agent. A human also agrees before the refunds of one token family
+#   add up to more than 500.00 EUR: ten small refunds are not small. Amounts are whole cents.
 # custom:
 #   applies_to:
 #     tools: [acme.refunds_create]
@@ -32,21 +33,50 @@ amount := input.context.args.amount_cents if {
 	input.context.args.amount_cents == round(input.context.args.amount_cents)
 }
 
-permit contains {"code": "refunds_offered"} if listing
+# What this token family has refunded so far; when a held refund resumes, that may count itself,
+# which asks for the same approval again and so changes nothing.
+refunded := object.get(input.context.family.sums, "acme.refunds_create#/amount_cents", 0)
 
-permit contains {"code": "refund_within_limit"} if amount <= limit_cents
+# A rule of its own: OPA looks up what a `not` compares before it negates, so `not f(x)` is
+# undefined, not true, where `x` is.
+refunded_known if is_number(refunded)
+
+approval := {
+	"stages": [{"any_of": [{"approve": 1, "deny": 1, "who": {"groups": ["approver"]}}]}],
+	"ttl": "15m",
+	"execute": "on_approval",
+}
+
+permit contains {"code": "refunds_offered", "message": "how much is judged when it is asked for"} if listing
+
+permit contains {"code": "refund_within_limit", "message": "an agent may refund this much"} if amount <= limit_cents
 
 hold contains {
 	"code": "refund_needs_approval",
 	"message": sprintf("%d cents is more than the %d an agent refunds alone", [amount, alone_cents]),
-	"approval": {
-		"stages": [{"any_of": [{"approve": 1, "deny": 1, "who": {"groups": ["approver"]}}]}],
-		"ttl": "15m",
-		"execute": "on_approval",
-	},
+	"approval": approval,
 } if {
 	amount > alone_cents
 	amount <= limit_cents
+}
+
+hold contains {
+	"code": "refunds_add_up",
+	"message": sprintf("with %d cents before, this passes %d in all", [refunded, limit_cents]),
+	"approval": approval,
+} if {
+	amount <= limit_cents
+	refunded_known
+	refunded + amount > limit_cents
+}
+
+# The gateway always says what was refunded; without it nothing can be added up.
+deny contains {
+	"code": "refunded_so_far_unknown",
+	"message": "context.family.sums is missing",
+} if {
+	amount
+	not refunded_known
 }
 
 deny contains {

@@ -5,8 +5,13 @@ import data.policies.acme_refunds
 ask(phase, args) := {
 	"phase": phase,
 	"resource": {"id": "acme.refunds_create", "server": "acme", "effect": "money"},
-	"context": {"args": args},
+	"context": {"args": args, "family": {"sums": {}}},
 }
+
+after(refunded, cents) := object.union(refund(cents), {"context": {"family": {"sums": {
+	"acme.refunds_create#/amount_cents": refunded,
+	"acme.other#/amount_cents": 1000000,
+}}}})
 
 refund(cents) := ask("call", {"order_id": "ord_5002", "amount_cents": cents, "reason": "damaged"})
 
@@ -39,6 +44,21 @@ test_what_is_no_amount_is_denied if {
 		{d.code | some d in acme_refunds.deny} == {"refund_amount_unclear"} with input as refund(cents)
 	}
 	{d.code | some d in acme_refunds.deny} == {"refund_amount_unclear"} with input as ask("call", {})
+}
+
+test_small_refunds_that_add_up_wait_for_a_human if {
+	count(acme_refunds.hold) == 0 with input as after(40000, 10000)
+	{h.code | some h in acme_refunds.hold} == {"refunds_add_up"} with input as after(40001, 10000)
+	{h.approval | some h in acme_refunds.hold} == {acme_refunds.approval} with input as after(40001, 10000)
+}
+
+test_a_refund_is_denied_when_nobody_says_what_went_before if {
+	blind := {
+		"phase": "call",
+		"resource": {"id": "acme.refunds_create"},
+		"context": {"args": {"amount_cents": 100}},
+	}
+	{d.code | some d in acme_refunds.deny} == {"refunded_so_far_unknown"} with input as blind
 }
 
 test_the_hold_is_the_same_when_resumed if {

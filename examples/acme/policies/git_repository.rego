@@ -16,18 +16,18 @@ here if {
 	input.resource.server == "git"
 }
 
-permit contains {"code": "read_only"} if {
+permit contains {"code": "read_only", "message": "reading changes nothing"} if {
 	here
 	input.resource.effect == "read"
 }
 
-permit contains {"code": "commit_allowed"} if {
+permit contains {"code": "commit_allowed", "message": "agents stage and commit"} if {
 	here
 	input.resource.id in writes
 }
 
 # Listed, so that an agent which tries it is told why instead of looking for another way.
-permit contains {"code": "reset_listed"} if {
+permit contains {"code": "reset_listed", "message": "listed so that a refusal can say why"} if {
 	here
 	input.phase == "list"
 	input.resource.id == "git.git_reset"
