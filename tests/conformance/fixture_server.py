@@ -33,25 +33,25 @@ RICH_SCHEMA: Final[dict[str, Any]] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "$defs": {
         "address": {
-            "$anchor": "addressDef",
+            "$anchor": "where",
             "type": "object",
-            "properties": {"street": asking.TEXT, "city": asking.TEXT},
+            "properties": {"line": asking.TEXT, "postcode": asking.TEXT},
         }
     },
     "properties": {
-        "name": asking.TEXT,
-        "address": {"$ref": "#/$defs/address"},
-        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
-        "phone": asking.TEXT,
-        "email": asking.TEXT,
+        "to": {"$ref": "#where"},
+        "grams": {"type": "integer", "minimum": 1},
+        "express": {"type": "boolean"},
+        "deadline": asking.TEXT,
+        "locker": asking.TEXT,
     },
-    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
-    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
-    "then": {"required": ["phone"]},
-    "else": {"required": ["email"]},
+    "allOf": [{"anyOf": [{"required": ["to"]}, {"required": ["locker"]}]}],
+    "if": {"properties": {"express": {"const": True}}, "required": ["express"]},
+    "then": {"required": ["deadline"]},
+    "else": {"properties": {"deadline": False}},
     "additionalProperties": False,
 }
-"""The schema of the scenario `json-schema-2020-12`, keyword for keyword."""
+"""A parcel: each keyword that the scenario `json-schema-2020-12` looks for, at work."""
 
 
 class Replay(EventStore):
