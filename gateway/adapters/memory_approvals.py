@@ -56,6 +56,12 @@ class MemoryApprovals:
         found = self._requests.get(request_id)
         return None if found is None else seen_at(found, self._now_s())
 
+    async def get_by_op(self, op: str) -> ApprovalRequest | None:
+        """Return the request that a call of this operation id became, as it stands now."""
+        return next(
+            (one for one in await self.find(limit=len(self._requests)) if one.op == op), None
+        )
+
     async def find(
         self, *, states: Sequence[State] = (), limit: int = 100
     ) -> list[ApprovalRequest]:

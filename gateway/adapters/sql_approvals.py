@@ -32,6 +32,7 @@ _approvals = sa.Table(
     "approvals",
     metadata,
     sa.Column("id", sa.String, primary_key=True),
+    sa.Column("op", sa.String, nullable=False, unique=True),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("agent", sa.String, nullable=False),
@@ -115,6 +116,12 @@ class SqlApprovals:
         """Return one request as it stands now: EXPIRED once its time is over, swept or not."""
         found = await self._state.run(lambda c: _load(c, request_id))
         return None if found is None else seen_at(found, self._now_s())
+
+    async def get_by_op(self, op: str) -> ApprovalRequest | None:
+        """Return the request that a call of this operation id became, as it stands now."""
+        query = sa.select(_approvals).where(_approvals.c.op == op)
+        found = await self._state.run(lambda c: _read(c, query))
+        return seen_at(found[0], self._now_s()) if found else None
 
     async def find(
         self, *, states: Sequence[State] = (), limit: int = 100

@@ -57,6 +57,7 @@ class ApprovalDeps:
 
     `relay` returns once all committed events are durable in the audit log (`OutboxRelay.drain`).
     `on_approved` gets a request's id after that; it may be told twice and returns at once.
+    `on_decided` too, for whatever ended or approved a request: whoever waits for it may look.
     """
 
     store: ApprovalStore
@@ -65,6 +66,7 @@ class ApprovalDeps:
     ids: Ids
     relay: Callable[[], Awaitable[None]]
     on_approved: Callable[[str], None]
+    on_decided: Callable[[str], None] = lambda _request_id: None
 
 
 T = TypeVar("T")
@@ -164,6 +166,8 @@ async def _vote(
     await deps.relay()
     if after.state == "APPROVED":
         deps.on_approved(request_id)
+    if after.state != "PENDING":
+        deps.on_decided(request_id)
     return after
 
 
@@ -184,6 +188,7 @@ async def _cancel(
         )
         if after is not None:
             await deps.relay()
+            deps.on_decided(request_id)
             return after
     raise ApprovalError(
         "the call can no longer be cancelled; read the request again", code="approval_conflict"
