@@ -24,8 +24,8 @@ from msgspec import Struct
 from gateway.adapters.audit_files import Files, list_segments, segment_name
 from gateway.adapters.audit_keys import KEK_BYTES
 from gateway.adapters.audit_reader import read_records
-from gateway.core.chain import commit
-from gateway.core.entry import Opening
+from gateway.core.chain import commit, place
+from gateway.core.entry import Entry, Opening
 from gateway.core.errors import ConfigurationError
 
 SALT_BYTES: Final = 32
@@ -45,10 +45,10 @@ class Vault:
         self._boot: Final = boot
         self._wrapping: Final = AESGCM(hmac.digest(kek, b"cs/kek/wrap/v1", "sha256"))
         self._naming: Final = hmac.digest(kek, b"cs/kek/name/v1", "sha256")
-        self._ciphers: Final[dict[str, tuple[str, AESGCM]]] = {}
+        self._ciphers: Final[dict[str, tuple[bytes, AESGCM]]] = {}
         self._unsynced: Final[list[Path]] = []
 
-    def cipher(self, subject: str) -> tuple[str, AESGCM]:
+    def cipher(self, subject: str) -> tuple[bytes, AESGCM]:
         """Return a subject's key id and this boot's cipher, making the key where there is none.
 
         INVARIANT: no nonce repeats under a cipher. Nonces count records, and a record number can
@@ -58,7 +58,7 @@ class Vault:
         if cached is None:
             key_id = self.key_id(subject)
             dek = self.load(key_id) or self._create(key_id)
-            cached = (key_id, derive(dek, self._boot))
+            cached = (key_id.encode(), derive(dek, self._boot))
             if len(self._ciphers) >= _CACHED_SUBJECTS:
                 self._ciphers.clear()
             self._ciphers[subject] = cached
@@ -111,6 +111,20 @@ class Vault:
         return self._directory / key_id
 
 
+def commit_openings(entry: Entry) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the entry's fields with a commitment for each opening, and the salts, in order.
+
+    The entry itself stays as it is. Raises `ValueError` where a field is in the way.
+    """
+    fields = entry.fields
+    if not entry.openings:
+        return fields, []
+    salts = [os.urandom(SALT_BYTES) for _ in entry.openings]
+    for salt, opening in zip(salts, entry.openings, strict=True):
+        fields = place(fields, opening.path, commit(salt, opening.path, opening.value))
+    return fields, salts
+
+
 def derive(dek: bytes, boot: str) -> AESGCM:
     """Return the cipher of one boot for a subject's key."""
     return AESGCM(hmac.digest(dek, b"cs/opening/v1\x00" + boot.encode(), "sha256"))
@@ -138,16 +152,20 @@ class OpeningsWriter:
             self._files.write(self._descriptor, b"\n")
 
     def add(self, seq: int, index: int, opening: Opening, salt: bytes) -> None:
-        """Encrypt one opening; `write` writes it. `index` counts the openings of one record."""
+        """Encrypt one opening; `write` writes it. `index` counts the openings of one record.
+
+        The ciphertext is bound to its place: it cannot be moved to another record or path.
+        """
         key_id, cipher = self.vault.cipher(opening.subject)
-        nonce = seq.to_bytes(8, "big") + index.to_bytes(4, "big")
-        sealed = cipher.encrypt(nonce, salt + opening.value, bound_to(seq, opening.path))
+        path = opening.path.encode()
+        nonce = b"%b%b" % (seq.to_bytes(8, "big"), index.to_bytes(4, "big"))
+        sealed = cipher.encrypt(nonce, salt + opening.value, b"%d\0%b" % (seq, path))
         self._lines.append(
             b'{"seq":%d,"path":"%b","key":"%b","boot":"%b","nonce":"%b","ct":"%b"}\n'
             % (
                 seq,
-                opening.path.encode(),
-                key_id.encode(),
+                path,
+                key_id,
                 self._boot,
                 binascii.b2a_base64(nonce, newline=False),
                 binascii.b2a_base64(sealed, newline=False),
@@ -181,11 +199,6 @@ class OpeningsWriter:
             self._descriptor = None
 
 
-def bound_to(seq: int, path: str) -> bytes:
-    """Return what an opening's ciphertext is bound to: it cannot be moved to another place."""
-    return b"%d\x00%b" % (seq, path.encode())
-
-
 class Sealed(Struct, frozen=True):
     """One line of an openings file."""
 
@@ -215,7 +228,7 @@ def unseal(sealed: Sealed, vault: Vault, commitment: dict[str, Any]) -> bytes | 
         return None
     try:
         plain = derive(dek, sealed.boot).decrypt(
-            sealed.nonce, sealed.ct, bound_to(sealed.seq, sealed.path)
+            sealed.nonce, sealed.ct, b"%d\0%b" % (sealed.seq, sealed.path.encode())
         )
     except InvalidTag:
         return None

@@ -14,6 +14,8 @@ from gateway.core.chain import CHECKPOINT_PREFIX
 LINE_MAX_BYTES: Final = 65_536
 """No line of a log is longer; what is longer is read in pieces, of which none is a record."""
 
+_SEQ_DIGITS: Final = 20
+
 
 def read_lines(segment: Path) -> Iterator[bytes]:
     """Yield the lines of a segment as they stand, LF included where there is one."""
@@ -56,6 +58,14 @@ def tail(directory: Path, count: int) -> list[dict[str, Any]]:
         if len(found) >= count:
             break
     return found
+
+
+def find(directory: Path, what: str) -> list[dict[str, Any]]:
+    """Return the record of this number, or all records of this operation id, in order."""
+    if what.isascii() and what.isdigit() and len(what) <= _SEQ_DIGITS:
+        record = next(read_records(directory, first=int(what)), None)
+        return [record] if record is not None and record["seq"] == int(what) else []
+    return [record for record in read_records(directory) if record.get("op") == what]
 
 
 def follow(directory: Path, first: int, wait: Callable[[], bool]) -> Iterator[dict[str, Any]]:

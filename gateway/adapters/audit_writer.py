@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from gateway.adapters.audit_files import Files, segment_name
-from gateway.adapters.audit_openings import SALT_BYTES, OpeningsWriter
-from gateway.core.chain import Chain, commit, place
+from gateway.adapters.audit_openings import OpeningsWriter, commit_openings
+from gateway.core.chain import Chain
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError
 from gateway.core.note import NoteKey
@@ -116,7 +116,7 @@ class SegmentWriter:
             return self._events[entry.event_id]
         seq = self._chain.seq
         try:
-            fields, salts = _commit_openings(entry)
+            fields, salts = commit_openings(entry)
             line, leaf = self._chain.append(
                 type=entry.type,
                 op=entry.op,
@@ -157,14 +157,3 @@ class SegmentWriter:
         self._descriptor = fresh
         self._bytes = 0
         self._openings.open(first)
-
-
-def _commit_openings(entry: Entry) -> tuple[dict[str, object], list[bytes]]:
-    fields: dict[str, object] = entry.fields
-    if not entry.openings:
-        return fields, []
-    random = os.urandom(SALT_BYTES * len(entry.openings))
-    salts = [random[at : at + SALT_BYTES] for at in range(0, len(random), SALT_BYTES)]
-    for salt, opening in zip(salts, entry.openings, strict=True):
-        fields = place(fields, opening.path, commit(salt, opening.path, opening.value))
-    return fields, salts

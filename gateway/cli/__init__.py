@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import typer
 
+from gateway.cli import audit
+
 app = typer.Typer(
     name="countersign",
     help="Policy-as-code governance gateway for AI agents.",
@@ -14,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(audit.app)
 
 
 def main() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
 import rfc8785
 
-_SAFE_INTEGER: Final = 2**53
+_PROFILE_OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 
 def canonicalize(value: Any) -> bytes:  # noqa: ANN401 - JSON has any type
@@ -28,28 +29,38 @@ def encode_record(record: dict[str, Any]) -> bytes:
     Within the profile a sorting encoder gives the same bytes as RFC 8785, at a twentieth of the
     price. Raises `ValueError` for a value outside the profile.
     """
-    _check_profile(record)
-    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    _check_kinds(record.values())
+    try:
+        line = orjson.dumps(record, option=_PROFILE_OPTIONS)
+    except TypeError as error:  # a key that is no string, an integer beyond 2^53, a lone surrogate
+        raise ValueError(f"a record cannot be written: {error}") from None
+    if not line.isascii():
+        _check_keys(record)
+    return line
 
 
-def _check_profile(value: object) -> None:
-    kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return
-    if kind is dict:
-        for key, item in value.items():  # type: ignore[attr-defined]
-            if type(key) is not str or not key.isascii():
+def _check_kinds(values: Iterable[object]) -> None:
+    for item in values:
+        kind = type(item)
+        if kind is str or kind is int or item is None or kind is bool:
+            continue
+        if kind is dict:
+            _check_kinds(item.values())  # type: ignore[attr-defined]
+        elif kind is list or kind is tuple:
+            _check_kinds(item)  # type: ignore[arg-type]
+        else:
+            raise ValueError(f"a record cannot hold a {kind.__name__}")
+
+
+def _check_keys(value: object) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not key.isascii():
                 raise ValueError("a record key is not ASCII")
-            if type(item) is not str:
-                _check_profile(item)
-    elif kind is int:
-        if not -_SAFE_INTEGER < value < _SAFE_INTEGER:  # type: ignore[operator]
-            raise ValueError("a record integer is beyond 2^53")
-    elif kind is list or kind is tuple:
-        for item in value:  # type: ignore[attr-defined]
-            _check_profile(item)
-    else:
-        raise ValueError(f"a record cannot hold a {kind.__name__}")
+            _check_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_keys(item)
 
 
 def digest(data: bytes) -> str:

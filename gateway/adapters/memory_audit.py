@@ -1,0 +1,138 @@
+"""The audit log in memory: the twin of `file_audit` for tests and try-outs. Lost on exit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.adapters.audit_openings import commit_openings
+from gateway.adapters.audit_queue import overloaded, unavailable
+from gateway.core import note
+from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome
+from gateway.core.chain import PROFILE, Chain
+from gateway.core.entry import Entry, Opening, Receipt
+from gateway.core.errors import AuditError
+from gateway.core.limits import Limits
+
+_BOOT: Final = "0" * 32
+
+
+class MemoryAuditLog:
+    """The `AuditLog` port, chained and signed like the real one, every record a batch of its own.
+
+    `lines` are the lines of the log without LF, checkpoints included; `records` what they say. Made
+    to fail by `overload` and `poison`.
+    """
+
+    def __init__(
+        self,
+        *,
+        origin: str = "memory.example/audit",
+        signer: Ed25519PrivateKey | None = None,
+        now_us: Callable[[], int] = lambda: 0,
+        limits: Limits | None = None,
+        deployment: dict[str, str] | None = None,
+    ) -> None:
+        self._signer: Final = signer or Ed25519PrivateKey.from_private_bytes(bytes(32))
+        self._now_us: Final = now_us
+        self._limits: Final = limits or Limits()
+        self._chain: Final = Chain(origin)
+        self._events: Final[dict[str, Receipt]] = {}
+        self._openings: Final[dict[tuple[int, str], Opening]] = {}
+        self._erased: Final[set[str]] = set()
+        self._failure: AuditError | None = None
+        self._poisoned = False
+        self.key: Final = note.build_key(origin, self._signer.public_key())
+        self.lines: Final[list[bytes]] = []
+        vkey = note.build_vkey(self.key)
+        fields = {"profile": PROFILE, "key": vkey, "deployment": deployment or {}}
+        self._append(Entry(type="genesis", op=_BOOT, fields=fields))
+        start = {"key": vkey, "cut": None, "open_intents": 0}
+        self._append(Entry(type="boot", op=_BOOT, fields=start))
+
+    @property
+    def records(self) -> Sequence[dict[str, Any]]:
+        """Every record, as read back from its line."""
+        return [value for value in map(orjson.loads, self.lines) if "v" in value]
+
+    async def record_intent(self, intent: Intent) -> RecordedIntent:
+        """As the port promises."""
+        receipt = self._append(intent.entry)
+        return RecordedIntent(intent, receipt.seq, receipt.leaf)
+
+    async def record_outcome(self, outcome: Outcome) -> RecordedOutcome:
+        """As the port promises."""
+        receipt = self._append(outcome.entry, admitted=True)
+        return RecordedOutcome(outcome, receipt.seq, receipt.leaf)
+
+    async def record(self, entry: Entry) -> Receipt:
+        """As the port promises."""
+        return self._append(entry)
+
+    @property
+    def healthy(self) -> bool:
+        """False once poisoned."""
+        return not self._poisoned
+
+    @property
+    def size(self) -> int:
+        """Number of records: the next sequence number."""
+        return self._chain.seq
+
+    def read_opening(self, seq: int, path: str) -> bytes | None:
+        """Return the value committed to at `path` of record `seq`; None when it is erased.
+
+        Raises `LookupError` when there is no such commitment.
+        """
+        try:
+            opening = self._openings[seq, path]
+        except KeyError:
+            raise LookupError(f"record {seq} commits to nothing at `{path}`") from None
+        return None if opening.subject in self._erased else opening.value
+
+    def erase(self, subject: str) -> bool:
+        """Make every opening so far of a data subject unreadable. Return whether there was one."""
+        known = [place for place, opening in self._openings.items() if opening.subject == subject]
+        self._erased.add(subject)
+        return bool(known)
+
+    def overload(self, *, overloaded_now: bool = True) -> None:
+        """Refuse intents and other records as if the disk did not keep up; or no longer."""
+        self._failure = overloaded("as asked") if overloaded_now else None
+
+    def poison(self) -> None:
+        """Fail from now on, as after a failed sync."""
+        self._poisoned = True
+
+    def _append(self, entry: Entry, *, admitted: bool = False) -> Receipt:
+        if self._poisoned:
+            raise unavailable("as asked")
+        if self._failure is not None and not admitted:
+            raise self._failure
+        if entry.event_id is not None and entry.event_id in self._events:
+            return self._events[entry.event_id]
+        seq = self._chain.seq
+        try:
+            fields, _ = commit_openings(entry)
+            line, leaf = self._chain.append(
+                type=entry.type,
+                op=entry.op,
+                boot=_BOOT,
+                ts=self._now_us(),
+                fields=fields,
+                max_bytes=self._limits.record_max_bytes,
+                event=entry.event_id,
+            )
+        except ValueError as error:
+            raise AuditError(
+                f"no record can be made: {error}", code="audit_record_invalid"
+            ) from None
+        self.lines.extend((line, self._chain.seal(self.key, self._signer)[0]))
+        self._openings.update({(seq, opening.path): opening for opening in entry.openings})
+        receipt = Receipt(seq, leaf)
+        if entry.event_id is not None:
+            self._events[entry.event_id] = receipt
+        return receipt

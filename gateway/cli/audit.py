@@ -1,0 +1,172 @@
+"""`countersign audit`: verify, follow and show a log, from its files alone."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+import typer
+
+from gateway.adapters import audit_reader, audit_verify
+from gateway.adapters.audit_files import list_segments
+from gateway.cli.exits import Exit
+
+app = typer.Typer(name="audit", help="Verify and read the audit log.", no_args_is_help=True)
+
+_FOLLOW_PAUSE_S = 0.2
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The log's directory.")]
+Format = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
+
+
+@app.command()
+def verify(
+    directory: Directory,
+    vkey: Annotated[
+        str, typer.Option(help="The log's key, or a file that holds it, kept outside the log.")
+    ] = "",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A signed checkpoint that the log must contain.")
+    ] = None,
+    all_signatures: Annotated[
+        bool, typer.Option(help="Verify each checkpoint's signature, not only the last.")
+    ] = False,
+    output: Format = Output.TABLE,
+) -> None:
+    """Check the log from its first to its last byte; exit with 8 when anything was changed."""
+    try:
+        report = audit_verify.verify(
+            directory,
+            vkey=_key_text(vkey),
+            known=None if checkpoint is None else checkpoint.read_bytes().decode(),
+            every_signature=all_signatures,
+        )
+    except (OSError, ValueError) as error:
+        raise _fail(str(error), Exit.USAGE) from None
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if output is Output.TABLE:
+        _print_report(report)
+    else:
+        typer.echo(msgspec.json.encode(report))
+    if not report.valid:
+        raise typer.Exit(Exit.VERIFICATION_FAILED)
+
+
+@app.command()
+def tail(
+    directory: Directory,
+    count: Annotated[int, typer.Option("-n", min=0, help="How many records.")] = 10,
+    follow: Annotated[bool, typer.Option("-f", help="Go on with new records.")] = False,
+    output: Format = Output.TABLE,
+) -> None:
+    """Print the last records, unchecked, oldest first."""
+    _require_log(directory)
+    found = audit_reader.tail(directory, count)
+    for record in found:
+        _print_record(record, output)
+    if follow:
+        last = found or audit_reader.tail(directory, 1)
+        first = last[-1]["seq"] + 1 if last else 0
+        try:
+            for record in audit_reader.follow(directory, first, _pause):
+                _print_record(record, output)
+        except KeyboardInterrupt:
+            raise typer.Exit(Exit.OK) from None
+
+
+@app.command()
+def show(
+    directory: Directory,
+    what: Annotated[str, typer.Argument(metavar="OP|SEQ", help="Operation id or record number.")],
+    output: Format = Output.JSON,
+) -> None:
+    """Print the records of one operation, or one record, unchecked; exit with 5 for none."""
+    _require_log(directory)
+    found = audit_reader.find(directory, what)
+    for record in found:
+        _print_record(record, output)
+    if not found:
+        raise _fail(f"no record `{what}` in `{directory}`", Exit.NOT_FOUND)
+
+
+def _key_text(given: str) -> str | None:
+    if not given:
+        return None
+    return given if "+" in given else Path(given).read_text().strip()
+
+
+def _require_log(directory: Path) -> None:
+    if not list_segments(directory):
+        raise _fail(f"`{directory}` holds no audit log", Exit.NOT_FOUND)
+
+
+def _pause() -> bool:
+    time.sleep(_FOLLOW_PAUSE_S)
+    return True
+
+
+def _fail(message: str, code: Exit) -> typer.Exit:
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(code)
+
+
+def _print_report(report: audit_verify.Report) -> None:
+    for finding in report.findings:
+        typer.echo(f"{finding.kind} at record {finding.seq} ({finding.place}): {finding.what}")
+    if not report.valid:
+        typer.echo("NOT VALID: this log is not as its writer left it")
+        return
+    typer.echo(f"log          {report.origin}")
+    typer.echo(f"key          {report.key}")
+    typer.echo(f"records      {report.records} in {report.checkpoints} signed batches")
+    typer.echo(f"from, to     {_time(report.first_ts)}, {_time(report.last_ts)}")
+    typer.echo(f"root         {report.root}")
+    typer.echo("valid: every record is as it was written")
+
+
+def _print_record(record: dict[str, Any], output: Output) -> None:
+    if output is Output.JSONL:
+        typer.echo(orjson.dumps(record))
+    elif output is Output.JSON:
+        typer.echo(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+    else:
+        typer.echo(_line(record))
+
+
+def _line(record: dict[str, Any]) -> str:
+    parts = [
+        str(record.get("reason", "")),
+        str(record.get("status", "")),
+        str(_inner(record, "decision", "outcome")),
+        str(_inner(record, "tool", "id")),
+        str(_inner(record, "actor", "agent")),
+    ]
+    words = " ".join(part for part in parts if part)
+    head = f"{record['seq']:>8}  {_time(record.get('ts'))}  {record.get('type', ''):<17}"
+    return f"{head} {record.get('op', '')}  {words}".rstrip()
+
+
+def _inner(record: dict[str, Any], outer: str, inner: str) -> object:
+    value = record.get(outer)
+    return value.get(inner, "") if isinstance(value, dict) else ""
+
+
+def _time(ts: int | None) -> str:
+    if ts is None:
+        return "-"
+    return datetime.fromtimestamp(ts / 1_000_000, UTC).isoformat(timespec="milliseconds")
