@@ -85,7 +85,9 @@ class HttpExchange:
                 response.close()
                 raise
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise undelivered(f"no connection to the upstream: {type(error).__name__}") from error
+            raise wire.undelivered(
+                f"no connection to the upstream: {type(error).__name__}"
+            ) from error
         except TimeoutError as error:
             raise UpstreamError(
                 "the upstream did not answer in time", code="upstream_timeout", delivery="unknown"
@@ -218,8 +220,3 @@ def _split(raw: bytes) -> wire.Message:
         return wire.split_object(raw)
     except ValueError as reason:
         raise wire.broken(f"the upstream's answer cannot be used: {reason}") from None
-
-
-def undelivered(text: str, *, code: str | None = None) -> UpstreamError:
-    """Return the error for a call that certainly did not leave."""
-    return UpstreamError(text, code=code, delivery="not_sent", retryable=True)

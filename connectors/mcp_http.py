@@ -23,7 +23,6 @@ from connectors.http_exchange import (
     Headers,
     HttpExchange,
     SessionLostError,
-    undelivered,
 )
 from connectors.param_headers import ParamHeaders, build_param_headers, read_param_headers
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
@@ -156,7 +155,7 @@ class McpHttpTransport:
                 try:
                     self._era = await self._discover() or await self._initialize()
                 except UpstreamError as error:  # whatever call this was for has not left
-                    raise undelivered(str(error), code=error.code) from error
+                    raise wire.undelivered(str(error), code=error.code) from error
             return self._era
 
     async def _discover(self) -> _Era | None:

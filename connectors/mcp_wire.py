@@ -227,6 +227,11 @@ def broken(text: str) -> UpstreamError:
     return UpstreamError(text, code="upstream_protocol", delivery="sent")
 
 
+def undelivered(text: str, *, code: str | None = None) -> UpstreamError:
+    """Return the error for a call that certainly did not leave."""
+    return UpstreamError(text, code=code, delivery="not_sent", retryable=True)
+
+
 class Listing:
     """Collects the pages of one `tools/list`."""
 

@@ -1,0 +1,104 @@
+"""Keeps the catalog true to what the upstreams offer now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from connectors.catalog import Catalog
+from gateway.core.errors import UpstreamError
+
+_log = structlog.get_logger("connectors.refresh")
+
+INTERVAL_S: Final = 30.0
+PAUSE_S: Final = 1.0
+"""At least this long between two listings, however often an upstream says that it changed."""
+
+
+class Lists(Protocol):
+    """The part of a transport that a refresher needs."""
+
+    async def list_tools(self) -> list[bytes]:
+        """Return every definition on offer, or raise `UpstreamError`."""
+        ...
+
+
+class Refresher:
+    """Lists every upstream's tools at the start, when it says they changed, and regularly.
+
+    ::
+
+        refresher = Refresher(catalog, transports, changed=lambda server: …)
+        await refresher.refresh_all()                 # at the start
+        task = asyncio.create_task(refresher.run())   # then until cancelled
+        McpHttpTransport(…, on_list_changed=refresher.notice)
+
+    An upstream that cannot be listed keeps its last listing: its tools stay callable, and calls
+    tell for themselves that it is away.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        transports: Mapping[str, Lists],
+        *,
+        changed: Callable[[str], None] | None = None,
+        interval_s: float = INTERVAL_S,
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        self._catalog = catalog
+        self._transports = transports
+        self._changed = changed
+        self._interval_s = interval_s
+        self._pause_s = pause_s
+        self._noticed: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def notice(self, server: str) -> None:
+        """Note that a server's tools have changed; `run` lists it soon. Never blocks."""
+        self._noticed.add(server)
+        self._wake.set()
+
+    async def refresh(self, server: str) -> UpstreamError | None:
+        """List one upstream now; return the error if it could not be listed. Never raises it."""
+        try:
+            listing = await self._transports[server].list_tools()
+        except UpstreamError as error:
+            _log.warning("upstream_not_listed", server=server, code=error.code, error=str(error))
+            return error
+        if self._catalog.offer(server, listing):
+            self._report(server)
+        return None
+
+    async def refresh_all(self) -> dict[str, UpstreamError]:
+        """List every upstream at the same time; return the errors of those that failed."""
+        servers = list(self._transports)
+        errors = await asyncio.gather(*(self.refresh(server) for server in servers))
+        return {server: error for server, error in zip(servers, errors, strict=True) if error}
+
+    async def run(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._wake.wait()
+                noticed, self._noticed = self._noticed, set()
+            except TimeoutError:
+                noticed = set(self._transports)
+            self._wake.clear()
+            await asyncio.gather(*(self.refresh(server) for server in noticed))
+            await asyncio.sleep(self._pause_s)
+
+    def _report(self, server: str) -> None:
+        hidden = [
+            f"{status.name}: {status.problem or status.state}"
+            for status in self._catalog.states()
+            if status.server == server and not status.usable
+        ]
+        callable_now = len(self._catalog.view().callable_tools(server))
+        _log.info("upstream_listed", server=server, callable=callable_now, hidden=hidden)
+        if self._changed is not None:
+            self._changed(server)

@@ -1,0 +1,83 @@
+"""From a manifest and an endpoint to a transport: the one place that knows every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from msgspec import Struct
+
+from connectors.manifest import Manifest, load_auth_headers
+from connectors.mcp_http import McpHttpTransport
+from connectors.mcp_stdio import McpStdioTransport
+from gateway.core.errors import ConfigurationError
+from gateway.core.limits import Limits
+from gateway.core.ports import Clock
+
+Transport = McpHttpTransport | McpStdioTransport
+
+_SCHEMES: Final = frozenset({"http", "https"})
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """Where a server is: a URL for `http`, a command and its own environment for `stdio`."""
+
+    url: str | None = None
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+
+
+def build_transport(
+    manifest: Manifest,
+    endpoint: Endpoint,
+    *,
+    session: aiohttp.ClientSession,
+    clock: Clock,
+    limits: Limits,
+    environ: Mapping[str, str],
+    on_list_changed: Callable[[str], None] | None = None,
+) -> Transport:
+    """Return the transport of one server, not yet started.
+
+    `environ` is where `env:NAME` credentials are looked up. Raises `ConfigurationError` for an
+    endpoint that does not fit the manifest: other kind, host not in `egress`, no credential.
+    """
+    if manifest.transport == "stdio":
+        if not endpoint.command:
+            raise ConfigurationError(f"server `{manifest.id}` is `stdio`; give its `command`")
+        return McpStdioTransport(
+            manifest.id,
+            endpoint.command,
+            limits=limits,
+            clock=clock,
+            env=endpoint.env,
+            shared=manifest.shared,
+            on_list_changed=on_list_changed,
+        )
+    return McpHttpTransport(
+        manifest.id,
+        _check_url(manifest, endpoint.url),
+        limits=limits,
+        session=session,
+        headers=load_auth_headers(manifest.auth, environ),
+        on_list_changed=on_list_changed,
+    )
+
+
+def _check_url(manifest: Manifest, url: str | None) -> str:
+    """Return the URL if reviewers allow its host. Stops an edited endpoint from taking calls."""
+    if not url:
+        raise ConfigurationError(f"server `{manifest.id}` is `http`; give its `url`")
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES or parts.hostname is None or "@" in parts.netloc:
+        raise ConfigurationError(
+            f"the `url` of server `{manifest.id}` must be http(s)://host/path without a password"
+        )
+    if parts.hostname not in manifest.egress:
+        raise ConfigurationError(
+            f"host `{parts.hostname}` of server `{manifest.id}` is not in its manifest's `egress`; "
+            "have it reviewed and added there"
+        )
+    return url
