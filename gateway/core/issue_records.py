@@ -1,0 +1,108 @@
+"""What the log keeps of authority handed out: `run.*` and `token.*` (docs/spec/audit-log-v1.md).
+
+INVARIANT: no secret stands in a record; grants are there as a digest, and the human that a run is
+for only inside openings, under that human's key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.core.canonical import digest_of
+from gateway.core.decision import Decision, Deny, Hold, Permit
+from gateway.core.entry import Entry, Opening
+from gateway.core.issuing import Question
+from gateway.core.records import codes
+from gateway.core.token import Claims, Run
+
+
+def is_permitted(decision: Decision) -> bool:
+    """Whether authority may be handed out.
+
+    Nobody is asked and nothing can be filtered here: a hold or an obligation is a deny.
+    """
+    return isinstance(decision, Permit) and not decision.obligations
+
+
+def refusal_code(decision: Decision) -> str:
+    """Return the code that says why a decision is no permit."""
+    if isinstance(decision, Deny):
+        return decision.reasons[0].code if decision.reasons else "no_policy_permits"
+    return "issue_held" if isinstance(decision, Hold) else "issue_obliged"
+
+
+def build_run_created(run: Run, op: str, question: Question, decision: Decision) -> Entry:
+    """`run.create`: durable before the run exists. Idempotent by the run's id."""
+    fields = {
+        **run_actor(run),
+        "deadline": run.deadline,
+        "origin": run.origin,
+        "grants": digest_of(msgspec.to_builtins(run.grants)),
+    }
+    return _judged("run.create", op, fields, question, decision, event_id=f"run:{run.id}")
+
+
+def build_run_ended(run: Run, op: str) -> Entry:
+    """`run.end`: no more tokens, and nothing held in it is dispatched. Idempotent as above."""
+    return Entry(type="run.end", op=op, fields=run_actor(run), event_id=f"run-end:{run.id}")
+
+
+def build_token_issued(claims: Claims, op: str, question: Question, decision: Decision) -> Entry:
+    """`token.issue`: durable before the token leaves. The token itself is nowhere in it."""
+    fields = {
+        **token_actor(claims),
+        "jti": claims.jti,
+        "scopes": sorted(claims.scopes),
+        "grants": digest_of(msgspec.to_builtins(claims.grants)),
+        "exp": claims.expires_at,
+    }
+    return _judged("token.issue", op, fields, question, decision)
+
+
+def build_issue_denied(
+    kind: str, op: str, actor: dict[str, Any], question: Question, decision: Decision
+) -> Entry:
+    """`run.refused` or `token.refused`, because policy does not permit it."""
+    fields = {**actor, "reason": refusal_code(decision)}
+    return _judged(kind, op, fields, question, decision)
+
+
+def build_issue_refused(kind: str, op: str, actor: dict[str, Any], reason: str) -> Entry:
+    """`run.refused` or `token.refused`: a known client asked for what it cannot have."""
+    return Entry(type=kind, op=op, fields={**actor, "reason": reason})
+
+
+def run_actor(run: Run) -> dict[str, Any]:
+    """Whom a run concerns, by identifiers that name no natural person."""
+    return {"agent": run.agent, "client": run.launcher, "run": run.id, "root": run.id}
+
+
+def token_actor(claims: Claims) -> dict[str, Any]:
+    """Whom a token concerns, by identifiers that name no natural person."""
+    return {
+        "agent": claims.subject,
+        "client": claims.client_id,
+        "run": claims.run_id,
+        "root": claims.root_jti,
+    }
+
+
+def _judged(
+    kind: str,
+    op: str,
+    fields: dict[str, Any],
+    question: Question,
+    decision: Decision,
+    *,
+    event_id: str | None = None,
+) -> Entry:
+    outcome = {Permit: "permit", Hold: "hold", Deny: "deny"}[type(decision)]
+    judged = {
+        **fields,
+        "decision": {"outcome": outcome, "reasons": codes(decision.reasons)},
+        "policy": {"rev": decision.revision},
+    }
+    opening = Opening("policy.input", question.document, question.data_subject)
+    return Entry(type=kind, op=op, fields=judged, openings=(opening,), event_id=event_id)

@@ -1,0 +1,94 @@
+"""What the gateway tells OAuth clients: metadata documents, challenges, scopes, resources.
+
+Sources: RFC 8414 (server metadata), RFC 9728 (resource metadata), RFC 6750 (challenges), RFC 8707
+(resource indicators), and the authorization page of the MCP specification.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.core import names
+from gateway.core.refusal import kind_of
+from gateway.core.token import SCOPE_CALL, SCOPE_LIST
+
+SCOPES: Final = (SCOPE_LIST, SCOPE_CALL)
+ALL_SCOPES: Final = " ".join(SCOPES)
+REALM: Final = "countersign"
+
+TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 - a path
+AUTHORIZE_PATH: Final = "/oauth/authorize"
+JWKS_PATH: Final = "/oauth/jwks.json"
+SERVER_METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
+RESOURCE_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+MCP_PATH: Final = "/mcp"
+
+_NO_TOKEN: Final = "token_missing"  # noqa: S105 - a code
+_SCOPE: Final = "scope_insufficient"
+
+
+def build_server_metadata(issuer: str, public_url: str) -> dict[str, Any]:
+    """Describe the authorization server (RFC 8414).
+
+    No user is ever sent to the authorization endpoint: it refuses every response type. It is
+    named because the official MCP SDK reads no document without it.
+    """
+    return {
+        "issuer": issuer,
+        "authorization_endpoint": public_url + AUTHORIZE_PATH,
+        "token_endpoint": public_url + TOKEN_PATH,
+        "jwks_uri": public_url + JWKS_PATH,
+        "response_types_supported": [],
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "scopes_supported": list(SCOPES),
+        "authorization_details_types_supported": ["countersign_tool"],
+    }
+
+
+def build_resource_metadata(issuer: str, public_url: str, path: str = "") -> dict[str, Any]:
+    """Describe the protected resource at `path`: ``, `/mcp` or `/mcp/<server>` (RFC 9728)."""
+    return {
+        "resource": public_url + path,
+        "authorization_servers": [issuer],
+        "jwks_uri": public_url + JWKS_PATH,
+        "scopes_supported": list(SCOPES),
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Countersign",
+    }
+
+
+def build_challenge(code: str, public_url: str, path: str = MCP_PATH) -> str:
+    """Return the `WWW-Authenticate` value for a refusal `code` (RFC 6750 §3, RFC 9728 §5.1).
+
+    `path` is the resource that was asked for. All scopes are named, not only the missing one, so
+    that a client asks once. A request without any token gets no `error` (RFC 6750 §3.1).
+    """
+    parts = [f'realm="{REALM}"']
+    if code != _NO_TOKEN:
+        error = "insufficient_scope" if code == _SCOPE else "invalid_token"
+        parts += [f'error="{error}"', f'error_description="{kind_of(code).text}"']
+    parts += [
+        f'scope="{ALL_SCOPES}"',
+        f'resource_metadata="{public_url}{RESOURCE_METADATA_PATH}{path}"',
+    ]
+    return "Bearer " + ", ".join(parts)
+
+
+def is_resource(text: str, public_url: str) -> bool:
+    """Whether a token may be asked for this resource: the gateway, `/mcp`, or one server there.
+
+    Tokens always say the gateway itself in `aud`; which servers they reach is in their grants.
+    """
+    if text.removesuffix("/") in (public_url, public_url + MCP_PATH):
+        return True
+    prefix = f"{public_url}{MCP_PATH}/"
+    return text.startswith(prefix) and names.is_server_id(text.removeprefix(prefix))
+
+
+def read_scopes(text: str | None) -> frozenset[str] | None:
+    """Return the scopes asked for, both when none are named; None when one is unknown."""
+    if text is None:
+        return frozenset(SCOPES)
+    asked = frozenset(text.split(" "))
+    return asked if asked <= set(SCOPES) else None
