@@ -1,0 +1,17 @@
+# METADATA
+# title: Reading
+# description: >-
+#   Looking things up changes nothing, so an agent may do it wherever its token reaches. The gateway
+#   has checked the token's grants and argument limits before it asks; the scope is asked for here.
+# custom:
+#   applies_to:
+#     effects: [read]
+#     phases: [list, call, resume]
+package policies.reads
+
+scope := {"list": "tools:list", "call": "tools:call", "resume": "tools:call"}
+
+permit contains {"code": "read_only", "message": "reading changes nothing"} if {
+	input.resource.effect == "read"
+	scope[input.phase] in input.context.token.scopes
+}
