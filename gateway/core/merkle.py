@@ -67,7 +67,7 @@ class Tree:
         return root
 
 
-def is_included(  # one condition per line of the RFC's algorithm
+def is_included(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> bool:
     """Whether `proof` shows the leaf hash at `index` in the tree of `size` leaves under `root`.
@@ -98,10 +98,10 @@ def is_consistent(
     RFC 9162 §2.1.4.2. False for anything malformed; an empty first tree proves nothing and is
     refused.
     """
-    if not 1 <= size1 <= size2 or not _are_hashes([root1, root2, *proof]):
-        return False
     if size1 == size2:
-        return not proof and root1 == root2
+        return size1 > 0 and not proof and root1 == root2
+    if not 1 <= size1 < size2 or not _are_hashes([root1, root2, *proof]):
+        return False
     path = [root1, *proof] if size1 & (size1 - 1) == 0 else list(proof)
     return len(path) > 1 and _fold(path, size1, size2) == (root1, root2)
 
