@@ -76,8 +76,11 @@ class SqlState:
         A caller that is cancelled meanwhile does not undo it. Raises `CountersignError`
         `state_unavailable` (retryable) when the database fails or is not open.
         """
+        engine = self._engine
+        if engine is None:
+            raise CountersignError("the state database is not open", code="state_unavailable")
         try:
-            return await self._in_thread(lambda: self._transact(fn))
+            return await self._in_thread(lambda: _transact(engine, fn))
         except SQLAlchemyError as error:
             raise CountersignError(
                 f"the state database failed ({type(error).__name__}); check its disk, then retry",
@@ -87,19 +90,13 @@ class SqlState:
 
     async def close(self) -> None:
         """Finish what runs, then let go of the file. Closing twice is harmless."""
-        if self._engine is not None:
-            await self._in_thread(self._engine.dispose)
-            self._engine = None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await self._in_thread(engine.dispose)
         self._thread.shutdown()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def _transact(self, fn: Callable[[Connection], T]) -> T:
-        if self._engine is None:
-            raise CountersignError("the state database is not open", code="state_unavailable")
-        with self._engine.begin() as connection:
-            return fn(connection)
 
     def _prepare(self, stamp: dict[str, str]) -> None:
         engine = _connect(self._url)
@@ -112,6 +109,11 @@ class SqlState:
             engine.dispose()
             raise
         self._engine = engine
+
+
+def _transact(engine: Engine, fn: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return fn(connection)
 
 
 def _parse(url: str) -> sa.URL:
