@@ -1,0 +1,35 @@
+"""Runs in memory: the twin of `SqlRuns`."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from gateway.core.errors import CountersignError
+from gateway.core.token import Run
+
+
+class MemoryRuns:
+    """Runs that are gone when the process is. Promises as `SqlRuns`."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+
+    async def create_run(self, run: Run) -> None:
+        """Store a new run. Raises `CountersignError` `run_exists` where there is one of its id."""
+        if run.id in self._runs:
+            raise CountersignError(f"there is a run `{run.id}` already", code="run_exists")
+        self._runs[run.id] = run
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """Return a run, ended or not."""
+        return self._runs.get(run_id)
+
+    async def end_run(self, run_id: str) -> None:
+        """End a run. Ending it again, or one that never was, changes nothing."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._runs[run_id] = replace(run, ended=True)
+
+    async def find_ended(self, now_s: int) -> list[str]:
+        """Return the ids of ended runs whose deadline is not past: their tokens may still live."""
+        return [run.id for run in self._runs.values() if run.ended and run.deadline > now_s]

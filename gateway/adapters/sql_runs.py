@@ -1,0 +1,72 @@
+"""Runs in the state database: `core.ports.RunStore`."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gateway.adapters.sql_store import SqlState, metadata
+from gateway.core.errors import CountersignError
+from gateway.core.token import Run
+
+_runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("agent", sa.String, nullable=False),
+    sa.Column("launcher", sa.String, nullable=False),
+    sa.Column("deadline", sa.BigInteger, nullable=False),
+    sa.Column("ended", sa.Boolean, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("runs_ended", "ended", "deadline"),
+)
+"""`body` is the run as JSON, as it was created; `ended` is the one thing about it that changes."""
+
+
+class SqlRuns:
+    """Durable runs."""
+
+    def __init__(self, state: SqlState) -> None:
+        self._state = state
+
+    async def create_run(self, run: Run) -> None:
+        """Store a new run durably.
+
+        Raises `CountersignError` `run_exists` where there is one of its id.
+        """
+
+        def work(connection: Connection) -> None:
+            if connection.execute(sa.select(_runs.c.id).where(_runs.c.id == run.id)).first():
+                raise CountersignError(f"there is a run `{run.id}` already", code="run_exists")
+            connection.execute(
+                sa.insert(_runs).values(
+                    id=run.id,
+                    agent=run.agent,
+                    launcher=run.launcher,
+                    deadline=run.deadline,
+                    ended=run.ended,
+                    body=msgspec.json.encode(run),
+                )
+            )
+
+        await self._state.run(work)
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """Return a run, ended or not."""
+        query = sa.select(_runs.c.body, _runs.c.ended).where(_runs.c.id == run_id)
+        row = await self._state.run(lambda connection: connection.execute(query).first())
+        if row is None:
+            return None
+        run = msgspec.json.decode(row.body, type=Run)
+        return msgspec.structs.replace(run, ended=row.ended)
+
+    async def end_run(self, run_id: str) -> None:
+        """End a run. Ending it again, or one that never was, changes nothing."""
+        change = sa.update(_runs).where(_runs.c.id == run_id).values(ended=True)
+        await self._state.run(lambda connection: connection.execute(change).close())
+
+    async def find_ended(self, now_s: int) -> list[str]:
+        """Return the ids of ended runs whose deadline is not past: their tokens may still live."""
+        query = sa.select(_runs.c.id).where(_runs.c.ended, _runs.c.deadline > now_s)
+        return await self._state.run(lambda connection: list(connection.execute(query).scalars()))
