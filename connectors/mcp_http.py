@@ -23,6 +23,7 @@ from connectors.http_exchange import (
     Headers,
     HttpExchange,
     SessionLostError,
+    build_session,
 )
 from connectors.param_headers import ParamHeaders, build_param_headers, read_param_headers
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
@@ -40,6 +41,9 @@ _INITIALIZED: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 _MODERN_ITEM: Final = b'"%b"' % wire.MODERN.encode()
 _WRONG_ERA: Final = frozenset({-32022})
 """UnsupportedProtocolVersion: nothing ran, and the era must be asked for again."""
+
+
+__all__ = ["McpHttpTransport", "build_session"]
 
 
 class _Era(Struct, frozen=True):
