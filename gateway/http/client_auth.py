@@ -1,0 +1,47 @@
+"""How clients prove themselves at `/oauth/token` and `/v1/runs`, and how their bodies are read."""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+from urllib.parse import unquote_plus
+
+from msgspec import Struct
+from starlette.requests import Request
+
+from gateway.core.errors import RequestError
+
+BASIC_CHALLENGE: Final = 'Basic realm="countersign", charset="UTF-8"'
+
+
+class Presented(Struct, frozen=True):
+    """An id and a secret as a client sent them. Nothing is believed yet."""
+
+    client_id: str
+    secret: str
+
+
+def read_basic(authorization: str | None) -> Presented | None:
+    """Read `Authorization: Basic …` (RFC 7617; both parts form-encoded, RFC 6749 §2.3.1).
+
+    None for another scheme, and for what cannot be read: both are no credential.
+    """
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+    except ValueError:
+        return None
+    client_id, colon, secret = text.partition(":")
+    return Presented(unquote_plus(client_id), unquote_plus(secret)) if colon else None
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the body. Raises `RequestError` (`body_too_large`) as soon as it is too large."""
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > max_bytes:
+            raise RequestError(f"the body is larger than {max_bytes} bytes", code="body_too_large")
+    return bytes(raw)

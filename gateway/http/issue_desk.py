@@ -1,0 +1,228 @@
+"""The desk where authority is handed out: runs to launchers, access tokens to agents.
+
+Each method is one story from a proven client to a record and a reply. Nothing leaves before its
+record is durable, and whatever goes wrong leaves nothing but a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.core import issue_records as records
+from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret, is_secret
+from gateway.core.decision import Decision
+from gateway.core.errors import CountersignError, PolicyError
+from gateway.core.grants import find_excess
+from gateway.core.issuing import (
+    AGENT_ORIGIN,
+    Question,
+    Site,
+    ask_about_run,
+    ask_about_token,
+    build_claims,
+    build_own_run,
+)
+from gateway.core.ports import AuditLog, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
+from gateway.core.token import Claims, Run
+from gateway.http.client_auth import Presented
+
+_NO_TOOL: Final = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssueDeps:
+    """What handing out authority needs.
+
+    `refuse(stage, reason)` records a refusal of somebody not yet known (stages `read` and
+    `authenticate`) and may sum such refusals up; it raises `AuditError` when it cannot.
+    `revoked(claims)` is the kill switch. `on_run_ended(run_id)` is told as soon as a run has ended,
+    so that its live tokens die with it.
+    """
+
+    site: Site
+    clients: ClientRegistry
+    runs: RunStore
+    issuer: TokenIssuer
+    policy: PolicyEngine
+    audit: AuditLog
+    clock: Clock
+    ids: Ids
+    refuse: Callable[[str, str], Awaitable[None]]
+    revoked: Callable[[Claims], bool]
+    on_run_ended: Callable[[str], None]
+
+
+class Issued(Struct, frozen=True):
+    """A token whose record is durable."""
+
+    token: str
+    claims: Claims
+
+
+class Created(Struct, frozen=True):
+    """A run whose record is durable. `credential` is told here once and kept nowhere."""
+
+    run: Run
+    credential: str
+
+
+class Withheld(Struct, frozen=True):
+    """Nothing was handed out. `code` is stable; `detail` is for the client that asked."""
+
+    code: str
+    detail: str
+
+
+class IssueDesk:
+    """Hands out authority. See `IssueDeps`."""
+
+    def __init__(self, deps: IssueDeps) -> None:
+        self._deps = deps
+
+    async def authenticate(self, presented: Presented | None) -> Client | Run | None:
+        """Return whose secret this is: a client of the configuration, or a run. None if nobody's.
+
+        Constant time in the secret; an id that is not known costs the same comparison.
+        """
+        deps = self._deps
+        if presented is None:
+            return None
+        if deps.clients.get(presented.client_id) is not None:
+            return deps.clients.authenticate(presented.client_id, presented.secret)
+        run = await deps.runs.get_run(presented.client_id)
+        stored = "" if run is None else run.credential_hash
+        return run if is_secret(presented.secret, stored) else None
+
+    async def issue(self, who: Agent | Run, scopes: frozenset[str]) -> Issued | Withheld:
+        """Issue a token of a run, or of the agent's own run.
+
+        Raises `CountersignError` when no decision, no record or no state could be had.
+        """
+        deps = self._deps
+        now_ns = deps.clock.now_ns()
+        now_s = now_ns // 1_000_000_000
+        op = deps.ids.new()
+        run = await self._own_run(who, op, now_ns) if isinstance(who, Agent) else who
+        if isinstance(run, Withheld):
+            return run
+        # 1. Authority that has been taken back since: run over, agent or launcher gone or cut.
+        agent = deps.clients.agent(run.agent)
+        over = self._find_over(run, now_s)
+        if agent is None or over is not None:
+            why = over or "the agent is no longer configured"
+            return await self._refuse_token(op, records.run_actor(run), "run_over", why)
+        jti = deps.ids.new()
+        claims = build_claims(run, agent, site=deps.site, jti=jti, scopes=scopes, now_s=now_s)
+        actor = records.token_actor(claims)
+        # 2. Killed agents, clients, runs, humans.
+        if deps.revoked(claims):
+            return await self._refuse_token(op, actor, "revoked", "this authority was revoked")
+        # 3. What policy does not permit.
+        question = ask_about_token(claims, now_ns)
+        decision = await self._judge("token.refused", op, actor, question)
+        if not records.is_permitted(decision):
+            return _denied(decision)
+        # 4. INVARIANT: the record is durable before the token leaves.
+        token = deps.issuer.issue(claims)
+        await deps.audit.record(records.build_token_issued(claims, op, question, decision))
+        return Issued(token, claims)
+
+    async def create(self, run: Run, launcher: Launcher, op: str) -> Created | Withheld:
+        """Create `run`, whose contents the caller has checked against what `launcher` may give.
+
+        Raises `CountersignError` as `issue` does. A record without a run is harmless; a run
+        without a record cannot be.
+        """
+        deps = self._deps
+        credential = deps.ids.secret()
+        run = replace(run, credential_hash=hash_secret(credential))
+        now_ns = run.created_at * 1_000_000_000
+        question = ask_about_run(run, launcher, deps.site.environment, now_ns)
+        decision = await self._judge("run.refused", op, records.run_actor(run), question)
+        if not records.is_permitted(decision):
+            return _denied(decision)
+        await deps.audit.record(records.build_run_created(run, op, question, decision))
+        await deps.runs.create_run(run)
+        return Created(run, credential)
+
+    async def end(self, run: Run) -> None:
+        """End a run: no more tokens, live ones die, nothing held in it is dispatched."""
+        deps = self._deps
+        await deps.runs.end_run(run.id)
+        deps.on_run_ended(run.id)
+        await deps.audit.record(records.build_run_ended(run, deps.ids.new()))
+
+    async def refuse_run(self, op: str, actor: dict[str, Any], code: str) -> None:
+        """Record that a known launcher did not get a run."""
+        await self._deps.audit.record(records.build_issue_refused("run.refused", op, actor, code))
+
+    async def refuse_token(self, who: Client | Run, code: str) -> None:
+        """Record that a known client asked for a token in a way that gets none."""
+        actor = records.run_actor(who) if isinstance(who, Run) else {"client": who.id}
+        entry = records.build_issue_refused("token.refused", self._deps.ids.new(), actor, code)
+        await self._deps.audit.record(entry)
+
+    async def _own_run(self, agent: Agent, op: str, now_ns: int) -> Run | Withheld:
+        """Return the run in which `agent` acts under its own secret, creating it once a day."""
+        deps = self._deps
+        run = build_own_run(agent, now_ns // 1_000_000_000)
+        found = await deps.runs.get_run(run.id)
+        if found is not None:
+            return found
+        itself = Launcher(id=agent.id, secret_hash="", owner=agent.owner, grants=agent.grants)
+        question = ask_about_run(run, itself, deps.site.environment, now_ns)
+        decision = await self._judge("run.refused", op, records.run_actor(run), question)
+        if not records.is_permitted(decision):
+            return _denied(decision)
+        await deps.audit.record(records.build_run_created(run, op, question, decision))
+        try:
+            await deps.runs.create_run(run)
+        except CountersignError as error:
+            if error.code != "run_exists":  # the same agent asked twice at once
+                raise
+        return run
+
+    def _find_over(self, run: Run, now_s: int) -> str | None:
+        if run.ended:
+            return "the run has ended"
+        if now_s >= run.deadline:
+            return "the run is past its deadline"
+        if run.origin == AGENT_ORIGIN:
+            return None
+        launcher = self._deps.clients.launcher(run.launcher)
+        if launcher is None or run.agent not in launcher.may_launch:
+            return "its launcher may no longer launch this agent"
+        if find_excess(launcher.grants, run.grants) is not None:
+            return "its launcher may no longer give these grants"
+        return None
+
+    async def _judge(
+        self, kind: str, op: str, actor: dict[str, Any], question: Question
+    ) -> Decision:
+        """Ask policy; record anything but a permit. Raises `PolicyError` when nothing answers."""
+        audit = self._deps.audit
+        try:
+            decision = await self._deps.policy.decide(_NO_TOOL, "issue", question.document)
+        except PolicyError as error:
+            await audit.record(records.build_issue_refused(kind, op, actor, error.code))
+            raise
+        if not records.is_permitted(decision):
+            await audit.record(records.build_issue_denied(kind, op, actor, question, decision))
+        return decision
+
+    async def _refuse_token(
+        self, op: str, actor: dict[str, Any], code: str, detail: str
+    ) -> Withheld:
+        entry = records.build_issue_refused("token.refused", op, actor, code)
+        await self._deps.audit.record(entry)
+        return Withheld(code, detail)
+
+
+def _denied(decision: Decision) -> Withheld:
+    code = records.refusal_code(decision)
+    return Withheld("policy_denied", f"policy does not permit this: `{code}`")

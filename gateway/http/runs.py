@@ -1,0 +1,261 @@
+"""Runs for launchers: `POST /v1/runs`, `GET /v1/runs/{id}`, `POST /v1/runs/{id}/end` (DESIGN §4).
+
+A launcher proves itself by Basic. It gives at most what the configuration gives it, to agents that
+it may launch, for people that it may name. Errors are `application/problem+json` with a hint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import orjson
+from fastapi import APIRouter, Request
+from msgspec import Struct
+from starlette.responses import Response
+
+from gateway.core import oauth, strict_json
+from gateway.core.clients import Launcher
+from gateway.core.errors import CountersignError, RequestError
+from gateway.core.grants import find_ambiguity, find_excess, find_fault, find_value_fault
+from gateway.core.issuing import AGENT_ORIGIN, Site
+from gateway.core.token import Grant, Run
+from gateway.http.client_auth import BASIC_CHALLENGE, read_basic, read_body
+from gateway.http.issue_desk import Created, IssueDeps, IssueDesk
+from gateway.http.problem import problem
+
+BODY_MAX_BYTES: Final = 16_384
+BODY_MAX_DEPTH: Final = 8
+GRANTS_MAX: Final = 64
+DEADLINE_DEFAULT_S: Final = 3600
+ANYBODY: Final = "*"
+
+_LABEL: Final = re.compile(r"[A-Za-z0-9._:/@+-]{0,128}")
+
+
+class RunBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a launcher asks for. `deadline_s`: seconds from now; `deadline`: epoch seconds."""
+
+    agent: str
+    grants: tuple[Grant, ...]
+    allowed_values: dict[str, tuple[str, ...]] = {}
+    deadline_s: int | None = None
+    deadline: int | None = None
+    workflow: str = ""
+    on_behalf_of: str | None = None
+    origin: str = "launcher"
+
+
+class _Fault(NamedTuple):
+    """Why a run cannot be: HTTP status, code, what is wrong, what to do."""
+
+    status: int
+    code: str
+    detail: str
+    hint: str
+
+
+def build_runs_router(deps: IssueDeps) -> APIRouter:
+    """Build the routes under `/v1/runs`."""
+    router = APIRouter(prefix="/v1/runs", tags=["runs"])
+    desk = IssueDesk(deps)
+
+    @router.post("")
+    async def create(request: Request) -> Response:
+        """Create a run; its credential is in the reply and nowhere else."""
+        return await _for_launcher(deps, request, lambda who: _create(deps, desk, who, request))
+
+    @router.get("/{run_id}")
+    async def show(request: Request, run_id: str) -> Response:
+        """Show a run to the launcher that created it."""
+        return await _for_launcher(deps, request, lambda who: _show(deps, who, run_id))
+
+    @router.post("/{run_id}/end")
+    async def end(request: Request, run_id: str) -> Response:
+        """End a run. Answered once that is durable; asking again is harmless."""
+        return await _for_launcher(deps, request, lambda who: _end(deps, desk, who, run_id))
+
+    return router
+
+
+async def _for_launcher(
+    deps: IssueDeps, request: Request, story: Callable[[Launcher], Awaitable[Response]]
+) -> Response:
+    """Tell `story` for the launcher that sent `request`; strangers and failures end here."""
+    try:
+        launcher = await _authenticate(deps, request)
+        if launcher is not None:
+            return await story(launcher)
+    except CountersignError as error:
+        # What broke inside is for the operators' log; nothing was handed out.
+        return problem(503, error.code, "this could not be completed", "try again later")
+    detail, hint = "no launcher has this id and secret", "send `Authorization: Basic id:secret`"
+    headers = {"WWW-Authenticate": BASIC_CHALLENGE}
+    return problem(401, "client_invalid", detail, hint, headers=headers)
+
+
+async def _authenticate(deps: IssueDeps, request: Request) -> Launcher | None:
+    presented = read_basic(request.headers.get("authorization"))
+    if presented is not None:
+        client = deps.clients.authenticate(presented.client_id, presented.secret)
+        if isinstance(client, Launcher):
+            return client
+    await deps.refuse("authenticate", "client_invalid")
+    return None
+
+
+async def _create(
+    deps: IssueDeps, desk: IssueDesk, launcher: Launcher, request: Request
+) -> Response:
+    op, now_s = deps.ids.new(), deps.clock.now_ns() // 1_000_000_000
+    actor: dict[str, Any] = {"client": launcher.id}
+    try:
+        body = await _read(request)
+    except RequestError as error:
+        await desk.refuse_run(op, actor, error.code)
+        status = 413 if error.code == "body_too_large" else 400
+        return problem(status, error.code, str(error), "send the run as JSON; see docs/runs.md")
+    fault = _find_fault(body, launcher, deps.site, now_s)
+    if fault is not None:
+        await desk.refuse_run(op, actor, fault.code)
+        return problem(fault.status, fault.code, fault.detail, fault.hint)
+    run = _build_run(body, launcher, run_id=deps.ids.new(), now_s=now_s)
+    result = await desk.create(run, launcher, op)
+    if not isinstance(result, Created):
+        hint = "ask who writes the policies of phase `issue`"
+        return problem(403, result.code, result.detail, hint)
+    return _created(result, deps.site)
+
+
+async def _show(deps: IssueDeps, launcher: Launcher, run_id: str) -> Response:
+    run = await _find(deps, launcher, run_id)
+    return _unknown() if run is None else _json(_view(run, deps.clock.now_ns()))
+
+
+async def _end(deps: IssueDeps, desk: IssueDesk, launcher: Launcher, run_id: str) -> Response:
+    run = await _find(deps, launcher, run_id)
+    if run is None:
+        return _unknown()
+    await desk.end(run)
+    return _json(_view(msgspec.structs.replace(run, ended=True), deps.clock.now_ns()))
+
+
+async def _read(request: Request) -> RunBody:
+    raw = await read_body(request, BODY_MAX_BYTES)
+    try:
+        return msgspec.convert(strict_json.parse(raw, max_depth=BODY_MAX_DEPTH), RunBody)
+    except msgspec.ValidationError as error:
+        text = f"the body does not fit: {str(error)[:200]}"
+        raise RequestError(text, code="request_invalid") from None
+
+
+def _find_fault(body: RunBody, launcher: Launcher, site: Site, now_s: int) -> _Fault | None:
+    """Say why `launcher` cannot have this run, or return None."""
+    # 1. Asking for what has no clear meaning.
+    if (unclear := _find_unclear(body)) is not None:
+        return _Fault(400, "request_invalid", unclear, "change the body and send it again")
+    life_s = _deadline(body, now_s) - now_s
+    if not 0 < life_s <= site.run_max_s:
+        detail = "the deadline is past or too far away"
+        return _Fault(400, "deadline_invalid", detail, f"let it end within {site.run_max_s} s")
+    # 2. A launcher reaching for agents of others.
+    if body.agent not in launcher.may_launch:
+        detail = "this launcher may not launch this agent"
+        return _Fault(403, "agent_forbidden", detail, "add the agent to its `may_launch`")
+    # 3. A launcher acting in anybody's name, which would also choose who may approve.
+    if body.on_behalf_of is not None and not {ANYBODY, body.on_behalf_of} & {*launcher.humans}:
+        detail = "this launcher may not act for this person"
+        return _Fault(403, "on_behalf_of_forbidden", detail, "add the person to its `humans`")
+    # 4. Authority out of nothing.
+    if (excess := find_excess(launcher.grants, body.grants)) is not None:
+        hint = "ask for less, or widen the launcher's `grants` in countersign.yaml"
+        return _Fault(403, "grants_exceeded", excess, hint)
+    return None
+
+
+def _find_unclear(body: RunBody) -> str | None:
+    if len(body.grants) > GRANTS_MAX:
+        return f"more than {GRANTS_MAX} grants"
+    if body.deadline is not None and body.deadline_s is not None:
+        return "both `deadline` and `deadline_s` are given; keep one"
+    for name in ("workflow", "origin", "on_behalf_of"):
+        text = getattr(body, name)
+        if text is not None and not _LABEL.fullmatch(text):
+            return f"`{name}` has a character other than letters, digits and `._:/@+-`"
+    if body.origin == AGENT_ORIGIN or body.on_behalf_of == "":
+        return "`origin` cannot be `agent`, nor `on_behalf_of` empty"
+    faults = (find_fault(grant) for grant in body.grants)
+    return (
+        next((fault for fault in faults if fault), None)
+        or find_ambiguity(body.grants)
+        or find_value_fault(body.allowed_values)
+    )
+
+
+def _deadline(body: RunBody, now_s: int) -> int:
+    if body.deadline is not None:
+        return body.deadline
+    return now_s + (DEADLINE_DEFAULT_S if body.deadline_s is None else body.deadline_s)
+
+
+def _build_run(body: RunBody, launcher: Launcher, *, run_id: str, now_s: int) -> Run:
+    return Run(
+        id=run_id,
+        agent=body.agent,
+        launcher=launcher.id,
+        grants=body.grants,
+        allowed_values=body.allowed_values,
+        created_at=now_s,
+        deadline=_deadline(body, now_s),
+        credential_hash="",  # the desk makes the credential
+        workflow=body.workflow,
+        origin=body.origin,
+        on_behalf_of=body.on_behalf_of,
+    )
+
+
+async def _find(deps: IssueDeps, launcher: Launcher, run_id: str) -> Run | None:
+    """Return a run of this launcher; one of another is no more there than none."""
+    run = await deps.runs.get_run(run_id)
+    return run if run is not None and run.launcher == launcher.id else None
+
+
+def _view(run: Run, now_ns: int) -> dict[str, Any]:
+    over = now_ns // 1_000_000_000 >= run.deadline
+    return {
+        "run_id": run.id,
+        "agent": run.agent,
+        "launcher": run.launcher,
+        "state": "ended" if run.ended else "expired" if over else "active",
+        "grants": msgspec.to_builtins(run.grants),
+        "allowed_values": run.allowed_values,
+        "created_at": run.created_at,
+        "deadline": run.deadline,
+        "workflow": run.workflow,
+        "origin": run.origin,
+        "on_behalf_of": run.on_behalf_of,
+    }
+
+
+def _created(created: Created, site: Site) -> Response:
+    body = {
+        "run_id": created.run.id,
+        "run_credential": created.credential,
+        "token_endpoint": site.public_url + oauth.TOKEN_PATH,
+        "mcp_url": site.public_url + oauth.MCP_PATH,
+        "deadline": created.run.deadline,
+    }
+    response = _json(body, status=201)
+    response.headers["Location"] = f"/v1/runs/{created.run.id}"
+    return response
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(body), status, headers=headers, media_type="application/json")
+
+
+def _unknown() -> Response:
+    return problem(404, "run_unknown", "there is no such run of this launcher", "check its id")
