@@ -76,16 +76,27 @@ def load_bundle_dir(path: Path) -> Bundle:
     `authority.json` (becomes `data.authority`). Raises `ConfigurationError` (`policy_invalid`)
     whose every line is one mistake, with file:line and what to do.
     """
+    faults: list[str] = []
+    sources, data = read_folder(path, faults)
+    return build_bundle(sources, data, faults=faults)
+
+
+def read_folder(
+    path: Path, faults: list[str], *, tests: bool = False
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the sources (path → Rego) and the merged data of a folder; add what is wrong."""
     if not path.is_dir():
         raise _invalid([f"{path}: there is no such folder; set `policy.path`"])
-    faults: list[str] = []
     sources = {
         file.relative_to(path).as_posix(): _read(file, faults)
         for file in sorted(path.rglob("*.rego"))
-        if not file.name.endswith("_test.rego") and file.is_file()
+        if file.is_file() and (tests or not file.name.endswith("_test.rego"))
     }
-    data = _read_data(path, faults)
-    return build_bundle(sources, data, main=_shipped_main(), faults=faults)
+    faults += [
+        f"{file.relative_to(path)}: YAML data is not read; convert it to data.json"
+        for file in sorted(path.rglob("data.y*ml"))
+    ]
+    return sources, _read_data(path, faults)
 
 
 def build_bundle(

@@ -196,11 +196,14 @@ class RegorusPolicy:
         return read_answer(await self._ask(active, tool_id, phase, document), active.revision)
 
     async def decide_many(self, items: Sequence[tuple[str, bytes]], phase: Phase) -> list[Decision]:
-        """See `PolicyEngine`. All by one bundle, written at once, each with its own deadline."""
+        """See `PolicyEngine`. All by one bundle, written at once, each with its own deadline.
+
+        Raises the first `PolicyError` if any of them got no answer.
+        """
         active = self._running()
         answers = [self._ask(active, tool_id, phase, document) for tool_id, document in items]
-        await asyncio.wait(answers) if answers else None
-        return [read_answer(answer.result(), active.revision) for answer in answers]
+        found = await asyncio.gather(*answers, return_exceptions=True)
+        return [read_answer(_raised(raw), active.revision) for raw in found]
 
     def _ask(
         self, active: _Active, tool_id: str, phase: Phase, document: bytes
@@ -269,3 +272,9 @@ async def _retire(fleet: Fleet) -> None:
     except asyncio.CancelledError:
         await fleet.stop()
         raise
+
+
+def _raised(answer: bytes | BaseException | None) -> bytes | None:
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import audit
+from gateway.cli import audit, policy
 
 app = typer.Typer(
     name="countersign",
@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(audit.app)
+app.add_typer(policy.app)
 
 
 def main() -> None:
