@@ -93,6 +93,27 @@ def deny(
     _vote("deny", id_, reason, words, output)
 
 
+@app.command()
+def cancel(
+    id_: IdArgument,
+    reason: Annotated[str, typer.Option(help="Why, for the log.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Take back a held call that was not dispatched yet (operators)."""
+    _tell(_ask("POST", _path(id_) + "/cancel", body={"reason": reason}), output)
+
+
+@app.command()
+def resolve(
+    id_: IdArgument,
+    ran: Annotated[bool, typer.Option("--ran/--not-ran", help="What the tool's records say.")],
+    reason: Annotated[str, typer.Option(help="How you know, for the log.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say whether a call in state UNKNOWN ran (operators)."""
+    _tell(_ask("POST", _path(id_) + "/resolve", body={"ran": ran, "reason": reason}), output)
+
+
 def _vote(decision: str, id_: str, reason: str, words: str, output: Output) -> None:
     seen = _ask("GET", _path(id_))
     print("\n".join(_lines(seen)), file=sys.stderr)
@@ -100,7 +121,10 @@ def _vote(decision: str, id_: str, reason: str, words: str, output: Output) -> N
         _fail(Exit.CONFLICT, "the binding reads otherwise; look at the request again")
     # The vote is for what was just shown: the gateway refuses it if the request is another by now.
     body = {"decision": decision, "reason": reason, "binding": seen["binding"]}
-    after = _ask("POST", _path(id_) + "/votes", body=body)
+    _tell(_ask("POST", _path(id_) + "/votes", body=body), output)
+
+
+def _tell(after: Mapping[str, Any], output: Output) -> None:
     if output is Output.JSON:
         _print_json(after)
     else:
@@ -118,7 +142,7 @@ def _ask(
     path: str,
     *,
     params: Sequence[tuple[str, str]] = (),
-    body: Mapping[str, str] | None = None,
+    body: Mapping[str, str | bool] | None = None,
 ) -> Any:  # noqa: ANN401 - the JSON of the answer
     url, token = _settings()
     try:

@@ -18,7 +18,15 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from gateway.core import strict_json
-from gateway.core.approval import APPROVER, EXPIRABLE, ApprovalRequest, State, Vote
+from gateway.core.approval import (
+    APPROVER,
+    EXPIRABLE,
+    ApprovalRequest,
+    State,
+    Vote,
+    is_separated,
+    next_state,
+)
 from gateway.core.approval_entries import state_event, vote_events
 from gateway.core.errors import ApprovalError, CountersignError, CredentialError, RequestError
 from gateway.core.ports import ApprovalStore, Clock, Ids
@@ -27,7 +35,7 @@ from gateway.http.humans import Human, Humans
 from gateway.http.problem import problem
 
 OPERATOR: Final = "operator"
-"""The role that may cancel what waits."""
+"""The role that may cancel what waits, and say what became of a call that may have run."""
 
 BODY_MAX_BYTES: Final = 16_384
 REASON_MAX_CHARS: Final = 2_000
@@ -87,6 +95,13 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Comment
 
 
+class ResolveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST …/resolve`. `ran`: whether the tool did it, as found in its own records."""
+
+    ran: bool
+    reason: Comment
+
+
 class _ProblemRoute(APIRoute):
     """A route whose `CountersignError`s leave as problem documents."""
 
@@ -106,7 +121,7 @@ class _ProblemRoute(APIRoute):
 
 
 def build_router(deps: ApprovalDeps) -> APIRouter:
-    """Build `GET /v1/approvals`, `GET …/{id}`, `POST …/{id}/votes` and `POST …/{id}/cancel`."""
+    """Build `GET /v1/approvals[/{id}]` and `POST /v1/approvals/{id}/(votes|cancel|resolve)`."""
     router = APIRouter(prefix="/v1/approvals", tags=["approvals"], route_class=_ProblemRoute)
 
     @router.get("")
@@ -141,6 +156,13 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
         human = _authenticate(deps, request, OPERATOR)
         body = await _read(request, CancelBody)
         return await _view(deps, await _cancel(deps, human, request_id, body.reason))
+
+    @router.post("/{request_id}/resolve")
+    async def resolve(request: Request, request_id: str) -> Response:
+        """Say whether a call in state UNKNOWN ran. Nothing is sent either way."""
+        human = _authenticate(deps, request, OPERATOR)
+        body = await _read(request, ResolveBody)
+        return await _view(deps, await _resolve(deps, human, request_id, body))
 
     return router
 
@@ -193,6 +215,32 @@ async def _cancel(
     raise ApprovalError(
         "the call can no longer be cancelled; read the request again", code="approval_conflict"
     )
+
+
+async def _resolve(
+    deps: ApprovalDeps, human: Human, request_id: str, body: ResolveBody
+) -> ApprovalRequest:
+    request = await _load(deps, request_id)
+    if is_separated(human.id, request.separation):
+        raise ApprovalError(
+            "the requester's side cannot say whether its call ran", code="approval_forbidden"
+        )
+    target = next_state("UNKNOWN", "found_run" if body.ran else "found_not_run")
+    after = await deps.store.move(
+        request_id,
+        source="UNKNOWN",
+        target=target,
+        now_s=deps.clock.now_ns() // 1_000_000_000,
+        event=state_event(request, "resolve", target, by=human.id, reason=body.reason),
+        changes={"outcome": "resolved_ran" if body.ran else "resolved_not_ran"},
+    )
+    if after is None:
+        raise ApprovalError(
+            f"only `UNKNOWN` is resolved; the call is `{request.state}`", code="approval_conflict"
+        )
+    await deps.relay()
+    deps.on_decided(request_id)
+    return after
 
 
 def _authenticate(deps: ApprovalDeps, request: Request, *roles: str) -> Human:

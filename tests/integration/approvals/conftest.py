@@ -81,8 +81,25 @@ def build_request(**changes: Any) -> ApprovalRequest:  # noqa: ANN401 - any fiel
     return replace(request, binding=binding)
 
 
+@contextlib.asynccontextmanager
+async def serve(api: FastAPI) -> AsyncIterator[str]:
+    """Serve on a free loopback port."""
+    config = uvicorn.Config(api, host="127.0.0.1", port=0, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    listener = config.bind_socket()
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
 class Gateway:
     """What a test may look at and talk to."""
+
+    serve = staticmethod(serve)
 
     def __init__(self, folder: Path, state: SqlState, audit: FileAuditLog) -> None:
         self.folder = folder
@@ -122,21 +139,6 @@ class Gateway:
         given = {"COUNTERSIGN_URL": self.url, "COUNTERSIGN_TOKEN": self.secrets.get(who, who)}
         runner = CliRunner()
         return await asyncio.to_thread(runner.invoke, app, list(arguments), env={**given, **env})
-
-
-@contextlib.asynccontextmanager
-async def serve(api: FastAPI) -> AsyncIterator[str]:
-    """Serve on a free loopback port."""
-    config = uvicorn.Config(api, host="127.0.0.1", port=0, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    listener = config.bind_socket()
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
 
 
 @pytest.fixture

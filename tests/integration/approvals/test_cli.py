@@ -5,6 +5,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
 
 from gateway.cli.approvals import visible
 
@@ -111,6 +113,30 @@ async def test_what_goes_wrong_has_an_exit_code_and_says_so(
     assert (ended.exit_code, said in ended.stderr) == (code, True), ended.stderr
     assert ended.stdout == ""
     assert await gateway.store.get(held.id) == held
+
+
+async def test_of_two_operators_who_cancel_at_once_one_does(gateway: Gateway) -> None:
+    held = await gateway.hold()
+    cancelling = ("cancel", held.id, "--reason", "wrong order")
+    ended = [await gateway.cli("otto", *cancelling) for _ in range(2)]
+    assert [one.exit_code for one in ended] == [0, 6]
+    assert ended[0].stdout == f"{held.id} CANCELLED\n"
+
+
+async def test_an_operator_resolves_only_what_is_unknown(gateway: Gateway) -> None:
+    held = await gateway.hold()
+    resolving = ("resolve", held.id, "--not-ran", "--reason", "no such refund in the ledger")
+    early = await gateway.cli("otto", *resolving)
+    assert (early.exit_code, "`PENDING`" in early.stderr) == (6, True)
+    assert (await gateway.cli("ann", *resolving)).exit_code == 3
+
+
+async def test_something_else_that_answers_is_not_taken_for_a_gateway(gateway: Gateway) -> None:
+    other = FastAPI()
+    other.add_api_route("/v1/approvals", lambda: PlainTextResponse("hello"))
+    async with gateway.serve(other) as url:
+        ended = await gateway.cli("ann", "list", COUNTERSIGN_URL=url)
+    assert (ended.exit_code, "not from a gateway" in ended.stderr) == (1, True)
 
 
 async def test_a_second_word_is_a_conflict(gateway: Gateway) -> None:

@@ -318,6 +318,46 @@ async def test_an_operator_cancels_what_was_not_sent(desk: Desk, held: ApprovalR
     assert told(again) == (409, "approval_conflict")
 
 
+@pytest.mark.req("GW-12")
+@pytest.mark.parametrize(("ran", "state"), [(True, "EXECUTED"), (False, "FAILED")])
+async def test_an_operator_says_once_whether_an_unknown_call_ran(
+    ran: bool,  # noqa: FBT001 - drawn
+    state: str,
+    desk: Desk,
+    held: ApprovalRequest,
+) -> None:
+    await desk.vote(held, "ann")
+    steps: list[tuple[State, State]] = [
+        ("APPROVED", "CLAIMED"),
+        ("CLAIMED", "DISPATCHED"),
+        ("DISPATCHED", "UNKNOWN"),
+    ]
+    for source, target in steps:
+        await desk.store.move(
+            held.id,
+            source=source,
+            target=target,
+            now_s=held.created_at,
+            event=None,
+            claim_token="t",
+        )
+    body = {"ran": ran, "reason": "as its ledger says"}
+    answer = await desk.post(f"/{held.id}/resolve", body, who="otto")
+    assert (answer.status_code, answer.json()["state"]) == (200, state)
+    assert desk.recorded()[-1] == "approval.resolve"
+    assert len(desk.approved) == 1
+    again = await desk.post(f"/{held.id}/resolve", {**body, "ran": not ran}, who="otto")
+    assert told(again) == (409, "approval_conflict")
+
+
+async def test_the_requester_s_side_does_not_say_whether_its_call_ran(
+    desk: Desk, make_request: MakeRequest
+) -> None:
+    held = await desk.hold(make_request(separation=("refund-bot", "otto")))
+    answer = await desk.post(f"/{held.id}/resolve", {"ran": False, "reason": "x"}, who="otto")
+    assert told(answer) == (403, "approval_forbidden")
+
+
 async def test_an_approver_cancels_nothing(desk: Desk, held: ApprovalRequest) -> None:
     answer = await desk.post(f"/{held.id}/cancel", {"reason": "x"}, who="ann")
     assert told(answer) == (403, "role_missing")
@@ -391,7 +431,8 @@ HASH = "sha256:" + hashlib.sha256(secret_of("ann").encode()).hexdigest()
 
 @pytest.mark.req("GW-12")
 @pytest.mark.parametrize(
-    "method_path", ["GET ", "GET /{id}", "POST /{id}/votes", "POST /{id}/cancel"]
+    "method_path",
+    ["GET ", "GET /{id}", "POST /{id}/votes", "POST /{id}/cancel", "POST /{id}/resolve"],
 )
 @pytest.mark.parametrize(
     ("authorization", "code"),
