@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import audit, policy
+from gateway.cli import approvals, audit, policy
 
 app = typer.Typer(
     name="countersign",
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(approvals.app)
 app.add_typer(audit.app)
 app.add_typer(policy.app)
 
