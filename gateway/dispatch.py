@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 import structlog
@@ -31,7 +31,7 @@ from gateway.core.approval_entries import state_event
 from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, ResolvedCall
 from gateway.core.canonical import digest
 from gateway.core.decision import Hold, Permit
-from gateway.core.errors import CountersignError
+from gateway.core.errors import CountersignError, UpstreamError
 from gateway.core.limits import Limits
 from gateway.core.ports import ApprovalStore, Clock, Ids, RunStore
 from gateway.core.refusal import Refusal
@@ -60,11 +60,18 @@ class Stale(Struct, frozen=True):
     reason: str
 
 
-class RecoveredOperation(Struct, frozen=True):
+class RecoveredOperation(Protocol):
     """What the log says of one operation: whether an intent stands, and how it ended if it did."""
 
-    intent: bool
-    outcome: str | None
+    @property
+    def intent(self) -> bool:
+        """Whether it may have been sent."""
+        ...
+
+    @property
+    def outcome_status(self) -> str | None:
+        """The status of its outcome record."""
+        ...
 
 
 class Dispatcher:
@@ -79,7 +86,7 @@ class Dispatcher:
         judge: Judge,
         enforcement: Enforcement,
         relay: Callable[[], Awaitable[None]],
-        refresh: Callable[[str], Awaitable[None]],
+        refresh: Callable[[str], Awaitable[UpstreamError | None]],
         active: Callable[[str], bool],
         revoked: Callable[[Claims], bool],
         endpoints: Mapping[str, str],
@@ -178,9 +185,7 @@ class Dispatcher:
         if claims is None or self._revoked(claims) or not self._active(request.agent):
             return Stale("authority_ended")
         # 3. The tool changed behind its name, or its server moved.
-        try:
-            await self._refresh(request.server)
-        except CountersignError:
+        if await self._refresh(request.server) is not None:
             return None
         resolved = self._enforcement.resolve(_rebuild(request, claims, now_ns, self._limits))
         if isinstance(resolved, Refusal):
@@ -268,12 +273,12 @@ class Dispatcher:
             known = operations.get(request.op)
             if known is None or not known.intent:
                 await self._move(request, "APPROVED")
-            elif known.outcome is None:
+            elif known.outcome_status is None:
                 event = state_event(request, "unknown", "UNKNOWN")
                 await self._move(request, "UNKNOWN", event_of=event, outcome="unknown")
             else:
-                state: State = "EXECUTED" if known.outcome in {"ok", "withheld"} else "FAILED"
-                await self._move(request, state, outcome=known.outcome)
+                state: State = "EXECUTED" if known.outcome_status in {"ok", "withheld"} else "FAILED"
+                await self._move(request, state, outcome=known.outcome_status)
         await self._relay()
 
     async def sweep(self) -> None:

@@ -6,7 +6,6 @@ they are counted, and each (stage, reason) is written once, with its count, when
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import Final
 
@@ -103,15 +102,3 @@ class RefusalRecorder:
                 del counted[stage, code]
         finally:
             self._counted.update(counted)
-
-    async def run(self) -> None:
-        """Flush at the end of every window until cancelled; nothing counted stays unwritten."""
-        try:
-            while True:
-                await asyncio.sleep(WINDOW_NS / 1_000_000_000)
-                try:
-                    await self.flush()
-                except AuditError:
-                    continue  # still counted; the next window tries again
-        finally:
-            await self.flush()

@@ -1,0 +1,77 @@
+"""The whole HTTP surface: the call path straight on ASGI, everything else on FastAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, FastAPI
+
+from gateway.http.asgi import App, Receive, Scope, Send, send_empty, send_json
+from gateway.http.mcp import McpEndpoint
+from gateway.http.rest import RestEndpoint
+
+_SECURITY: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
+
+Checks = Callable[[], Mapping[str, bool]]
+
+
+class GatewayApp:
+    """Routes a request to the endpoint that owns its path."""
+
+    def __init__(self, *, mcp: McpEndpoint, rest: RestEndpoint, api: FastAPI, ready: Checks) -> None:
+        self._mcp = mcp
+        self._rest = rest
+        self._api: App = api
+        self._ready = ready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event."""
+        if scope["type"] != "http":
+            await self._lifespan(receive, send)
+            return
+        path: str = scope["path"]
+        if path == "/mcp" or path.startswith("/mcp/"):
+            await self._mcp(scope, receive, send)
+        elif path.startswith(("/v1/tools", "/v1/calls")):
+            await self._rest(scope, receive, send)
+        elif path == "/livez":
+            await send_json(send, 200, b'{"status":"ok"}', _SECURITY)
+        elif path == "/readyz":
+            await self._readyz(send)
+        else:
+            await self._api(scope, receive, send)
+
+    async def _readyz(self, send: Send) -> None:
+        checks = dict(self._ready())
+        ready = all(checks.values())
+        body: dict[str, Any] = {"status": "ready" if ready else "not_ready", "checks": checks}
+        await send_json(send, 200 if ready else 503, orjson.dumps(body), _SECURITY)
+
+    @staticmethod
+    async def _lifespan(receive: Receive, send: Send) -> None:
+        """Answer the server's start and stop; `wiring` does the work before and after."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            else:  # a WebSocket: nothing here speaks it
+                await send_empty(send, 404)
+                return
+
+
+def build_api(routers: Sequence[APIRouter], version: str) -> FastAPI:
+    """Return the application that serves everything off the call path."""
+    api = FastAPI(
+        title="Countersign", version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json"
+    )
+    for router in routers:
+        api.include_router(router)
+    return api
