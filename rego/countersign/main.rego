@@ -27,23 +27,38 @@ heard := data.policies if {
 	not data.applies_to
 } else := {name: pkg | some name, pkg in data.policies; not elsewhere(name)}
 
-elsewhere(name) if not concerns(data.applies_to[name])
-
-# Every selector that the annotation names must match.
-concerns(scope) if {
-	selects(scope, "phases", input.phase)
-	selects(scope, "servers", input.resource.server)
-	selects(scope, "effects", input.resource.effect)
-	selects_tool(scope)
+# A package that names tools, servers, effects or phases is not heard about others, nor about an
+# input that has none. The engines differ in `not f(x)` where `x` is undefined: every argument in
+# this file is bound before.
+elsewhere(name) if {
+	phases := data.applies_to[name].phases
+	not has_phase(phases)
 }
 
-selects(scope, key, value) if value in object.get(scope, key, [value])
+elsewhere(name) if {
+	servers := data.applies_to[name].servers
+	not has_server(servers)
+}
 
-selects_tool(scope) if not "tools" in object.keys(scope)
+elsewhere(name) if {
+	effects := data.applies_to[name].effects
+	not has_effect(effects)
+}
 
 # Globs are compiled into regular expressions when the bundle is built.
-selects_tool(scope) if {
-	some pattern in scope.tools
+elsewhere(name) if {
+	patterns := data.applies_to[name].tools
+	not has_tool(patterns)
+}
+
+has_phase(phases) if input.phase in phases
+
+has_server(servers) if input.resource.server in servers
+
+has_effect(effects) if input.resource.effect in effects
+
+has_tool(patterns) if {
+	some pattern in patterns
 	regex.match(pattern, input.resource.id)
 }
 
@@ -85,8 +100,9 @@ overreach contains {"code": "permit_without_authority", "policy": name} if {
 
 # Total: whatever an author put into a set is a reason. What a code may look like is checked by
 # the reader of the answer, which denies what it does not understand.
-reason(name, item) := {"code": item.code, "message": clipped(item.message), "policy": name} if {
+reason(name, item) := {"code": item.code, "message": message, "policy": name} if {
 	is_string(item.code)
+	message := clipped(item.message)
 } else := {"code": item.code, "policy": name} if {
 	is_string(item.code)
 } else := {"code": "reason_invalid", "policy": name}
@@ -95,12 +111,14 @@ reason(name, item) := {"code": item.code, "message": clipped(item.message), "pol
 clipped(text) := text if {
 	is_string(text)
 	count(text) <= 64
-} else := [short |
+} else := fitting[0] if {
 	is_string(text)
-	some length in [256, 128, 85, 64]
-	short := substring(text, 0, length)
-	count(base64.encode(short)) <= 344
-][0]
+	fitting := [short |
+		some length in [256, 128, 85, 64]
+		short := substring(text, 0, length)
+		count(base64.encode(short)) <= 344
+	]
+}
 
 listed(pairs) := array.slice([reason(name, item) | some [name, item] in pairs], 0, reasons_max)
 

@@ -13,10 +13,12 @@ effects := {
 	"external_send", "money", "privilege",
 }
 
+reviewed if input.resource.effect in effects
+
 deny contains {
 	"code": "tool_unreviewed",
 	"message": "no reviewed manifest says what this tool does",
 } if {
 	input.phase in {"list", "call", "resume"}
-	not input.resource.effect in effects
+	not reviewed
 }
