@@ -1,0 +1,1 @@
+"""What governance costs: ratios of one run, on one machine (DESIGN §8). Run `python -m bench`."""

@@ -1,0 +1,171 @@
+"""The results of a run: flat keys for programs, a table beside the goals for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from bench.measure import Measured, Pair, median
+
+Results = dict[str, float | int | str | bool]
+
+BEGIN: Final = "<!-- bench:begin -->"
+END: Final = "<!-- bench:end -->"
+FLAT_MAX: Final = 1.25
+"""How much dearer a decision may be with 100 times the agents and still be called flat."""
+
+
+class Goal(Struct, frozen=True):
+    """One line of the table. `met` is None for a line that has no goal."""
+
+    label: str
+    goal: str
+    measured: Callable[[Results], str]
+    met: Callable[[Results], bool] | None = None
+
+
+def build_results(measured: Measured, decisions: Mapping[int, float]) -> Results:
+    """Return the figures of a run under flat keys. Medians over turns; times in ms unless named."""
+    full, alone = measured.full, measured.alone
+    fsync = median(measured.fsync_ms)
+    added = median([_added_p50(pair) for pair in alone])
+    results: Results = {
+        "governed_over_bare": round(median([pair.ratio for pair in full]), 3),
+        "governed_over_bare_worst": round(min(pair.ratio for pair in full), 3),
+        "governed_over_bare_best": round(max(pair.ratio for pair in full), 3),
+        "governed_calls_per_s": round(median([p.governed.figures.per_second for p in full])),
+        "bare_calls_per_s": round(median([p.bare.figures.per_second for p in full])),
+        "added_p50_ms": round(added, 3),
+        "fsync_p50_ms": round(fsync, 3),
+        "added_beyond_fsync_ms": round(added - 2 * fsync, 3),
+        "governed_p50_ms_1": round(median([p.governed.figures.p50_ms for p in alone]), 3),
+        "bare_p50_ms_1": round(median([p.bare.figures.p50_ms for p in alone]), 3),
+        "added_p99_ms_64": round(median([_added_p99(pair) for pair in full]), 2),
+        "cpu_us_per_call": round(median([p.governed.cpu_us_per_call for p in full])),
+        "bare_cpu_us_per_call": round(median([p.bare.cpu_us_per_call for p in full])),
+        "rss_mb": round(max(p.governed.rss_mb for p in full), 1),
+    }
+    for connections, pair in measured.sweep.items():
+        results[f"governed_calls_per_s_{connections}"] = round(pair.governed.figures.per_second)
+        results[f"bare_calls_per_s_{connections}"] = round(pair.bare.figures.per_second)
+    for agents, us in decisions.items():
+        results[f"decision_us_{agents}_agents"] = round(us, 1)
+    return results
+
+
+def _added_p50(pair: Pair) -> float:
+    return pair.governed.figures.p50_ms - pair.bare.figures.p50_ms
+
+
+def _added_p99(pair: Pair) -> float:
+    return pair.governed.figures.p99_ms - pair.bare.figures.p99_ms
+
+
+def _number(results: Results, key: str) -> float:
+    return float(results[key])
+
+
+def _shown(pattern: str) -> Callable[[Results], str]:
+    return lambda results: pattern.format(**results)
+
+
+def _at_least(key: str, least: float) -> Callable[[Results], bool]:
+    return lambda results: _number(results, key) >= least
+
+
+def _at_most(key: str, most: float) -> Callable[[Results], bool]:
+    return lambda results: _number(results, key) <= most
+
+
+def _is_flat(results: Results) -> bool:
+    few, many = (
+        _number(results, "decision_us_10_agents"),
+        _number(results, "decision_us_1000_agents"),
+    )
+    return many <= FLAT_MAX * few
+
+
+GOALS: Final = (
+    Goal(
+        "governed ÷ bare throughput, 64 callers",
+        "≥ 0.5",
+        _shown("{governed_over_bare} ({governed_over_bare_worst} to {governed_over_bare_best})"),
+        _at_least("governed_over_bare", 0.5),
+    ),
+    Goal(
+        "governed calls/s, one worker",
+        "≥ 4,500",
+        _shown("{governed_calls_per_s:,}"),
+        _at_least("governed_calls_per_s", 4_500),
+    ),
+    Goal("bare calls/s, the same stack", "", _shown("{bare_calls_per_s:,}")),
+    Goal(
+        "p50 added beyond two fsyncs, one caller",
+        "≤ 1 ms",
+        _shown("{added_beyond_fsync_ms} ms"),
+        _at_most("added_beyond_fsync_ms", 1.0),
+    ),
+    Goal(
+        "p50 added in all, one caller",
+        "",
+        _shown("{added_p50_ms} ms ({governed_p50_ms_1} against {bare_p50_ms_1})"),
+    ),
+    Goal("fsync of 2 KB in the log's folder, p50", "", _shown("{fsync_p50_ms} ms")),
+    Goal("p99 added, 64 callers", "", _shown("{added_p99_ms_64} ms")),
+    Goal(
+        "CPU per governed call, all processes",
+        "",
+        _shown("{cpu_us_per_call} µs (bare: {bare_cpu_us_per_call} µs)"),
+    ),
+    Goal(
+        "memory of gateway and policy workers",
+        "≤ 250 MB",
+        _shown("{rss_mb} MB"),
+        _at_most("rss_mb", 250),
+    ),
+    Goal(
+        "policy decision, 10 → 100 → 1,000 agents",
+        "flat",
+        _shown("{decision_us_10_agents} → {decision_us_100_agents} → {decision_us_1000_agents} µs"),
+        _is_flat,
+    ),
+)
+
+
+def build_table(results: Results) -> str:
+    """Return the table in Markdown, goal and measured value side by side."""
+    lines = ["| what | goal | measured | met |", "|---|---|---|---|"]
+    for goal in GOALS:
+        met = "" if goal.met is None else ("yes" if goal.met(results) else "**no**")
+        lines.append(f"| {goal.label} | {goal.goal} | {goal.measured(results)} | {met} |")
+    for key in results:
+        callers = key.removeprefix("governed_calls_per_s_")
+        if callers != key:
+            rates = f"{results[key]:,} against {results[f'bare_calls_per_s_{callers}']:,}"
+            lines.append(f"| governed against bare calls/s, {callers} callers | | {rates} | |")
+    lines += ["", _build_circumstances(results)]
+    return "\n".join(lines)
+
+
+def _build_circumstances(results: Results) -> str:
+    kind = "A short run" if results["quick"] else "A full run"
+    return (
+        f"{kind} of {results['date']} on {results['cpus']} cores that gateway, policy worker, "
+        f"upstream and load generator ({results['load_generator']}) share; "
+        f"Python {results['python']}; results of {results['result_bytes']} bytes. "
+        f"{results['governed_calls']:,} governed calls, each with an intent and an outcome in the "
+        "log, which verified."
+    )
+
+
+def write_page(page: Path, table: str) -> None:
+    """Put the table between the markers of a page. Raises `ValueError` when they are not there."""
+    text = page.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"`{page.name}` has no `{BEGIN}` … `{END}`; put them back")
+    page.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")

@@ -1,0 +1,199 @@
+"""The bench: what it reports is complete, flat and readable, and what it measures is governed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+
+from bench import client, decisions, governed, load, policies, report, requests, run, upstream
+from bench.fsync import measure_fsync
+from bench.measure import FULL, QUICK, Measured, Pair, Turn
+from bench.processes import MeasurementError, Processes, find_family, read_usage
+from gateway.adapters.policy_bundle import load_bundle_dir
+
+ROOT = Path(__file__).parents[2]
+KEYS = {
+    "governed_over_bare",
+    "governed_calls_per_s",
+    "added_p50_ms",
+    "fsync_p50_ms",
+    "added_p99_ms_64",
+    "cpu_us_per_call",
+    "rss_mb",
+}
+
+
+def build_pair(governed_calls: int, bare_calls: int) -> Pair:
+    def turn(calls: int, cpu_us: float) -> Turn:
+        p50 = 1000 / calls
+        return Turn(load.Figures(calls, 1.0, p50, 3 * p50, 9 * p50, 0), cpu_us, 120.0)
+
+    return Pair(turn(governed_calls, 200), turn(bare_calls, 90))
+
+
+@pytest.fixture
+def results() -> report.Results:
+    measured = Measured(
+        full=[build_pair(5_000, 10_000), build_pair(6_000, 10_000), build_pair(4_000, 10_000)],
+        alone=[build_pair(1_000, 4_000)],
+        sweep={8: build_pair(3_000, 6_000)},
+        fsync_ms=[0.2, 0.3, 0.25],
+    )
+    return {
+        **report.build_results(measured, {10: 60.0, 100: 61.0, 1000: 62.0}),
+        "governed_calls": 16_000,
+        "load_generator": "wrk",
+        "result_bytes": 500,
+        "quick": False,
+        "cpus": 2,
+        "python": "3.11.7",
+        "date": "2026-11-21",
+    }
+
+
+@pytest.mark.req("GW-16")
+def test_results_are_flat_and_hold_every_promised_key(results: report.Results) -> None:
+    assert results.keys() >= KEYS
+    assert all(isinstance(value, int | float | str) for value in results.values())
+    assert orjson.loads(orjson.dumps(results)) == results
+
+
+def test_ratios_are_medians_of_turns_with_their_spread(results: report.Results) -> None:
+    assert results["governed_over_bare"] == 0.5
+    assert results["governed_over_bare_worst"] == 0.4
+    assert results["governed_over_bare_best"] == 0.6
+    assert results["governed_calls_per_s"] == 5_000
+    assert results["added_p50_ms"] == 0.75
+    assert results["added_beyond_fsync_ms"] == 0.25
+
+
+@pytest.mark.req("GW-16")
+def test_the_table_shows_each_goal_beside_what_was_measured(results: report.Results) -> None:
+    table = report.build_table(results)
+    lines = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")]
+    assert {len(line) for line in lines} == {4}
+    goals = [line for line in lines[2:] if line[1].strip()]
+    assert [line[3].strip() for line in goals] == ["yes"] * 5
+    assert "3,000 against 6,000" in table
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("governed_over_bare", 0.49),
+        ("governed_calls_per_s", 4_499),
+        ("added_beyond_fsync_ms", 1.01),
+        ("rss_mb", 251),
+        ("decision_us_1000_agents", 80.0),
+    ],
+)
+def test_a_missed_goal_is_shown_as_missed(results: report.Results, key: str, value: float) -> None:
+    table = report.build_table({**results, key: value})
+    assert table.count("**no**") == 1
+
+
+def test_the_table_goes_between_the_markers_and_nothing_else_changes(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write_page(page, "new")
+    report.write_page(page, "newer")
+    assert page.read_text() == f"before\n{report.BEGIN}\nnewer\n{report.END}\nafter\n"
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before")
+    with pytest.raises(ValueError, match="put them back"):
+        report.write_page(page, "new")
+    assert page.read_text() == "before"
+
+
+def test_the_page_of_the_repository_has_the_markers() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
+    assert text.count(report.BEGIN) == text.count(report.END) == 1
+    assert text.index(report.BEGIN) < text.index(report.END)
+
+
+@pytest.mark.parametrize(
+    ("calls", "executed", "answered"),
+    [
+        (governed.Calls(10, 9), 10, 10),
+        (governed.Calls(9, 10), 10, 10),
+        (governed.Calls(10, 10), 11, 10),
+        (governed.Calls(10, 10), 10, 11),
+        (governed.Calls(20, 20), 20, 10),
+    ],
+)
+def test_a_call_that_the_log_does_not_hold_ends_the_bench(
+    calls: governed.Calls, executed: int, answered: int
+) -> None:
+    with pytest.raises(MeasurementError, match="not governed one by one"):
+        run.check_governed(calls, executed, answered, answered + 5)
+
+
+def test_calls_cut_when_a_load_ends_are_no_fault() -> None:
+    run.check_governed(governed.Calls(13, 13), 13, 10, 15)
+
+
+def test_a_script_sends_the_same_bytes() -> None:
+    request = b'POST / HTTP/1.1\r\n\r\n{"a":"\xc3\xa9\\"}\n'
+    script = load.build_script([request, b"x"])
+    literals = re.findall(r'^"((?:\\\d{3})*)"', script, re.MULTILINE)
+    sent = [bytes(int(code) for code in literal.split("\\")[1:]) for literal in literals]
+    assert sent == [request, b"x"]
+
+
+def test_arguments_and_results_have_the_sizes_of_a_realistic_load() -> None:
+    sizes = {len(orjson.dumps(requests.build_arguments(number))) for number in range(64)}
+    assert 120 <= min(sizes) <= max(sizes) <= 180
+    for size in (500, 2_000, 30_000):
+        assert abs(len(upstream.build_result(size)) - size) <= 1
+
+
+def test_plans_stay_within_their_time() -> None:
+    for plan, most in ((QUICK, 25), (FULL, 120)):
+        loads = 2 * (plan.pairs * plan.pair_s + plan.alone_pairs * plan.alone_s)
+        sweep = 2 * len(plan.sweep) * plan.sweep_s
+        assert loads + sweep + (plan.alone_pairs + 1) * plan.fsync_s <= most
+
+
+def test_fsync_is_measured_in_the_folder_and_leaves_nothing(tmp_path: Path) -> None:
+    times = measure_fsync(tmp_path, 0.01)
+    assert times
+    assert min(times) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_policies_of_a_run_pass_the_gate(tmp_path: Path) -> None:
+    policies.write_policies(tmp_path, 1_000)
+    bundle = load_bundle_dir(tmp_path)
+    assert set(bundle.packages) == {*policies.DEFAULT_PACKAGES, "refunds"}
+    assert 600_000 <= len(bundle.data) <= 800_000
+
+
+@pytest.mark.req("GW-16")
+def test_decisions_are_measured_for_10_100_and_1000_agents(tmp_path: Path) -> None:
+    found = decisions.measure_decisions(tmp_path, 100)
+    assert found.keys() == {10, 100, 1_000}
+    assert min(found.values()) > 0
+
+
+@pytest.mark.network
+async def test_the_bare_proxy_returns_the_tools_own_bytes(tmp_path: Path) -> None:
+    with Processes(tmp_path) as processes:
+        _, port = processes.start_listening("upstream", ["-m", "bench.upstream"])
+        url = f"http://127.0.0.1:{port}/mcp"
+        pid, bare_port = processes.start_listening("bare", ["-m", "bench.bare", url])
+        prepared = requests.build_requests(bare_port, ["token"] * 4)
+        expected = upstream.build_result(500)
+        await run.check_answers(bare_port, prepared, expected)
+        with pytest.raises(MeasurementError, match="not the tool's own answer"):
+            await run.check_answers(bare_port, prepared, b"{}")
+        figures = await client.drive(bare_port, prepared, 2, 0.1)
+        usage = read_usage(find_family(pid))
+    assert figures["requests"] > 0
+    assert figures["errors"] == 0
+    assert usage.rss_bytes > 10_000_000
