@@ -20,7 +20,6 @@ from gateway.core.errors import AuditError
 
 _BATCH_MAX: Final = 1024
 _SWEEPS_PER_WAIT: Final = 5
-_TIDY_WAIT_S: Final = 1.0
 
 Answer = Receipt | AuditError
 Commit = Callable[[Sequence[Entry]], Sequence[Answer]]
@@ -47,7 +46,8 @@ class CommitQueue:
 
     `commit` and `tidy` run in the thread; whatever they raise poisons the queue: all who wait get
     `audit_unavailable`, and so does everyone after them. `unwanted` is called in the loop with
-    every entry that became durable although its caller had given up waiting.
+    every entry that became durable although its caller had given up waiting. `tidy` runs after each
+    batch, and every `tidy_wait_s` seconds without one for as long as it says that there is more.
     """
 
     def __init__(
@@ -58,12 +58,14 @@ class CommitQueue:
         unwanted: Callable[[Entry, Receipt], None],
         queue_max: int,
         wait_ms: int,
+        tidy_wait_s: float = 1.0,
     ) -> None:
         self._commit: Final = commit
         self._tidy: Final = tidy
         self._unwanted: Final = unwanted
         self._queue_max: Final = queue_max
         self._wait_s: Final = wait_ms / 1000
+        self._tidy_wait_s: Final = tidy_wait_s
         self._queue: Final[SimpleQueue[Pending | None]] = SimpleQueue()
         self._loop: Final = asyncio.get_running_loop()
         self._inflight = 0
@@ -181,10 +183,11 @@ class CommitQueue:
         untidy = False
         going_on = True
         while going_on:
-            batch, going_on = self._take(_TIDY_WAIT_S if untidy and failure is None else None)
+            batch, going_on = self._take(self._tidy_wait_s if untidy else None)
             if failure is None:
                 failure = self._work(batch)
             if failure is not None:
+                untidy = False
                 self._call(self._fail, batch, failure)
                 continue
             if batch:
@@ -192,7 +195,7 @@ class CommitQueue:
             try:
                 untidy = self._tidy()
             except Exception as error:  # noqa: BLE001 - as in `_work`
-                failure = _describe(error)
+                failure, untidy = _describe(error), False
                 self._call(self._fail, [], failure)
         self._call(self._ended.set_result, None)
 

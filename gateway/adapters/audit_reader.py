@@ -53,11 +53,11 @@ def tail(directory: Path, count: int) -> list[dict[str, Any]]:
     """Return the last `count` records."""
     found: list[dict[str, Any]] = []
     for segment in reversed(list_segments(directory)):
-        records = [record for line in read_lines(segment) if (record := read_record(line))]
-        found = records[-(count - len(found)) :] + found
         if len(found) >= count:
             break
-    return found
+        records = [record for line in read_lines(segment) if (record := read_record(line))]
+        found = records + found
+    return found[len(found) - count :] if len(found) > count else found
 
 
 def find(directory: Path, what: str) -> list[dict[str, Any]]:

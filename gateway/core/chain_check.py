@@ -162,10 +162,10 @@ class ChainCheck:
         stated = signed.checkpoint
         if stated.origin != chain.origin:
             return Break("wrong_log", last, f"the checkpoint is of `{stated.origin}`")
-        if self.is_sealed or stated.size < chain.seq:
-            return Break("inserted", last, f"a checkpoint of {stated.size} records does not belong")
         if stated.size > chain.seq:
             return Break("deleted", chain.seq, f"the checkpoint counts {stated.size} records")
+        if self.is_sealed or stated.size < chain.seq:
+            return Break("inserted", last, f"a checkpoint of {stated.size} records does not belong")
         if stated.root != chain.tree.root():
             return Break("edited", last, "the records do not add up to their checkpoint's root")
         broken = self._signature(signed) if self._every_signature else None

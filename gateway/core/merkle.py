@@ -67,9 +67,7 @@ class Tree:
         return root
 
 
-def is_included(
-    leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
-) -> bool:
+def is_included(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
     """Whether `proof` shows the leaf hash at `index` in the tree of `size` leaves under `root`.
 
     RFC 9162 §2.1.3.2. False for anything malformed.

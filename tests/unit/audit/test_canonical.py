@@ -9,7 +9,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.canonical import canonicalize, encode_record
+from gateway.core.canonical import canonicalize, digest, digest_of, encode_record
 
 KEYS = st.text(st.characters(max_codepoint=127), max_size=12)
 SCALARS = (
@@ -46,6 +46,17 @@ def test_the_shared_vectors_come_out_byte_for_byte(
 def test_a_value_outside_the_profile_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="record"):
         encode_record({"x": value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2**53, "\ud800", {1: 2}])
+def test_what_json_cannot_say_exactly_has_no_canonical_form(value: object) -> None:
+    with pytest.raises(ValueError, match="."):
+        canonicalize(value)
+
+
+def test_a_digest_names_its_algorithm_and_is_of_the_canonical_form() -> None:
+    assert digest_of({"b": 1, "a": 1.0}) == digest(b'{"a":1,"b":1}')
+    assert digest(b"").startswith("sha256:e3b0c442")
 
 
 def test_text_beyond_ascii_is_fine_where_it_is_no_key() -> None:

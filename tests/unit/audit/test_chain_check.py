@@ -41,9 +41,7 @@ def found(lines: Sequence[bytes], key: NoteKey) -> tuple[str, int]:
 
 @pytest.mark.req("GW-13")
 @pytest.mark.parametrize("every_signature", [True, False])
-def test_a_log_as_written_holds(
-    lines: list[bytes], key: NoteKey, *, every_signature: bool
-) -> None:
+def test_a_log_as_written_holds(lines: list[bytes], key: NoteKey, *, every_signature: bool) -> None:
     assert judge(lines, key, every_signature=every_signature) is None
 
 
@@ -71,17 +69,13 @@ def test_a_line_that_is_no_json_is_edited(lines: list[bytes], key: NoteKey) -> N
 
 
 @pytest.mark.parametrize("line", [b"[]", b"7", b"{}", b'{"v":"1"}', b""])
-def test_a_line_that_is_no_record_is_edited(
-    line: bytes, lines: list[bytes], key: NoteKey
-) -> None:
+def test_a_line_that_is_no_record_is_edited(line: bytes, lines: list[bytes], key: NoteKey) -> None:
     lines[1] = line
     assert found(lines, key) == ("edited", 1)
 
 
 @pytest.mark.parametrize(("at", "seq"), [(1, 1), (5, 3), (7, 5)])
-def test_a_deleted_record_is_named(
-    at: int, seq: int, lines: list[bytes], key: NoteKey
-) -> None:
+def test_a_deleted_record_is_named(at: int, seq: int, lines: list[bytes], key: NoteKey) -> None:
     del lines[at]
     assert found(lines, key) == ("deleted", seq)
 
@@ -123,9 +117,7 @@ def test_swapped_records_are_reordered(lines: list[bytes], key: NoteKey) -> None
     assert found(lines, key) == ("reordered", 4)
 
 
-def test_a_checkpoint_before_its_last_record_is_reordered(
-    lines: list[bytes], key: NoteKey
-) -> None:
+def test_a_checkpoint_before_its_last_record_is_reordered(lines: list[bytes], key: NoteKey) -> None:
     lines[7], lines[8] = lines[8], lines[7]
     assert found(lines, key) == ("reordered", 5)
 
@@ -154,9 +146,7 @@ def test_a_checkpoint_of_another_log_is_told(
 
 
 @pytest.mark.parametrize("line", [b'{"cp":1}', b'{"cp":"x"}', b'{"cp":', b'{"cp":"x","y":1}'])
-def test_a_malformed_checkpoint_is_edited(
-    line: bytes, lines: list[bytes], key: NoteKey
-) -> None:
+def test_a_malformed_checkpoint_is_edited(line: bytes, lines: list[bytes], key: NoteKey) -> None:
     lines[8] = line
     assert found(lines, key) == ("edited", 5)
 
@@ -176,9 +166,7 @@ def test_a_log_signed_by_another_key_is_told(lines: list[bytes], key: NoteKey) -
     assert broken.kind == "wrong_key"
 
 
-def test_a_false_signature_under_the_right_name_is_told(
-    lines: list[bytes], key: NoteKey
-) -> None:
+def test_a_false_signature_under_the_right_name_is_told(lines: list[bytes], key: NoteKey) -> None:
     forger = Ed25519PrivateKey.from_private_bytes(bytes(32))
     stated = _checkpoint_of(lines[10]).checkpoint
     lines[10] = encode_checkpoint(note.sign(stated, key, forger))
