@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import approvals, audit, policy
+from gateway.cli import approvals, audit, config, policy
+from gateway.cli.init import init
+from gateway.cli.serve import serve
 
 app = typer.Typer(
     name="countersign",
@@ -18,7 +20,10 @@ app = typer.Typer(
 )
 app.add_typer(approvals.app)
 app.add_typer(audit.app)
+app.add_typer(config.app)
 app.add_typer(policy.app)
+app.command()(init)
+app.command()(serve)
 
 
 def main() -> None:

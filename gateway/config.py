@@ -1,0 +1,163 @@
+"""The gateway's settings: `load_config` reads them, and says everything that is wrong at once.
+
+Nothing is read when this module is imported.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pydantic
+
+import gateway
+from gateway.config_checks import Known, build_grant, find_contradictions, split_listen
+from gateway.config_faults import Pruned, explain
+from gateway.config_file import Source, load_source
+from gateway.config_models import BASE, AgentSection, ConfigShape, LauncherSection
+from gateway.core.clients import Agent, Client, ClientRegistry, Launcher
+from gateway.core.errors import ConfigurationError
+from gateway.core.issuing import Site
+from gateway.core.limits import Limits
+
+_SQLITE: Final = "sqlite:///"
+_ROUNDS_MAX: Final = 32
+
+
+class Config(ConfigShape):
+    """A configuration without mistakes. Paths are absolute where the file's own path was."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        found = split_listen(self.listen)
+        assert found is not None  # noqa: S101 - checked when it was loaded
+        return found
+
+    def call_limits(self) -> Limits:
+        """Return the limits of the call path, overrides applied."""
+        return Limits(
+            policy_deadline_ms=self.policy.deadline_ms,
+            access_token_max_s=self.tokens.ttl_s,
+            **self.limits,
+        )
+
+    def site(self) -> Site:
+        """Return what tokens say of this deployment."""
+        return Site(
+            issuer=self.tokens.issuer,
+            public_url=self.public_url,
+            environment=self.environment,
+            ttl_s=self.tokens.ttl_s,
+            run_max_s=self.tokens.run_max_s,
+        )
+
+    def client_registry(self) -> ClientRegistry:
+        """Return the launchers and agents."""
+        return ClientRegistry(_build_client(section) for section in self.clients)
+
+
+def load_config(path: Path, env: Mapping[str, str]) -> Config:
+    """Read the configuration at `path`, overridden by `env` (`COUNTERSIGN__A__B`, `…_FILE`).
+
+    Raises `ConfigurationError`: each line of it is one mistake, `file:line: key: what; hint`.
+    """
+    source = load_source(path, env)
+    _fill_in(source.data, path.resolve().parent)
+    config, pruned = _validate(source, path.resolve().parent)
+    if config is not None:
+        noted = {problem.path for problem in source.problems}
+        for found, message, hint in find_contradictions(config, _known(source.data)):
+            where = pruned.original(found)
+            if not any(where[:n] in noted for n in range(1, len(where) + 1)):
+                source.note(where, message, hint)
+    source.check()
+    if config is None:
+        raise ConfigurationError(f"{path}: cannot be read; see `countersign config schema`")
+    return config
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `countersign.yaml`."""
+    return ConfigShape.model_json_schema()
+
+
+def rego_root() -> Path:
+    """Return the folder of the packaged Rego: `countersign/`, `policies/`, `schemas/`.
+
+    In a wheel it lies inside the package, in a checkout beside it.
+    """
+    package = Path(gateway.__file__).parent
+    packaged = package / "rego"
+    return packaged if packaged.is_dir() else package.parent / "rego"
+
+
+def _fill_in(data: dict[str, Any], base: Path) -> None:
+    """Add the defaults that depend on other keys, and resolve what looks like no path."""
+    listen = data.get("listen")
+    default = "http://" + (listen if isinstance(listen, str) else "127.0.0.1:8080")
+    if not data.get("public_url"):
+        data["public_url"] = default
+    public_url = data["public_url"]
+    if isinstance(public_url, str):
+        data["public_url"] = public_url = public_url.rstrip("/")
+    tokens = data.setdefault("tokens", {})
+    if isinstance(tokens, dict) and not tokens.get("issuer"):
+        tokens["issuer"] = public_url if isinstance(public_url, str) else default
+    state = data.setdefault("state", {})
+    if isinstance(state, dict):
+        url = state.setdefault("url", "sqlite:///state.db")
+        if isinstance(url, str) and url.startswith(_SQLITE) and url != "sqlite:///:memory:":
+            state["url"] = _SQLITE + str(base / url.removeprefix(_SQLITE))
+
+
+def _validate(source: Source, base: Path) -> tuple[Config | None, Pruned]:
+    """Note every malformed key; return what is left of the configuration without them.
+
+    What is left is good enough to look for contradictions in, so that a typo does not hide them.
+    """
+    data, pruned = copy.deepcopy(source.data), Pruned()
+    for _ in range(_ROUNDS_MAX):
+        try:
+            return Config.model_validate(data, context={BASE: base}), pruned
+        except pydantic.ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False)
+        if not pruned.paths:  # later rounds only find what the first one's pruning left bare
+            noted = {problem.path for problem in source.problems}
+            for path, message, hint in explain(faults, source.data):
+                if path not in noted:
+                    source.note(path, message, hint)
+        if not pruned.remove(data, faults):
+            break
+    return None, pruned
+
+
+def _known(data: Mapping[str, Any]) -> Known:
+    clients, servers = data.get("clients"), data.get("servers")
+    written = [c for c in (clients if isinstance(clients, list) else ()) if isinstance(c, dict)]
+    return Known(
+        agents=frozenset(str(c.get("id")) for c in written if c.get("kind") != "launcher"),
+        servers=frozenset(servers if isinstance(servers, dict) else ()),
+    )
+
+
+def _build_client(section: AgentSection | LauncherSection) -> Client:
+    grants = tuple(build_grant(grant) for grant in section.grants)
+    if isinstance(section, AgentSection):
+        return Agent(
+            id=section.id,
+            owner=section.owner,
+            roles=section.roles,
+            grants=grants,
+            secret_hash=section.secret_hash or "",
+        )
+    return Launcher(
+        id=section.id,
+        owner=section.owner,
+        secret_hash=section.secret_hash,
+        may_launch=section.may_launch,
+        humans=section.humans,
+        grants=grants,
+    )

@@ -1,0 +1,213 @@
+"""What no single key can tell: keys that contradict each other, and choices that are not safe."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.config_file import KeyPath
+from gateway.config_models import (
+    AgentSection,
+    ConfigShape,
+    GrantSection,
+    HttpServerSection,
+    LauncherSection,
+)
+from gateway.core.grants import find_ambiguity, find_fault
+from gateway.core.limits import Limits
+from gateway.core.token import Constraint, Grant
+
+Finding = tuple[KeyPath, str, str]
+"""Path, message, hint."""
+
+SET_ELSEWHERE: Final = {
+    "policy_deadline_ms": "policy.deadline_ms",
+    "access_token_max_s": "tokens.ttl_s",
+}
+LIMIT_NAMES: Final = tuple(n for n in Limits.__struct_fields__ if n not in SET_ELSEWHERE)
+
+_DEV_HINT: Final = "or set `dev: true` on a machine of your own"
+
+
+class Known(NamedTuple):
+    """Ids as written, valid or not: a mistake in a client is no second one where it is named."""
+
+    agents: frozenset[str]
+    servers: frozenset[str]
+
+
+def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
+    """Yield every mistake that `config` has although each of its keys is well-formed."""
+    yield from _check_addresses(config)
+    yield from _check_storage(config)
+    yield from _check_identities(config)
+    yield from _check_limits(config)
+    for number, client in enumerate(config.clients):
+        path = ("clients", number)
+        yield from _check_grants(client.grants, (*path, "grants"), known)
+        if isinstance(client, AgentSection):
+            yield from _check_baseline(client, path, dev=config.dev)
+        else:
+            yield from _check_launcher(client, path, known)
+    for name, server in config.servers.items():
+        if isinstance(server, HttpServerSection):
+            yield from _check_upstream(server.url, ("servers", name, "url"), dev=config.dev)
+        if not server.manifest.is_file():
+            message = f"`{server.manifest}` is no file"
+            yield ("servers", name, "manifest"), message, "write the manifest, or mend the path"
+
+
+def build_grant(section: GrantSection) -> Grant:
+    """Return the grant that a section describes."""
+    return Grant(
+        server=section.server,
+        tool=section.tool,
+        effects=tuple(section.effects),
+        constraints={
+            pointer: Constraint(max=c.max, min=c.min, one_of=c.one_of, prefix=c.prefix)
+            for pointer, c in section.constraints.items()
+        },
+        max_calls=section.max_calls,
+    )
+
+
+def suggest(word: str, known: Iterator[str] | tuple[str, ...] | frozenset[str]) -> str:
+    """Return a hint towards the nearest of `known`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"known are {', '.join(names)}" if names else "there are none yet"
+
+
+def split_listen(text: str) -> tuple[str, int] | None:
+    """`127.0.0.1:8080` → (`127.0.0.1`, 8080); None for what is no `host:port`."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not colon or not host or not (port.isascii() and port.isdigit()) or len(port) > 5:  # noqa: PLR2004 - 65535
+        return None
+    return (host, int(port)) if int(port) <= 65_535 else None  # noqa: PLR2004 - the last port
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_addresses(config: ConfigShape) -> Iterator[Finding]:
+    listen = split_listen(config.listen)
+    if listen is None:
+        yield ("listen",), f"`{config.listen}` is no address", "write `host:port`"
+    public = _split_url(config.public_url)
+    if public is None or public.path or public.query:
+        hint = "write `https://host`, with a port if needed, and no path"
+        yield ("public_url",), f"`{config.public_url}` is no URL of a host", hint
+    elif config.public_url == f"http://{config.listen}":
+        pass  # it only repeats `listen`, which is checked below
+    elif public.scheme == "http" and not is_loopback(public.hostname or "") and not config.dev:
+        message = "tokens would cross the network in the clear"
+        yield ("public_url",), message, f"use `https://`, {_DEV_HINT}"
+    issuer = _split_url(config.tokens.issuer)
+    if issuer is None:
+        yield ("tokens", "issuer"), "is no URL", "write `https://host`, or leave it out"
+    if listen is None or is_loopback(listen[0]):
+        return
+    if config.dev:
+        hint = "listen on 127.0.0.1, or remove `dev: true`"
+        yield ("listen",), "`dev: true` is for this machine only", hint
+    elif public is not None and public.scheme != "https":
+        hint = "set `public_url: https://…` of the proxy in front, or listen on 127.0.0.1"
+        yield ("listen",), "others could reach the gateway without TLS", hint
+
+
+def _check_upstream(url: str, path: KeyPath, *, dev: bool) -> Iterator[Finding]:
+    parts = _split_url(url)
+    if parts is None:
+        yield path, "is no URL without user and fragment", "write `https://host/mcp`"
+    elif parts.scheme == "http" and not is_loopback(parts.hostname or "") and not dev:
+        message = "arguments and credentials would cross the network in the clear"
+        yield path, message, f"use `https://`, {_DEV_HINT}"
+
+
+def _split_url(text: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    fine = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    return parts if fine and not (parts.username or parts.password or parts.fragment) else None
+
+
+def _check_storage(config: ConfigShape) -> Iterator[Finding]:
+    if not config.policy.path.is_dir():
+        message = f"`{config.policy.path}` is no folder"
+        yield ("policy", "path"), message, "`countersign init` writes a first set of policies"
+    if not config.state.url.startswith("sqlite://"):
+        yield ("state", "url"), "only SQLite is supported", "write `sqlite:///path`"
+    elif config.state.url in ("sqlite://", "sqlite:///:memory:") and not config.dev:
+        message = "held calls and spent budgets would be forgotten at a restart"
+        yield ("state", "url"), message, f"name a file, {_DEV_HINT}"
+    if config.tokens.key in (config.audit.key, config.audit.kek):
+        hint = "give each its own file"
+        yield ("tokens", "key"), "the log and the tokens share a key file", hint
+
+
+def _check_identities(config: ConfigShape) -> Iterator[Finding]:
+    ids: set[str] = set()
+    hashes: set[str] = set()
+    people = [(("clients", n), c.id, c.secret_hash) for n, c in enumerate(config.clients)]
+    people += [(("humans", n), h.id, h.secret_hash) for n, h in enumerate(config.humans)]
+    for path, name, secret_hash in people:
+        if name in ids:
+            yield (*path, "id"), f"`{name}` is taken", "give every client and human its own id"
+        if secret_hash in hashes:
+            hint = "generate one secret for each"
+            yield (*path, "secret_hash"), "another has the same secret", hint
+        ids.add(name)
+        hashes |= {secret_hash} if secret_hash else set()
+
+
+def _check_limits(config: ConfigShape) -> Iterator[Finding]:
+    for name in config.limits:
+        if name in SET_ELSEWHERE:
+            yield ("limits", name), "is set elsewhere", f"set `{SET_ELSEWHERE[name]}`"
+        elif name not in LIMIT_NAMES:
+            yield ("limits", name), f"unknown limit `{name}`", suggest(name, LIMIT_NAMES)
+
+
+def _check_grants(
+    sections: tuple[GrantSection, ...], path: KeyPath, known: Known
+) -> Iterator[Finding]:
+    grants = [build_grant(section) for section in sections]
+    for number, grant in enumerate(grants):
+        if grant.server not in known.servers:
+            message = f"there is no server `{grant.server}`"
+            yield (*path, number, "server"), message, suggest(grant.server, known.servers)
+        if (fault := find_fault(grant)) is not None:
+            yield (*path, number), fault, "mend the grant"
+    if (ambiguity := find_ambiguity(grants)) is not None:
+        yield path, ambiguity, "a tool needs one grant that speaks for it"
+
+
+def _check_baseline(agent: AgentSection, path: KeyPath, *, dev: bool) -> Iterator[Finding]:
+    for number, grant in enumerate(agent.grants):
+        if set(grant.effects) != {"read"} and not dev:
+            message = "an agent's own secret gives more than reading"
+            hint = f"write `effects: [read]` and let a launcher give the rest, {_DEV_HINT}"
+            yield (*path, "grants", number), message, hint
+
+
+def _check_launcher(launcher: LauncherSection, path: KeyPath, known: Known) -> Iterator[Finding]:
+    for number, agent in enumerate(launcher.may_launch):
+        if agent not in known.agents:
+            message = f"there is no agent `{agent}`"
+            yield (*path, "may_launch", number), message, suggest(agent, known.agents)

@@ -1,0 +1,221 @@
+"""The shape of `countersign.yaml`. Every key's description is also the hint of its errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationInfo,
+)
+
+from gateway.core.catalog import Effect
+
+BASE: Final = "base"
+"""Key of the validation context: the folder from which relative paths start."""
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    base: Path = (info.context or {}).get(BASE, Path())
+    return base / path.expanduser()
+
+
+LocalPath = Annotated[Path, AfterValidator(_resolve)]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+SecretHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Number = StrictInt | StrictFloat
+
+_HASH: Final = "`sha256:` and the hex SHA-256 of a generated secret"
+
+
+def _section() -> Any:  # noqa: ANN401 - stands for any section; its own defaults fill it
+    return Field(default_factory=dict, validate_default=True)
+
+
+class Section(BaseModel):
+    """What holds for all: frozen, unknown keys are errors, defaults are resolved like values."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+
+class StateSection(Section):
+    """Where runs, holds and spent budgets are kept."""
+
+    url: str = Field("sqlite:///state.db", description="a database URL, `sqlite:///path`")
+
+
+class AuditSection(Section):
+    """The tamper-evident log."""
+
+    dir: LocalPath = Field(Path("audit"), description="the folder of the log")
+    key: LocalPath = Field(Path("keys/audit.pem"), description="its Ed25519 signing key, PEM")
+    kek: LocalPath = Field(Path("keys/kek"), description="32 bytes that wrap the openings' keys")
+    origin: str = Field(
+        "countersign/audit",
+        pattern=r"^[!-*,-~]{1,128}$",
+        description="the log's name in its checkpoints: no spaces, no `+`",
+    )
+    segment_max_bytes: int = Field(
+        67_108_864, ge=65_536, description="bytes after which a new segment file is begun"
+    )
+
+
+class PolicySection(Section):
+    """The Rego engine and its bundle."""
+
+    engine: Literal["regorus"] = Field("regorus", description="`regorus`, embedded in workers")
+    path: LocalPath = Field(Path("policies"), description="the folder of the policies")
+    deadline_ms: int = Field(50, ge=1, le=10_000, description="1 to 10000; late means deny")
+    workers: int = Field(2, ge=1, le=32, description="worker processes, 1 to 32")
+
+
+class TokensSection(Section):
+    """Access tokens and runs."""
+
+    issuer: str = Field("", description="the issuer's URL; by default `public_url`")
+    ttl_s: int = Field(300, ge=10, le=300, description="seconds a token lives, 10 to 300")
+    key: LocalPath = Field(Path("keys/tokens.pem"), description="the P-256 signing key, PEM")
+    previous_keys: tuple[LocalPath, ...] = Field(
+        (), description="former signing keys whose tokens may still live"
+    )
+    run_max_s: int = Field(
+        86_400, ge=60, le=604_800, description="seconds a run may live, 60 to 604800"
+    )
+
+
+class ConstraintSection(Section):
+    """Bounds on one argument; all that are given must hold, and the argument must be there."""
+
+    max: Number | None = Field(None, description="a number: at most this")
+    min: Number | None = Field(None, description="a number: at least this")
+    one_of: tuple[StrictStr | StrictBool | Number, ...] | None = Field(
+        None, description="a list of the values allowed"
+    )
+    prefix: StrictStr | None = Field(None, description="a text that the value starts with")
+
+
+class GrantSection(Section):
+    """Leave to call tools of one server."""
+
+    server: Name = Field(description="the id of a server in `servers`")
+    tool: str = Field("*", min_length=1, description="a tool's name, or `*` for all")
+    effects: tuple[Effect, ...] = Field((), description="what the tools may do; empty for anything")
+    constraints: dict[str, ConstraintSection] = Field(
+        {}, description="JSON Pointer into the arguments → bounds"
+    )
+    max_calls: int | None = Field(None, ge=0, description="calls of each tool in one run")
+
+
+class AgentSection(Section):
+    """An agent. Under its own secret it has its baseline grants; in a run, those of the run."""
+
+    kind: Literal["agent"]
+    id: Id = Field(description="letters, digits and `._@-`, at most 64")
+    owner: str = Field("", description="who answers for it; may not approve its calls")
+    roles: tuple[str, ...] = Field((), description="what policies may know it by")
+    secret_hash: SecretHash | None = Field(None, description=_HASH)
+    grants: tuple[GrantSection, ...] = Field(
+        (), description="its baseline; `effects: [read]` unless `dev: true`"
+    )
+
+
+class LauncherSection(Section):
+    """A workflow system or a human's session, which creates runs for agents."""
+
+    kind: Literal["launcher"]
+    id: Id = Field(description="letters, digits and `._@-`, at most 64")
+    owner: str = Field("", description="who answers for it; may not approve its runs' calls")
+    secret_hash: SecretHash = Field(description=_HASH)
+    may_launch: tuple[Id, ...] = Field((), description="ids of agents")
+    humans: tuple[str, ...] = Field(
+        (), description="whom it may name in `on_behalf_of`; `*` for anybody"
+    )
+    grants: tuple[GrantSection, ...] = Field((), description="the most that a run of it may have")
+
+
+class HumanSection(Section):
+    """A person at the admin API."""
+
+    id: Id = Field(description="letters, digits and `._@-`, at most 64")
+    roles: tuple[Literal["approver", "auditor", "operator", "admin"], ...] = Field(
+        (), description="any of approver, auditor, operator, admin"
+    )
+    groups: tuple[Name, ...] = Field((), description="further groups that policies ask to approve")
+    secret_hash: SecretHash = Field(description=_HASH)
+
+
+class AuthSection(Section):
+    """The gateway's own credential at an upstream: one header, its value kept elsewhere."""
+
+    header: str = Field("Authorization", description="the name of the header")
+    value_from: str = Field(
+        pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", description="`env:NAME` or `file:PATH`"
+    )
+
+
+class _ServerSection(Section):
+    manifest: LocalPath = Field(description="the reviewed manifest, YAML")
+    prefix: bool = Field(default=True, description="false for bare tool names at `/mcp`")
+    auth: AuthSection | None = Field(None, description="in place of the manifest's `auth`")
+    shared: bool | None = Field(None, description="in place of the manifest's `shared`")
+
+
+class HttpServerSection(_ServerSection):
+    """An upstream over MCP streamable HTTP."""
+
+    transport: Literal["http"]
+    url: str = Field(description="its MCP endpoint, `https://…`")
+
+
+class StdioServerSection(_ServerSection):
+    """An upstream that the gateway starts, over stdio."""
+
+    transport: Literal["stdio"]
+    command: tuple[StrictStr, ...] = Field(min_length=1, description="program and arguments")
+    env: dict[str, str] = Field({}, description="its whole environment beyond the allow-list")
+    cwd: LocalPath | None = Field(None, description="the folder that it starts in")
+
+
+class LogSection(Section):
+    """Human logs, on stderr."""
+
+    format: Literal["json", "console"] = Field("json", description="`json` or `console`")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error"
+    )
+
+
+ClientSection = Annotated[AgentSection | LauncherSection, Field(discriminator="kind")]
+ServerSection = Annotated[HttpServerSection | StdioServerSection, Field(discriminator="transport")]
+
+
+class ConfigShape(Section):
+    """`countersign.yaml`. Relative paths start at its folder."""
+
+    environment: Name = Field("development", description="lower-case; stamped on keys and state")
+    dev: bool = Field(default=False, description="allow insecure choices; forces loopback")
+    listen: str = Field("127.0.0.1:8080", description="`host:port`, `[host]:port` for IPv6")
+    public_url: str = Field("", description="the URL clients use; by default `http://<listen>`")
+    state: StateSection = _section()
+    audit: AuditSection = _section()
+    policy: PolicySection = _section()
+    tokens: TokensSection = _section()
+    clients: tuple[ClientSection, ...] = Field((), description="launchers and agents")
+    humans: tuple[HumanSection, ...] = Field((), description="people at the admin API")
+    servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
+    limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="bounds of the call path, by name"
+    )
+    log: LogSection = _section()
