@@ -33,6 +33,7 @@ LAUNCHED: Final = 64
 _TIMEOUT_S: Final = 10.0
 _VERIFY_S: Final = 120.0
 _COMMAND: Final = ["-c", "from gateway.cli import main; main()"]
+SERVE: Final = [*_COMMAND, "serve", "--config"]
 _GRANT: Final = {
     "server": "bench",
     "tool": "refund",
@@ -60,7 +61,7 @@ def start_governed(processes: Processes, folder: Path, upstream_url: str) -> Gov
     """Start a gateway in `folder` and wait until it can govern calls."""
     port, secret = _find_port(), secrets.token_urlsafe(32)
     config = _write_files(folder, port, upstream_url, secret)
-    process = processes.start("gateway", [*_COMMAND, "serve", "--config", str(config)])
+    process = processes.start("gateway", [*SERVE, str(config)])
     base = f"http://127.0.0.1:{port}"
     try:
         wait_until(_ask_ready(base), "the gateway", process)
