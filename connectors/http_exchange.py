@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -199,20 +200,21 @@ class HttpExchange:
             return
         task = asyncio.create_task(_drain(response))
         self._drains.add(task)
-        task.add_done_callback(self._drains.discard)
+        task.add_done_callback(partial(self._drained, response))
+
+    def _drained(self, response: aiohttp.ClientResponse, task: asyncio.Task[None]) -> None:
+        """Give the connection back if the stream came to its end; a task may not even have run."""
+        self._drains.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            response.close()
+        else:
+            response.release()
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    try:
-        async with asyncio.timeout(_DRAIN_S):
-            async for _ in response.content.iter_any():
-                pass
-        response.release()
-    except (aiohttp.ClientError, TimeoutError):
-        response.close()
-    except BaseException:
-        response.close()
-        raise
+    async with asyncio.timeout(_DRAIN_S):
+        async for _ in response.content.iter_any():
+            pass
 
 
 def _split(raw: bytes) -> wire.Message:

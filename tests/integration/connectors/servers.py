@@ -85,7 +85,7 @@ class Reply:
 
     def __init__(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         self._writer = writer
-        self.id = request.get("id")
+        self.id: Any = request.get("id")
 
     async def raw(self, data: bytes) -> None:
         self._writer.write(data)
@@ -147,8 +147,9 @@ class Liar:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         while not writer.is_closing():
-            head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
-            if not head:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
                 break
             lines = head.decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
@@ -156,7 +157,7 @@ class Liar:
             request = {"method": lines[0].split()[0]} if not body else json.loads(body)
             self.seen.append((request, headers))
             reply = Reply(writer, request)
-            if request["method"] == "server/discover" and self._discovered is not None:
+            if request.get("method") == "server/discover" and self._discovered is not None:
                 await reply.result(self._discovered)
             else:
                 await self._answer(request, reply)

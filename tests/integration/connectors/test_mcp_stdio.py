@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from connectors.mcp_stdio import McpStdioTransport, StdioLimits, build_environment
+from gateway.core.call import UpstreamResult
+from gateway.core.errors import UpstreamError
+from gateway.core.limits import Limits
+from tests.unit.connectors.calls import HandClock, build_intent
+
+SERVER = Path(__file__).with_name("plain_server.py")
+COMMAND = [sys.executable, "-S", str(SERVER)]
+
+pytestmark = pytest.mark.req("GW-09")
+
+
+def text(answer: UpstreamResult) -> str:
+    assert answer.result is not None
+    return str(orjson.loads(answer.result)["content"][0]["text"])
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that is only waiting to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def made(clock: HandClock) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def make(*arguments: str, **options: Any) -> AsyncIterator[McpStdioTransport]:  # noqa: ANN401 - any option
+        limits = options.pop("limits", Limits())
+        transport = McpStdioTransport(
+            "srv", [*COMMAND, *arguments], limits=limits, clock=clock, **options
+        )
+        try:
+            yield transport
+        finally:
+            await transport.close()
+
+    return make
+
+
+async def refusal(transport: McpStdioTransport, *call: Any, **options: Any) -> UpstreamError:  # noqa: ANN401 - as build_intent
+    with pytest.raises(UpstreamError) as caught:
+        await transport.call(build_intent(*call, **options), None)
+    return caught.value
+
+
+async def test_what_was_in_flight_when_the_server_died_is_unknown_and_never_sent_again(
+    made: Callable[..., Any], tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+    async with made() as transport:
+        error = await refusal(transport, "die", {"counter": str(counter)})
+        assert (error.delivery, error.retryable) == ("unknown", False)
+        await transport.call(build_intent("echo"), None)  # a fresh process
+    assert counter.read_text(encoding="utf-8") == "x"
+
+
+async def test_every_call_in_flight_ends_when_the_server_dies(
+    made: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with made(shared=True) as transport:
+        said = asyncio.Event()
+        waiting = asyncio.create_task(transport.call(build_intent("wait"), lambda _: said.set()))
+        await said.wait()
+        await refusal(transport, "die", {"counter": str(tmp_path / "counter")})
+        with pytest.raises(UpstreamError) as caught:
+            await waiting
+        assert caught.value.delivery == "unknown"
+
+
+async def test_a_server_that_keeps_dying_is_given_pauses_that_grow(
+    made: Callable[..., Any], clock: HandClock, tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+    die = ("die", {"counter": str(counter)})
+    async with made() as transport:
+        for pause_s in (0.0, 0.5, 1.0):
+            clock.pass_s(pause_s)
+            assert (await refusal(transport, *die)).delivery == "unknown"
+        refused = await refusal(transport, *die)
+        assert (refused.delivery, refused.retryable) == ("not_sent", True)
+        clock.pass_s(0.9)
+        assert (await refusal(transport, *die)).delivery == "not_sent"
+        clock.pass_s(0.2)
+        await transport.call(build_intent("echo"), None)
+        assert (await refusal(transport, *die)).delivery == "unknown"  # an answer forgives
+        await transport.call(build_intent("echo"), None)
+    assert counter.read_text(encoding="utf-8") == "xxxx"
+
+
+async def test_each_run_has_a_process_of_its_own(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        pids = [
+            text(await transport.call(build_intent("pid", run_id=run), None))
+            for run in ("a", "b", "a")
+        ]
+        assert pids[0] == pids[2] != pids[1]
+        assert transport.processes == 2
+
+
+async def test_a_shared_server_is_one_process(made: Callable[..., Any]) -> None:
+    async with made(shared=True) as transport:
+        calls = (transport.call(build_intent("pid", run_id=run), None) for run in "abc")
+        assert len({text(answer) for answer in await asyncio.gather(*calls)}) == 1
+
+
+async def test_answers_in_any_order_reach_the_calls_they_belong_to(
+    made: Callable[..., Any],
+) -> None:
+    async with made() as transport:
+        said = asyncio.Event()
+        first = asyncio.create_task(transport.call(build_intent("wait"), lambda _: said.set()))
+        await said.wait()
+        second = asyncio.create_task(transport.call(build_intent("wait"), None))
+        third = asyncio.create_task(transport.call(build_intent("release"), None))
+        answers = [text(await task) for task in (first, second, third)]
+        assert answers == ["released 1", "released 2", "released"]
+
+
+async def test_the_server_sees_only_the_allowed_environment(
+    made: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-pass-on")
+    async with made(env={"GIVEN": "yes"}) as transport:
+        seen = orjson.loads(text(await transport.call(build_intent("env"), None)))
+    assert seen["GIVEN"] == "yes"
+    assert seen["PATH"] == os.environ["PATH"]
+    assert "AWS_SECRET_ACCESS_KEY" not in seen
+
+
+def test_the_configured_environment_wins() -> None:
+    assert build_environment({"HOME": "/nowhere"}, {"HOME": "/root", "X": "1"}) == {
+        "HOME": "/nowhere"
+    }
+
+
+async def test_nothing_of_the_agents_token_reaches_the_server(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        answer = await transport.call(build_intent("echo", {"a": 1}, traceparent="00-1"), None)
+    assert orjson.loads(text(answer)) == {"arguments": {"a": 1}, "meta": {"traceparent": "00-1"}}
+
+
+async def test_line_breaks_in_the_arguments_do_not_break_the_message(
+    made: Callable[..., Any],
+) -> None:
+    async with made() as transport:
+        answer = await transport.call(build_intent("echo", b'{\r\n "a": "b\\nc"\n}'), None)
+    assert orjson.loads(text(answer))["arguments"] == {"a": "b\nc"}
+
+
+async def test_noise_on_its_outputs_does_no_harm(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        answer = await transport.call(build_intent("noise"), None)
+        assert text(answer) == "after the noise"
+
+
+async def test_a_progress_of_somebody_else_is_not_relayed(made: Callable[..., Any]) -> None:
+    heard: list[bytes] = []
+    async with made() as transport:
+        await transport.call(build_intent("progress", progress_token="mine"), heard.append)
+    messages = [orjson.loads(line) for line in heard]
+    assert [message["params"].get("progressToken") for message in messages] == ["mine", None]
+
+
+async def test_requests_of_the_server_are_answered_without_the_agent(
+    made: Callable[..., Any],
+) -> None:
+    async with made() as transport:
+        pong, refused = orjson.loads(text(await transport.call(build_intent("asks"), None)))
+    assert pong["result"] == {}
+    assert refused["error"]["code"] == -32601
+
+
+async def test_a_changed_list_is_noticed(made: Callable[..., Any]) -> None:
+    noticed: list[str] = []
+    async with made(on_list_changed=noticed.append) as transport:
+        await transport.call(build_intent("changed"), None)
+    assert noticed == ["srv"]
+
+
+async def test_a_changed_list_may_go_unnoticed(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        assert text(await transport.call(build_intent("changed"), None)) == "changed"
+
+
+async def test_an_answer_past_the_limit_is_refused_and_the_process_lives_on(
+    made: Callable[..., Any],
+) -> None:
+    async with made(limits=Limits(result_max_bytes=100_000)) as transport:
+        error = await refusal(transport, "huge", {"bytes": 300_000})
+        assert (error.code, error.delivery) == ("result_too_large", "sent")
+        assert text(await transport.call(build_intent("echo"), None))
+
+
+@pytest.mark.parametrize(
+    ("tool", "code"), [("other_id", "upstream_protocol"), ("input", "unsupported_result")]
+)
+async def test_an_unusable_answer_was_sent(made: Callable[..., Any], tool: str, code: str) -> None:
+    async with made() as transport:
+        error = await refusal(transport, tool)
+        assert (error.code, error.delivery) == (code, "sent")
+
+
+async def test_a_slow_call_ends_unknown_and_is_cancelled(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        await transport.start()
+        error = await refusal(transport, "wait", deadline_ms=50)
+        assert (error.code, error.delivery) == ("upstream_timeout", "unknown")
+        assert text(await transport.call(build_intent("release"), None)) == "released"
+
+
+async def test_no_more_processes_than_allowed(made: Callable[..., Any], clock: HandClock) -> None:
+    limits = StdioLimits(processes_max=1, idle_s=10)
+    async with made(stdio_limits=limits) as transport:
+        await transport.call(build_intent("echo", run_id="a"), None)
+        refused = await refusal(transport, "echo", run_id="b")
+        assert (refused.delivery, refused.retryable) == ("not_sent", True)
+        clock.pass_s(11)
+        await transport.call(build_intent("echo", run_id="b"), None)
+        assert transport.processes == 1
+
+
+async def test_an_idle_process_is_ended(clock: HandClock) -> None:
+    naps = asyncio.Queue[float]()
+    wake = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        naps.put_nowait(seconds)
+        await wake.wait()
+        wake.clear()
+
+    transport = McpStdioTransport("srv", COMMAND, limits=Limits(), clock=clock, sleep=sleep)
+    await transport.start()
+    await transport.start()
+    pid = int(text(await transport.call(build_intent("pid"), None)))
+    assert await naps.get() == 75.0
+    clock.pass_s(299)
+    wake.set()
+    await naps.get()
+    assert transport.processes == 2
+    clock.pass_s(2)
+    wake.set()
+    await naps.get()
+    assert transport.processes == 0
+    assert not is_running(pid)
+    await transport.close()
+
+
+async def test_closing_leaves_no_process_behind_however_stubborn(
+    made: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.stdio_process.GRACE_S", 0.05)
+    async with made(shared=True) as transport:
+        pids = [
+            int(text(await transport.call(build_intent(tool), None))) for tool in ("pid", "child")
+        ]
+        await transport.call(build_intent("stubborn"), None)
+        assert all(is_running(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in pids)
+
+
+async def test_a_call_in_flight_at_the_close_ends_unknown(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        said = asyncio.Event()
+        waiting = asyncio.create_task(transport.call(build_intent("wait"), lambda _: said.set()))
+        await said.wait()
+    with pytest.raises(UpstreamError) as caught:
+        await waiting
+    assert caught.value.delivery == "unknown"
+    assert (await refusal(transport, "echo")).delivery == "not_sent"
+
+
+async def test_a_close_during_the_start_leaves_no_process_behind(
+    made: Callable[..., Any],
+) -> None:
+    async with made() as transport:
+        waiting = asyncio.create_task(transport.call(build_intent("pid"), None))
+        await asyncio.sleep(0)
+        assert transport.processes == 1
+    with pytest.raises(UpstreamError) as caught:
+        await waiting
+    assert caught.value.delivery == "not_sent"
+
+
+async def test_a_caller_that_gives_up_does_not_end_the_process_for_others(
+    made: Callable[..., Any],
+) -> None:
+    async with made() as transport:
+        waiting = asyncio.create_task(transport.call(build_intent("pid"), None))
+        await asyncio.sleep(0)
+        assert transport.processes == 1
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert text(await transport.call(build_intent("pid"), None))
+        assert transport.processes == 1
+
+
+async def test_a_start_that_fails_says_what_the_server_said(made: Callable[..., Any]) -> None:
+    async with made("--refuse") as transport:
+        with pytest.raises(UpstreamError, match="no licence found") as caught:
+            await transport.start()
+        assert caught.value.delivery == "not_sent"
+
+
+async def test_a_server_of_an_unknown_version_is_not_used(made: Callable[..., Any]) -> None:
+    async with made("--ancient") as transport:
+        with pytest.raises(UpstreamError, match="no version of MCP"):
+            await transport.list_tools()
