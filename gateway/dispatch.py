@@ -26,19 +26,25 @@ from msgspec.structs import replace
 
 from gateway.core import strict_json
 from gateway.core.answer import Completed, Refused
-from gateway.core.approval import ApprovalRequest, State, obligations_digest, spec_digest
+from gateway.core.approval import (
+    ApprovalRequest,
+    State,
+    obligations_digest,
+    spec_digest,
+    tally,
+)
 from gateway.core.approval_entries import state_event
 from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, ResolvedCall
 from gateway.core.canonical import digest
-from gateway.core.decision import Hold, Permit
+from gateway.core.decision import Permit
 from gateway.core.errors import CountersignError, UpstreamError
 from gateway.core.limits import Limits
 from gateway.core.ports import ApprovalStore, Clock, Ids, RunStore
-from gateway.core.refusal import Refusal
+from gateway.core.refusal import Refusal, is_unavailable
 from gateway.core.token import Claims
 from gateway.enforce import Enforcement
 from gateway.holding import HoldDesk
-from gateway.judge import Judge, Permitted
+from gateway.judge import Denied, Judge, Permitted
 
 LEASE_S: Final = 120
 _log: Final = structlog.get_logger("gateway.dispatch")
@@ -70,7 +76,7 @@ class RecoveredOperation(Protocol):
 
     @property
     def outcome_status(self) -> str | None:
-        """The status of its outcome record."""
+        """The status of its outcome record; `unknown` where nobody knows whether it was sent."""
         ...
 
 
@@ -128,6 +134,8 @@ class Dispatcher:
             await self.dispatch(request_id)
         except CountersignError as error:
             _log.warning("dispatch_failed", approval=request_id, code=error.code)
+        except Exception as error:  # noqa: BLE001 - told by its type: a message could hold a value
+            _log.error("dispatch_failed", approval=request_id, error=type(error).__name__)
         finally:
             self._desk.changed(request_id)
 
@@ -142,8 +150,12 @@ class Dispatcher:
             return
         self._reached("claimed")
         # 2. Is it still what people agreed to? Looked up live, judged under today's policy.
-        fresh = await self._refreshed(claimed)
-        if fresh is None:  # the tool cannot be asked for its definition now; try again later
+        try:
+            fresh = await self._refreshed(claimed)
+        except Exception:
+            await self._move(claimed, "APPROVED")
+            raise
+        if fresh is None:  # tool or policy cannot be asked now; try again later
             await self._move(claimed, "APPROVED")
             return
         if isinstance(fresh, Stale):
@@ -160,7 +172,12 @@ class Dispatcher:
             return
         self._reached("dispatched")
         # 4. The votes are in the log before the effect that they allow.
-        await self._relay()
+        try:
+            await self._relay()
+        except CountersignError:  # no intent was even tried: certainly not sent
+            self._judge.give_back(fresh.verdict.charge)
+            await self._move(sent, "APPROVED")
+            raise
         self._reached("relayed")
         # 5. Intent, effect, outcome: the same path as every call.
         answer = await self._enforcement.execute(
@@ -178,13 +195,18 @@ class Dispatcher:
         """Check everything that may have changed since people agreed. Numbered by attack."""
         now_ns = self._clock.now_ns()
         # 1. The stored request was tampered with: its parts no longer make its binding.
-        if self._desk.binding_of(request) != request.binding:
+        if self._desk.binding_of(request) != request.binding or _is_altered(request):
             return Stale("binding_broken")
-        # 2. The run was ended or ran out, the agent was suspended, somebody pulled the switch.
+        # 2. The state was set to APPROVED by somebody with the disk: the votes must say so too.
+        votes = await self._store.votes(request.id)
+        tallied = tally(request.spec, votes, request.separation, binding=request.binding)
+        if tallied != "APPROVED":
+            return Stale("votes_missing")
+        # 3. The run was ended or ran out, the agent was suspended, somebody pulled the switch.
         claims = await self._current_claims(request, now_ns // 1_000_000_000)
         if claims is None or self._revoked(claims) or not self._active(request.agent):
             return Stale("authority_ended")
-        # 3. The tool changed behind its name, or its server moved.
+        # 4. The tool changed behind its name, or its server moved.
         if await self._refresh(request.server) is not None:
             return None
         resolved = self._enforcement.resolve(_rebuild(request, claims, now_ns, self._limits))
@@ -194,25 +216,28 @@ class Dispatcher:
             return Stale("definition_changed")
         if self._endpoints.get(request.server) != request.endpoint_digest:
             return Stale("endpoint_changed")
-        # 4. Policy changed its mind: it denies now, asks other people, or asks something more.
+        # 5. Policy changed its mind: it denies now, asks other people, or asks something more.
         return await self._rejudged(request, resolved)
 
-    async def _rejudged(self, request: ApprovalRequest, resolved: ResolvedCall) -> Fresh | Stale:
+    async def _rejudged(
+        self, request: ApprovalRequest, resolved: ResolvedCall
+    ) -> Fresh | Stale | None:
         approval = {"id": request.id, "state": "APPROVED", "spec_digest": request.spec_digest}
         verdict = await self._judge.judge(resolved, "resume", approval)
+        if isinstance(verdict, Denied) and is_unavailable(verdict.refusal):
+            return None
         if not isinstance(verdict, Permitted):
             return Stale("policy_denies")
-        decision = verdict.decision
+        decision, held = verdict.decision, verdict.held
         stale = None
-        if isinstance(decision, Hold) and spec_digest(decision.approval) != request.spec_digest:
+        if held is not None and spec_digest(held.approval) != request.spec_digest:
             stale = Stale("approval_spec_changed")
         elif obligations_digest(decision.obligations) != obligations_digest(request.obligations):
             stale = Stale("obligations_changed")
         if stale is not None:
             self._judge.give_back(verdict.charge)
             return stale
-        permit = Permit(decision.reasons, decision.obligations, decision.revision)
-        return Fresh(resolved, permit, verdict)
+        return Fresh(resolved, decision, verdict)
 
     async def _current_claims(self, request: ApprovalRequest, now_s: int) -> Claims | None:
         """The caller's claims with the run's grants of today; the token's own expiry is no bar."""
@@ -273,11 +298,11 @@ class Dispatcher:
             known = operations.get(request.op)
             if known is None or not known.intent:
                 await self._move(request, "APPROVED")
-            elif known.outcome_status is None:
+            elif known.outcome_status in {None, "unknown"}:
                 event = state_event(request, "unknown", "UNKNOWN")
                 await self._move(request, "UNKNOWN", event_of=event, outcome="unknown")
             else:
-                state: State = "EXECUTED" if known.outcome_status in {"ok", "withheld"} else "FAILED"
+                state = _state_after(known.outcome_status or "unknown", "sent")
                 await self._move(request, state, outcome=known.outcome_status)
         await self._relay()
 
@@ -286,9 +311,18 @@ class Dispatcher:
         for request in await self._store.expire_due(self._clock.now_ns() // 1_000_000_000):
             self._desk.changed(request.id)
         await self._relay()
+        await self._release_lost()
         for request in await self._store.find(states=("APPROVED",), limit=1_000):
             if request.spec.execute == "on_approval":
                 self.schedule(request.id)
+
+    async def _release_lost(self) -> None:
+        """Give back claims whose dispatch broke off before the point of no return."""
+        now_s = self._clock.now_ns() // 1_000_000_000
+        for request in await self._store.find(states=("CLAIMED",), limit=1_000):
+            lost = request.lease_until is not None and now_s >= request.lease_until
+            if lost and request.id not in self._running:
+                await self._move(request, "APPROVED")
 
 
 def _state_after(status: str, delivery: str) -> State:
@@ -297,19 +331,27 @@ def _state_after(status: str, delivery: str) -> State:
     return "EXECUTED" if status in {"ok", "withheld"} else "FAILED"
 
 
+def _is_altered(request: ApprovalRequest) -> bool:
+    """Whether what is stored beside the binding says something else than what it covers."""
+    told = [request.claims.get(name) for name in ("subject", "run_id", "root_jti", "on_behalf_of")]
+    bound = [request.agent, request.run_id, request.root_jti, request.on_behalf_of]
+    return digest(request.arguments) != request.arguments_digest or told != bound
+
+
 def _rebuild(
     request: ApprovalRequest, claims: Claims, now_ns: int, limits: Limits
 ) -> AuthenticatedCall:
-    """The call as it came. INVARIANT: what is sent are the stored bytes that hash to the binding."""
-    if digest(request.arguments) != request.arguments_digest:
-        raise CountersignError("the stored arguments are not the approved ones")
+    """The call as it came, by the tool's own name: wire names may be given anew.
+
+    INVARIANT: what is sent are the stored bytes that hash to the binding.
+    """
     value = strict_json.parse(request.arguments, max_depth=limits.json_max_depth)
     meta = msgspec.convert(request.meta, CallMeta)
     raw = RawCall(
         op=request.op,
         credential=None,
-        tool=request.wire_name,
-        server=None,
+        tool=request.tool,
+        server=request.server,
         arguments=Arguments(request.arguments, value),
         meta=replace(meta, surface="approval", progress_token=None),
     )

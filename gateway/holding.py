@@ -175,13 +175,15 @@ class HoldDesk:
         request = await self._own(claims, request_id)
         if request is None or not _waiting(request) or wait_s <= 0:
             return request
-        changed = self._changes.setdefault(request_id, asyncio.Event())
         try:
             async with asyncio.timeout(min(wait_s, WAIT_MAX_S)):
-                await changed.wait()
+                while request is not None and _waiting(request):
+                    changed = self._changes.setdefault(request_id, asyncio.Event())
+                    await changed.wait()
+                    request = await self._own(claims, request_id)
         except TimeoutError:
-            pass
-        return await self._own(claims, request_id)
+            return await self._own(claims, request_id)
+        return request
 
     async def _own(self, claims: Claims, request_id: str) -> ApprovalRequest | None:
         request = await self._store.get(request_id)

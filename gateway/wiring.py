@@ -21,7 +21,7 @@ import uvloop
 
 from connectors.catalog import Catalog
 from connectors.http_exchange import build_session
-from connectors.manifest import Manifest, load_auth_headers, load_manifest
+from connectors.manifest import Manifest, UpstreamAuth, load_auth_headers, load_manifest
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from connectors.refresh import Refresher
@@ -39,13 +39,13 @@ from gateway.adapters.sql_ledger import SqlLedger
 from gateway.adapters.sql_runs import SqlRuns
 from gateway.adapters.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.adapters.token_keys import load_or_create_token_key
-from gateway.config import Config, ServerConfig
+from gateway.adapters.token_keys import load_or_create_token_key, load_token_key
+from gateway.config import Config
+from gateway.config_models import HttpServerSection, StdioServerSection
 from gateway.core.caller import CallerCache
 from gateway.core.canonical import digest_of
 from gateway.core.entry import Entry
 from gateway.core.errors import ConfigurationError, CountersignError
-from gateway.core.issuing import Site
 from gateway.core.ledger import Ledger
 from gateway.core.records import build_orphan
 from gateway.core.refusal import Refusal, Stage
@@ -57,7 +57,7 @@ from gateway.http.app import GatewayApp, build_api
 from gateway.http.approvals import ApprovalDeps
 from gateway.http.approvals import build_router as build_approvals_router
 from gateway.http.challenge import Challenges
-from gateway.http.humans import Humans
+from gateway.http.humans import HumanEntry, Humans
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.mcp import McpEndpoint
 from gateway.http.oauth import build_oauth_router
@@ -76,6 +76,7 @@ GRACE_S: Final = 20
 _log: Final = structlog.get_logger("gateway")
 
 Transport = McpHttpTransport | McpStdioTransport
+Server = HttpServerSection | StdioServerSection
 
 
 class Gateway:
@@ -83,12 +84,13 @@ class Gateway:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._limits = config.call_limits()
         self._clock, self._ids = SystemClock(), SystemIds()
         self._state = SqlState(config.state.url)
         self._runs = SqlRuns(self._state)
         self._ledger_store = SqlLedger(self._state)
         self._approvals = SqlApprovals(
-            self._state, clock=self._clock, pending_max=config.limits.pending_per_agent_max
+            self._state, clock=self._clock, pending_max=self._limits.pending_per_agent_max
         )
         self._ledger = Ledger()
         self._catalog = Catalog()
@@ -112,7 +114,7 @@ class Gateway:
             raise
 
     async def _start(self) -> None:
-        config, origin = self._config, _log_origin(self._config)
+        config, origin = self._config, self._config.audit.origin
         # 1. State and log. The log replays what the ledger snapshot has not seen yet.
         await self._state.open(environment=config.environment, log_origin=origin)
         self._stack.push_async_callback(self._state.close)
@@ -161,8 +163,11 @@ class Gateway:
             signer=signer,
             kek=load_or_create_kek(config.kek),
             clock=self._clock,
-            limits=self._config.limits,
-            deployment={"environment": self._config.environment, "issuer": self._config.issuer},
+            limits=self._limits,
+            deployment={
+                "environment": self._config.environment,
+                "issuer": self._config.tokens.issuer,
+            },
             fold=self._ledger.replay,
             fold_from=fold_from,
             segment_max_bytes=config.segment_max_bytes,
@@ -190,45 +195,49 @@ class Gateway:
 
     def _build_transport(
         self,
-        server: ServerConfig,
+        server: Server,
         manifest: Manifest,
         session: aiohttp.ClientSession,
         refresher: Refresher,
     ) -> Transport:
-        limits = self._config.limits
-        if server.transport == "http":
+        if isinstance(server, HttpServerSection):
+            auth = manifest.auth
+            if server.auth is not None:
+                auth = UpstreamAuth(server.auth.header, server.auth.value_from)
             return McpHttpTransport(
                 manifest.id,
-                server.url or "",
-                limits=limits,
+                server.url,
+                limits=self._limits,
                 session=session,
-                headers=load_auth_headers(manifest.auth, os.environ),
+                headers=load_auth_headers(auth, os.environ),
                 on_list_changed=refresher.notice,
             )
         return McpStdioTransport(
             manifest.id,
             server.command,
-            limits=limits,
+            limits=self._limits,
             clock=self._clock,
             env=server.env,
-            shared=manifest.shared,
+            cwd=server.cwd,
+            shared=manifest.shared if server.shared is None else server.shared,
             on_list_changed=refresher.notice,
         )
 
     async def _build_path(
         self, audit: FileAuditLog, transports: Mapping[str, Transport], refresher: Refresher
     ) -> Dispatcher:
-        config, clock, ids, limits = self._config, self._clock, self._ids, self._config.limits
+        config, clock, ids, limits = self._config, self._clock, self._ids, self._limits
         key = load_or_create_token_key(config.tokens.key)
+        previous = [load_token_key(path) for path in config.tokens.previous_keys]
         verifier = JoseVerifier(
-            [key],
-            issuer=config.issuer,
+            [key, *previous],
+            issuer=config.tokens.issuer,
             audience=config.public_url,
             environment=config.environment,
         )
         now_s = clock.now_ns() // 1_000_000_000
         self._ended_runs.update(await self._runs.find_ended(now_s))
-        registry, humans = config.client_registry(), Humans(config.human_entries())
+        registry, humans = config.client_registry(), _people(config)
         callers, relay = CallerCache(), OutboxRelay(self._approvals, audit).drain
         endpoints = {name: _endpoint_digest(server) for name, server in config.servers.items()}
         refusals = RefusalRecorder(audit=audit, clock=clock, ids=ids, limits=limits)
@@ -249,7 +258,9 @@ class Gateway:
             people=humans.everyone(),
             owners=registry.owners,
             endpoints=endpoints,
-            deployment=Deployment(config.issuer, config.environment, _log_origin(config)),
+            deployment=Deployment(
+                config.tokens.issuer, config.environment, config.audit.origin
+            ),
             clock=clock,
             ids=ids,
         )
@@ -288,15 +299,10 @@ class Gateway:
                 raise CountersignError("no record could be made", code=refused.refusal.code)
 
         issue = IssueDeps(
-            site=Site(
-                issuer=config.issuer,
-                public_url=config.public_url,
-                environment=config.environment,
-                ttl_s=config.tokens.ttl_s,
-            ),
+            site=config.site(),
             clients=registry,
             runs=self._runs,
-            issuer=JoseIssuer(key),
+            issuer=JoseIssuer(key, previous=previous),
             policy=self._policy,
             audit=audit,
             clock=clock,
@@ -312,6 +318,7 @@ class Gateway:
             ids=ids,
             relay=relay,
             on_approved=dispatcher.schedule,
+            on_decided=desk.changed,
         )
         challenges = Challenges(config.public_url)
         origins = OriginCheck(config.public_url, dev=config.dev)
@@ -399,15 +406,19 @@ async def _forgiving(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _log.warning("background_work_failed", code=error.code)
 
 
-def _log_origin(config: Config) -> str:
-    """Name of the log: the gateway's host and its environment (C2SP tlog-checkpoint origin)."""
-    host = config.public_url.partition("://")[2]
-    return f"{host}/{config.environment}"
+def _people(config: Config) -> Humans:
+    """Everybody at the admin API. What policy calls a group is a role or a group here."""
+    return Humans(
+        HumanEntry(human.id, (*human.roles, *human.groups), human.secret_hash)
+        for human in config.humans
+    )
 
 
-def _endpoint_digest(server: ServerConfig) -> str:
+def _endpoint_digest(server: Server) -> str:
     """Where a server is: an approval for one place is no approval for another."""
-    return digest_of({"url": server.url, "command": list(server.command)})
+    if isinstance(server, HttpServerSection):
+        return digest_of({"url": server.url})
+    return digest_of({"command": list(server.command), "cwd": str(server.cwd)})
 
 
 async def _serve(config: Config) -> None:
@@ -418,12 +429,12 @@ async def _serve(config: Config) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        host, _, port = config.listen.rpartition(":")
+        host, port = config.address
         server = uvicorn.Server(
             uvicorn.Config(
                 gateway.app,  # type: ignore[arg-type]  # the same protocol under another name
                 host=host,
-                port=int(port),
+                port=port,
                 loop="uvloop",
                 http="httptools",
                 ws="none",
