@@ -123,7 +123,10 @@ class _Index:
         self.recovered.open_intents.pop(value["op"], None)
         if value["op"] in self.recovered.operations:
             self.recovered.operations[value["op"]] = RecoveredOperation(
-                intent=True, outcome_status=value.get("status", "unknown")
+                intent=True,
+                outcome_status="unknown"
+                if value.get("delivery") == "unknown"
+                else value.get("status", "unknown"),
             )
 
 

@@ -19,6 +19,7 @@ from gateway.cli.exits import Exit
 app = typer.Typer(name="audit", help="Verify and read the audit log.", no_args_is_help=True)
 
 _FOLLOW_PAUSE_S = 0.2
+_SHOWN = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))
 
 
 class Output(StrEnum):
@@ -149,21 +150,16 @@ def _print_record(record: dict[str, Any], output: Output) -> None:
 
 
 def _line(record: dict[str, Any]) -> str:
-    parts = [
-        str(record.get("reason", "")),
-        str(record.get("status", "")),
-        str(_inner(record, "decision", "outcome")),
-        str(_inner(record, "tool", "id")),
-        str(_inner(record, "actor", "agent")),
-    ]
-    words = " ".join(part for part in parts if part)
+    words = [record.get(name) for name in ("stage", "reason", "status", "state")]
+    words += [_inner(record, *names) for names in _SHOWN]
+    said = " ".join(word for word in words if isinstance(word, str))
     head = f"{record['seq']:>8}  {_time(record.get('ts'))}  {record.get('type', ''):<17}"
-    return f"{head} {record.get('op', '')}  {words}".rstrip()
+    return f"{head} {record.get('op', '')}  {said}".rstrip()
 
 
 def _inner(record: dict[str, Any], outer: str, inner: str) -> object:
     value = record.get(outer)
-    return value.get(inner, "") if isinstance(value, dict) else ""
+    return value.get(inner) if isinstance(value, dict) else None
 
 
 def _time(ts: int | None) -> str:
