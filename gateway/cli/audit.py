@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -77,17 +79,9 @@ def tail(
 ) -> None:
     """Print the last records, unchecked, oldest first."""
     _require_log(directory)
-    found = audit_reader.tail(directory, count)
-    for record in found:
-        _print_record(record, output)
-    if follow:
-        last = found or audit_reader.tail(directory, 1)
-        first = last[-1]["seq"] + 1 if last else 0
-        try:
-            for record in audit_reader.follow(directory, first, _pause):
-                _print_record(record, output)
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.OK) from None
+    with contextlib.suppress(KeyboardInterrupt):  # how following ends
+        for record in _newest(directory, count, follow=follow):
+            _print_record(record, output)
 
 
 @app.command()
@@ -114,6 +108,14 @@ def _key_text(given: str) -> str | None:
 def _require_log(directory: Path) -> None:
     if not list_segments(directory):
         raise _fail(f"`{directory}` holds no audit log", Exit.NOT_FOUND)
+
+
+def _newest(directory: Path, count: int, *, follow: bool) -> Iterator[dict[str, Any]]:
+    last = audit_reader.tail(directory, max(count, 1))
+    yield from last[len(last) - min(count, len(last)) :]
+    if follow:
+        first = last[-1]["seq"] + 1 if last else 0
+        yield from audit_reader.follow(directory, first, _pause)
 
 
 def _pause() -> bool:
