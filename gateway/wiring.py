@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import gc
 import os
-from collections.abc import Callable, Coroutine, Mapping
+import signal
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -421,6 +422,18 @@ def _endpoint_digest(server: Server) -> str:
     return digest_of({"command": list(server.command), "cwd": str(server.cwd)})
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn would raise them again before the log is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Ask the server to end on SIGINT and SIGTERM; a second one does not wait for calls."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
 async def _serve(config: Config) -> None:
     gateway = Gateway(config)
     await gateway.start()
@@ -430,7 +443,7 @@ async def _serve(config: Config) -> None:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         host, port = config.address
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 gateway.app,  # type: ignore[arg-type]  # the same protocol under another name
                 host=host,
@@ -448,6 +461,7 @@ async def _serve(config: Config) -> None:
         )
         _log.info("listening", url=f"http://{config.listen}", environment=config.environment)
         await server.serve()
+        _log.info("stopping")
     finally:
         await gateway.stop()
 
