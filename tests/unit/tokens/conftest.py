@@ -1,0 +1,201 @@
+"""A gateway's authorization server over in-memory stores, at a time that stands still."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.memory_audit import MemoryAuditLog
+from gateway.adapters.memory_policy import MemoryPolicy
+from gateway.adapters.memory_runs import MemoryRuns
+from gateway.adapters.token_keys import generate_token_key
+from gateway.core.catalog import Effect, Review, Tool
+from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
+from gateway.core.decision import Decision, Permit
+from gateway.core.errors import AuditError
+from gateway.core.issuing import Site
+from gateway.core.token import Claims, Constraint, Grant
+from gateway.http.issue_desk import IssueDeps
+from gateway.http.oauth import build_oauth_router
+from gateway.http.runs import build_runs_router
+
+NOW_S = 1_800_000_000
+URL = "https://gateway.test"
+PERMIT = Permit((), (), "sha256:" + "0" * 64)
+
+LAUNCHER = Launcher(
+    id="workflow",
+    secret_hash=hash_secret("workflow-secret"),
+    owner="lars",
+    may_launch=("bot",),
+    humans=("olga",),
+    grants=(
+        Grant("shop", "refund", (), {"/amount": Constraint(max=500)}, 3),
+        Grant("shop", "*", ("read",)),
+    ),
+)
+BOT = Agent(
+    id="bot",
+    owner="ann",
+    roles=("support",),
+    grants=(Grant("shop", "*", ("read",)),),
+    secret_hash=hash_secret("bot-secret"),
+)
+SILENT = Agent(id="silent")
+OTHER = Launcher(id="other", secret_hash=hash_secret("other-secret"), may_launch=("bot",))
+
+
+class FixedClock:
+    def __init__(self) -> None:
+        self.now_s = NOW_S
+
+    def now_ns(self) -> int:
+        return self.now_s * 1_000_000_000
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns()
+
+
+class CountingIds:
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def new(self) -> str:
+        return f"{next(self._numbers):032x}"
+
+    def secret(self) -> str:
+        return f"{next(self._numbers):043d}"
+
+
+class AnySchema:
+    def failure(self, _arguments: object) -> str | None:
+        return None
+
+
+def basic(client_id: str, secret: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()}
+
+
+class World:
+    """The authorization server, and what came of it."""
+
+    def __init__(self) -> None:
+        self.clock, self.ids = FixedClock(), CountingIds()
+        self.runs, self.audit = MemoryRuns(), MemoryAuditLog()
+        self.decision: Decision | Exception = PERMIT
+        self.policy = MemoryPolicy(self._decide)
+        self.refused: list[tuple[str, str]] = []
+        self.ended: list[str] = []
+        self.killed: set[str] = set()
+        key = generate_token_key()
+        self.issuer = JoseIssuer(key)
+        self.verifier = JoseVerifier([key], issuer=URL, audience=URL, environment="test")
+        self.connect(LAUNCHER, OTHER, BOT, SILENT)
+
+    def connect(self, *clients: Client) -> None:
+        """Serve these clients from now on, as after a restart with another configuration."""
+        self.deps = IssueDeps(
+            site=Site(issuer=URL, public_url=URL, environment="test"),
+            clients=ClientRegistry(clients),
+            runs=self.runs,
+            issuer=self.issuer,
+            policy=self.policy,
+            audit=self.audit,
+            clock=self.clock,
+            ids=self.ids,
+            refuse=self._refuse,
+            revoked=lambda claims: claims.subject in self.killed,
+            on_run_ended=self.ended.append,
+        )
+        api = FastAPI()
+        api.include_router(build_oauth_router(self.deps))
+        api.include_router(build_runs_router(self.deps))
+        transport = httpx.ASGITransport(app=api)
+        self.client = httpx.AsyncClient(transport=transport, base_url=URL)
+
+    def _decide(self, _tool: str, _phase: str, _document: dict[str, Any]) -> Decision:
+        if isinstance(self.decision, Exception):
+            raise self.decision
+        return self.decision
+
+    async def _refuse(self, stage: str, reason: str) -> None:
+        if not self.audit.healthy:
+            raise AuditError("as asked")
+        self.refused.append((stage, reason))
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What is in the log after its beginning."""
+        return list(self.audit.records)[2:]
+
+    async def token(
+        self, client_id: str, secret: str, /, **form: str | list[str]
+    ) -> httpx.Response:
+        form = {"grant_type": "client_credentials", **form}
+        return await self.client.post("/oauth/token", data=form, headers=basic(client_id, secret))
+
+    async def launch(self, **changes: Any) -> httpx.Response:  # noqa: ANN401 - JSON
+        body = {"agent": "bot", "grants": [{"server": "shop", "effects": ["read"]}], **changes}
+        body = {name: value for name, value in body.items() if value is not None}
+        headers = basic("workflow", "workflow-secret")
+        return await self.client.post("/v1/runs", json=body, headers=headers)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    await made.client.aclose()
+
+
+@pytest.fixture
+def make_claims() -> Callable[..., Claims]:
+    def make(**changes: Any) -> Claims:  # noqa: ANN401 - any field
+        fields: dict[str, Any] = {
+            "issuer": URL,
+            "audience": URL,
+            "subject": "bot",
+            "client_id": "workflow",
+            "jti": "jti-1",
+            "issued_at": NOW_S,
+            "expires_at": NOW_S + 300,
+            "scopes": frozenset({"tools:call", "tools:list"}),
+            "grants": (Grant("shop", "refund", (), {"/amount": Constraint(max=500)}, 3),),
+            "environment": "test",
+            "run_id": "run-1",
+            "root_jti": "run-1",
+            "sid": "run-1",
+        }
+        return Claims(**{**fields, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_tool() -> Callable[..., Tool]:
+    def make(name: str = "refund", effect: Effect = "money", server: str = "shop") -> Tool:
+        return Tool(
+            id=f"{server}.{name}",
+            server=server,
+            name=name,
+            wire_name=f"{server}__{name}",
+            review=Review(name=name, effect=effect),
+            definition=b"{}",
+            definition_digest="sha256:" + "0" * 64,
+            schema=AnySchema(),
+            resource={},
+        )
+
+    return make
+
+
+@pytest.fixture
+def basic_of() -> Callable[[str, str], dict[str, str]]:
+    return basic

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.core.catalog import Tool
+from gateway.core.grants import (
+    CompiledGrants,
+    check_constraints,
+    find_ambiguity,
+    find_fault,
+    find_grant,
+    find_value_fault,
+    is_satisfied,
+)
+from gateway.core.pointer import MISSING
+from gateway.core.token import Claims, Constraint, Grant
+
+pytestmark = pytest.mark.req("GW-10")
+
+MakeTool = Callable[..., Tool]
+MakeClaims = Callable[..., Claims]
+
+
+def test_a_grant_that_names_the_tool_is_found(make_tool: MakeTool, make_claims: MakeClaims) -> None:
+    grant = Grant("shop", "refund")
+    assert find_grant(make_claims(grants=(grant,)), make_tool()) is grant
+
+
+def test_a_grant_for_all_tools_is_found_by_what_the_tool_does(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    grants = CompiledGrants(make_claims(grants=(Grant("shop", "*", ("read",)),)))
+    assert grants.find(make_tool("get", "read")) is not None
+    assert grants.find(make_tool("refund", "money")) is None
+
+
+def test_a_grant_without_effects_covers_all_but_the_unreviewed(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    claims = make_claims(grants=(Grant("shop"),))
+    assert find_grant(claims, make_tool("refund", "money")) is not None
+    assert find_grant(claims, make_tool("refund", "unreviewed")) is None
+
+
+def test_a_grant_that_names_the_tool_shadows_a_wide_one(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    narrow = Grant("shop", "refund", (), {"/amount": Constraint(max=1)})
+    claims = make_claims(grants=(Grant("shop"), narrow))
+    assert find_grant(claims, make_tool()) is narrow
+
+
+def test_a_named_grant_for_another_effect_is_not_widened_by_a_wide_one(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    claims = make_claims(grants=(Grant("shop"), Grant("shop", "refund", ("read",))))
+    assert find_grant(claims, make_tool("refund", "money")) is None
+
+
+def test_a_grant_of_another_server_is_not_found(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    claims = make_claims(grants=(Grant("shop"),))
+    assert find_grant(claims, make_tool(server="bank")) is None
+
+
+def test_a_tool_that_is_reviewed_anew_is_looked_up_anew(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    grants = CompiledGrants(make_claims(grants=(Grant("shop", "*", ("read",)),)))
+    assert grants.find(make_tool("get", "read")) is not None
+    assert grants.find(make_tool("get", "delete")) is None
+
+
+@pytest.mark.parametrize(
+    ("constraint", "value"),
+    [
+        (Constraint(max=5), 5),
+        (Constraint(max=5), 4.9),
+        (Constraint(min=0, max=5), 0),
+        (Constraint(one_of=("a", 1, True)), "a"),
+        (Constraint(one_of=("a", 1)), 1.0),
+        (Constraint(one_of=(True,)), True),
+        (Constraint(prefix="acme/"), "acme/shop"),
+        (Constraint(), None),
+    ],
+)
+def test_a_value_within_its_bounds_is_accepted(constraint: Constraint, value: object) -> None:
+    assert is_satisfied(constraint, value)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "value"),
+    [
+        (Constraint(max=5), 5.1),
+        (Constraint(max=5), True),
+        (Constraint(max=5), "4"),
+        (Constraint(max=5), None),
+        (Constraint(max=5), [1]),
+        (Constraint(max=5), float("nan")),
+        (Constraint(min=0), -1),
+        (Constraint(min=0), False),
+        (Constraint(min=0), "1"),
+        (Constraint(one_of=(1,)), True),
+        (Constraint(one_of=(True,)), 1),
+        (Constraint(one_of=()), "a"),
+        (Constraint(one_of=("a",)), ["a"]),
+        (Constraint(prefix="acme/"), "acm"),
+        (Constraint(prefix="1"), 1),
+        (Constraint(), MISSING),
+    ],
+)
+def test_a_value_outside_its_bounds_is_refused(constraint: Constraint, value: object) -> None:
+    assert not is_satisfied(constraint, value)
+
+
+def test_the_broken_pointer_is_told_and_not_the_value() -> None:
+    grant = Grant(
+        "shop", "refund", (), {"/a": Constraint(max=1), "/b/c": Constraint(one_of=("x",))}
+    )
+    assert check_constraints(grant, {"a": 1, "b": {"c": "x"}}) is None
+    assert check_constraints(grant, {"a": 1, "b": {"c": "secret"}}) == "/b/c"
+
+
+def test_an_absent_argument_breaks_its_constraint() -> None:
+    grant = Grant("shop", "refund", (), {"/amount": Constraint(max=1)})
+    assert check_constraints(grant, {}) == "/amount"
+
+
+X = Constraint(one_of=("x",))
+ALLOWED = {"/to": ("ann@acme.test",), "shop.refund#/account": ("1", "2")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "broken"),
+    [
+        ({"to": "ann@acme.test", "account": "1"}, None),
+        ({"to": ["ann@acme.test"], "account": ["1", "2"]}, None),
+        ({"to": []}, None),
+        ({}, None),
+        ({"to": "eve@evil.test"}, "/to"),
+        ({"to": ["ann@acme.test", "eve@evil.test"]}, "/to"),
+        ({"to": {"mail": "ann@acme.test"}}, "/to"),
+        ({"to": [["ann@acme.test"]]}, "/to"),
+        ({"to": None}, "/to"),
+        ({"account": 1}, "/account"),
+    ],
+)
+def test_every_value_at_a_pointer_must_be_allowed(
+    make_tool: MakeTool, make_claims: MakeClaims, arguments: dict[str, Any], broken: str | None
+) -> None:
+    grants = CompiledGrants(make_claims(grants=(Grant("shop"),), allowed_values=ALLOWED))
+    tool = make_tool()
+    found = grants.find(tool)
+    assert found is not None
+    assert grants.broken_constraint(found, tool, arguments) == broken
+
+
+def test_allowed_values_of_one_tool_do_not_bind_another(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    grants = CompiledGrants(make_claims(grants=(Grant("shop"),), allowed_values=ALLOWED))
+    tool = make_tool("transfer")
+    assert grants.broken_constraint(Grant("shop"), tool, {"account": "9"}) is None
+    assert grants.broken_constraint(Grant("shop"), tool, {"to": "9"}) == "/to"
+
+
+def test_a_grants_own_constraints_are_told_first(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    claims = make_claims(allowed_values=ALLOWED)
+    grants, tool = CompiledGrants(claims), make_tool()
+    arguments = {"amount": 501, "to": "eve@evil.test"}
+    assert grants.broken_constraint(claims.grants[0], tool, arguments) == "/amount"
+    assert grants.broken_constraint(claims.grants[0], tool, {"amount": 1}) is None
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        (Grant("shop", "a"), Grant("shop", "a", ("read",))),
+        (Grant("shop"), Grant("shop", "*", ("read",))),
+        (Grant("shop", "*", ("read", "money")), Grant("shop", "*", ("read",))),
+    ],
+)
+def test_two_grants_that_speak_for_one_tool_are_refused(grants: tuple[Grant, ...]) -> None:
+    assert "two grants" in str(find_ambiguity(grants))
+
+
+def test_grants_that_speak_for_different_tools_are_fine() -> None:
+    grants = (
+        Grant("shop", "a"),
+        Grant("bank", "a"),
+        Grant("shop", "*", ("read",)),
+        Grant("shop", "*", ("money",)),
+    )
+    assert find_ambiguity(grants) is None
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        Grant("shop", "a", ("raed",)),
+        Grant("shop", "a", ("unreviewed",)),
+        Grant("shop", "a", (), {}, -1),
+        Grant("shop", "a", (), {"amount": Constraint(max=1)}),
+        Grant("shop", "a", (), {"": Constraint(max=1)}),
+        Grant("shop", "a", (), {"/a": Constraint(max=float("inf"))}),
+        Grant("shop", "a", (), {"/a": Constraint(one_of=(float("nan"),))}),
+        Grant("shop", "a", (), {"/" + "a" * 300: Constraint(max=1)}),
+    ],
+)
+def test_a_grant_without_a_clear_meaning_is_refused(grant: Grant) -> None:
+    assert find_fault(grant) is not None
+
+
+def test_a_grant_with_a_clear_meaning_is_fine() -> None:
+    grant = Grant("shop", "a", ("read",), {"/a": Constraint(max=1, one_of=(1, "x"))}, 0)
+    assert find_fault(grant) is None
+
+
+@pytest.mark.parametrize("key", ["to", "shop.refund", "shop.refund#to", "", "#"])
+def test_allowed_values_that_lead_nowhere_are_refused(key: str) -> None:
+    assert find_value_fault({"/to": ("a",), key: ("a",)}) is not None
+
+
+def test_allowed_values_that_lead_somewhere_are_fine() -> None:
+    assert find_value_fault(ALLOWED) is None
+
+
+def test_finding_a_grant_again_takes_no_time_to_speak_of(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    # The budget is 2 µs; ten times that leaves room for a busy machine, not for a search.
+    grants = CompiledGrants(make_claims(grants=tuple(Grant("shop", f"t{n}") for n in range(200))))
+    tool = make_tool("t199")
+    grants.find(tool)
+    best_s = min(timeit.repeat(lambda: grants.find(tool), number=1000, repeat=5)) / 1000
+    assert best_s < 20e-6
