@@ -45,6 +45,7 @@ from gateway.core.token import Claims
 from gateway.enforce import Enforcement
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Judge, Permitted
+from gateway.logs import describe
 
 LEASE_S: Final = 120
 _log: Final = structlog.get_logger("gateway.dispatch")
@@ -81,9 +82,9 @@ class RecoveredOperation(Protocol):
 
 
 class Dispatcher:
-    """Frees approved calls. `refresh` lists a server anew; `active` says whether an agent may act."""
+    """Frees approved calls. `refresh` lists a server anew; `active` says who may act."""
 
-    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+    def __init__(
         self,
         *,
         store: ApprovalStore,
@@ -135,7 +136,7 @@ class Dispatcher:
         except CountersignError as error:
             _log.warning("dispatch_failed", approval=request_id, code=error.code)
         except Exception as error:  # noqa: BLE001 - told by its type: a message could hold a value
-            _log.error("dispatch_failed", approval=request_id, error=type(error).__name__)
+            _log.error("dispatch_failed", approval=request_id, error=describe(error))
         finally:
             self._desk.changed(request_id)
 

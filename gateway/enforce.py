@@ -1,6 +1,6 @@
 """The enforcement point: one call, top to bottom (DESIGN §1).
 
-Read `Enforcement.call`. Every entry point (either MCP wire, REST, a held call set free) ends in
+Read `Enforcement._govern`. Every entry point (either MCP wire, REST, a held call set free) ends in
 `execute`, and nothing else in the gateway holds a transport.
 
 INVARIANT: whatever goes wrong, the answer is a refusal and a record, never an unrecorded effect.
@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
 
 from gateway.core import records
 from gateway.core.answer import Answer, Completed, Pending, Refused
@@ -34,21 +37,25 @@ from gateway.core.errors import (
     Delivery,
     UpstreamError,
 )
-from gateway.core.filtering import apply_obligations
+from gateway.core.filtering import apply_obligations, status_of, withhold
 from gateway.core.ledger import Charge
 from gateway.core.limits import Limits
 from gateway.core.ports import AuditLog, Clock, TokenVerifier, ToolTransport
-from gateway.core.refusal import Refusal
+from gateway.core.refusal import Refusal, is_unavailable
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Held, Judge
+from gateway.logs import describe
 from gateway.refusals import RefusalRecorder
+from gateway.unbroken import Unbroken
+
+_log: Final = structlog.get_logger("gateway.enforce")
 
 
 class Enforcement:
     """Governs every call. Collaborators are ports; nothing here knows a wire or a database."""
 
-    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+    def __init__(
         self,
         *,
         tokens: TokenVerifier,
@@ -74,9 +81,18 @@ class Enforcement:
         self._revoked = revoked
         self._clock = clock
         self._limits = limits
+        self._unbroken = Unbroken()
 
     async def call(self, raw: RawCall, relay: Relay | None = None) -> Answer:
         """Govern one call. Never raises for anything a caller can do."""
+        try:
+            return await self._govern(raw, relay)
+        except Exception as error:  # noqa: BLE001 - INVARIANT: a refusal and a record, whatever it was
+            _log.error("call_failed", op=raw.op, error=describe(error))
+            return await self.reject(raw, Refusal("decide", "internal_error"))
+
+    async def _govern(self, raw: RawCall, relay: Relay | None) -> Answer:
+        """Take one call from stage to stage, as far as it gets."""
         # 1. Who calls? Stops strangers, altered, expired and revoked tokens, tokens for others.
         call = self.authenticate(raw, SCOPE_CALL)
         if isinstance(call, Refusal):
@@ -85,20 +101,25 @@ class Enforcement:
         #    arguments that the schema does not name.
         resolved = self.resolve(call)
         if isinstance(resolved, Refusal):
-            return await self._refusals.refuse_call(call, resolved)
+            return await self._turn_down(call, resolved)
         # 3. May it? Stops what policy forbids and what the family has already spent.
         verdict = await self._judge.judge(resolved, "call")
         if isinstance(verdict, Denied):
             return await self._deny(resolved, verdict)
         # 4. Must people agree? Stored with its exact bytes; nothing is sent.
-        if isinstance(verdict, Held) or not isinstance(verdict.decision, Permit):
+        if isinstance(verdict, Held):
             return await self._hold(resolved, verdict)
-        # 5. Written down, sent, filtered, written down; only then answered.
-        return await self.execute(
-            resolved, verdict.decision, verdict.document, verdict.charge, relay
-        )
+        # 5. Written down, sent, filtered, written down; only then answered. A caller that goes away
+        #    in between does not stop it: no intent is left without an outcome.
+        permit, document = verdict.decision, verdict.document
+        work = self.execute(resolved, permit, document, verdict.charge, relay)
+        return await self._unbroken.finish(work)
 
-    def authenticate(self, raw: RawCall, scope: str) -> AuthenticatedCall | Refusal:
+    async def close(self) -> None:
+        """Wait for every call under way. Call it while the log and the transports still work."""
+        await self._unbroken.close()
+
+    def authenticate(self, raw: RawCall, scope: str | None) -> AuthenticatedCall | Refusal:
         """Believe the token or say why not. The clock is read here, once per call."""
         now_ns = self._clock.now_ns()
         if raw.credential is None:
@@ -109,7 +130,7 @@ class Enforcement:
             return Refusal("authenticate", error.code)
         if self._revoked(claims):
             return Refusal("authenticate", "token_revoked")
-        if scope not in claims.scopes:
+        if scope is not None and scope not in claims.scopes:
             return Refusal("authenticate", "scope_insufficient")
         return AuthenticatedCall(raw, claims, now_ns)
 
@@ -128,7 +149,7 @@ class Enforcement:
             return Refusal("resolve", "constraint_broken", broken)
         return ResolvedCall(call, tool, grant)
 
-    async def execute(  # noqa: PLR0913 - what was decided, on what, at what charge
+    async def execute(  # noqa: PLR0917 - what was decided, on what, at what charge
         self,
         resolved: ResolvedCall,
         permit: Permit,
@@ -157,7 +178,7 @@ class Enforcement:
         answer, delivery, code = await self._send(recorded, relay)
         if delivery == "not_sent":
             self._judge.give_back(charge)
-        filtered = _nothing(code) if answer is None else await self._filter(recorded, answer)
+        filtered = withhold(code) if answer is None else await self._filter(recorded, answer)
         outcome = self._outcome(recorded, answer, filtered, delivery, started_ns)
         try:
             return Completed(await self._audit.record_outcome(outcome), filtered)
@@ -171,7 +192,8 @@ class Enforcement:
         resolved = recorded.intent.resolved
         if self._revoked(resolved.call.claims):
             return None, "not_sent", "token_revoked"
-        if recorded.intent.decision.obligations:
+        watched = self._judge.watches_result(resolved.tool.id)
+        if watched or recorded.intent.decision.obligations:
             relay = None  # what streams past the filter could carry what it must take out
         try:
             transport = self._transports[resolved.tool.server]
@@ -190,7 +212,7 @@ class Enforcement:
             decision = await self._judge.judge_result(recorded.intent.resolved, answer)
             if decision is not None:
                 if not isinstance(decision, Permit):
-                    return _nothing("result_withheld")
+                    return withhold("result_withheld")
                 obligations = (*obligations, *decision.obligations)
             if not obligations:
                 return FilteredResult(
@@ -198,7 +220,7 @@ class Enforcement:
                 )
             return apply_obligations(answer, obligations)
         except Exception:  # noqa: BLE001 - INVARIANT: what cannot be filtered is withheld
-            return _nothing("result_withheld")
+            return withhold("result_withheld")
 
     def _outcome(
         self,
@@ -208,13 +230,7 @@ class Enforcement:
         delivery: Delivery,
         started_ns: int,
     ) -> Outcome:
-        status = "ok"
-        if answer is None:
-            status = "failed"
-        elif filtered.withheld is not None:
-            status = "withheld"
-        elif answer.is_error or answer.error is not None:
-            status = "tool_error"
+        status = status_of(answer, filtered)
         entry = records.build_outcome(
             recorded,
             status=status,
@@ -234,16 +250,31 @@ class Enforcement:
             return await self._refusals.refuse_call(resolved.call, refusal, resolved.tool)
 
     async def _deny(self, resolved: ResolvedCall, denied: Denied) -> Refused:
-        """Record a denial; where the caller may not see the tool, tell it that there is none."""
+        """Record a denial, with what policy was asked."""
         refused = await self._refusals.deny_call(
             resolved, denied.decision, denied.document, denied.refusal
         )
-        shown = await self._judge.visible(resolved.call, resolved.tool.server)
-        if not isinstance(shown, Refusal) and resolved.tool not in shown:
+        return await self._veil(refused, resolved.call, resolved.tool)
+
+    async def _turn_down(self, call: AuthenticatedCall, refusal: Refusal) -> Refused:
+        """Record that a call fits no tool, or not the one that it names."""
+        tool = self._catalog().find(call.raw.tool, call.raw.server)
+        refused = await self._refusals.refuse_call(call, refusal, tool)
+        return refused if tool is None else await self._veil(refused, call, tool)
+
+    async def _veil(self, refused: Refused, call: AuthenticatedCall, tool: Tool) -> Refused:
+        """Tell a caller who may not see the tool that there is none; of trouble, everybody."""
+        if refused.refusal.code == "tool_unknown" or is_unavailable(refused.refusal):
+            return refused
+        if await self._judge.hides(call, tool):
             return Refused(refused.op, Refusal("resolve", "tool_unknown"))
         return refused
 
-    async def identify(self, raw: RawCall, scope: str = SCOPE_LIST) -> AuthenticatedCall | Refused:
+    async def turn_away(self, op: str, refusal: Refusal) -> Refused:
+        """Record a request of somebody who was not asked for a token."""
+        return await self._refusals.refuse_stranger(op, refusal)
+
+    async def identify(self, raw: RawCall, scope: str | None = None) -> AuthenticatedCall | Refused:
         """Believe a caller who asks for something other than a tool call."""
         call = self.authenticate(raw, scope)
         if isinstance(call, Refusal):
@@ -259,14 +290,10 @@ class Enforcement:
 
     async def list_tools(self, raw: RawCall) -> tuple[Tool, ...] | Refused:
         """Return the tools that this caller may see, in the catalog's order."""
-        call = await self.identify(raw)
+        call = await self.identify(raw, SCOPE_LIST)
         if isinstance(call, Refused):
             return call
         shown = await self._judge.visible(call, raw.server)
         if isinstance(shown, Refusal):
             return await self._refusals.refuse_call(call, shown)
         return shown
-
-
-def _nothing(code: str | None) -> FilteredResult:
-    return FilteredResult(result=None, error=None, is_error=True, withheld=code or "internal_error")

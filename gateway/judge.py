@@ -8,10 +8,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 from weakref import WeakValueDictionary
 
-import orjson
 from msgspec import Struct
 
-from gateway.core import records
+from gateway.core import records, strict_json
 from gateway.core.call import AuthenticatedCall, ResolvedCall, UpstreamResult
 from gateway.core.caller import CallerCache
 from gateway.core.catalog import CatalogView, Tool
@@ -25,11 +24,16 @@ from gateway.core.refusal import Refusal
 
 
 class Permitted(Struct, frozen=True):
-    """Policy permits (or, in phase `resume`, holds as before) and the family has been charged."""
+    """Policy permits, and the family has been charged.
 
-    decision: Permit | Hold
+    `held`: in phase `resume`, the hold that policy still asks for; the caller sees whether people
+    have met it.
+    """
+
+    decision: Permit
     document: bytes
     charge: Charge
+    held: Hold | None = None
 
 
 class Held(Struct, frozen=True):
@@ -96,14 +100,22 @@ class Judge:
             charge = family.reserve(resolved.tool, resolved.grant, arguments)
         if isinstance(charge, Refusal):
             return Denied(_denied(charge.code, decision.revision), document, charge)
+        if isinstance(decision, Hold):
+            permit = Permit(decision.reasons, decision.obligations, decision.revision)
+            return Permitted(permit, document, charge, held=decision)
         return Permitted(decision, document, charge)
 
     async def judge_result(self, resolved: ResolvedCall, answer: UpstreamResult) -> Decision | None:
         """Decide on a tool's answer; None where no package wants to see it."""
-        if not self._policy.concerns(resolved.tool.id, "result"):
+        if not self.watches_result(resolved.tool.id):
             return None
-        document = self._document(resolved, "result", result=_result_view(answer))
+        view = _result_view(answer, self._limits.json_max_depth)
+        document = self._document(resolved, "result", result=view)
         return await self._ask(resolved.tool.id, "result", document)
+
+    def watches_result(self, tool_id: str) -> bool:
+        """Whether a package wants to see what this tool answers."""
+        return self._policy.concerns(tool_id, "result")
 
     def give_back(self, charge: Charge) -> None:
         """Undo the charge of a call that was certainly not sent."""
@@ -131,9 +143,20 @@ class Judge:
         self._shown[key] = shown
         return tuple(tool for tool in tools if tool.id in shown)
 
-    async def _shown_ids(
-        self, call: AuthenticatedCall, tools: tuple[Tool, ...]
-    ) -> frozenset[str]:
+    async def hides(self, call: AuthenticatedCall, tool: Tool) -> bool:
+        """Whether this caller may not even know of a tool. Without an answer, it may not."""
+        version, revision = self._catalog().version, self._policy.revision
+        for server in (None, tool.server):
+            known = self._shown.get((call.claims.jti, server, version, revision))
+            if known is not None:
+                return tool.id not in known
+        grant = self._callers.get(call.claims).grants.find(tool)
+        if grant is None:
+            return True
+        document = self._document(ResolvedCall(call, tool, grant), "list")
+        return isinstance(await self._ask(tool.id, "list", document), Deny)
+
+    async def _shown_ids(self, call: AuthenticatedCall, tools: tuple[Tool, ...]) -> frozenset[str]:
         grants = self._callers.get(call.claims).grants
         granted = [
             ResolvedCall(call, tool, grant)
@@ -148,7 +171,7 @@ class Judge:
             if not isinstance(decision, Deny)
         )
 
-    def _document(  # noqa: PLR0913 - one keyword per member of the policy input
+    def _document(
         self,
         resolved: ResolvedCall,
         phase: Phase,
@@ -189,13 +212,11 @@ def _denied(code: str, revision: str) -> Deny:
     return Deny((Reason(code),), revision)
 
 
-def _result_view(answer: UpstreamResult) -> dict[str, Any]:
+def _result_view(answer: UpstreamResult, max_depth: int) -> dict[str, Any]:
+    """What policy gets to see. Raises `RequestError` where an agent could read something else."""
     raw = answer.result if answer.result is not None else answer.error or b"{}"
     view: dict[str, Any] = {"is_error": answer.is_error, "bytes": len(raw)}
-    try:
-        body = orjson.loads(raw)
-    except ValueError:
-        return view
+    body = strict_json.parse(raw, max_depth=max_depth)
     if isinstance(body, dict):
         view["structured"] = body.get("structuredContent")
         blocks = body.get("content")

@@ -1,14 +1,17 @@
 """Logs for humans, on stderr. The record of what happened is the audit log, not this.
 
 INVARIANT: no secret, no argument and no result reaches a log line. Lines carry ids, codes and
-counts; `_drop_unsafe` takes out the members that could carry more, whoever logs them.
+counts; `_drop_unsafe` takes out the members that could carry more, whoever logs them. Exceptions
+are told by type and place, since their messages may repeat what they tripped over.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import structlog
@@ -25,8 +28,17 @@ _UNSAFE: Final = frozenset(
         "password",
         "body",
         "headers",
+        "cookie",
     }
 )
+_LINE_MAX_CHARS: Final = 200
+
+
+def describe(error: BaseException) -> str:
+    """Type and place of an exception, such as `KeyError at enforce.py:120`; never its message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def _drop_unsafe(
@@ -34,9 +46,31 @@ def _drop_unsafe(
     _method: str,
     event: MutableMapping[str, Any],
 ) -> MutableMapping[str, Any]:
-    for name in _UNSAFE & event.keys():
-        event[name] = "[dropped]"
+    for name in event:
+        if name.lower().rpartition("_")[2] in _UNSAFE:
+            event[name] = "[dropped]"
     return event
+
+
+def _tell_exception(
+    _logger: Any,  # noqa: ANN401 - the processor signature of structlog
+    _method: str,
+    event: MutableMapping[str, Any],
+) -> MutableMapping[str, Any]:
+    found = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if found is True else found[1] if isinstance(found, tuple) else found
+    if isinstance(error, BaseException):
+        event["error"] = describe(error)
+    return event
+
+
+class _Library(logging.Handler):
+    """Puts what libraries log among our own lines: the first line of it, without any trace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().strip().partition("\n")[0][:_LINE_MAX_CHARS]
+        log = structlog.get_logger(record.name)
+        log.log(record.levelno, text, logger=record.name, exc_info=record.exc_info)
 
 
 def configure_logging(style: Literal["json", "console"], level: str) -> None:
@@ -52,11 +86,11 @@ def configure_logging(style: Literal["json", "console"], level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _drop_unsafe,
-            structlog.processors.format_exc_info,
+            _tell_exception,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Library()], force=True)

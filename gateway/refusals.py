@@ -57,13 +57,14 @@ class RefusalRecorder:
         """Write a refusal of a known caller."""
         raw = call.raw
         fits = len(raw.arguments.raw) <= self._limits.arguments_max_bytes
+        known = refusal.stage != "read"  # otherwise the arguments have not been read
         entry = build_refused(
             raw.op,
             refusal,
             claims=call.claims,
             tool=tool,
             name=raw.tool,
-            arguments=raw.arguments.raw if fits else None,
+            arguments=raw.arguments.raw if fits and known else None,
         )
         return await self._write(raw.op, refusal, entry)
 

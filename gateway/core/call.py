@@ -90,7 +90,7 @@ class Intent(Struct, frozen=True, kw_only=True):
 
 
 class RecordedIntent(Struct, frozen=True):
-    """Proof that `intent` is durable at `seq`. `leaf`: SHA-256 leaf hash of its record, 32 bytes."""
+    """Proof that `intent` is durable at `seq`. `leaf`: SHA-256 hash of its record, 32 bytes."""
 
     intent: Intent
     seq: int
@@ -118,11 +118,14 @@ class FilteredResult(Struct, frozen=True, kw_only=True):
     applied: tuple[Obligation, ...] = ()
 
 
+Status = Literal["ok", "tool_error", "withheld", "failed"]
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
     """How a recorded call ended. `status` as in the audit spec; `delivery` told honestly."""
 
     intent: RecordedIntent
-    status: Literal["ok", "tool_error", "withheld", "failed"]
+    status: Status
     delivery: Delivery
     entry: Entry
 

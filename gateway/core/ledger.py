@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal
 from typing import Any, Final
 
 from msgspec import Struct
@@ -20,6 +20,9 @@ from gateway.core.refusal import Refusal
 from gateway.core.token import Grant
 
 _RECENT: Final = 50
+_SAFE: Final = 2**53
+_EXACT: Final = Context(prec=500)
+"""Holds any sum of doubles up to `_SAFE` without rounding: a sum that rounds forgets amounts."""
 
 
 class Charge(Struct, frozen=True):
@@ -44,9 +47,7 @@ class Family:
         self.labels: set[str] = set()
         self.recent: deque[str] = deque(maxlen=_RECENT)
 
-    def reserve(
-        self, tool: Tool, grant: Grant, arguments: Mapping[str, Any]
-    ) -> Charge | Refusal:
+    def reserve(self, tool: Tool, grant: Grant, arguments: Mapping[str, Any]) -> Charge | Refusal:
         """Charge one call, or refuse it because the grant's calls are spent.
 
         INVARIANT: between the caller's decision and this line there is no await.
@@ -57,8 +58,8 @@ class Family:
         sums: dict[str, str] = {}
         for pointer in tool.review.sums:
             amount = _decimal(resolve(arguments, pointer))
-            if amount is None or amount < 0:  # a negative amount would refill the budget
-                return Refusal("decide", "arguments_invalid", f"`{pointer}` must be a number >= 0")
+            if amount is None or not 0 <= amount <= _SAFE:  # a negative one would refill the budget
+                return Refusal("decide", "arguments_invalid", f"`{pointer}` must be 0 to 2^53")
             sums[f"{tool.id}#{pointer}"] = str(amount)
         charge = Charge(self.id, tool.id, sums, tool.review.labels)
         self.apply(charge)
@@ -69,7 +70,7 @@ class Family:
         self.calls += 1
         self.counts[charge.tool] = self.counts.get(charge.tool, 0) + 1
         for key, amount in charge.sums.items():
-            self.sums[key] = self.sums.get(key, Decimal(0)) + Decimal(amount)
+            self.sums[key] = _EXACT.add(self.sums.get(key, Decimal(0)), Decimal(amount))
         self.labels.update(charge.labels)
         self.recent.append(charge.tool)
 
@@ -78,7 +79,7 @@ class Family:
         self.calls -= 1
         self.counts[charge.tool] -= 1
         for key, amount in charge.sums.items():
-            self.sums[key] -= Decimal(amount)
+            self.sums[key] = _EXACT.subtract(self.sums[key], Decimal(amount))
 
     def view(self) -> dict[str, Any]:
         """The totals as policies see them; sums as numbers."""
@@ -151,11 +152,9 @@ class Ledger:
 def _decimal(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        return Decimal(str(value))
-    except InvalidOperation:  # pragma: no cover - strict JSON lets no such number in
-        return None
+    return Decimal(str(value))
 
 
 def _number(value: Decimal) -> int | float:
-    return int(value) if value == value.to_integral_value() else float(value)
+    exact = value <= _SAFE and value == value.to_integral_value()
+    return int(value) if exact else float(value)

@@ -37,16 +37,3 @@ def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401 - JSON has any 
         else:
             return MISSING
     return value
-
-
-def replace(document: Any, pointer: str, value: Any) -> None:  # noqa: ANN401 - JSON has any type
-    """Put `value` where `pointer` leads to, if that place exists."""
-    parts = split(pointer)
-    if not parts:
-        return
-    parent = resolve(document, "".join("/" + p.replace("~", "~0").replace("/", "~1") for p in parts[:-1]))
-    last = parts[-1]
-    if isinstance(parent, dict) and last in parent:
-        parent[last] = value
-    elif isinstance(parent, list) and last.isdigit() and int(last) < len(parent):
-        parent[int(last)] = value

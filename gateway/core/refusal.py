@@ -29,6 +29,7 @@ class Refusal(Struct, frozen=True):
     detail: str = ""
 
 
+_UNAVAILABLE: Final = 503
 POLICY: Final = Kind(403, None, "policy does not allow this call")
 
 KINDS: Final[dict[str, Kind]] = {
@@ -62,6 +63,7 @@ KINDS: Final[dict[str, Kind]] = {
     # decide
     "policy_unavailable": Kind(503, -32603, "no policy decision could be reached; try again later"),
     "policy_timeout": Kind(503, -32603, "no policy decision came in time; try again later"),
+    "policy_worker_died": Kind(503, -32603, "no policy decision was reached; try again later"),
     # hold
     "too_many_pending": Kind(429, None, "too many calls of this agent wait for approval"),
     "approval_unavailable": Kind(503, None, "the call could not be held; try again later"),
@@ -70,7 +72,7 @@ KINDS: Final[dict[str, Kind]] = {
     # record
     "audit_unavailable": Kind(503, -32603, "the audit log cannot be written; nothing was executed"),
     "audit_overloaded": Kind(503, -32603, "the audit log is busy; nothing was executed; try again"),
-    "record_too_large": Kind(413, None, "the call does not fit into one audit record"),
+    "audit_record_invalid": Kind(413, None, "the call does not fit into one audit record"),
     # call
     "upstream_unavailable": Kind(502, None, "the tool could not be reached"),
     "upstream_timeout": Kind(504, None, "the tool did not answer in time"),
@@ -84,6 +86,30 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 
-def kind_of(code: str) -> Kind:
-    """How to tell `code`; a code that policy authors chose is told as a policy refusal."""
+_DECIDED: Final = frozenset(
+    {
+        "arguments_invalid",
+        "calls_exhausted",
+        "internal_error",
+        "policy_unavailable",
+        "policy_timeout",
+        "policy_worker_died",
+    }
+)
+"""Codes of the gateway's own at stage `decide`. Any other there is a policy author's."""
+
+
+def is_unavailable(refusal: Refusal) -> bool:
+    """Whether nothing was decided: the same call may fare otherwise later."""
+    return kind_of(refusal.code, refusal.stage).status == _UNAVAILABLE
+
+
+def kind_of(code: str, stage: Stage | None = None) -> Kind:
+    """How to tell `code`; a code that policy authors chose is told as a policy refusal.
+
+    Authors choose freely, so at stage `decide` a code means what it means elsewhere only where the
+    gateway itself gives it there: a policy does not send callers off to get a new token.
+    """
+    if stage == "decide" and code not in _DECIDED:
+        return POLICY
     return KINDS.get(code, POLICY)

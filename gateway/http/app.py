@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
+import structlog
 from fastapi import APIRouter, FastAPI
 
-from gateway.http.asgi import App, Receive, Scope, Send, send_empty, send_json
+from gateway.http.asgi import App, Receive, Scope, Send, send_json
 from gateway.http.mcp import McpEndpoint
 from gateway.http.rest import RestEndpoint
+from gateway.logs import describe
 
+_log: Final = structlog.get_logger("gateway.http")
+_FAILED: Final = b'{"code":"internal_error","detail":"the gateway failed; nothing more is known"}'
 _SECURITY: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -23,17 +28,27 @@ Checks = Callable[[], Mapping[str, bool]]
 class GatewayApp:
     """Routes a request to the endpoint that owns its path."""
 
-    def __init__(self, *, mcp: McpEndpoint, rest: RestEndpoint, api: FastAPI, ready: Checks) -> None:
+    def __init__(
+        self, *, mcp: McpEndpoint, rest: RestEndpoint, api: FastAPI, ready: Checks
+    ) -> None:
         self._mcp = mcp
         self._rest = rest
         self._api: App = api
         self._ready = ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection event."""
+        """Serve one connection event. What nobody foresaw is told by its type and place only."""
         if scope["type"] != "http":
             await self._lifespan(receive, send)
             return
+        try:
+            await self._serve(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - a trace could hold an argument or a secret
+            _log.error("request_failed", error=describe(error))
+            with contextlib.suppress(Exception):  # it may have begun to answer
+                await send_json(send, 500, _FAILED, _SECURITY)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path == "/mcp" or path.startswith("/mcp/"):
             await self._mcp(scope, receive, send)
@@ -63,14 +78,18 @@ class GatewayApp:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
             else:  # a WebSocket: nothing here speaks it
-                await send_empty(send, 404)
+                await send({"type": "websocket.close", "code": 1000})
                 return
 
 
 def build_api(routers: Sequence[APIRouter], version: str) -> FastAPI:
     """Return the application that serves everything off the call path."""
     api = FastAPI(
-        title="Countersign", version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json"
+        title="Countersign",
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
     )
     for router in routers:
         api.include_router(router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
@@ -73,8 +74,8 @@ class EventStream:
         """Stream one JSON-RPC notification; the first one commits the reply to a stream."""
         if self._pump is None:
             self._pump = asyncio.create_task(self._run())
-        if self._queue.qsize() < _QUEUE_MAX - 1:
-            self._queue.put_nowait(b"event: message\ndata: " + message + b"\n\n")
+        if self._queue.qsize() < _QUEUE_MAX - 2:
+            self._queue.put_nowait(_event(message))
 
     @property
     def started(self) -> bool:
@@ -83,15 +84,27 @@ class EventStream:
 
     async def finish(self, message: bytes) -> None:
         """Send the final message and end the stream. Call only once started."""
-        await self._queue.put(b"event: message\ndata: " + message + b"\n\n")
-        await self._queue.put(None)
-        if self._pump is not None:
-            await self._pump
+        if self._pump is None or self._pump.done():  # nobody listens any more
+            return
+        self._queue.put_nowait(_event(message))  # `push` leaves room for these two
+        self._queue.put_nowait(None)
+        await self._pump
 
     async def _run(self) -> None:
-        await self._send(
-            {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
-        )
-        while (event := await self._queue.get()) is not None:
-            await self._send({"type": "http.response.body", "body": event, "more_body": True})
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        with contextlib.suppress(OSError):  # how ASGI says that the client has gone
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
+            )
+            while (event := await self._queue.get()) is not None:
+                await self._send({"type": "http.response.body", "body": event, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _event(message: bytes) -> bytes:
+    """Frame one JSON message, on one line.
+
+    A line break in JSON is only space; in a stream it would end the data, and a tool's own answer
+    could begin an event of its own.
+    """
+    line = message.replace(b"\n", b" ").replace(b"\r", b" ")
+    return b"event: message\ndata: " + line + b"\n\n"

@@ -25,19 +25,21 @@ from gateway.http.mcp_sessions import LEVELS, Session, Sessions
 from gateway.http.origin import OriginCheck
 from gateway.http.status_tool import StatusTool
 from gateway.protocol import mcp, mcp_reply
-from gateway.protocol.headers import Headers, read_headers
+from gateway.protocol.headers import Headers
 from gateway.protocol.mcp import Notification, Rejected, Request, Wire
 from gateway.protocol.mcp_reply import Reply
 
 _NO_ARGUMENTS: Final = Arguments(b"{}", {})
 _MCP_META: Final = CallMeta(surface="mcp")
+_LOG: Final = "notifications/message"
+_RELAYED: Final = frozenset({"notifications/progress", _LOG})
 _ALLOW: Final = [(b"allow", b"POST, DELETE")]
 
 
 class McpEndpoint:
     """Serves both wires on one path; `server` in the path binds a caller to one upstream."""
 
-    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+    def __init__(
         self,
         *,
         enforcement: Enforcement,
@@ -64,12 +66,10 @@ class McpEndpoint:
         if server is not None and not is_server_id(server):
             await send_empty(send, 404)
             return
-        headers = read_headers(scope["headers"])
+        headers = self._origin.admit(scope["headers"])
         if isinstance(headers, Refusal):
-            await self._reply(send, mcp_reply.build_refusal(None, headers, "modern"), path)
-            return
-        if (refusal := self._origin.refuse(headers)) is not None:
-            await self._reply(send, mcp_reply.build_refusal(None, refusal, "modern"), path)
+            refused = await self._enforcement.turn_away(self._ids.new(), headers)
+            await self._reply(send, mcp_reply.build_refusal(None, refused.refusal, "modern"), path)
         elif scope["method"] == "POST":
             await self._post(headers, server, path, receive, send)
         elif scope["method"] == "DELETE":
@@ -196,7 +196,7 @@ class McpEndpoint:
         version = request.params.get("protocolVersion")
         session_id = self._ids.secret()
         declared = orjson.dumps(capabilities) if isinstance(capabilities, dict) else b"{}"
-        self._sessions.open(session_id, call.claims, str(version), declared)
+        self._sessions.open(session_id, call.claims, declared)
         body = mcp_reply.build_result(request.id, mcp_reply.build_initialize(version), "legacy")
         await send_json(send, 200, body, [(b"mcp-session-id", session_id.encode())])
 
@@ -269,10 +269,13 @@ def _relay(
 
     def relay(message: bytes) -> None:
         notification: dict[str, Any] = orjson.loads(message)
-        if notification.get("method") == "notifications/message":
-            level = notification.get("params", {}).get("level")
-            if level not in LEVELS or LEVELS.index(level) < floor:
-                return
+        method, params = notification.get("method"), notification.get("params")
+        # What answers or asks anything is not passed on: it would go past filter and record.
+        if method not in _RELAYED or "id" in notification or not isinstance(params, dict):
+            return
+        level = params.get("level")
+        if method == _LOG and (level not in LEVELS or LEVELS.index(level) < floor):
+            return
         stream.push(message)
 
     return relay

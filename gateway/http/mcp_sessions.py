@@ -14,6 +14,10 @@ from msgspec import Struct
 from gateway.core.token import Claims
 
 _SESSIONS_MAX: Final = 10_000
+_OWNER_MAX: Final = 100
+"""Sessions of one agent in one run: nobody ends the sessions of others by opening more."""
+
+_CAPABILITIES_MAX_BYTES: Final = 16_384
 LEVELS: Final = (
     "debug",
     "info",
@@ -30,22 +34,27 @@ class Session(Struct):
     """What a client declared at initialize, and the log level that it asked for since."""
 
     owner: tuple[str, str]
-    version: str
     capabilities: bytes
     log_level: str = "info"
 
 
 class Sessions:
-    """Open sessions, bounded: past the bound the one unused for longest ends."""
+    """Open sessions, bounded: past a bound the one unused for longest ends."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, Session] = OrderedDict()
+        self._owned: dict[tuple[str, str], dict[str, None]] = {}
 
-    def open(self, session_id: str, claims: Claims, version: str, capabilities: bytes) -> None:
-        """Start a session for the bearer of `claims`."""
+    def open(self, session_id: str, claims: Claims, capabilities: bytes) -> None:
+        """Start a session for the bearer of `claims`. Capabilities too long to keep are dropped."""
+        owner = _owner(claims)
+        if len(self._owned.get(owner, ())) >= _OWNER_MAX:
+            self.close(next(iter(self._owned[owner])))
         if len(self._open) >= _SESSIONS_MAX:
-            self._open.popitem(last=False)
-        self._open[session_id] = Session(_owner(claims), version, capabilities)
+            self.close(next(iter(self._open)))
+        fits = len(capabilities) <= _CAPABILITIES_MAX_BYTES
+        self._open[session_id] = Session(owner, capabilities if fits else b"{}")
+        self._owned.setdefault(owner, {})[session_id] = None
 
     def get(self, session_id: str, claims: Claims) -> Session | None:
         """Return the session if it is open and belongs to the bearer of `claims`."""
@@ -53,11 +62,18 @@ class Sessions:
         if session is None or session.owner != _owner(claims):
             return None
         self._open.move_to_end(session_id)
+        owned = self._owned[session.owner]
+        owned[session_id] = owned.pop(session_id)
         return session
 
     def close(self, session_id: str) -> None:
         """End a session."""
-        self._open.pop(session_id, None)
+        session = self._open.pop(session_id, None)
+        if session is not None:
+            owned = self._owned[session.owner]
+            del owned[session_id]
+            if not owned:
+                del self._owned[session.owner]
 
 
 def _owner(claims: Claims) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.core.refusal import Refusal
-from gateway.protocol.headers import Headers
+from gateway.protocol.headers import Headers, read_headers
 
+_WEB: Final = frozenset({"http", "https"})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -24,6 +26,13 @@ class OriginCheck:
         self._hosts = frozenset({parts.netloc, parts.hostname or ""})
         self._loopback = dev or _hostname(parts.netloc) in _LOOPBACK
 
+    def admit(self, pairs: Iterable[tuple[bytes, bytes]]) -> Headers | Refusal:
+        """Read the headers of a request that may be served, or say why it may not."""
+        headers = read_headers(pairs)
+        if isinstance(headers, Refusal):
+            return headers
+        return self.refuse(headers) or headers
+
     def refuse(self, headers: Headers) -> Refusal | None:
         """Return why the request may not be served, or None."""
         host, origin = headers.text(b"host") or "", headers.text(b"origin")
@@ -37,10 +46,11 @@ class OriginCheck:
         return host in self._hosts or (self._loopback and _hostname(host) in _LOOPBACK)
 
     def _is_local(self, origin: str) -> bool:
-        return self._loopback and _hostname(urlsplit(origin).netloc) in _LOOPBACK
+        scheme, _, netloc = origin.partition("://")
+        return self._loopback and scheme in _WEB and _hostname(netloc) in _LOOPBACK
 
 
 def _hostname(netloc: str) -> str:
-    if netloc.startswith("["):
-        return netloc.partition("]")[0] + "]"
-    return netloc.rpartition(":")[0] or netloc
+    """The host of `host` or `host:port`. Anything else is a host of no name we know."""
+    host, colon, port = netloc.rpartition(":")
+    return host if colon and port.isascii() and port.isdigit() else netloc

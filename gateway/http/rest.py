@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Final
-from urllib.parse import unquote
 
 import orjson
+import structlog
 
-from gateway.core.answer import Completed, Pending, Refused
+from gateway.core.answer import Completed, Refused
 from gateway.core.call import Arguments, CallMeta, RawCall
 from gateway.core.canonical import digest
 from gateway.core.errors import ApprovalError
@@ -21,18 +21,44 @@ from gateway.http.asgi import Receive, Scope, Send, read_body, send_empty
 from gateway.http.challenge import Challenges
 from gateway.http.origin import OriginCheck
 from gateway.protocol import rest
-from gateway.protocol.headers import Headers, read_headers
+from gateway.protocol.headers import Headers
 from gateway.protocol.rest import Reply
+from gateway.unbroken import Unbroken
 
 _RECENT_MAX: Final = 10_000
+_RECENT_MAX_BYTES: Final = 16 << 20
 _KEY_MAX_CHARS: Final = 255
 _NO_ARGUMENTS: Final = Arguments(b"{}", {})
+_log: Final = structlog.get_logger("gateway.rest")
+
+Owner = tuple[str, str]
+
+
+class RecentReplies:
+    """Replies of ended calls, as many of the last ones as a bounded room holds."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[Owner, Reply]] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, op: str, owner: Owner, reply: Reply) -> None:
+        """Keep a reply for the agent and run that made the call."""
+        self._kept[op] = (owner, reply)
+        self._bytes += len(reply.body)
+        while len(self._kept) > _RECENT_MAX or self._bytes > _RECENT_MAX_BYTES:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._bytes -= len(oldest.body)
+
+    def get(self, op: str, owner: Owner) -> Reply | None:
+        """Return the reply to the call `op` of this owner, if it is still kept."""
+        kept_for, reply = self._kept.get(op, (None, None))
+        return reply if kept_for == owner else None
 
 
 class RestEndpoint:
     """Serves the agent's REST surface; every call goes through `Enforcement`."""
 
-    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+    def __init__(
         self,
         *,
         enforcement: Enforcement,
@@ -52,19 +78,18 @@ class RestEndpoint:
         self._clock = clock
         self._ids = ids
         self._limits = limits
-        self._recent: OrderedDict[str, tuple[tuple[str, str], str | Reply]] = OrderedDict()
+        self._recent = RecentReplies()
+        self._unbroken = Unbroken()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         op = self._ids.new()
-        headers = read_headers(scope["headers"])
+        headers = self._origin.admit(scope["headers"])
         if isinstance(headers, Refusal):
-            await self._send(send, rest.build_problem(headers, op))
+            refused = await self._enforcement.turn_away(op, headers)
+            await self._send(send, rest.build_problem(refused.refusal, op))
             return
-        if (refusal := self._origin.refuse(headers)) is not None:
-            await self._send(send, rest.build_problem(refusal, op))
-            return
-        parts = [unquote(part) for part in scope["path"].split("/")[2:]]
+        parts = scope["path"].split("/")[2:]  # decoded once, by the server: no name has two forms
         match scope["method"], parts:
             case "GET", ["tools"]:
                 reply = await self._list(self._raw(op, headers))
@@ -72,8 +97,11 @@ class RestEndpoint:
                 reply = await self._called(op, name, headers, receive)
             case "GET", ["calls", call_id]:
                 reply = await self._look_up(self._raw(op, headers), call_id)
-            case _, ["tools"] | ["tools", _, "call"] | ["calls", _]:
-                await send_empty(send, 405)
+            case _, ["tools", _, "call"]:
+                await send_empty(send, 405, [(b"allow", b"POST")])
+                return
+            case _, ["tools"] | ["calls", _]:
+                await send_empty(send, 405, [(b"allow", b"GET")])
                 return
             case _:
                 await send_empty(send, 404)
@@ -106,7 +134,8 @@ class RestEndpoint:
             return await self._reject(
                 raw, Refusal("read", "params_invalid", "`Idempotency-Key` is 1 to 255 characters")
             )
-        return await self._once(raw, call.claims, key, name, body)
+        # A caller that goes away must find the reply under its key, not a key that never ends.
+        return await self._unbroken.finish(self._once(raw, call.claims, key, name, body))
 
     async def _once(self, raw: RawCall, claims: Claims, key: str, name: str, body: bytes) -> Reply:
         """Call under an Idempotency-Key: the same request gets the same reply, and one effect.
@@ -124,36 +153,35 @@ class RestEndpoint:
             if stored.request_digest != asked:
                 return await self._reject(raw, Refusal("read", "key_reused"))
             if stored.state == "running":
-                return rest.build_problem(Refusal("read", "key_running"), stored.op)
+                refused = await self._enforcement.reject(raw, Refusal("read", "key_running"))
+                return rest.build_problem(refused.refusal, stored.op)
             return _stored_reply(stored.body, stored.status)
         reply = await self._call(raw, claims)
-        await self._keys.finish(scope, key, reply.status, _store_reply(reply))
+        try:
+            await self._keys.finish(scope, key, reply.status, _store_reply(reply))
+        except ApprovalError as error:  # the call is over and recorded; the key stays spent
+            _log.warning("reply_not_kept", op=raw.op, code=error.code)
         return reply
 
     async def _call(self, raw: RawCall, claims: Claims) -> Reply:
         answer = await self._enforcement.call(raw)
         reply = rest.build_answer(answer, raw.op)
-        owner = (claims.subject, claims.run_id)
-        if isinstance(answer, Pending):
-            self._remember(answer.request.op, owner, answer.request.id)
-        elif isinstance(answer, Completed):
-            self._remember(raw.op, owner, reply)
+        if isinstance(answer, Completed):
+            self._recent.add(raw.op, (claims.subject, claims.run_id), reply)
         return reply
 
-    def _remember(self, op: str, owner: tuple[str, str], what: str | Reply) -> None:
-        self._recent[op] = (owner, what)
-        if len(self._recent) > _RECENT_MAX:
-            self._recent.popitem(last=False)
+    async def close(self) -> None:
+        """Wait for every call under way, and for its reply to be stored under its key."""
+        await self._unbroken.close()
 
     async def _look_up(self, raw: RawCall, call_id: str) -> Reply:
         """A call of the same agent and run: held ones durably, others while they are recent."""
-        call = await self._enforcement.identify(raw)
+        call = await self._enforcement.identify(raw, SCOPE_CALL)
         if isinstance(call, Refused):
             return rest.build_problem(call.refusal, call.op)
         owner = (call.claims.subject, call.claims.run_id)
-        known_owner, what = self._recent.get(call_id, (None, None))
-        if isinstance(what, Reply) and known_owner == owner:
-            return what
+        if (reply := self._recent.get(call_id, owner)) is not None:
+            return reply
         held = await self._approvals.get_by_op(call_id)
         if held is not None and (held.agent, held.run_id) == owner:
             return rest.build_held(held)

@@ -48,11 +48,14 @@ class StatusTool:
         asked = raw.arguments.value
         approval_id, wait_s = asked.get("approval_id"), asked.get("wait_seconds", 0)
         if not isinstance(approval_id, str) or isinstance(wait_s, bool):
-            return Refused(raw.op, Refusal("resolve", "arguments_invalid", "`/approval_id`"))
+            return await self._refuse(raw, "arguments_invalid", "`/approval_id`")
         if not isinstance(wait_s, int) or wait_s < 0:
-            return Refused(raw.op, Refusal("resolve", "arguments_invalid", "`/wait_seconds`"))
+            return await self._refuse(raw, "arguments_invalid", "`/wait_seconds`")
         held = await self._desk.status(call.claims, approval_id, wait_s)
-        return held or Refused(raw.op, Refusal("resolve", "approval_not_found"))
+        return held or await self._refuse(raw, "approval_not_found")
+
+    async def _refuse(self, raw: RawCall, code: str, detail: str = "") -> Refused:
+        return await self._enforcement.reject(raw, Refusal("resolve", code, detail))
 
 
 def describe(request: ApprovalRequest) -> bytes:
@@ -66,7 +69,9 @@ def describe(request: ApprovalRequest) -> bytes:
         if isinstance(result, dict) and "content" in result:
             return request.result
     state = request.state.lower()
-    text = TOLD.get(request.state, "policy does not allow this result to be seen")
+    text = TOLD.get(request.state, "the call was executed; its result is not kept")
+    if request.outcome == "withheld":
+        text = "the call was executed; policy does not allow its result to be seen"
     body = {
         "content": [{"type": "text", "text": f"{state}: {text}"}],
         "structuredContent": {"status": state, "approval_id": request.id},

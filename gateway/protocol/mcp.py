@@ -111,6 +111,9 @@ def _route(
     meta = params.get("_meta")
     modern = isinstance(meta, dict) and META_VERSION in meta
     if not modern and (method == "initialize" or version is None or version in LEGACY):
+        # This wire knows no such headers; whoever filters by them must not be told another call.
+        if (header := _differing(method, params, headers)) is not None:
+            return _mismatch(request_id, header)
         return Request(
             id=request_id,
             method=method,
@@ -127,6 +130,16 @@ def _route(
     )
 
 
+def _differing(method: str, params: dict[str, Any], headers: Headers) -> str | None:
+    """Which header that is given names something else than the body."""
+    if headers.text(b"mcp-method") not in {None, method}:
+        return "Mcp-Method"
+    name = headers.one.get(b"mcp-name")
+    if name is None or method not in _NAMED:
+        return None
+    return None if decode_value(name) == params.get(_NAMED[method]) else "Mcp-Name"
+
+
 def _check_modern(
     request_id: RequestId, method: str, params: dict[str, Any], headers: Headers
 ) -> Rejected | None:
@@ -140,11 +153,12 @@ def _check_modern(
         return Rejected(Refusal("read", "params_invalid", detail), request_id)
     if version is None or version != meta[META_VERSION]:
         return _mismatch(request_id, "MCP-Protocol-Version")
-    if headers.text(b"mcp-method") != method:
+    if b"mcp-method" not in headers.one:
         return _mismatch(request_id, "Mcp-Method")
-    named = params.get(_NAMED.get(method, ""))
-    if named is not None and decode_value(headers.one.get(b"mcp-name", b"")) != named:
+    if b"mcp-name" not in headers.one and params.get(_NAMED.get(method, "")) is not None:
         return _mismatch(request_id, "Mcp-Name")
+    if (header := _differing(method, params, headers)) is not None:
+        return _mismatch(request_id, header)
     if version != MODERN:
         return _unsupported(request_id, version)
     if not isinstance(meta[META_CAPABILITIES], dict):
@@ -186,6 +200,7 @@ def read_tool_call(request: Request, session_capabilities: bytes) -> ToolCall | 
         return Refusal("read", "params_invalid", "`_meta` must be an object")
     exact = _decode_call(request.body).params
     capabilities = exact.meta.get(META_CAPABILITIES)
+    declared = session_capabilities if capabilities is None else bytes(capabilities)
     info = exact.meta.get(META_INFO)
     token = meta.get("progressToken")
     traceparent, level, claimed = (
@@ -199,7 +214,7 @@ def read_tool_call(request: Request, session_capabilities: bytes) -> ToolCall | 
         CallMeta(
             surface="mcp",
             protocol_version=request.version,
-            client_capabilities=session_capabilities if capabilities is None else bytes(capabilities),
+            client_capabilities=declared,
             client_info=None if info is None else bytes(info),
             progress_token=token if _is_id(token) else None,
             traceparent=traceparent if isinstance(traceparent, str) else None,

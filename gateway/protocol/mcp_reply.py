@@ -110,7 +110,7 @@ def build_refusal(
     data: dict[str, Any] | None = None,
 ) -> Reply:
     """Tell a refusal: as a JSON-RPC error, or as a tool result that the model gets to read."""
-    kind = kind_of(refusal.code)
+    kind = kind_of(refusal.code, refusal.stage)
     text = f"{kind.text}: {refusal.detail}" if refusal.detail else kind.text
     if kind.rpc is not None:
         status = kind.status
@@ -124,7 +124,8 @@ def build_refusal(
         "isError": True,
         "_meta": {"countersign/refusal": {"code": refusal.code, "stage": refusal.stage, "op": op}},
     }
-    return Reply(200, build_result(request_id or 0, orjson.dumps(body), wire), refusal.code)
+    known = 0 if request_id is None else request_id
+    return Reply(200, build_result(known, orjson.dumps(body), wire), refusal.code)
 
 
 def build_answer(request_id: RequestId, answer: Answer, wire: Wire, *, plain: bool) -> Reply:

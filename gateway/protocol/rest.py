@@ -43,7 +43,7 @@ _MEMBERS: Final = frozenset({"arguments", "claimed"})
 
 
 def read_call(body: bytes, limits: Limits) -> tuple[Arguments, dict[str, Any]] | Refusal:
-    """Read `{"arguments": {…}, "claimed": {…}}`; the arguments keep the exact bytes they came in."""
+    """Read `{"arguments": {…}, "claimed": {…}}`; the arguments keep the bytes they came in."""
     try:
         value = strict_json.parse(body or b"{}", max_depth=limits.json_max_depth)
     except RequestError as error:
@@ -51,7 +51,8 @@ def read_call(body: bytes, limits: Limits) -> tuple[Arguments, dict[str, Any]] |
     if not isinstance(value, dict):
         return Refusal("read", "params_invalid", "send an object with `arguments`")
     if unknown := sorted(value.keys() - _MEMBERS):
-        return Refusal("read", "params_invalid", f"`{unknown[0]}` is not a member; use `arguments`")
+        detail = f"`{unknown[0][:64]}` is not a member; use `arguments`"
+        return Refusal("read", "params_invalid", detail)
     arguments, claimed = value.get("arguments", {}), value.get("claimed", {})
     if not isinstance(arguments, dict) or not isinstance(claimed, dict):
         return Refusal("read", "params_invalid", "`arguments` and `claimed` must be objects")
@@ -60,7 +61,7 @@ def read_call(body: bytes, limits: Limits) -> tuple[Arguments, dict[str, Any]] |
 
 def build_problem(refusal: Refusal, op: str) -> Reply:
     """Tell a refusal. `instance` is the call's id, which operators find in the log."""
-    kind = kind_of(refusal.code)
+    kind = kind_of(refusal.code, refusal.stage)
     body = {
         "type": f"urn:countersign:refusal:{refusal.code}",
         "title": kind.text,
@@ -98,7 +99,8 @@ def build_answer(answer: Answer, op: str) -> Reply:
                 return Reply(200, body)
             status = b"failed" if filtered.is_error else b"completed"
             result = filtered.result or b"null"
-            return Reply(200, b'{"id":"%b","status":"%b","result":%b}' % (op.encode(), status, result))
+            text = b'{"id":"%b","status":"%b","result":%b}'
+            return Reply(200, text % (op.encode(), status, result))
 
 
 def build_held(request: ApprovalRequest) -> Reply:
