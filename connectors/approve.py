@@ -42,6 +42,8 @@ def approve_definitions(
     offers, problems = read_offers(listing)
     named = {review.name: review.definition_digest for review in manifest.tools}
     wanted = [name for name in named if name in offers] if tools == ALL else list(tools)
+    if not wanted:
+        raise ConfigurationError(f"the upstream offers none of the tools that {path} names")
     wrong = [
         f"`{name}` {_why(name, named, problems)}"
         for name in wanted

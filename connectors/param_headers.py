@@ -33,7 +33,7 @@ def read_param_headers(schema: Mapping[str, Any]) -> ParamHeaders:
         token = marked[MARK]
         if not path or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise ValueError(f"a `{MARK}` is misplaced or names no header")
-        if marked.get("type") not in _TYPES:
+        if not any(marked.get("type") == known for known in _TYPES):
             raise ValueError(f"`{MARK}` is allowed on strings, integers and booleans only")
         if token.lower() in found:
             raise ValueError(f"two arguments name the same `{MARK}`")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 from msgspec import Struct
 
-from connectors.manifest import Manifest, load_auth_headers
+from connectors.manifest import Manifest, UpstreamAuth, load_auth_headers
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from gateway.core.errors import ConfigurationError
@@ -22,11 +23,17 @@ _SCHEMES: Final = frozenset({"http", "https"})
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """Where a server is: a URL for `http`, a command and its own environment for `stdio`."""
+    """Where a server is: a URL for `http`, a command with its environment for `stdio`.
+
+    `auth` and `shared`, where given, are used in place of the manifest's.
+    """
 
     url: str | None = None
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
+    cwd: Path | None = None
+    auth: UpstreamAuth | None = None
+    shared: bool | None = None
 
 
 def build_transport(
@@ -53,7 +60,8 @@ def build_transport(
             limits=limits,
             clock=clock,
             env=endpoint.env,
-            shared=manifest.shared,
+            cwd=endpoint.cwd,
+            shared=manifest.shared if endpoint.shared is None else endpoint.shared,
             on_list_changed=on_list_changed,
         )
     return McpHttpTransport(
@@ -61,7 +69,7 @@ def build_transport(
         _check_url(manifest, endpoint.url),
         limits=limits,
         session=session,
-        headers=load_auth_headers(manifest.auth, environ),
+        headers=load_auth_headers(endpoint.auth or manifest.auth, environ),
         on_list_changed=on_list_changed,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import approvals, audit, config, policy
+from gateway.cli import approvals, audit, config, policy, tools
 from gateway.cli.init import init
 from gateway.cli.serve import serve
 
@@ -22,6 +22,7 @@ app.add_typer(approvals.app)
 app.add_typer(audit.app)
 app.add_typer(config.app)
 app.add_typer(policy.app)
+app.add_typer(tools.app)
 app.command()(init)
 app.command()(serve)
 
