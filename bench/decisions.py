@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -14,7 +14,8 @@ from bench.policies import agent_name, write_policies
 from bench.processes import MeasurementError
 from bench.requests import build_arguments
 from gateway.adapters.policy_bundle import load_bundle_dir
-from gateway.adapters.regorus_policy import RegorusPolicy, build_sample
+from gateway.adapters.policy_sample import build_sample
+from gateway.adapters.regorus_policy import RegorusPolicy
 from gateway.core.decision import Permit
 
 AGENTS: Final = (10, 100, 1000)
@@ -25,10 +26,10 @@ _BLOCK: Final = 100
 
 def build_document(agent: str) -> bytes:
     """Return a policy input that asks about a refund by `agent`."""
-    document = build_sample("call")
-    document["subject"] |= {"id": agent}  # type: ignore[operator]
-    document["resource"] |= {"id": _TOOL, "server": "bench", "effect": "money"}  # type: ignore[operator]
-    document["context"] |= {"args": build_arguments(1)}  # type: ignore[operator]
+    document: dict[str, Any] = orjson.loads(build_sample("call"))
+    document["subject"]["id"] = agent
+    document["resource"] |= {"id": _TOOL, "server": "bench", "effect": "money"}
+    document["context"]["args"] = build_arguments(1)
     return orjson.dumps(document)
 
 
