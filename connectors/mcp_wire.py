@@ -212,11 +212,7 @@ def read_answer(message: Message, number: int) -> UpstreamResult:
 
 def read_version(answer: UpstreamResult) -> str:
     """Return the version that `initialize` agreed on; raise `UpstreamError` if it is not ours."""
-    try:
-        members = split_object(answer.result or b"{}")
-    except ValueError as reason:
-        raise broken(f"the upstream's handshake cannot be read: {reason}") from None
-    version = read_text(members.get("protocolVersion"))
+    version = read_text(split_object(answer.result or b"{}").get("protocolVersion"))
     if version not in LEGACY_VERSIONS:
         raise broken("the upstream speaks no version of MCP that the gateway knows")
     return version

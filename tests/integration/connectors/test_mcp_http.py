@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
-from connectors.mcp_http import McpHttpTransport, build_session
+from connectors.http_pool import HttpPool
+from connectors.mcp_http import McpHttpTransport
 from gateway.core.call import UpstreamResult
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
@@ -28,17 +28,17 @@ def event(message: dict[str, Any]) -> bytes:
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with build_session() as session:
-        yield session
+async def pool() -> AsyncIterator[HttpPool]:
+    async with HttpPool() as pool:
+        yield pool
 
 
 @pytest.fixture
-def connect(session: aiohttp.ClientSession) -> Connect:
+def connect(pool: HttpPool) -> Connect:
     @asynccontextmanager
     async def make(liar: Liar, **options: Any) -> AsyncIterator[McpHttpTransport]:  # noqa: ANN401 - any option
         async with liar.serve() as url:
-            transport = McpHttpTransport("srv", url, limits=LIMITS, session=session, **options)
+            transport = McpHttpTransport("srv", url, limits=LIMITS, pool=pool, **options)
             try:
                 yield transport
             finally:
@@ -439,6 +439,28 @@ async def test_a_server_of_an_unknown_version_is_not_used(connect: Connect, vers
         with pytest.raises(UpstreamError, match="no version of MCP") as caught:
             await transport.call(build_intent("echo"), None)
     assert caught.value.delivery == "not_sent"
+
+
+async def test_a_refused_handshake_is_told(connect: Connect) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        error = {"code": -32603, "message": "no"}
+        await reply.body({"jsonrpc": "2.0", "id": reply.id, "error": error})
+
+    async with connect(Liar(answer, discovered=None)) as transport:
+        with pytest.raises(UpstreamError, match="no version of MCP") as caught:
+            await transport.start()
+    assert caught.value.delivery == "not_sent"
+
+
+async def test_many_first_calls_ask_for_the_era_once(connect: Connect) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        await reply.result(OK)
+
+    liar = Liar(answer)
+    async with connect(liar) as transport:
+        await asyncio.gather(*(transport.call(build_intent("echo"), None) for _ in range(5)))
+    methods = [request["method"] for request, _ in liar.seen]
+    assert methods == ["server/discover"] + ["tools/call"] * 5
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ values = st.recursive(
 def test_closing_never_accepts_what_the_upstream_refuses(
     schema: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
-    schema = {"type": "object", **schema}
+    schema = {**schema, "type": "object"}
     if accepts(schema, arguments):
         assert jsonschema_rs.Draft202012Validator(schema).is_valid(arguments)
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 from msgspec.structs import replace
 
 from connectors.manifest import Manifest, UpstreamAuth
-from connectors.mcp_http import McpHttpTransport, build_session
+from connectors.http_pool import HttpPool
+from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from connectors.upstreams import Endpoint, Transport, build_transport
 from gateway.core.errors import ConfigurationError
@@ -23,22 +23,22 @@ AUTH = UpstreamAuth("Authorization", "env:KEY")
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with build_session() as session:
-        yield session
+async def pool() -> AsyncIterator[HttpPool]:
+    async with HttpPool() as pool:
+        yield pool
 
 
-def build(session: aiohttp.ClientSession, manifest: Manifest, endpoint: Endpoint) -> Transport:
+def build(pool: HttpPool, manifest: Manifest, endpoint: Endpoint) -> Transport:
     return build_transport(
-        manifest, endpoint, session=session, clock=HandClock(), limits=Limits(), environ={}
+        manifest, endpoint, pool=pool, clock=HandClock(), limits=Limits(), environ={}
     )
 
 
-async def test_each_kind_gets_its_transport(session: aiohttp.ClientSession) -> None:
-    http = build(session, HTTP, Endpoint(url="https://api.example/mcp"))
+async def test_each_kind_gets_its_transport(pool: HttpPool) -> None:
+    http = build(pool, HTTP, Endpoint(url="https://api.example/mcp"))
     assert isinstance(http, McpHttpTransport)
     assert http.server_id == "srv"
-    stdio = build(session, STDIO, Endpoint(command=("server",), cwd=Path("/"), shared=True))
+    stdio = build(pool, STDIO, Endpoint(command=("server",), cwd=Path("/"), shared=True))
     assert isinstance(stdio, McpStdioTransport)
     assert stdio.server_id == "srv"
 
@@ -57,16 +57,8 @@ async def test_each_kind_gets_its_transport(session: aiohttp.ClientSession) -> N
     ],
 )
 async def test_an_endpoint_that_does_not_fit_the_manifest_is_refused(
-    session: aiohttp.ClientSession, manifest: Manifest, endpoint: Endpoint, problem: str
+    pool: HttpPool, manifest: Manifest, endpoint: Endpoint, problem: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=problem) as caught:
-        build(session, manifest, endpoint)
+        build(pool, manifest, endpoint)
     assert "pw" not in str(caught.value)
-
-
-async def test_the_session_keeps_no_cookies_and_heeds_no_proxy_of_the_environment(
-    session: aiohttp.ClientSession,
-) -> None:
-    assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
-    assert not session.trust_env
-    assert not session.auto_decompress
