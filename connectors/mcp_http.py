@@ -12,19 +12,12 @@ from functools import partial
 from itertools import count
 from typing import Any, Final
 
-import aiohttp
 import orjson
 from msgspec import Struct
-from multidict import CIMultiDict
 
 from connectors import mcp_wire as wire
-from connectors.http_exchange import (
-    SESSION_HEADER,
-    Headers,
-    HttpExchange,
-    SessionLostError,
-    build_session,
-)
+from connectors.http_exchange import SESSION_HEADER, Head, HttpExchange, SessionLostError
+from connectors.http_pool import HttpPool
 from connectors.param_headers import ParamHeaders, build_param_headers, read_param_headers
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.catalog import Tool
@@ -42,8 +35,7 @@ _MODERN_ITEM: Final = b'"%b"' % wire.MODERN.encode()
 _WRONG_ERA: Final = frozenset({-32022})
 """UnsupportedProtocolVersion: nothing ran, and the era must be asked for again."""
 
-
-__all__ = ["McpHttpTransport", "build_session"]
+Headers = dict[str, str]
 
 
 class _Era(Struct, frozen=True):
@@ -51,7 +43,8 @@ class _Era(Struct, frozen=True):
 
     version: str
     headers: Headers
-    calls: dict[tuple[str, str], tuple[Headers, ParamHeaders]]
+    head: Head
+    calls: dict[tuple[str, str], tuple[Headers, Head, ParamHeaders]]
 
     @property
     def modern(self) -> bool:
@@ -66,13 +59,13 @@ class McpHttpTransport:
         McpHttpTransport(
             "billing", "https://billing.example/mcp",
             limits=Limits(),
-            session=build_session(),                      # one for all upstreams; the caller's
+            pool=HttpPool(),                              # one for all upstreams; the caller's
             headers={"Authorization": "Bearer …"},        # the gateway's own credential, if any
             on_list_changed=refresher.notice,             # called with the server id
         )
 
     `start` asks which era the upstream speaks; without it the first call asks. `close` ends the
-    MCP session; the HTTP session belongs to whoever made it.
+    MCP session; the pool belongs to whoever made it.
 
     INVARIANT: nothing of the agent's credential goes upstream; the headers are made here alone.
     """
@@ -83,13 +76,13 @@ class McpHttpTransport:
         url: str,
         *,
         limits: Limits,
-        session: aiohttp.ClientSession,
+        pool: HttpPool,
         headers: Mapping[str, str] | None = None,
         on_list_changed: Callable[[str], None] | None = None,
     ) -> None:
         self.server_id: Final = server_id
         self._timeout_ms = limits.upstream_timeout_ms
-        self._http = HttpExchange(session, url, result_max_bytes=limits.result_max_bytes)
+        self._http = HttpExchange(pool, url, result_max_bytes=limits.result_max_bytes)
         self._own_headers = dict(headers or {})
         self._on_list_changed = on_list_changed
         self._numbers = count(1)
@@ -123,7 +116,7 @@ class McpHttpTransport:
         answer = await self._ask(
             number,
             wire.build_call(number, intent, modern=era.modern),
-            _call_headers(intent, era) if era.modern else era.headers,
+            self._call_head(intent, era) if era.modern else era.head,
             timeout_ms=min(self._timeout_ms, intent.intent.deadline_ms),
             hears=partial(self._hear, era=era, intent=intent, relay=relay),
         )
@@ -175,32 +168,38 @@ class McpHttpTransport:
             if error.delivery == "sent":
                 return None
             raise
-        return _Era(wire.MODERN, headers, {}) if _MODERN_ITEM in offered else None
+        return _Era(wire.MODERN, headers, self._http.head(headers), {}) if _MODERN_ITEM in offered else None
 
     async def _initialize(self) -> _Era:
         number, headers = next(self._numbers), self._headers({})
         body = wire.build_request(number, "initialize", _INITIALIZE)
         answer, received = await self._http.ask(
-            number, body, headers, timeout_s=self._timeout_ms / 1000, hears=_ignore
+            number,
+            body,
+            self._http.head(headers),
+            timeout_s=self._timeout_ms / 1000,
+            hears=_ignore,
         )
         version = wire.read_version(answer)
         headers[VERSION_HEADER] = version
-        if (session_id := received.get(SESSION_HEADER)) is not None:
+        if (session_id := received.get(SESSION_HEADER.lower())) is not None:
             headers[SESSION_HEADER] = session_id
-        await self._http.tell(_INITIALIZED, headers, timeout_s=self._timeout_ms / 1000)
-        return _Era(version, headers, {})
+        head = self._http.head(headers)
+        await self._http.tell(_INITIALIZED, head, timeout_s=self._timeout_ms / 1000)
+        return _Era(version, headers, head, {})
 
     def _headers(self, more: Mapping[str, str]) -> Headers:
-        return CIMultiDict(
-            {
-                **self._own_headers,
-                "Content-Type": "application/json",
-                "Accept": "application/json, text/event-stream",
-                "Accept-Encoding": "identity",
-                "User-Agent": "countersign",
-                **more,
-            }
-        )
+        """The gateway's own headers win over configured ones of the same name."""
+        ours = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            "Accept-Encoding": "identity",
+            "User-Agent": "countersign",
+            **more,
+        }
+        taken = {name.lower() for name in ours}
+        kept = {name: v for name, v in self._own_headers.items() if name.lower() not in taken}
+        return {**kept, **ours}
 
     # Asking
 
@@ -209,30 +208,45 @@ class McpHttpTransport:
     ) -> UpstreamResult:
         """Make a request on the gateway's own account."""
         if modern:
-            headers = headers.copy()
-            headers["Mcp-Method"] = method
+            headers = {**headers, "Mcp-Method": method}
         number = next(self._numbers)
         params = wire.build_params(modern=modern, cursor=cursor)
         body = wire.build_request(number, method, params)
-        return await self._ask(number, body, headers, timeout_ms=self._timeout_ms, hears=_ignore)
+        head = self._http.head(headers)
+        return await self._ask(number, body, head, timeout_ms=self._timeout_ms, hears=_ignore)
 
     async def _ask(
         self,
         number: int,
         body: bytes,
-        headers: Headers,
+        head: Head,
         *,
         timeout_ms: int,
         hears: Callable[[wire.Message], None],
     ) -> UpstreamResult:
         try:
             answer, _ = await self._http.ask(
-                number, body, headers, timeout_s=timeout_ms / 1000, hears=hears
+                number, body, head, timeout_s=timeout_ms / 1000, hears=hears
             )
         except SessionLostError:
             self._era = None  # the next call opens a new one
             raise
         return answer
+
+    def _call_head(self, intent: RecordedIntent, era: _Era) -> Head:
+        """`Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` of a modern call, made once per definition."""
+        resolved = intent.intent.resolved
+        tool = resolved.tool
+        key = (tool.name, tool.definition_digest)
+        known = era.calls.get(key)
+        if known is None:
+            headers = {**era.headers, "Mcp-Method": "tools/call", "Mcp-Name": tool.name}
+            known = era.calls[key] = (headers, self._http.head(headers), _param_headers(tool))
+        headers, head, wanted = known
+        if not wanted:
+            return head
+        params = build_param_headers(wanted, resolved.call.raw.arguments.value)
+        return self._http.head({**headers, **params})
 
     def _hear(
         self, message: wire.Message, *, era: _Era, intent: RecordedIntent, relay: Relay | None
@@ -240,7 +254,7 @@ class McpHttpTransport:
         """Take what a call's stream carries besides the answer."""
         if "id" in message:
             answer = wire.build_answer_to_server(message)
-            sending = self._http.tell(answer, era.headers, timeout_s=self._timeout_ms / 1000)
+            sending = self._http.tell(answer, era.head, timeout_s=self._timeout_ms / 1000)
             task = asyncio.create_task(sending)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -249,23 +263,6 @@ class McpHttpTransport:
                 self._on_list_changed(self.server_id)
         elif relay is not None and (line := wire.build_relayed(message, intent)) is not None:
             relay(line)
-
-
-def _call_headers(intent: RecordedIntent, era: _Era) -> Headers:
-    """`Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` of a modern call, made once per definition."""
-    resolved = intent.intent.resolved
-    tool = resolved.tool
-    key = (tool.name, tool.definition_digest)
-    known = era.calls.get(key)
-    if known is None:
-        headers = era.headers.copy()
-        headers.update({"Mcp-Method": "tools/call", "Mcp-Name": tool.name})
-        known = era.calls[key] = (headers, _param_headers(tool))
-    headers, wanted = known
-    if wanted:
-        headers = headers.copy()
-        headers.update(build_param_headers(wanted, resolved.call.raw.arguments.value))
-    return headers
 
 
 def _param_headers(tool: Tool) -> ParamHeaders:

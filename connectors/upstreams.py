@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import aiohttp
 from msgspec import Struct
 
+from connectors.http_pool import HttpPool
 from connectors.manifest import Manifest, UpstreamAuth, load_auth_headers
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
@@ -40,7 +40,7 @@ def build_transport(
     manifest: Manifest,
     endpoint: Endpoint,
     *,
-    session: aiohttp.ClientSession,
+    pool: HttpPool,
     clock: Clock,
     limits: Limits,
     environ: Mapping[str, str],
@@ -68,7 +68,7 @@ def build_transport(
         manifest.id,
         _check_url(manifest, endpoint.url),
         limits=limits,
-        session=session,
+        pool=pool,
         headers=load_auth_headers(endpoint.auth or manifest.auth, environ),
         on_list_changed=on_list_changed,
     )

@@ -15,17 +15,15 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-import aiohttp
 import structlog
 import uvicorn
 import uvloop
 
 from connectors.catalog import Catalog
-from connectors.http_exchange import build_session
-from connectors.manifest import Manifest, UpstreamAuth, load_auth_headers, load_manifest
-from connectors.mcp_http import McpHttpTransport
-from connectors.mcp_stdio import McpStdioTransport
+from connectors.http_pool import HttpPool
+from connectors.manifest import Manifest, UpstreamAuth, load_manifest
 from connectors.refresh import Refresher
+from connectors.upstreams import Endpoint, Transport, build_transport
 from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
 from gateway.adapters.bundle_store import save_bundle
 from gateway.adapters.file_audit import FileAuditLog
@@ -76,7 +74,6 @@ SNAPSHOT_S: Final = 30.0
 GRACE_S: Final = 20
 _log: Final = structlog.get_logger("gateway")
 
-Transport = McpHttpTransport | McpStdioTransport
 Server = HttpServerSection | StdioServerSection
 
 
@@ -131,11 +128,11 @@ class Gateway:
         self._stack.push_async_callback(self._policy.stop)
         await self._note_bundle(audit, bundle)
         # 3. Upstreams.
-        session = build_session()
-        self._stack.push_async_callback(session.close)
+        pool = HttpPool()
+        self._stack.push_async_callback(pool.close)
         transports: dict[str, Transport] = {}
         refresher = Refresher(self._catalog, transports, changed=self._tools_changed)
-        self._build_transports(transports, session, refresher)
+        self._build_transports(transports, pool, refresher)
         await refresher.refresh_all()
         # 4. The path, then everything that was under way when the gateway last stopped.
         dispatcher = await self._build_path(audit, transports, refresher)
@@ -179,7 +176,7 @@ class Gateway:
     def _build_transports(
         self,
         transports: dict[str, Transport],
-        session: aiohttp.ClientSession,
+        pool: HttpPool,
         refresher: Refresher,
     ) -> None:
         for server_id, server in self._config.servers.items():
@@ -190,37 +187,32 @@ class Gateway:
                     "server as its manifest does"
                 )
             self._catalog.review(manifest, prefix=server.prefix)
-            transport = self._build_transport(server, manifest, session, refresher)
+            transport = self._build_transport(server, manifest, pool, refresher)
             self._stack.push_async_callback(transport.close)
             transports[server_id] = transport
 
     def _build_transport(
-        self,
-        server: Server,
-        manifest: Manifest,
-        session: aiohttp.ClientSession,
-        refresher: Refresher,
+        self, server: Server, manifest: Manifest, pool: HttpPool, refresher: Refresher
     ) -> Transport:
+        given = server.auth
+        auth = None if given is None else UpstreamAuth(given.header, given.value_from)
         if isinstance(server, HttpServerSection):
-            auth = manifest.auth
-            if server.auth is not None:
-                auth = UpstreamAuth(server.auth.header, server.auth.value_from)
-            return McpHttpTransport(
-                manifest.id,
-                server.url,
-                limits=self._limits,
-                session=session,
-                headers=load_auth_headers(auth, os.environ),
-                on_list_changed=refresher.notice,
+            endpoint = Endpoint(url=server.url, auth=auth, shared=server.shared)
+        else:
+            endpoint = Endpoint(
+                command=server.command,
+                env=server.env,
+                cwd=server.cwd,
+                auth=auth,
+                shared=server.shared,
             )
-        return McpStdioTransport(
-            manifest.id,
-            server.command,
-            limits=self._limits,
+        return build_transport(
+            manifest,
+            endpoint,
+            pool=pool,
             clock=self._clock,
-            env=server.env,
-            cwd=server.cwd,
-            shared=manifest.shared if server.shared is None else server.shared,
+            limits=self._limits,
+            environ=os.environ,
             on_list_changed=refresher.notice,
         )
 

@@ -18,7 +18,7 @@ from connectors.approve import ALL, Approved, approve_definitions
 from connectors.catalog import Catalog, ToolStatus
 from connectors.listing import read_offers
 from connectors.manifest import Manifest, UpstreamAuth, load_manifest
-from connectors.mcp_http import build_session
+from connectors.http_pool import HttpPool
 from connectors.upstreams import Endpoint, Transport, build_transport
 from gateway.adapters.system import SystemClock
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
@@ -140,7 +140,7 @@ async def survey(settings: Config, only: str | None = None) -> Survey:
     Raises `ConfigurationError` for a manifest or an endpoint with mistakes.
     """
     found = Survey(Catalog(), {}, {}, {})
-    async with build_session() as session:
+    async with HttpPool() as pool:
         transports: dict[str, Transport] = {}
         for name, section in settings.servers.items():
             if only not in (None, name):
@@ -155,7 +155,7 @@ async def survey(settings: Config, only: str | None = None) -> Survey:
             transports[name] = build_transport(
                 manifest,
                 build_endpoint(section),
-                session=session,
+                pool=pool,
                 clock=SystemClock(),
                 limits=settings.call_limits(),
                 environ=os.environ,

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
-from connectors.mcp_http import McpHttpTransport, build_session
+from connectors.http_pool import HttpPool
+from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from connectors.memory import MemoryTransport, build_text_result
 from gateway.core.call import Relay, UpstreamResult
@@ -64,7 +65,7 @@ def urls() -> Iterator[dict[str, str]]:
 async def transport(
     request: pytest.FixtureRequest, urls: dict[str, str]
 ) -> AsyncIterator[Transport]:
-    async with build_session() as session:
+    async with HttpPool() as pool:
         made: Transport
         if request.param == "memory":
             made = memory()
@@ -72,7 +73,7 @@ async def transport(
             command = [sys.executable, "-S", str(SERVER)]
             made = McpStdioTransport("srv", command, limits=Limits(), clock=HandClock())
         else:
-            made = McpHttpTransport("srv", urls[request.param], limits=Limits(), session=session)
+            made = McpHttpTransport("srv", urls[request.param], limits=Limits(), pool=pool)
         await made.start()
         yield made
         await made.close()
@@ -80,7 +81,7 @@ async def transport(
 
 @pytest.fixture(params=["memory", "http", "stdio"])
 async def unreachable(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    async with build_session() as session:
+    async with HttpPool() as pool:
         if request.param == "memory":
             closed = memory()
             await closed.close()
@@ -92,7 +93,7 @@ async def unreachable(request: pytest.FixtureRequest) -> AsyncIterator[Transport
         else:
             with socket.create_server(("127.0.0.1", 0)) as nobody:
                 url = f"http://127.0.0.1:{nobody.getsockname()[1]}/mcp"
-            yield McpHttpTransport("srv", url, limits=Limits(), session=session)
+            yield McpHttpTransport("srv", url, limits=Limits(), pool=pool)
 
 
 async def test_a_call_returns_what_the_tool_answered(transport: Transport) -> None:
