@@ -14,6 +14,8 @@ Path = tuple[str, ...]
 _ERROR: Final = re.compile(
     r"--> .*?:(\d+):(\d+)\s.*?\nerror: (.*?)\s*(?:\n\n|\nStack backtrace|\Z)", re.DOTALL
 )
+_REFERENCES: Final = ("Var", "RefDot", "RefBrack")
+_CLOSURES: Final = ("ArrayCompr", "SetCompr", "ObjectCompr")
 _DYNAMIC: Final = ""
 """Stands in a path for an index that is known only when the policy runs."""
 
@@ -29,13 +31,15 @@ class Fault(Struct, frozen=True):
 class Rule(Struct, frozen=True):
     """One rule as written. `kind`: `set` (`contains`), `value`, `object`, `function`, `default`.
 
-    `name` is the first part of the head, `plain` whether that is all of it.
+    `name` is the first part of the head, `plain` whether that is all of it, `certain` whether it
+    has a value whatever the input is.
     """
 
     name: str
     kind: str
     line: int
     plain: bool = True
+    certain: bool = False
 
 
 class Use(Struct, frozen=True):
@@ -53,6 +57,12 @@ class Module(Struct, frozen=True):
     rules: tuple[Rule, ...]
     refs: tuple[Use, ...]
     calls: tuple[Use, ...]
+    negated: tuple[Use, ...]
+    """What stands below a `not` where the engines differ if it is undefined: OPA drops the whole
+    rule body then, the embedded engine takes the `not` for true."""
+    fallible: tuple[Use, ...]
+    """What the value of a rule with `else` is made of: where it is undefined, OPA takes the
+    `else`, the embedded engine takes the rule for undefined."""
 
 
 def parse_module(path: str, source: str) -> Module | Fault:
@@ -64,7 +74,7 @@ def parse_module(path: str, source: str) -> Module | Fault:
     except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
         return _fault(str(error))
     aliases = dict(_alias(item, source.encode()) for item in tree["imports"])
-    uses = [_resolve(use, aliases) for use in _refs(tree["rules"], calls=False)]
+    uses = [_resolve(use, aliases) for use in _refs(tree["rules"])]
     calls = [_resolve(use, aliases) for use in _refs(tree["rules"], calls=True)]
     imported = [Use(path, 0) for path in aliases.values()]
     return Module(
@@ -73,6 +83,8 @@ def parse_module(path: str, source: str) -> Module | Fault:
         rules=tuple(_rule(rule) for rule in tree["rules"]),
         refs=tuple(uses + imported),
         calls=tuple(calls),
+        negated=tuple(_resolve(use, aliases) for use in _negated(tree["rules"])),
+        fallible=tuple(_resolve(use, aliases) for use in _fallible(tree["rules"])),
     )
 
 
@@ -97,13 +109,19 @@ def _rule(rule: dict[str, Any]) -> Rule:
     if "Default" in rule:
         body = rule["Default"]
         path, _ = _path(body["refr"])
-        return Rule(path[0], "default", body["span"]["line"], plain=len(path) == 1)
+        return Rule(path[0], "default", body["span"]["line"], plain=len(path) == 1, certain=True)
     kind, head = next(iter(rule["Spec"]["head"].items()))
     path, _ = _path(head["refr"])
     name = {"Set": "set", "Func": "function"}.get(kind, "value")
     if name == "value" and len(path) > 1:
         name = "object"
-    return Rule(path[0], name, head["span"]["line"], plain=len(path) == 1)
+    return Rule(
+        path[0],
+        name,
+        head["span"]["line"],
+        plain=len(path) == 1,
+        certain=kind == "Set" or (not rule["Spec"]["bodies"] and not any(_refs(head["assign"]))),
+    )
 
 
 def _path(node: dict[str, Any]) -> tuple[Path, list[Any]]:
@@ -127,27 +145,65 @@ def _extend(path: Path, part: str) -> Path:
     return path if not path or path[-1] == _DYNAMIC else (*path, part)
 
 
-def _refs(node: object, *, calls: bool) -> Iterator[Use]:
-    """Yield every reference below a node (called functions apart: those with `calls`)."""
+def _fallible(rules: list[dict[str, Any]]) -> Iterator[Use]:
+    for rule in rules:
+        spec = rule.get("Spec", {"bodies": []})
+        bodies = spec["bodies"]
+        if any(body["is_else"] for body in bodies):
+            head = next(iter(spec["head"].values()))
+            yield from _refs([head["assign"], *(body["assign"] for body in bodies)], closures=False)
+
+
+def _negated(node: object) -> Iterator[Use]:
     if isinstance(node, list):
         for item in node:
-            yield from _refs(item, calls=calls)
+            yield from _negated(item)
     elif isinstance(node, dict):
         for key, item in node.items():
-            yield from _refs_of(key, item, calls=calls)
+            if key == "NotExpr":
+                yield from _at_risk(item["expr"])
+            else:
+                yield from _negated(item)
 
 
-def _refs_of(kind: str, body: Any, *, calls: bool) -> Iterator[Use]:  # noqa: ANN401 - JSON
-    if kind in {"Var", "RefDot", "RefBrack"}:
-        path, inner = _path({kind: body})
+def _at_risk(expression: dict[str, Any]) -> Iterator[Use]:
+    """Yield the references that are evaluated before the negated expression itself.
+
+    A plain reference and `==` between references are one expression; nothing comes before them.
+    """
+    kind, body = next(iter(expression.items()))
+    if kind in _REFERENCES:
+        for index in _path(expression)[1]:
+            yield from _refs(index)
+    elif kind == "BoolExpr" and body["op"] == "Eq":
+        for side in (body["lhs"], body["rhs"]):
+            yield from _at_risk(side)
+    else:
+        yield from _refs(expression, closures=False)
+
+
+def _refs(node: object, *, calls: bool = False, closures: bool = True) -> Iterator[Use]:
+    """Yield every reference below a node, or with `calls` every called function.
+
+    Without `closures`, what stands in comprehensions is left out.
+    """
+    if isinstance(node, list):
+        for item in node:
+            yield from _refs(item, calls=calls, closures=closures)
+    elif isinstance(node, dict):
+        for kind, body in node.items():
+            if closures or kind not in _CLOSURES:
+                yield from _refs_of(kind, body, calls=calls, closures=closures)
+
+
+def _refs_of(kind: str, body: Any, *, calls: bool, closures: bool) -> Iterator[Use]:  # noqa: ANN401
+    below: object = body
+    if kind in _REFERENCES:
+        path, below = _path({kind: body})
         if path and not calls:
             yield Use(path, body["span"]["line"])
-        for item in inner:
-            yield from _refs(item, calls=calls)
     elif kind == "Call":
-        path, _ = _path(body["fcn"])
         if calls:
-            yield Use(path, body["span"]["line"])
-        yield from _refs(body["params"], calls=calls)
-    else:
-        yield from _refs(body, calls=calls)
+            yield Use(_path(body["fcn"])[0], body["span"]["line"])
+        below = body["params"]
+    yield from _refs(below, calls=calls, closures=closures)

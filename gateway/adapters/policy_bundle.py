@@ -190,7 +190,11 @@ def _merge(
     faults: list[str],
 ) -> None:
     for part in parts:
-        data = data.setdefault(part, {})
+        below: object = data.setdefault(part, {})
+        if not isinstance(below, dict):
+            faults.append(f"{name}: `{part}` is no object in another file; give it once")
+            return
+        data = below
     for key, item in value.items():
         if key in data:
             faults.append(f"{name}: `{key}` is given by another file too; give it once")

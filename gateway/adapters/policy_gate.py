@@ -15,6 +15,14 @@ from gateway.core.names import is_server_id
 
 DECISION_SETS: Final = ("permit", "deny", "hold", "obligation")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_BELOW_NOT: Final = (
+    "below `not` may be undefined, which engines treat differently; put the expression into a "
+    "rule or function of its own and negate that, or bind the value before"
+)
+_WITH_ELSE: Final = (
+    "in the value of a rule with `else` may be undefined, which engines treat differently; bind "
+    "it in the rule's body"
+)
 _RESERVED_DATA: Final = ("policies", "countersign", "applies_to")
 
 
@@ -29,8 +37,12 @@ def read_packages(
         )
     found = list(_parse(sources, faults))
     known = {source.name for source in found}
+    uncertain = _uncertain(found)
     for source in found:
-        wrong = sorted(_module_faults(source.module, known), key=lambda fault: fault.line)
+        wrong = sorted(
+            (*_module_faults(source.module, known), *_undefined_faults(source, uncertain)),
+            key=lambda fault: fault.line,
+        )
         faults += [f"{source.path}:{fault.line}: {fault.text}" for fault in wrong]
     scopes = _read_scopes(found, faults)
     # With a file that cannot be read, packages that it defines would seem unknown.
@@ -89,6 +101,26 @@ def _module_faults(module: Module, known: set[str]) -> Iterator[Fault]:
     for use in (*module.refs, *module.calls):
         if use.path[0] == "data" and (text := _data_fault(use.path, known)):
             yield Fault(use.line or module.package_line, 1, text)
+
+
+def _uncertain(found: list[Source]) -> set[tuple[str, str]]:
+    """Return (package, rule) of rules that may be undefined."""
+    rules = [(source.name, rule) for source in found for rule in source.module.rules]
+    certain = {(name, rule.name) for name, rule in rules if rule.certain}
+    return {(name, rule.name) for name, rule in rules} - certain
+
+
+def _undefined_faults(source: Source, uncertain: set[tuple[str, str]]) -> Iterator[Fault]:
+    """Refuse what the embedded engine and OPA decide differently (ast.Module: why)."""
+    texts = (
+        (source.module.negated, _BELOW_NOT),
+        (source.module.fallible, _WITH_ELSE),
+    )
+    for uses, text in texts:
+        for use in uses:
+            if len(use.path) > 1 or (source.name, use.path[0]) in uncertain:
+                name = ".".join(part or "[…]" for part in use.path)
+                yield Fault(use.line, 1, f"`{name}` {text}")
 
 
 def _data_fault(path: tuple[str, ...], known: set[str]) -> str | None:

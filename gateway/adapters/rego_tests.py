@@ -21,7 +21,7 @@ _PREFIX: Final = "test_"
 _TODO_PREFIX: Final = "todo_test_"
 
 
-class TestResult(Struct, frozen=True):
+class RuleOutcome(Struct, frozen=True):
     """What became of one test. `output` is what it printed; `name` begins with `data.`."""
 
     name: str
@@ -33,7 +33,7 @@ class TestResult(Struct, frozen=True):
     output: tuple[str, ...] = ()
 
 
-def run_tests(path: Path) -> list[TestResult]:
+def run_tests(path: Path) -> list[RuleOutcome]:
     """Run every test in a folder of policies, in order of file and line.
 
     Raises `ConfigurationError` (`policy_invalid`) when the files cannot be loaded.
@@ -59,17 +59,14 @@ def _load(
     texts = list(sources.items())
     if not any(module.package == ("countersign",) for module in modules.values()):
         texts.append((MAIN_PATH, (find_rego_root() / MAIN_PATH).read_text(encoding="utf-8")))
-    try:
-        engine = build_engine(texts, json.dumps(data))
-        engine.set_gather_prints(True)
-    except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
-        raise ConfigurationError(describe(error), code="policy_invalid") from None
+    engine = build_engine(texts, json.dumps(data))
+    engine.set_gather_prints(True)
     return engine
 
 
 def _run_module(
     engine: regorus.Engine, file: str, modules: Mapping[str, Module]
-) -> Iterator[TestResult]:
+) -> Iterator[RuleOutcome]:
     package = modules[file].package
     siblings = [module for module in modules.values() if module.package == package]
     copies = Counter(rule.name for module in siblings for rule in module.rules)
@@ -78,10 +75,10 @@ def _run_module(
             name = ".".join(("data", *package, rule.name))
             refusal = _refusal(rule, copies[rule.name])
             if rule.name.startswith(_TODO_PREFIX):
-                yield TestResult(name, file, rule.line, "SKIPPED")
+                yield RuleOutcome(name, file, rule.line, "SKIPPED")
             elif refusal:
                 # A case or a copy that fails would hide behind one that passes.
-                yield TestResult(name, file, rule.line, "ERROR", message=refusal)
+                yield RuleOutcome(name, file, rule.line, "ERROR", message=refusal)
             else:
                 yield _run(engine, name, file, rule)
 
@@ -96,7 +93,7 @@ def _refusal(rule: Rule, copies: int) -> str | None:
     return None
 
 
-def _run(engine: regorus.Engine, name: str, file: str, rule: Rule) -> TestResult:
+def _run(engine: regorus.Engine, name: str, file: str, rule: Rule) -> RuleOutcome:
     engine.set_input_json("{}")
     began = time.perf_counter_ns()
     message = ""
@@ -107,4 +104,4 @@ def _run(engine: regorus.Engine, name: str, file: str, rule: Rule) -> TestResult
         outcome, message = "ERROR", describe(error)
     duration_ns = time.perf_counter_ns() - began
     output = tuple(engine.take_prints())
-    return TestResult(name, file, rule.line, outcome, duration_ns, message, output)
+    return RuleOutcome(name, file, rule.line, outcome, duration_ns, message, output)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.adapters.policy_bundle import Bundle
@@ -23,12 +24,17 @@ _RESTART_DELAYS_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 
 
 class Fleet:
-    """Workers that all hold `bundle`. `tag` must differ between fleets of one gateway.
+    """Workers that all hold `bundle`, which must be evaluable on each of `samples` (JSON).
+
+    `tag` must differ between the fleets of one gateway.
+
 
     INVARIANT: a worker in `_ready` has loaded the bundle and been sent every subset.
     """
 
-    def __init__(self, bundle: Bundle, *, tag: int, workers: int) -> None:
+    def __init__(
+        self, bundle: Bundle, *, tag: int, workers: int, samples: Sequence[str] = ()
+    ) -> None:
         self.bundle = bundle
         self._tag = tag
         self._wanted = workers
@@ -39,7 +45,9 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._stopped = False
-        self._load = _command(do="load", tag=tag, modules=bundle.modules(), data=bundle.data)
+        self._load = _command(
+            do="load", tag=tag, modules=bundle.modules(), data=bundle.data, samples=samples
+        )
 
     @property
     def pids(self) -> list[int]:

@@ -188,6 +188,8 @@ class WorkerLink:
         self._close()
         rest = list(self.pending)
         self.pending.clear()
+        for request in rest[:place]:
+            request.resent = False  # proved harmless: only its answer was lost
         if rest:
             fail(rest.pop(place), PolicyError(message, code=code))
         self._on_lost(self, rest)

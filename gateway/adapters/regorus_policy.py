@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
-import orjson
 from msgspec import Struct
 
 from gateway.adapters.policy_bundle import Bundle
+from gateway.adapters.policy_sample import SELF_TEST_TOOL, build_sample
 from gateway.adapters.policy_scope import PHASES
 from gateway.adapters.regorus_fleet import Fleet
 from gateway.adapters.regorus_link import Request
-from gateway.core.decision import Decision, Deny, Phase
+from gateway.core.decision import Decision, Deny, Phase, Reason
 from gateway.core.errors import ConfigurationError, PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy_answer import INVALID, UNDEFINED, read_answer
@@ -152,7 +152,8 @@ class RegorusPolicy:
         """
         async with self._swap:
             self._tags += 1
-            fleet = Fleet(bundle, tag=self._tags, workers=self._workers)
+            samples = [build_sample(phase).decode() for phase in PHASES]
+            fleet = Fleet(bundle, tag=self._tags, workers=self._workers, samples=samples)
             await fleet.start()
             try:
                 active = _Active(fleet, self._tools)
@@ -219,51 +220,22 @@ class RegorusPolicy:
         return self._active
 
     async def _try(self, active: _Active) -> None:
-        """Evaluate a sample of each phase, and see that the bundle denies what it must."""
+        """See that the bundle answers in each phase, and denies what it must."""
         for phase in PHASES:
-            sample = orjson.dumps(build_sample(phase))
-            raw = await self._ask(active, _SELF_TEST_TOOL, phase, sample)  # type: ignore[arg-type]
-            decision = read_answer(raw, active.revision)
-            code = decision.reasons[0].code if decision.reasons else ""
-            if code in {UNDEFINED, INVALID}:
+            answer = self._ask(active, SELF_TEST_TOOL, cast("Phase", phase), build_sample(phase))
+            decision = read_answer(await answer, active.revision)
+            first = decision.reasons[0] if decision.reasons else Reason(code="")
+            if first.code in {UNDEFINED, INVALID}:
                 raise ConfigurationError(
-                    f"the policies give no usable answer in phase `{phase}`: "
-                    f"{decision.reasons[0].message}",
+                    f"the policies give no usable answer in phase `{phase}`: {first.message}",
                     code="policy_invalid",
                 )
             if phase in {"call", "resume"} and not isinstance(decision, Deny):
                 raise ConfigurationError(
                     f"the policies let a tool that nobody reviewed through in phase `{phase}` "
-                    f"(`{code}`); permit only tools and effects that you name",
+                    f"(`{first.code}`); permit only tools and effects that you name",
                     code="policy_selftest_failed",
                 )
-
-
-_SELF_TEST_TOOL: Final = "countersign-selftest.unreviewed"
-
-
-def build_sample(phase: str) -> dict[str, object]:
-    """Return a complete input of this phase, about a tool that nobody reviewed."""
-    return {
-        "version": 1,
-        "phase": phase,
-        "environment": "selftest",
-        "subject": {"type": "agent", "id": "selftest", "version": "", "owner": "", "roles": [],
-                    "on_behalf_of": None, "act": []},
-        "action": {"name": "tools/call"},
-        "resource": {"type": "tool", "id": _SELF_TEST_TOOL, "server": "countersign-selftest",
-                     "effect": "unreviewed", "reversible": False, "idempotency": "none",
-                     "sensitive": [], "labels": [], "definition_digest": "sha256:" + "0" * 64},
-        "context": {
-            "args": {}, "now_ns": 1_700_000_000_000_000_000,
-            "token": {"scopes": ["tools:list", "tools:call"], "constraints": [],
-                      "allowed_values": {}, "depth": 0, "expires_in_s": 300, "origin": "launcher"},
-            "run": {"id": "selftest", "workflow": "", "step": 0, "calls": 0, "counts": {},
-                    "sums": {}, "labels": [], "egress": {}, "recent": []},
-            "family": {"counts": {}, "sums": {}, "last_24h": {}},
-            "budget": {}, "client": {}, "claimed": {}, "approval": None, "result": {},
-        },
-    }  # fmt: skip
 
 
 async def _retire(fleet: Fleet) -> None:

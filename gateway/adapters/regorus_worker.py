@@ -108,7 +108,10 @@ class Evaluator:
         return b"{}"
 
     def _load(self, command: dict[str, Any]) -> bytes:
-        """Load a bundle; return JSON `{"faults": [...]}`, empty when it may be used."""
+        """Load a bundle and try it on samples; return JSON `{"faults": [...]}`, none if it works.
+
+        Samples are made up, so the engine's own words may be told.
+        """
         self._tag = command["tag"]
         self._modules = {name: [tuple(m) for m in ms] for name, ms in command["modules"].items()}
         data = json.loads(command["data"])
@@ -117,7 +120,8 @@ class Evaluator:
         everything = [module for modules in self._modules.values() for module in modules]
         try:
             engine = build_engine(everything, json.dumps(applies_to), base=self._base)
-            _warm(engine)
+            for sample in ("{}", *command["samples"]):
+                _warm(engine, sample)
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
             return json.dumps({"faults": [describe(error)]}).encode()
         self._engines = {0: engine}
@@ -126,9 +130,9 @@ class Evaluator:
         return b'{"faults": []}'
 
 
-def _warm(engine: regorus.Engine) -> None:
+def _warm(engine: regorus.Engine, sample: str = "{}") -> None:
     """Make the engine analyse its modules now: unsafe variables and unknown functions show here."""
-    engine.set_input_json("{}")
+    engine.set_input_json(sample)
     engine.eval_rule_as_json(ENTRY_POINT)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from gateway.adapters.policy_builtins import ALLOWED
 from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.rego_tests import TestResult, run_tests
+from gateway.adapters.rego_tests import RuleOutcome, run_tests
 from gateway.adapters.regorus_policy import RegorusPolicy
 from gateway.cli.exits import Exit
 from gateway.core import strict_json
@@ -134,7 +134,7 @@ def _describe(decision: Decision | None) -> dict[str, Any]:
     return {"outcome": outcome, **msgspec.to_builtins(decision)}
 
 
-def _print_results(results: list[TestResult]) -> None:
+def _print_results(results: list[RuleOutcome]) -> None:
     for result in results:
         took = "" if result.outcome == "SKIPPED" else f" ({result.duration_ns / 1000:.1f}µs)"
         typer.echo(f"{result.file}:{result.row}: {result.name}: {result.outcome}{took}")
@@ -147,7 +147,7 @@ def _print_results(results: list[TestResult]) -> None:
             typer.echo(f"{outcome}: {count}/{len(results)}")
 
 
-def _as_opa(result: TestResult) -> dict[str, Any]:
+def _as_opa(result: RuleOutcome) -> dict[str, Any]:
     """Return the object that `opa test --format json` prints."""
     package, _, name = result.name.rpartition(".")
     found: dict[str, Any] = {

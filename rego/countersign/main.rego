@@ -186,10 +186,14 @@ decision := denied([{"code": "input_unknown"}]) if {
 	count(said.hold) > 0
 	count(said.permit) > 0
 } else := permitted if {
-	count(said.permit) > 0
-} else := permitted if {
-	input.phase == "result"
+	# INVARIANT: what is held is never permitted, not even where a value above is undefined.
+	count(said.hold) == 0
+	to_permit
 } else := denied(not_permitted)
+
+to_permit if count(said.permit) > 0
+
+to_permit if input.phase == "result"
 
 input_known if {
 	input.version == 1

@@ -1,0 +1,146 @@
+"""The same policies on a stock OPA. Needs `opa` (1.x) in COUNTERSIGN_OPA or on PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import regorus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.adapters.bundle_store import save_bundle
+from gateway.adapters.policy_bundle import (
+    Bundle,
+    build_bundle,
+    default_pack,
+    find_rego_root,
+    load_bundle_dir,
+)
+from gateway.adapters.regorus_worker import build_engine
+
+# Read at import: the test session drops COUNTERSIGN_* from the environment.
+OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
+pytestmark = [
+    pytest.mark.req("GW-11"),
+    pytest.mark.skipif(OPA is None, reason="no opa: set COUNTERSIGN_OPA or install it on PATH"),
+]
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "acme" / "policies"
+
+
+def opa(*arguments: str | Path, document: object = None) -> str:
+    assert OPA is not None
+    done = subprocess.run(
+        [OPA, *map(str, arguments)],
+        input=json.dumps(document),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("folder", [find_rego_root(), EXAMPLES])
+def test_policies_pass_opa_check_strict(folder: Path) -> None:
+    opa("check", "--strict", "--ignore", "authority.json", folder)
+
+
+@pytest.mark.parametrize("folder", [find_rego_root(), EXAMPLES])
+def test_policies_pass_opa_test(folder: Path) -> None:
+    assert "PASS" in opa("test", "--ignore", "authority.json", folder)
+
+
+RULES = """package policies.rules
+
+permit contains {"code": "ok", "message": input.context.args.note} if input.context.args.n < 10
+
+permit contains {"code": "small"} if input.context.args.n < 5
+
+deny contains {"code": "no", "message": sprintf("%v", [input.context.args])} if {
+	input.context.args.n > 8
+}
+
+hold contains {"code": "wait", "approval": {"ttl": input.context.args.ttl}} if {
+	input.context.args.n == 3
+}
+
+hold contains {"code": "wait_too", "approval": input.context.args.approval} if {
+	input.context.args.n == 4
+}
+
+obligation contains {"type": "redact", "at": input.context.args.note} if input.context.args.n == 2
+"""
+SCOPED = """# METADATA
+# custom:
+#   applies_to: {tools: ["shop.*"], phases: [call, list, result]}
+package policies.scoped
+
+hold contains {"code": "scoped"} if input.resource.effect == "money"
+
+deny contains "not an object" if input.resource.effect == "delete"
+"""
+AUTHORITY = {"authority": {"policies": {"rules": ["shop"]}}}
+
+
+def bundles() -> list[Bundle]:
+    own = build_bundle({"rules.rego": RULES, "scoped.rego": SCOPED}, AUTHORITY)
+    return [own, load_bundle_dir(default_pack())]
+
+
+approvals: st.SearchStrategy[Any] = st.sampled_from([
+    None, {}, {"stages": []}, {"ttl": "5m"}, {"execute": "on_redeem"}, {"sod": 1}, [],
+    {"stages": [{"any_of": [{"who": {"groups": ["a"]}}]}, {"any_of": []}], "ttl": "2h"},
+])  # fmt: skip
+arguments = st.fixed_dictionaries(
+    {},
+    optional={
+        "n": st.integers(0, 12),
+        "note": st.sampled_from(["", "short", "ü" * 300, 7, None]),
+        "ttl": st.sampled_from(["1m", "90s", "1d", "0s", "x", 5, None]),
+        "approval": approvals,
+    },
+)
+resources = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["shop.pay", "bank.pay"]),
+        "server": st.sampled_from(["shop", "bank", None]),
+        "effect": st.sampled_from(["read", "money", "delete", "unreviewed", "update", None]),
+    },
+)
+documents = st.fixed_dictionaries(
+    {
+        "version": st.sampled_from([1, 1, 1, 2]),
+        "phase": st.sampled_from(["issue", "list", "call", "result", "resume", "other"]),
+        "resource": resources,
+        "context": st.fixed_dictionaries(
+            {"args": arguments, "token": st.just({"scopes": ["tools:call", "tools:list"]})}
+        ),
+    }
+)
+QUERY = "[d | some i in input.all; d := data.countersign.decision with input as i]"
+
+
+@settings(max_examples=8)
+@given(st.lists(documents, min_size=40, max_size=60), st.sampled_from(bundles()))
+def test_both_engines_answer_alike(
+    tmp_path_factory: pytest.TempPathFactory, asked: list[dict[str, Any]], bundle: Bundle
+) -> None:
+    folder = save_bundle(tmp_path_factory.getbasetemp() / "bundles", bundle)
+    raw = opa(
+        "eval", "--format=raw", "--bundle", folder, "--stdin-input", QUERY, document={"all": asked}
+    )
+    assert [embedded(bundle, document) for document in asked] == json.loads(raw)
+
+
+def embedded(bundle: Bundle, document: dict[str, Any]) -> object:
+    modules = [module for modules in bundle.modules().values() for module in modules]
+    engine: regorus.Engine = build_engine(modules, bundle.data)
+    engine.set_input_json(json.dumps(document))
+    return json.loads(engine.eval_rule_as_json("data.countersign.decision"))
