@@ -20,7 +20,6 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from bench.serving import Message, Receive, Send, read_body, send_json, serve
-from connectors.http_exchange import build_session
 
 _ROUTES: Final = {"bench__refund": "refund", "bench__echo": "echo"}
 _META: Final = (
@@ -81,7 +80,12 @@ class BareProxy:
 
     async def _forward(self, tool: str, arguments: bytes) -> bytes:
         if self._session is None:  # in the running loop
-            self._session = build_session()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=256),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+            )
         body = (
             b'{"jsonrpc":"2.0","id":1,"method":"tools/call",'
             b'"params":{"name":"%b","arguments":%b,"_meta":%b}}' % (tool.encode(), arguments, _META)
