@@ -1,0 +1,152 @@
+"""The ledger: exact, never negative, and the same when replayed from the log."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.ledger import Charge, Family, Ledger
+from gateway.core.refusal import Refusal
+from gateway.core.token import Grant
+from tests.unit.connectors.calls import build_tool
+
+TOOL = build_tool("refund", effect="money", sums=("/amount",), labels=("pii",))
+SUM = "srv.refund#/amount"
+AMOUNTS = st.integers(0, 2**53) | st.floats(0, 2**53, allow_nan=False)
+
+
+def charge_of(family: Family, amount: object, max_calls: int | None = None) -> Charge:
+    charge = family.reserve(TOOL, Grant("srv", max_calls=max_calls), {"amount": amount})
+    assert isinstance(charge, Charge)
+    return charge
+
+
+def record_of(kind: str, op: int, charge: Charge | None = None, delivery: str = "sent") -> Any:  # noqa: ANN401 - a record
+    record: dict[str, Any] = {"type": kind, "op": str(op), "delivery": delivery}
+    if charge is not None:
+        record["charge"] = {
+            "family": charge.family,
+            "tool": charge.tool,
+            "sums": charge.sums,
+            "labels": list(charge.labels),
+        }
+    return record
+
+
+@pytest.mark.req("GW-10")
+@given(st.lists(st.tuples(AMOUNTS, st.sampled_from(["sent", "unknown", "not_sent", "open"]))))
+def test_sums_are_exact_and_a_replay_of_the_log_gives_the_same_ledger(
+    calls: list[tuple[float, str]],
+) -> None:
+    live, replayed = Ledger(), Ledger()
+    family = live.family("root")
+    with localcontext(prec=2_000):
+        expected = sum((Decimal(str(a)) for a, d in calls if d != "not_sent"), Decimal(0))
+    for op, (amount, delivery) in enumerate(calls):
+        charge = charge_of(family, amount)
+        replayed.replay(record_of("call.intent", op, charge))
+        if delivery == "not_sent":
+            family.give_back(charge)
+        if delivery != "open":
+            replayed.replay(record_of("call.outcome", op, delivery=delivery))
+    assert family.sums.get(SUM, Decimal(0)) == expected
+    assert family.calls == family.counts.get("srv.refund", 0)
+    assert family.calls == sum(delivery != "not_sent" for _, delivery in calls)
+    assert replayed.family("root").dump() == family.dump()
+
+
+@given(st.lists(st.tuples(AMOUNTS, st.booleans()), max_size=30), st.integers(0, 5))
+def test_nothing_is_ever_negative_and_max_calls_holds(
+    steps: list[tuple[float, bool]], max_calls: int
+) -> None:
+    family = Family("root")
+    open_charges: list[Charge] = []
+    for amount, give_back in steps:
+        if give_back and open_charges:
+            family.give_back(open_charges.pop())
+        else:
+            grant = Grant("srv", max_calls=max_calls)
+            charge = family.reserve(TOOL, grant, {"amount": amount})
+            if isinstance(charge, Refusal):
+                assert charge.code == "calls_exhausted"
+                assert family.counts.get("srv.refund", 0) == max_calls
+            else:
+                open_charges.append(charge)
+        assert 0 <= family.counts.get("srv.refund", 0) <= max_calls
+        assert family.calls >= 0
+        assert all(value >= 0 for value in family.sums.values())
+
+
+def test_a_tiny_amount_is_not_lost_beside_a_huge_one() -> None:
+    family = Family("root")
+    huge = charge_of(family, 2**53)
+    charge_of(family, 1e-300)
+    family.give_back(huge)
+    assert family.sums[SUM] == Decimal("1E-300")
+
+
+@pytest.mark.req("GW-10")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"amount": -1},
+        {"amount": -0.5},
+        {"amount": True},
+        {"amount": "5"},
+        {"amount": None},
+        {"amount": [5]},
+        {"amount": 2**53 + 2.0},
+        {"amount": 1e308},
+    ],
+)
+def test_an_amount_that_cannot_be_added_is_refused(arguments: dict[str, Any]) -> None:
+    family = Family("root")
+    refusal = family.reserve(TOOL, Grant("srv"), arguments)
+    assert refusal == Refusal("decide", "arguments_invalid", "`/amount` must be 0 to 2^53")
+    assert (family.calls, family.counts, family.sums) == (0, {}, {})
+
+
+def test_policies_see_sums_as_numbers_however_large_they_grow() -> None:
+    family = Family("root")
+    for _ in range(3):
+        charge_of(family, 2**53)
+    seen = family.view()["sums"][SUM]
+    assert isinstance(seen, float)
+    assert seen == 3.0 * 2**53
+    assert family.view()["labels"] == ["pii"]
+
+
+def test_labels_and_history_never_shrink() -> None:
+    family = Family("root")
+    family.give_back(charge_of(family, 1))
+    assert family.view() == {
+        "calls": 0,
+        "counts": {"srv.refund": 0},
+        "sums": {SUM: 0},
+        "labels": ["pii"],
+    }
+    assert list(family.recent) == ["srv.refund"]
+
+
+def test_a_snapshot_is_read_back_and_rolled_forward() -> None:
+    ledger = Ledger()
+    charge = charge_of(ledger.family("root"), 0.1)
+    again = Ledger()
+    again.restore(ledger.snapshot())
+    assert again.snapshot() == ledger.snapshot()
+    again.replay(record_of("call.intent", 1, charge))
+    again.replay(record_of("call.outcome", 1, delivery="sent"))
+    again.replay(record_of("call.outcome", 1, delivery="not_sent"))  # closed already: no effect
+    again.replay(record_of("call.refused", 2))
+    assert again.family("root").sums[SUM] == Decimal("0.2")
+
+
+def test_families_are_apart() -> None:
+    ledger = Ledger()
+    charge_of(ledger.family("one"), 5)
+    assert ledger.family("two").calls == 0
