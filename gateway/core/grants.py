@@ -12,7 +12,7 @@ and that is absent breaks the constraint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.core.catalog import Tool
@@ -125,13 +125,25 @@ def is_implied(parent: Constraint, child: Constraint) -> bool:
     )
 
 
-def find_excess(parent: Sequence[Grant], child: Sequence[Grant]) -> str | None:
+EffectOf = Callable[[str, str], str | None]
+"""(server, tool) → what the reviewers say the tool does; None where they say nothing."""
+
+
+def knows_nothing(_server: str, _tool: str) -> str | None:
+    """Say of no tool what it does: each is then compared for every effect that it could have."""
+    return None
+
+
+def find_excess(
+    parent: Sequence[Grant], child: Sequence[Grant], effect_of: EffectOf = knows_nothing
+) -> str | None:
     """Say where `child` would allow what `parent` does not, or return None.
 
-    Compared tool by tool: each tool that either list names, and any other tool of a server, for
-    each effect. Whatever cannot be decided counts as excess.
+    Compared tool by tool: each tool that either list names, for what it does if `effect_of` knows
+    and else for each effect; and any other tool of a server, for each effect. Whatever cannot be
+    decided counts as excess.
     """
-    for server, name, effect in _cases((*parent, *child)):
+    for server, name, effect in _cases((*parent, *child), effect_of):
         wanted = _speaker(child, server, name, effect)
         if wanted is None:
             continue
@@ -188,11 +200,14 @@ def is_pointer(text: str) -> bool:
 _POINTER_MAX_CHARS: Final = 256
 
 
-def _cases(grants: Sequence[Grant]) -> Iterator[tuple[str, str, str]]:
+def _cases(grants: Sequence[Grant], effect_of: EffectOf) -> Iterator[tuple[str, str, str]]:
     """Every (server, tool, effect) at which two lists can differ; `*` stands for unnamed tools."""
     named = dict.fromkeys((grant.server, grant.tool) for grant in grants)
     others = dict.fromkeys((grant.server, ANY_TOOL) for grant in grants)
-    return ((*case, effect) for case in {**named, **others} for effect in EFFECTS)
+    for server, name in {**named, **others}:
+        known = None if name == ANY_TOOL else effect_of(server, name)
+        for effect in (known,) if known in EFFECTS else EFFECTS:
+            yield server, name, effect
 
 
 def _speaker(grants: Sequence[Grant], server: str, name: str, effect: str) -> Grant | None:

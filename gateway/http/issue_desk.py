@@ -17,7 +17,7 @@ from gateway.core import issue_records as records
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret, is_secret
 from gateway.core.decision import Decision
 from gateway.core.errors import CountersignError, PolicyError
-from gateway.core.grants import find_excess
+from gateway.core.grants import EffectOf, find_excess, knows_nothing
 from gateway.core.issuing import (
     AGENT_ORIGIN,
     Question,
@@ -40,6 +40,8 @@ class IssueDeps:
 
     `refuse(stage, reason)` records a refusal of somebody not yet known (stages `read` and
     `authenticate`) and may sum such refusals up; it raises `AuditError` when it cannot.
+    `effect_of(server, tool)` is what the catalog's reviewers say a tool does, None if nothing: with
+    it a launcher's limit on one tool does not stand in the way of a wide grant for other effects.
     `revoked(claims)` is the kill switch. `on_run_ended(run_id)` is told as soon as a run has ended,
     so that its live tokens die with it.
     """
@@ -55,6 +57,7 @@ class IssueDeps:
     refuse: Callable[[str, str], Awaitable[None]]
     revoked: Callable[[Claims], bool]
     on_run_ended: Callable[[str], None]
+    effect_of: EffectOf = knows_nothing
 
 
 class Issued(Struct, frozen=True):
@@ -197,7 +200,7 @@ class IssueDesk:
         launcher = self._deps.clients.launcher(run.launcher)
         if launcher is None or run.agent not in launcher.may_launch:
             return "its launcher may no longer launch this agent"
-        if find_excess(launcher.grants, run.grants) is not None:
+        if find_excess(launcher.grants, run.grants, self._deps.effect_of) is not None:
             return "its launcher may no longer give these grants"
         return None
 

@@ -117,7 +117,7 @@ async def _create(
         await desk.refuse_run(op, actor, error.code)
         status = 413 if error.code == "body_too_large" else 400
         return problem(status, error.code, str(error), "send the run as JSON; see docs/runs.md")
-    fault = _find_fault(body, launcher, deps.site, now_s)
+    fault = _find_fault(body, launcher, deps, now_s)
     if fault is not None:
         await desk.refuse_run(op, actor, fault.code)
         return problem(fault.status, fault.code, fault.detail, fault.hint)
@@ -151,15 +151,15 @@ async def _read(request: Request) -> RunBody:
         raise RequestError(text, code="request_invalid") from None
 
 
-def _find_fault(body: RunBody, launcher: Launcher, site: Site, now_s: int) -> _Fault | None:
+def _find_fault(body: RunBody, launcher: Launcher, deps: IssueDeps, now_s: int) -> _Fault | None:
     """Say why `launcher` cannot have this run, or return None."""
     # 1. Asking for what has no clear meaning.
     if (unclear := _find_unclear(body)) is not None:
         return _Fault(400, "request_invalid", unclear, "change the body and send it again")
-    life_s = _deadline(body, now_s) - now_s
-    if not 0 < life_s <= site.run_max_s:
+    longest_s = deps.site.run_max_s
+    if not 0 < _deadline(body, now_s) - now_s <= longest_s:
         detail = "the deadline is past or too far away"
-        return _Fault(400, "deadline_invalid", detail, f"let it end within {site.run_max_s} s")
+        return _Fault(400, "deadline_invalid", detail, f"let it end within {longest_s} s")
     # 2. A launcher reaching for agents of others.
     if body.agent not in launcher.may_launch:
         detail = "this launcher may not launch this agent"
@@ -169,7 +169,7 @@ def _find_fault(body: RunBody, launcher: Launcher, site: Site, now_s: int) -> _F
         detail = "this launcher may not act for this person"
         return _Fault(403, "on_behalf_of_forbidden", detail, "add the person to its `humans`")
     # 4. Authority out of nothing.
-    if (excess := find_excess(launcher.grants, body.grants)) is not None:
+    if (excess := find_excess(launcher.grants, body.grants, deps.effect_of)) is not None:
         hint = "ask for less, or widen the launcher's `grants` in countersign.yaml"
         return _Fault(403, "grants_exceeded", excess, hint)
     return None

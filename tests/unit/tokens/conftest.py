@@ -21,6 +21,7 @@ from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_s
 from gateway.core.decision import Decision, Permit
 from gateway.core.errors import AuditError
 from gateway.core.issuing import Site
+from gateway.core.ports import RunStore
 from gateway.core.token import Claims, Constraint, Grant
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router
@@ -29,6 +30,8 @@ from gateway.http.runs import build_runs_router
 NOW_S = 1_800_000_000
 URL = "https://gateway.test"
 PERMIT = Permit((), (), "sha256:" + "0" * 64)
+
+EFFECTS = {("shop", "refund"): "money"}
 
 LAUNCHER = Launcher(
     id="workflow",
@@ -99,12 +102,12 @@ class World:
         self.verifier = JoseVerifier([key], issuer=URL, audience=URL, environment="test")
         self.connect(LAUNCHER, OTHER, BOT, SILENT)
 
-    def connect(self, *clients: Client) -> None:
+    def connect(self, *clients: Client, runs: RunStore | None = None) -> None:
         """Serve these clients from now on, as after a restart with another configuration."""
-        self.deps = IssueDeps(
+        deps = IssueDeps(
             site=Site(issuer=URL, public_url=URL, environment="test"),
             clients=ClientRegistry(clients),
-            runs=self.runs,
+            runs=runs or self.runs,
             issuer=self.issuer,
             policy=self.policy,
             audit=self.audit,
@@ -113,12 +116,17 @@ class World:
             refuse=self._refuse,
             revoked=lambda claims: claims.subject in self.killed,
             on_run_ended=self.ended.append,
+            effect_of=lambda server, tool: EFFECTS.get((server, tool)),
         )
         api = FastAPI()
-        api.include_router(build_oauth_router(self.deps))
-        api.include_router(build_runs_router(self.deps))
+        api.include_router(build_oauth_router(deps))
+        api.include_router(build_runs_router(deps))
         transport = httpx.ASGITransport(app=api)
         self.client = httpx.AsyncClient(transport=transport, base_url=URL)
+
+    def keep_runs_in(self, runs: RunStore) -> None:
+        """Use another run store from now on."""
+        self.connect(LAUNCHER, OTHER, BOT, SILENT, runs=runs)
 
     def _decide(self, _tool: str, _phase: str, _document: dict[str, Any]) -> Decision:
         if isinstance(self.decision, Exception):

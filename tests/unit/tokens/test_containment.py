@@ -157,3 +157,11 @@ def test_a_child_that_asks_for_less_is_fine(child: Grant) -> None:
 def test_a_wide_child_does_not_step_around_a_named_parent() -> None:
     assert find_excess((Grant("shop"), LIMITED), (Grant("shop"),)) is not None
     assert find_excess((Grant("shop"), LIMITED), (Grant("shop"), LIMITED)) is None
+
+
+def test_a_limit_on_one_tool_does_not_stand_in_the_way_of_other_effects() -> None:
+    parent = (LIMITED, Grant("shop", "*", ("read",)))
+    child = (Grant("shop", "*", ("read",)),)
+    assert find_excess(parent, child, lambda _server, _tool: "money") is None
+    assert find_excess(parent, child, lambda _server, _tool: "read") is not None
+    assert find_excess(parent, child) is not None
