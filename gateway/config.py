@@ -125,9 +125,9 @@ def _validate(source: Source, base: Path) -> tuple[Config | None, Pruned]:
         except pydantic.ValidationError as error:
             faults = error.errors(include_url=False, include_input=False)
         if not pruned.paths:  # later rounds only find what the first one's pruning left bare
-            noted = {problem.path for problem in source.problems}
+            noted = {(problem.path, problem.place) for problem in source.problems}
             for path, message, hint in explain(faults, source.data):
-                if path not in noted:
+                if (path, source.place(path)) not in noted:
                     source.note(path, message, hint)
         if not pruned.remove(data, faults):
             break

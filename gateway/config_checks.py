@@ -107,16 +107,9 @@ def _check_addresses(config: ConfigShape) -> Iterator[Finding]:
     if listen is None:
         yield ("listen",), f"`{config.listen}` is no address", "write `host:port`"
     public = _split_url(config.public_url)
-    if public is None or public.path or public.query:
-        hint = "write `https://host`, with a port if needed, and no path"
-        yield ("public_url",), f"`{config.public_url}` is no URL of a host", hint
-    elif config.public_url == f"http://{config.listen}":
-        pass  # it only repeats `listen`, which is checked below
-    elif public.scheme == "http" and not is_loopback(public.hostname or "") and not config.dev:
-        message = "tokens would cross the network in the clear"
-        yield ("public_url",), message, f"use `https://`, {_DEV_HINT}"
-    issuer = _split_url(config.tokens.issuer)
-    if issuer is None:
+    if config.public_url != f"http://{config.listen}":  # else it only repeats `listen`
+        yield from _check_public_url(config, public)
+    if config.tokens.issuer != config.public_url and _split_url(config.tokens.issuer) is None:
         yield ("tokens", "issuer"), "is no URL", "write `https://host`, or leave it out"
     if listen is None or is_loopback(listen[0]):
         return
@@ -126,6 +119,15 @@ def _check_addresses(config: ConfigShape) -> Iterator[Finding]:
     elif public is not None and public.scheme != "https":
         hint = "set `public_url: https://…` of the proxy in front, or listen on 127.0.0.1"
         yield ("listen",), "others could reach the gateway without TLS", hint
+
+
+def _check_public_url(config: ConfigShape, public: SplitResult | None) -> Iterator[Finding]:
+    if public is None or public.path or public.query:
+        hint = "write `https://host`, with a port if needed, and no path"
+        yield ("public_url",), "is no URL of a host", hint
+    elif public.scheme == "http" and not is_loopback(public.hostname or "") and not config.dev:
+        message = "tokens would cross the network in the clear"
+        yield ("public_url",), message, f"use `https://`, {_DEV_HINT}"
 
 
 def _check_upstream(url: str, path: KeyPath, *, dev: bool) -> Iterator[Finding]:
@@ -140,10 +142,10 @@ def _check_upstream(url: str, path: KeyPath, *, dev: bool) -> Iterator[Finding]:
 def _split_url(text: str) -> SplitResult | None:
     try:
         parts = urlsplit(text)
-        port = parts.port
+        _ = parts.port  # raises for one that cannot be
     except ValueError:
         return None
-    fine = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    fine = parts.scheme in ("http", "https") and bool(parts.hostname)
     return parts if fine and not (parts.username or parts.password or parts.fragment) else None
 
 

@@ -73,7 +73,7 @@ class Source:
     def check(self) -> None:
         """Raise `ConfigurationError` with every mistake in the order of the lines, if any."""
         if self.problems:
-            ordered = sorted(self.problems, key=lambda problem: (problem.place[::-1], problem[1:]))
+            ordered = sorted(self.problems, key=lambda problem: (problem.place.line, str(problem)))
             raise ConfigurationError("\n".join(str(problem) for problem in ordered))
 
     def read_tree(self, root: Node) -> None:

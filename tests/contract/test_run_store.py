@@ -1,0 +1,120 @@
+"""What both run stores promise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.memory_runs import MemoryRuns
+from gateway.adapters.sql_runs import SqlRuns
+from gateway.adapters.sql_store import SqlState
+from gateway.core.errors import CountersignError
+from gateway.core.ports import RunStore
+from gateway.core.token import Constraint, Grant, Run
+
+pytestmark = pytest.mark.req("GW-10")
+
+Store = MemoryRuns | SqlRuns
+NOW_S = 1_800_000_000
+
+
+def build_run(number: int, **changes: Any) -> Run:  # noqa: ANN401 - any field
+    constraint = Constraint(max=2.0, min=-1, one_of=(1, True, "x", 0.5), prefix="x")
+    fields: dict[str, Any] = {
+        "id": f"{number:032x}",
+        "agent": "bot",
+        "launcher": "workflow",
+        "grants": (Grant("shop", "refund", ("money",), {"/amount": constraint}, 3), Grant("bank")),
+        "allowed_values": {"/to": ("ann@acme.test", "bob@acme.test")},
+        "created_at": NOW_S,
+        "deadline": NOW_S + 60,
+        "credential_hash": "sha256:" + "0" * 64,
+        "workflow": "returns",
+        "origin": "schedule",
+        "on_behalf_of": "olga",
+    }
+    return Run(**{**fields, **changes})
+
+
+async def open_state(path: Path) -> SqlState:
+    state = SqlState(f"sqlite:///{path}")
+    await state.open(environment="test", log_origin="test/audit")
+    return state
+
+
+@pytest.fixture(params=["memory", "sql"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    if request.param == "memory":
+        yield MemoryRuns()
+        return
+    state = await open_state(tmp_path / "state.db")
+    yield SqlRuns(state)
+    await state.close()
+
+
+async def test_a_run_is_read_back_as_it_was_created(store: Store) -> None:
+    port: RunStore = store
+    run = build_run(1)
+    await port.create_run(run)
+    assert await port.get_run(run.id) == run
+
+
+async def test_a_run_that_never_was_is_none(store: Store) -> None:
+    assert await store.get_run("0" * 32) is None
+
+
+async def test_a_run_id_is_taken_once(store: Store) -> None:
+    run = build_run(1)
+    await store.create_run(run)
+    with pytest.raises(CountersignError) as caught:
+        await store.create_run(build_run(1, agent="thief"))
+    assert caught.value.code == "run_exists"
+    assert await store.get_run(run.id) == run
+
+
+async def test_of_many_at_once_one_creates_the_run(store: Store) -> None:
+    results = await asyncio.gather(
+        *(store.create_run(build_run(1)) for _ in range(8)), return_exceptions=True
+    )
+    assert sum(result is None for result in results) == 1
+
+
+async def test_an_ended_run_stays_ended_and_readable(store: Store) -> None:
+    run = build_run(1)
+    await store.create_run(run)
+    await store.end_run(run.id)
+    await store.end_run(run.id)
+    found = await store.get_run(run.id)
+    assert found is not None
+    assert found.ended
+    assert (found.agent, found.grants) == (run.agent, run.grants)
+
+
+async def test_ending_a_run_that_never_was_is_harmless(store: Store) -> None:
+    await store.end_run("0" * 32)
+    assert await store.get_run("0" * 32) is None
+
+
+async def test_ended_runs_are_found_until_their_deadline(store: Store) -> None:
+    for number in range(3):
+        await store.create_run(build_run(number, deadline=NOW_S + number))
+        if number:
+            await store.end_run(f"{number:032x}")
+    assert await store.find_ended(NOW_S) == [f"{1:032x}", f"{2:032x}"]
+    assert await store.find_ended(NOW_S + 1) == [f"{2:032x}"]
+    assert await store.find_ended(NOW_S + 2) == []
+
+
+async def test_runs_outlive_the_process(tmp_path: Path) -> None:
+    state = await open_state(tmp_path / "state.db")
+    await SqlRuns(state).create_run(build_run(1))
+    await SqlRuns(state).end_run(build_run(1).id)
+    await state.close()
+    state = await open_state(tmp_path / "state.db")
+    found = await SqlRuns(state).get_run(build_run(1).id)
+    assert found == build_run(1, ended=True)
+    await state.close()
