@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -49,7 +50,7 @@ from gateway.core.ledger import Ledger
 from gateway.core.records import build_orphan
 from gateway.core.refusal import Refusal, Stage
 from gateway.core.token import Claims
-from gateway.dispatch import Dispatcher
+from gateway.dispatch import Dispatcher, Step
 from gateway.enforce import Enforcement
 from gateway.holding import Deployment, HoldDesk
 from gateway.http.app import GatewayApp, build_api
@@ -78,10 +79,16 @@ Server = HttpServerSection | StdioServerSection
 
 
 class Gateway:
-    """One gateway: made from a configuration, started, served, stopped."""
+    """One gateway: made from a configuration, started, served, stopped.
 
-    def __init__(self, config: Config) -> None:
+    `reached` is told of each step of a dispatch (`gateway.dispatch.Step`): a seam for fault tests.
+    """
+
+    def __init__(
+        self, config: Config, *, reached: Callable[[Step], None] = lambda _step: None
+    ) -> None:
         self._config = config
+        self._reached = reached
         self._limits = config.call_limits()
         self._clock, self._ids = SystemClock(), SystemIds()
         self._state = SqlState(config.state.url)
@@ -284,6 +291,7 @@ class Gateway:
             clock=clock,
             ids=ids,
             limits=limits,
+            reached=self._reached,
         )
 
         async def refuse(stage: Stage, reason: str) -> None:
@@ -426,14 +434,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(config: Config) -> None:
-    gateway = Gateway(config)
+async def _serve(config: Config, reached: Callable[[Step], None]) -> None:
+    gateway = Gateway(config, reached=reached)
     await gateway.start()
     try:
         # What is alive now stays alive: the collector need not walk it for every call.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+        # The commit thread gets its turn within a millisecond, however busy the loop is.
+        sys.setswitchinterval(0.001)
         host, port = config.address
         server = _Server(
             uvicorn.Config(
@@ -458,7 +468,7 @@ async def _serve(config: Config) -> None:
         await gateway.stop()
 
 
-def serve(config: Config) -> None:
-    """Run the gateway until it is told to stop (SIGINT, SIGTERM)."""
+def serve(config: Config, *, reached: Callable[[Step], None] = lambda _step: None) -> None:
+    """Run the gateway until it is told to stop (SIGINT, SIGTERM). `reached` as for `Gateway`."""
     configure_logging(config.log.format, config.log.level)
-    uvloop.run(_serve(config))
+    uvloop.run(_serve(config, reached))
