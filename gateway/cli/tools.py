@@ -16,9 +16,9 @@ from msgspec import Struct, structs
 
 from connectors.approve import ALL, Approved, approve_definitions
 from connectors.catalog import Catalog, ToolStatus
+from connectors.http_pool import HttpPool
 from connectors.listing import read_offers
 from connectors.manifest import Manifest, UpstreamAuth, load_manifest
-from connectors.http_pool import HttpPool
 from connectors.upstreams import Endpoint, Transport, build_transport
 from gateway.adapters.system import SystemClock
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
