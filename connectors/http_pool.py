@@ -2,7 +2,7 @@
 
 It stands on httptools (llhttp), the parser of the server side, because the upstream request is the
 dearest step of a governed call: a general client spends 80 to 110 µs of CPU on it, this one
-about 20 (ADR 0020). It follows no redirects, keeps no cookies, heeds no proxy settings and unpacks
+about 20 (ADR 0008). It follows no redirects, keeps no cookies, heeds no proxy settings and unpacks
 nothing, so there is nothing to turn off.
 
 INVARIANT: every failure says whether bytes of the request may have left (`sent`).
