@@ -18,12 +18,10 @@ from gateway.config_faults import Pruned, explain
 from gateway.config_file import Source, load_source
 from gateway.config_models import BASE, AgentSection, ConfigShape, LauncherSection
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher
-from gateway.core.errors import ConfigurationError
 from gateway.core.issuing import Site
 from gateway.core.limits import Limits
 
 _SQLITE: Final = "sqlite:///"
-_ROUNDS_MAX: Final = 32
 
 
 class Config(ConfigShape):
@@ -67,15 +65,12 @@ def load_config(path: Path, env: Mapping[str, str]) -> Config:
     source = load_source(path, env)
     _fill_in(source.data, path.resolve().parent)
     config, pruned = _validate(source, path.resolve().parent)
-    if config is not None:
-        noted = {problem.path for problem in source.problems}
-        for found, message, hint in find_contradictions(config, _known(source.data)):
-            where = pruned.original(found)
-            if not any(where[:n] in noted for n in range(1, len(where) + 1)):
-                source.note(where, message, hint)
+    noted = {problem.path for problem in source.problems}
+    for found, message, hint in find_contradictions(config, _known(source.data)):
+        where = pruned.original(found)
+        if not any(where[:n] in noted for n in range(1, len(where) + 1)):
+            source.note(where, message, hint)
     source.check()
-    if config is None:
-        raise ConfigurationError(f"{path}: cannot be read; see `countersign config schema`")
     return config
 
 
@@ -113,13 +108,13 @@ def _fill_in(data: dict[str, Any], base: Path) -> None:
             state["url"] = _SQLITE + str(base / url.removeprefix(_SQLITE))
 
 
-def _validate(source: Source, base: Path) -> tuple[Config | None, Pruned]:
+def _validate(source: Source, base: Path) -> tuple[Config, Pruned]:
     """Note every malformed key; return what is left of the configuration without them.
 
     What is left is good enough to look for contradictions in, so that a typo does not hide them.
     """
     data, pruned = copy.deepcopy(source.data), Pruned()
-    for _ in range(_ROUNDS_MAX):
+    while True:
         try:
             return Config.model_validate(data, context={BASE: base}), pruned
         except pydantic.ValidationError as error:
@@ -129,9 +124,7 @@ def _validate(source: Source, base: Path) -> tuple[Config | None, Pruned]:
             for path, message, hint in explain(faults, source.data):
                 if (path, source.place(path)) not in noted:
                     source.note(path, message, hint)
-        if not pruned.remove(data, faults):
-            break
-    return None, pruned
+        pruned.remove(data, faults)
 
 
 def _known(data: Mapping[str, Any]) -> Known:

@@ -36,9 +36,13 @@ class Pruned:
     def __init__(self) -> None:
         self.paths: set[KeyPath] = set()
 
-    def remove(self, data: Any, faults: Sequence[ErrorDetails]) -> bool:  # noqa: ANN401 - YAML
-        """Cut the place of each fault out of `data`; False when there is nothing to cut."""
-        blamed = {_blame(fault, data) for fault in faults} - {()}
+    def remove(self, data: Any, faults: Sequence[ErrorDetails]) -> None:  # noqa: ANN401 - YAML
+        """Cut the place of each fault out of `data`.
+
+        INVARIANT: this cuts something, because no key at the top is required; so cutting until
+        the rest is valid comes to an end.
+        """
+        blamed = {_blame(fault, data) for fault in faults}
         inner = {p for p in blamed if not any(p[:n] in blamed for n in range(1, len(p)))}
         self.paths |= {self.original(path) for path in inner}
         for path in sorted(inner, key=_from_the_back, reverse=True):
@@ -46,7 +50,6 @@ class Pruned:
             for key in path[:-1]:
                 holder = holder[key]
             del holder[path[-1]]
-        return bool(inner)
 
     def original(self, path: KeyPath) -> KeyPath:
         """Return where `path` of the pruned data stands in the data as written."""

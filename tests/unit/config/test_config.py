@@ -416,3 +416,9 @@ def test_every_key_is_described_for_people_and_programs() -> None:
 def test_the_packaged_rego_is_found() -> None:
     assert (rego_root() / "countersign" / "main.rego").is_file()
     assert (rego_root() / "policies" / "authority.json").is_file()
+
+
+def test_an_upstream_that_is_no_url_is_told(mistakes: Mistakes) -> None:
+    (found,) = mistakes(SHOP.replace("https://shop.test", "https://user:pass@shop.test"))
+    assert "servers.shop.url: is no URL without user and fragment" in found
+    assert "pass" not in found
