@@ -26,7 +26,7 @@ settings.load_profile("countersign")
 def pytest_configure() -> None:
     """Drop the developer's own gateway settings, for this process and those that it starts."""
     for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
-        if name != "COUNTERSIGN_REQUIRE_ALL":
+        if name not in {"COUNTERSIGN_REQUIRE_ALL", "COUNTERSIGN_OPA"}:
             del os.environ[name]
 
 

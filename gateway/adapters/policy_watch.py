@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
-from gateway.core.errors import ConfigurationError, PolicyError
+from gateway.core.errors import CountersignError
 
 INTERVAL_S: Final = 0.5
 _SUFFIXES: Final = (".rego", ".json")
@@ -53,7 +53,7 @@ class PolicyWatcher:
         self._seen = now
         try:
             await self._activate(await asyncio.to_thread(load_bundle_dir, self._path))
-        except (ConfigurationError, PolicyError, OSError) as error:
+        except (CountersignError, OSError) as error:
             self.last_error = str(error)
         else:
             self.last_error = None

@@ -64,9 +64,12 @@ class Fleet:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._wanted + 1):
                     group.create_task(self._bring_up())
-        except BaseExceptionGroup as errors:
+        except ExceptionGroup as errors:
             await self.stop()
             raise errors.exceptions[0] from None
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Kill every worker; fail what is unanswered."""
@@ -114,7 +117,7 @@ class Fleet:
             link.submit(request)
 
     def _wait(self, request: Request) -> None:
-        if not self._tasks:
+        if self._failures or not self._tasks:
             fail(request, PolicyError("no policy worker is running"))
         elif len(self._waiting) >= QUEUE_MAX:
             fail(request, _overloaded())
@@ -167,6 +170,8 @@ class Fleet:
             await link.aclose()
             self._links.discard(link)
             raise ConfigurationError("\n".join(faults), code="policy_invalid")
+        if link.lost:
+            raise PolicyError("a policy worker was lost right after it loaded the bundle")
         # Frames are answered in order: what follows finds every subset defined.
         for command in self._subsets:
             self._send_command(link, command)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,6 +143,68 @@ async def gone_or_zombie(engine: RegorusPolicy, pid: int) -> None:
         await asyncio.sleep(0.005)
 
 
+async def test_while_no_worker_can_be_started_decisions_fail_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await start()
+    python = sys.executable
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    for pid in engine.worker_pids:
+        os.kill(pid, signal.SIGKILL)
+        await gone_or_zombie(engine, pid)
+    assert await outcomes(engine, question(amount=5)) == ["policy_unavailable"]
+    assert await outcomes(engine, question(amount=5)) == ["policy_unavailable"]
+    monkeypatch.setattr("sys.executable", python)
+    while not engine.worker_pids:  # noqa: ASYNC110 - no event for it
+        await asyncio.sleep(0.01)
+    assert await outcomes(engine, question(amount=5)) == ["ok"]
+
+
+LIAR = """
+import socket, sys
+from struct import pack
+connection = socket.socket(fileno=int(sys.argv[1]))
+connection.recv(9)
+loaded = pack('<IQB', 14, 1, 0) + b'{"faults": []}'
+connection.sendall({reply})
+connection.recv(1 << 30, socket.MSG_WAITALL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("pack('<IQB', 0, 9, 0)", "answered out of order"),
+        ("pack('<IQB', 0, 0, 0)", "answered out of order"),
+        ("loaded + pack('<IQB', 0, 2, 0)", "lost right after it loaded"),
+    ],
+)
+async def test_a_worker_that_answers_what_nobody_asked_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str, text: str
+) -> None:
+    liar = tmp_path / "liar.py"
+    liar.write_text(LIAR.replace("{reply}", reply))
+    monkeypatch.setattr("gateway.adapters.regorus_worker.__file__", str(liar))
+    with pytest.raises(PolicyError, match=text):
+        await RegorusPolicy(make_bundle()).start()
+
+
+async def test_starting_can_be_cancelled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mute = tmp_path / "mute.py"
+    mute.write_text(
+        "import socket, sys\nsocket.socket(fileno=int(sys.argv[1])).recv(1 << 30, 256)\n"
+    )
+    monkeypatch.setattr("gateway.adapters.regorus_worker.__file__", str(mute))
+    engine = RegorusPolicy(make_bundle())
+    task = asyncio.create_task(engine.start())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.worker_pids == []
+    await engine.stop()
+
+
 async def test_a_caller_that_goes_away_disturbs_nobody(start: Start) -> None:
     engine = await start()
     leaving = asyncio.create_task(engine.decide("shop.act", "call", question(amount=5)))
@@ -230,6 +293,20 @@ async def test_a_new_bundle_takes_over_between_two_decisions(start: Start) -> No
     assert {(code(answer), answer.revision) for answer in await asyncio.gather(*under_way)} == {
         ("too_much", old)
     }
+
+
+async def test_the_old_bundle_stays_until_its_last_answer(start: Start) -> None:
+    engine = await start(deadline_ms=1500)
+    old = engine.worker_pids
+    slow = asyncio.create_task(engine.decide("shop.act", "call", question(bomb=True)))
+    await asyncio.sleep(0)
+    await engine.activate(make_bundle(SHOP.replace("> 100", "> 300")))
+    assert await outcomes(engine, question(amount=200)) == ["ok"]
+    with pytest.raises(PolicyError) as caught:
+        await slow
+    assert caught.value.code == "policy_timeout"
+    for pid in old:
+        await gone(pid)
 
 
 @pytest.mark.parametrize(
