@@ -15,11 +15,11 @@ from msgspec import Struct
 
 from connectors.listing import Offer, read_offers
 from connectors.manifest import Manifest
-from connectors.param_headers import read_param_headers
 from connectors.schema import compile_schema
 from gateway.core import names
 from gateway.core.canonical import digest_of
 from gateway.core.catalog import Review, Tool, ToolState
+from gateway.protocol.param_headers import read_param_headers
 
 
 class ToolStatus(Struct, frozen=True, kw_only=True):
@@ -222,7 +222,7 @@ def _build_tool(server: str, review: Review, offer: Offer, *, prefix: bool) -> T
     schema = offer.value.get("inputSchema")
     try:
         checked = compile_schema(schema, review.input_schema)
-        read_param_headers(schema if isinstance(schema, dict) else {})
+        marks = read_param_headers(schema if isinstance(schema, dict) else {})
     except ValueError as error:
         return str(error)
     return Tool(
@@ -235,6 +235,7 @@ def _build_tool(server: str, review: Review, offer: Offer, *, prefix: bool) -> T
         definition_digest=offer.digest,
         schema=checked,
         resource=_build_resource(server, review, offer),
+        param_headers=marks,
     )
 
 

@@ -18,11 +18,11 @@ from msgspec import Struct
 from connectors import mcp_wire as wire
 from connectors.http_exchange import SESSION_HEADER, Head, HttpExchange, SessionLostError
 from connectors.http_pool import HttpPool
-from connectors.param_headers import ParamHeaders, build_param_headers, read_param_headers
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.catalog import Tool
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
+from gateway.protocol.param_headers import ParamHeaders, build_param_headers, read_param_headers
 
 VERSION_HEADER: Final = "MCP-Protocol-Version"
 
@@ -168,7 +168,9 @@ class McpHttpTransport:
             if error.delivery == "sent":
                 return None
             raise
-        return _Era(wire.MODERN, headers, self._http.head(headers), {}) if _MODERN_ITEM in offered else None
+        if _MODERN_ITEM not in offered:
+            return None
+        return _Era(wire.MODERN, headers, self._http.head(headers), {})
 
     async def _initialize(self) -> _Era:
         number, headers = next(self._numbers), self._headers({})

@@ -22,6 +22,8 @@ LEGACY_VERSIONS: Final = frozenset({LEGACY, "2025-06-18", "2025-03-26", "2024-11
 OPERATION_ID: Final = "io.countersign/operation_id"
 """The `_meta` member that carries the operation id of an effect to the system of record."""
 
+LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
+
 CLIENT_INFO: Final = b'{"name":"countersign","version":"1"}'
 LIST_CHANGED: Final = b'"notifications/tools/list_changed"'
 PROGRESS: Final = b'"notifications/progress"'
@@ -119,6 +121,8 @@ def _call_meta(intent: RecordedIntent, *, modern: bool) -> bytes:
     resolved = intent.intent.resolved
     meta = resolved.call.raw.meta
     parts = [_modern_meta(meta.client_capabilities)] if modern else []
+    if modern and meta.log_level is not None:
+        parts.append(b'"%b":%b' % (LOG_LEVEL.encode(), orjson.dumps(meta.log_level)))
     if meta.progress_token is not None:
         parts.append(b'"progressToken":' + build_progress_token(intent))
     if meta.traceparent is not None:

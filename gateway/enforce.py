@@ -288,6 +288,13 @@ class Enforcement:
             return call
         return await self._refusals.refuse_call(call, refusal)
 
+    async def contradict(self, raw: RawCall, refusal: Refusal) -> Refused:
+        """Record a call whose headers contradict it; a hidden tool answers as one there is not."""
+        call = await self.identify(raw, SCOPE_CALL)
+        if isinstance(call, Refused):
+            return call
+        return await self._turn_down(call, refusal)
+
     async def list_tools(self, raw: RawCall) -> tuple[Tool, ...] | Refused:
         """Return the tools that this caller may see, in the catalog's order."""
         call = await self.identify(raw, SCOPE_LIST)

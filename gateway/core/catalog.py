@@ -62,7 +62,8 @@ class Tool(Struct, frozen=True, kw_only=True):
     """One callable tool: the approved definition and its review, ready for the call path.
 
     `definition` is the upstream's own JSON object, byte for byte; `resource` is the fixed
-    `resource` member of the policy input.
+    `resource` member of the policy input. `param_headers` are the arguments that callers repeat in
+    headers (MCP 2026-07-28), as pairs of header name and path.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Tool(Struct, frozen=True, kw_only=True):
     definition_digest: str
     schema: SchemaCheck
     resource: Mapping[str, Any]
+    param_headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class CatalogView(Protocol):

@@ -26,8 +26,9 @@ from gateway.http.origin import OriginCheck
 from gateway.http.status_tool import StatusTool
 from gateway.protocol import mcp, mcp_reply
 from gateway.protocol.headers import Headers
-from gateway.protocol.mcp import Notification, Rejected, Request, Wire
+from gateway.protocol.mcp import Notification, Rejected, Request, ToolCall, Wire
 from gateway.protocol.mcp_reply import Reply
+from gateway.protocol.param_headers import find_param_mismatch
 
 _NO_ARGUMENTS: Final = Arguments(b"{}", {})
 _MCP_META: Final = CallMeta(surface="mcp")
@@ -110,7 +111,8 @@ class McpEndpoint:
                 await self._refused(found, request, path, send)
                 return
             session = found
-        asked = mcp.read_tool_call(request, b"{}" if session is None else session.capabilities)
+        streams = b"text/event-stream" in headers.accept
+        asked = _read_call(request, session, streams=streams)
         if isinstance(asked, Refusal):
             await self._rejected(raw, Rejected(asked, request.id), path, send, request.wire)
             return
@@ -126,8 +128,12 @@ class McpEndpoint:
             reply = await self._status_tool.answer(raw, request)
             await self._reply(send, reply, path)
             return
+        if (told := self._find_contradiction(raw, headers, request.wire)) is not None:
+            refused = await self._enforcement.contradict(raw, told)
+            await self._refused(refused, request, path, send)
+            return
         stream = EventStream(send)
-        relay = _relay(stream, headers, asked.meta, session)
+        relay = _relay(stream, asked.meta.log_level) if streams else None
         answer = await self._enforcement.call(raw, relay)
         reply = mcp_reply.build_answer(
             request.id,
@@ -139,6 +145,16 @@ class McpEndpoint:
             await stream.finish(reply.body)
         else:
             await self._reply(send, reply, path)
+
+    def _find_contradiction(self, raw: RawCall, headers: Headers, wire: Wire) -> Refusal | None:
+        """Whether an `Mcp-Param-*` header says something else than the argument that it repeats."""
+        tool = self._catalog().find(raw.tool, raw.server)
+        if tool is None or not tool.param_headers:
+            return None
+        header = find_param_mismatch(
+            tool.param_headers, headers.params, raw.arguments.value, required=wire == "modern"
+        )
+        return None if header is None else mcp.build_mismatch(header)
 
     def _is_plain(self, raw: RawCall) -> bool:
         tool = self._catalog().find(raw.tool, raw.server)
@@ -172,7 +188,7 @@ class McpEndpoint:
         self, request: Request, raw: RawCall, session: Session | None
     ) -> bytes | Refused | Refusal:
         match request.method, request.wire:
-            case "ping", _:
+            case "ping", "legacy":
                 return b"{}"
             case "tools/list", _:
                 shown = await self._enforcement.list_tools(raw)
@@ -258,13 +274,15 @@ class McpEndpoint:
         )
 
 
-def _relay(
-    stream: EventStream, headers: Headers, meta: CallMeta, session: Session | None
-) -> Relay | None:
-    """Pass on progress and those log messages that the caller asked for, if it takes a stream."""
-    if b"text/event-stream" not in headers.accept:
-        return None
-    wanted = meta.log_level if session is None else session.log_level
+def _read_call(request: Request, session: Session | None, *, streams: bool) -> ToolCall | Refusal:
+    if session is None:
+        return mcp.read_tool_call(request, b"{}")
+    level = session.log_level if streams else None
+    return mcp.read_tool_call(request, session.capabilities, level)
+
+
+def _relay(stream: EventStream, wanted: str | None) -> Relay:
+    """Pass on progress, and log messages at least as severe as `wanted`; None: no log messages."""
     floor = LEVELS.index(wanted) if wanted in LEVELS else len(LEVELS)
 
     def relay(message: bytes) -> None:

@@ -149,7 +149,7 @@ def _check_modern(
     if not isinstance(meta, dict) or META_VERSION not in meta or META_CAPABILITIES not in meta:
         detail = f"`_meta` must carry `{META_VERSION}` and `{META_CAPABILITIES}`"
         if version != MODERN and not isinstance(meta, dict):
-            return _unsupported(request_id, version)
+            return _unsupported(request_id, version, [MODERN, *LEGACY])
         return Rejected(Refusal("read", "params_invalid", detail), request_id)
     if version is None or version != meta[META_VERSION]:
         return _mismatch(request_id, "MCP-Protocol-Version")
@@ -160,20 +160,25 @@ def _check_modern(
     if (header := _differing(method, params, headers)) is not None:
         return _mismatch(request_id, header)
     if version != MODERN:
-        return _unsupported(request_id, version)
+        return _unsupported(request_id, version, [MODERN])
     if not isinstance(meta[META_CAPABILITIES], dict):
         detail = f"`{META_CAPABILITIES}` must be an object"
         return Rejected(Refusal("read", "params_invalid", detail), request_id)
     return None
 
 
+def build_mismatch(header: str) -> Refusal:
+    """Say which header does not tell what the body does."""
+    return Refusal("read", "header_mismatch", f"header `{header}` does not match the body")
+
+
 def _mismatch(request_id: RequestId, header: str) -> Rejected:
-    detail = f"header `{header}` does not match the body"
-    return Rejected(Refusal("read", "header_mismatch", detail), request_id)
+    return Rejected(build_mismatch(header), request_id)
 
 
-def _unsupported(request_id: RequestId, version: str | None) -> Rejected:
-    data = {"supported": [MODERN, *LEGACY], "requested": version}
+def _unsupported(request_id: RequestId, version: str | None, supported: list[str]) -> Rejected:
+    """`supported`: of those versions, the ones that can be asked for in the same way."""
+    data = {"supported": supported, "requested": version}
     return Rejected(Refusal("read", "version_unsupported"), request_id, data)
 
 
@@ -185,10 +190,13 @@ class ToolCall(Struct, frozen=True):
     meta: CallMeta
 
 
-def read_tool_call(request: Request, session_capabilities: bytes) -> ToolCall | Refusal:
+def read_tool_call(
+    request: Request, session_capabilities: bytes, session_log_level: str | None = None
+) -> ToolCall | Refusal:
     """Read the params of `tools/call`; the arguments keep the exact bytes they came in.
 
     `session_capabilities`: what a legacy session declared at initialize, as JSON.
+    `session_log_level`: the least severe log message that it wants, None for none.
     """
     name, value = request.params.get("name"), request.params.get("arguments", {})
     if not isinstance(name, str):
@@ -203,11 +211,8 @@ def read_tool_call(request: Request, session_capabilities: bytes) -> ToolCall | 
     declared = session_capabilities if capabilities is None else bytes(capabilities)
     info = exact.meta.get(META_INFO)
     token = meta.get("progressToken")
-    traceparent, level, claimed = (
-        meta.get("traceparent"),
-        meta.get(META_LOG_LEVEL),
-        meta.get(CLAIMED),
-    )
+    traceparent, claimed = meta.get("traceparent"), meta.get(CLAIMED)
+    level = meta.get(META_LOG_LEVEL) if request.wire == "modern" else session_log_level
     return ToolCall(
         name,
         Arguments(bytes(exact.arguments), value),

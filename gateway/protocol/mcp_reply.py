@@ -26,6 +26,8 @@ INSTRUCTIONS: Final = (
     f"`{STATUS_TOOL}` with its approval_id, and do not repeat the call."
 )
 LIST_TTL_MS: Final = 5_000
+_BAD_REQUEST: Final = frozenset({-32021})
+"""A tool's errors that go with HTTP 400 (2026-07-28): MissingRequiredClientCapability."""
 _PENDING_SCHEMA: Final = {
     "type": "object",
     "properties": {
@@ -139,11 +141,19 @@ def build_answer(request_id: RequestId, answer: Answer, wire: Wire, *, plain: bo
             if filtered.result is not None:
                 return Reply(200, build_result(request_id, filtered.result, wire))
             if filtered.error is not None:
-                text = b'{"jsonrpc":"2.0","id":%b,"error":%b}'
-                return Reply(200, text % (orjson.dumps(request_id), filtered.error))
+                return _build_tool_error(request_id, filtered.error, wire)
             refusal = Refusal("call", filtered.withheld or "internal_error")
             op = recorded.outcome.intent.intent.resolved.call.raw.op
             return build_refusal(request_id, refusal, wire, op=op)
+
+
+def _build_tool_error(request_id: RequestId, error: bytes, wire: Wire) -> Reply:
+    """Pass on the JSON-RPC error that the tool's server answered with."""
+    told: Any = orjson.loads(error)
+    code = told.get("code") if isinstance(told, dict) else None
+    status = 400 if wire == "modern" and code in _BAD_REQUEST else 200
+    text = b'{"jsonrpc":"2.0","id":%b,"error":%b}'
+    return Reply(status, text % (orjson.dumps(request_id), error))
 
 
 def build_pending(request: ApprovalRequest, plain: bool) -> bytes:  # noqa: FBT001 - see build_answer

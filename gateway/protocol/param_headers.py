@@ -2,7 +2,7 @@
 
 A tool's input schema marks them with `x-mcp-header` (MCP 2026-07-28, Transports, Custom Headers).
 A server refuses a call whose headers differ from its body, and clients must not offer a tool that
-is marked wrongly.
+is marked wrongly. The gateway is both: it checks what agents send and makes what upstreams get.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from gateway.protocol.headers import decode_value
+
 MARK: Final = "x-mcp-header"
 PREFIX: Final = "Mcp-Param-"
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PLAIN: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _SENTINEL: Final = re.compile(r"=\?base64\?.*\?=")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,16}(?:\.[0-9]{1,16})?")
 _TYPES: Final = frozenset({"string", "integer", "boolean"})
 _NAMED: Final = frozenset({"patternProperties", "$defs", "definitions", "dependentSchemas"})
 _DATA: Final = frozenset({"default", "examples", "const", "enum"})
@@ -66,14 +69,54 @@ def build_param_headers(wanted: ParamHeaders, arguments: Mapping[str, Any]) -> d
     """Return the headers of one call. What is absent, null or no scalar has none."""
     headers = {}
     for name, path in wanted:
-        value: Any = arguments
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, bool):
-            headers[name] = "true" if value else "false"
-        elif isinstance(value, str | int | float):
-            headers[name] = _encode(str(value))
+        text = _text(_value_at(arguments, path))
+        if text is not None:
+            headers[name] = _encode(text)
     return headers
+
+
+def find_param_mismatch(
+    wanted: ParamHeaders,
+    given: Mapping[bytes, bytes],
+    arguments: Mapping[str, Any],
+    *,
+    required: bool,
+) -> str | None:
+    """Return the first header that does not repeat its argument, or None.
+
+    `given`: header values by lower-case name. `required`: whether one may be left out whose
+    argument is there. One whose argument is not there says something that the body does not.
+    """
+    for name, path in wanted:
+        sent, value = given.get(name.lower().encode()), _value_at(arguments, path)
+        text = _text(value)
+        if sent is None:
+            if required and text is not None:
+                return name
+        elif text is None or not _says(decode_value(sent), text, value):
+            return name
+    return None
+
+
+def _says(sent: str | None, text: str, value: object) -> bool:
+    """Whether a header says the same. Numbers compare as numbers: `42.0` is 42."""
+    if sent is None or isinstance(value, str | bool):
+        return sent == text
+    return _NUMBER.fullmatch(sent) is not None and float(sent) == value
+
+
+def _value_at(arguments: Mapping[str, Any], path: tuple[str, ...]) -> object:
+    value: Any = arguments
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _text(value: object) -> str | None:
+    """The text of a scalar as headers have it; None for what has none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def _encode(text: str) -> str:
