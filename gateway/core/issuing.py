@@ -1,7 +1,7 @@
 """Handing out authority: what a run's token says and what policy is asked before.
 
 Phase `issue` (DESIGN §3, §4). A run is the root of its token family: `sid` and `root_jti` of
-every token are the run's id, so ten tokens of a run have one budget (docs/adr/0020).
+every token are the run's id, so ten tokens of a run have one budget (docs/adr/0010).
 """
 
 from __future__ import annotations
