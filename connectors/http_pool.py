@@ -14,7 +14,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import httptools
@@ -296,7 +296,7 @@ class HttpPool:
         self._open: set[_Connection] = set()
         self._tls: ssl.SSLContext | None = None
 
-    async def __aenter__(self) -> HttpPool:
+    async def __aenter__(self) -> Self:
         """Use the pool in a block that closes it."""
         return self
 
