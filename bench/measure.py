@@ -69,10 +69,11 @@ class Turn(Struct, frozen=True):
 
 
 class Pair(Struct, frozen=True):
-    """Both sides under the same load, one after the other."""
+    """Both sides under the same load, one after the other; `usual`: a proxy on aiohttp."""
 
     governed: Turn
     bare: Turn
+    usual: Turn | None = None
 
     @property
     def ratio(self) -> float:
@@ -104,10 +105,13 @@ class Measured(Struct, frozen=True, kw_only=True):
 class Bench:
     """Runs a plan against two sides."""
 
-    def __init__(self, load: LoadGenerator, governed: Side, bare: Side, audit: Path) -> None:
+    def __init__(
+        self, load: LoadGenerator, governed: Side, bare: Side, usual: Side, audit: Path
+    ) -> None:
         self._load = load
         self._governed = governed
         self._bare = bare
+        self._usual = usual
         self._audit = audit
 
     def run(self, plan: Plan, say: Callable[[str], None]) -> Measured:
@@ -122,7 +126,9 @@ class Bench:
         full: list[Pair] = []
         for number in range(plan.pairs):
             say(f"{FULL_LOAD} callers, turn {number + 1} of {plan.pairs}")
-            full.append(self._pair(FULL_LOAD, plan.pair_s))
+            pair = self._pair(FULL_LOAD, plan.pair_s)
+            usual = self._turn(self._usual, FULL_LOAD, plan.pair_s)
+            full.append(Pair(pair.governed, pair.bare, usual))
         sweep: dict[int, Pair] = {}
         for connections in plan.sweep:
             say(f"{connections} callers")

@@ -36,6 +36,7 @@ def build_results(measured: Measured, decisions: Mapping[int, float]) -> Results
         "governed_over_bare": round(median([pair.ratio for pair in full]), 3),
         "governed_over_bare_worst": round(min(pair.ratio for pair in full), 3),
         "governed_over_bare_best": round(max(pair.ratio for pair in full), 3),
+        "governed_over_aiohttp_bare": round(median([_usual_ratio(pair) for pair in full]), 3),
         "governed_calls_per_s": round(median([p.governed.figures.per_second for p in full])),
         "bare_calls_per_s": round(median([p.bare.figures.per_second for p in full])),
         "added_p50_ms": round(added, 3),
@@ -54,6 +55,11 @@ def build_results(measured: Measured, decisions: Mapping[int, float]) -> Results
     for agents, us in decisions.items():
         results[f"decision_us_{agents}_agents"] = round(us, 1)
     return results
+
+
+def _usual_ratio(pair: Pair) -> float:
+    usual = pair.usual or pair.bare
+    return pair.governed.figures.per_second / usual.figures.per_second
 
 
 def _added_p50(pair: Pair) -> float:
@@ -95,6 +101,7 @@ GOALS: Final = (
         _shown("{governed_over_bare} ({governed_over_bare_worst} to {governed_over_bare_best})"),
         _at_least("governed_over_bare", 0.5),
     ),
+    Goal("the same over a bare proxy on aiohttp", "", _shown("{governed_over_aiohttp_bare}")),
     Goal(
         "governed calls/s, one worker",
         "≥ 4,500",

@@ -31,7 +31,7 @@ class _Stage(Struct, frozen=True):
     """Everything that a run started."""
 
     governed: Governed
-    sides: tuple[Side, Side]
+    sides: tuple[Side, Side, Side]
     upstream_url: str
 
 
@@ -73,18 +73,21 @@ def _set_up(processes: Processes, folder: Path, result_bytes: int) -> _Stage:
     _, port = processes.start_listening("upstream", command)
     _, other_port = processes.start_listening("bare-upstream", command)
     other_url = f"http://127.0.0.1:{other_port}/mcp"
-    bare_pid, bare_port = processes.start_listening("bare", ["-m", "bench.bare", other_url])
+    bare = ["-m", "bench.bare", other_url]
+    bare_pid, bare_port = processes.start_listening("bare", bare)
+    usual = processes.start_listening("bare-aiohttp", [*bare, "--client", "aiohttp"])
     url = f"http://127.0.0.1:{port}/mcp"
     governed = start_governed(processes, folder, url)
     tokens = governed.tokens
     sides = (
         Side(governed.process.pid, governed.port, build_requests(governed.port, tokens)),
         Side(bare_pid, bare_port, build_requests(bare_port, tokens)),
+        Side(*usual, build_requests(usual[1], tokens)),
     )
     return _Stage(governed, sides, url)
 
 
-def _try_out(load: LoadGenerator, sides: tuple[Side, Side], expected: bytes) -> int:
+def _try_out(load: LoadGenerator, sides: Sequence[Side], expected: bytes) -> int:
     """Check an answer of each kind byte for byte, then warm up; return how many were governed."""
     for side in sides:
         asyncio.run(check_answers(side.port, side.requests, expected))

@@ -182,11 +182,14 @@ def test_decisions_are_measured_for_10_100_and_1000_agents(tmp_path: Path) -> No
 
 
 @pytest.mark.network
-async def test_the_bare_proxy_returns_the_tools_own_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", ["own", "aiohttp"])
+async def test_the_bare_proxy_returns_the_tools_own_bytes(tmp_path: Path, library: str) -> None:
     with Processes(tmp_path) as processes:
         _, port = processes.start_listening("upstream", ["-m", "bench.upstream"])
         url = f"http://127.0.0.1:{port}/mcp"
-        pid, bare_port = processes.start_listening("bare", ["-m", "bench.bare", url])
+        pid, bare_port = processes.start_listening(
+            "bare", ["-m", "bench.bare", url, "--client", library]
+        )
         prepared = requests.build_requests(bare_port, ["token"] * 4)
         expected = upstream.build_result(500)
         await run.check_answers(bare_port, prepared, expected)
