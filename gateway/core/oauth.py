@@ -1,7 +1,7 @@
-"""What the gateway tells OAuth clients: metadata documents, challenges, scopes, resources.
+"""What the gateway tells OAuth clients: metadata documents, scopes, resources.
 
-Sources: RFC 8414 (server metadata), RFC 9728 (resource metadata), RFC 6750 (challenges), RFC 8707
-(resource indicators), and the authorization page of the MCP specification.
+Sources: RFC 8414 (server metadata), RFC 9728 (resource metadata), RFC 8707 (resource
+indicators), and the authorization page of the MCP specification.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.core import names
-from gateway.core.refusal import kind_of
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST
 
 SCOPES: Final = (SCOPE_LIST, SCOPE_CALL)
 ALL_SCOPES: Final = " ".join(SCOPES)
-REALM: Final = "countersign"
 
 TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 - a path
 AUTHORIZE_PATH: Final = "/oauth/authorize"
@@ -22,9 +20,6 @@ JWKS_PATH: Final = "/oauth/jwks.json"
 SERVER_METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 RESOURCE_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 MCP_PATH: Final = "/mcp"
-
-_NO_TOKEN: Final = "token_missing"  # noqa: S105 - a code
-_SCOPE: Final = "scope_insufficient"
 
 
 def build_server_metadata(issuer: str, public_url: str) -> dict[str, Any]:
@@ -56,23 +51,6 @@ def build_resource_metadata(issuer: str, public_url: str, path: str = "") -> dic
         "bearer_methods_supported": ["header"],
         "resource_name": "Countersign",
     }
-
-
-def build_challenge(code: str, public_url: str, path: str = MCP_PATH) -> str:
-    """Return the `WWW-Authenticate` value for a refusal `code` (RFC 6750 §3, RFC 9728 §5.1).
-
-    `path` is the resource that was asked for. All scopes are named, not only the missing one, so
-    that a client asks once. A request without any token gets no `error` (RFC 6750 §3.1).
-    """
-    parts = [f'realm="{REALM}"']
-    if code != _NO_TOKEN:
-        error = "insufficient_scope" if code == _SCOPE else "invalid_token"
-        parts += [f'error="{error}"', f'error_description="{kind_of(code).text}"']
-    parts += [
-        f'scope="{ALL_SCOPES}"',
-        f'resource_metadata="{public_url}{RESOURCE_METADATA_PATH}{path}"',
-    ]
-    return "Bearer " + ", ".join(parts)
 
 
 def is_resource(text: str, public_url: str) -> bool:

@@ -21,8 +21,8 @@ from gateway.core.clients import Agent, ClientRegistry, Launcher, hash_secret
 from gateway.core.decision import Permit
 from gateway.core.errors import CredentialError
 from gateway.core.issuing import Site
-from gateway.core.oauth import build_challenge
 from gateway.core.token import Grant
+from gateway.http.challenge import Challenges
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router
 from gateway.http.runs import build_runs_router
@@ -71,8 +71,10 @@ def build_app(url: str, folder: Path) -> FastAPI:
         try:
             claims = verifier.verify(token, clock.now_ns() // 1_000_000_000)
         except CredentialError as error:
-            challenge = build_challenge(error.code, url)
-            return Response(status_code=401, headers={"WWW-Authenticate": challenge})
+            headers = Challenges(url).headers(error.code, "/mcp")
+            return Response(
+                status_code=401, headers={name.decode(): value.decode() for name, value in headers}
+            )
         return Response(f"{claims.subject} of {claims.client_id}")
 
     return app
