@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from importlib.metadata import version
 from typing import Any, Final
 
 import structlog
@@ -28,8 +27,6 @@ from connectors.upstreams import Endpoint, Transport, build_transport
 from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
 from gateway.adapters.bundle_store import save_bundle
 from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
-from gateway.adapters.outbox_relay import OutboxRelay
 from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
 from gateway.adapters.policy_watch import PolicyWatcher
 from gateway.adapters.regorus_policy import RegorusPolicy
@@ -39,43 +36,22 @@ from gateway.adapters.sql_ledger import SqlLedger
 from gateway.adapters.sql_runs import SqlRuns
 from gateway.adapters.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.adapters.token_keys import load_or_create_token_key, load_token_key
 from gateway.config import Config
-from gateway.config_models import HttpServerSection, StdioServerSection
-from gateway.core.caller import CallerCache
-from gateway.core.canonical import digest_of
+from gateway.config_models import HttpServerSection
 from gateway.core.entry import Entry
 from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.ledger import Ledger
 from gateway.core.records import build_orphan
-from gateway.core.refusal import Refusal, Stage
-from gateway.core.token import Claims
-from gateway.dispatch import Dispatcher, Step
-from gateway.enforce import Enforcement
-from gateway.holding import Deployment, HoldDesk
-from gateway.http.app import GatewayApp, build_api
-from gateway.http.approvals import ApprovalDeps
-from gateway.http.approvals import build_router as build_approvals_router
-from gateway.http.challenge import Challenges
-from gateway.http.humans import HumanEntry, Humans
-from gateway.http.issue_desk import IssueDeps
-from gateway.http.mcp import McpEndpoint
-from gateway.http.oauth import build_oauth_router
-from gateway.http.origin import OriginCheck
-from gateway.http.rest import RestEndpoint
-from gateway.http.runs import build_runs_router
-from gateway.http.status_tool import StatusTool
-from gateway.http.tools_admin import ToolsAdmin
-from gateway.judge import Judge
+from gateway.dispatch import Step
+from gateway.http.app import GatewayApp
 from gateway.logs import configure_logging
-from gateway.refusals import RefusalRecorder
+from gateway.wiring_path import Parts, Server, build_path
 
 SWEEP_S: Final = 1.0
 SNAPSHOT_S: Final = 30.0
+FLUSH_S: Final = 10.0
 GRACE_S: Final = 20
 _log: Final = structlog.get_logger("gateway")
-
-Server = HttpServerSection | StdioServerSection
 
 
 class Gateway:
@@ -99,15 +75,15 @@ class Gateway:
         )
         self._ledger = Ledger()
         self._catalog = Catalog()
+        self._bundle = load_bundle_dir(config.policy.path)
         self._policy = RegorusPolicy(
-            load_bundle_dir(config.policy.path),
+            self._bundle,
             workers=config.policy.workers,
             deadline_ms=config.policy.deadline_ms,
         )
         self._ended_runs: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
-        self._ready: dict[str, Callable[[], bool]] = {}
         self.app: GatewayApp | None = None
 
     async def start(self) -> None:
@@ -130,10 +106,10 @@ class Gateway:
         self._stack.push_async_callback(audit.close)
         self._stack.push_async_callback(self._snapshot, audit)
         # 2. Policy. Nothing is decided before a bundle has passed its own tests.
-        bundle = load_bundle_dir(config.policy.path)
+        await self._keep_bundle(self._bundle)
         await self._policy.start()
         self._stack.push_async_callback(self._policy.stop)
-        await self._note_bundle(audit, bundle)
+        await self._note_bundle(audit, self._bundle)
         # 3. Upstreams.
         pool = HttpPool()
         self._stack.push_async_callback(pool.close)
@@ -142,15 +118,21 @@ class Gateway:
         self._build_transports(transports, pool, refresher)
         await refresher.refresh_all()
         # 4. The path, then everything that was under way when the gateway last stopped.
-        dispatcher = await self._build_path(audit, transports, refresher)
+        self._ended_runs.update(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
+        path = build_path(self._parts(audit, transports, refresher), reached=self._reached)
+        dispatcher = path.dispatcher
         await dispatcher.recover(audit.recovered.operations)
         for op, intent in audit.recovered.open_intents.items():
             await audit.record(build_orphan(op, intent.seq, intent.approval))
+        self.app = path.app
+        self._stack.push_async_callback(_forgiving, path.refusals.flush)
+        self._stack.push_async_callback(path.enforcement.close)
         self._stack.push_async_callback(dispatcher.close)
         # 5. What goes on by itself.
         self._stack.push_async_callback(self._cancel_tasks)
         self._spawn(refresher.run())
         self._spawn(_every(SWEEP_S, dispatcher.sweep))
+        self._spawn(_every(FLUSH_S, path.refusals.flush))
         self._spawn(_every(SNAPSHOT_S, lambda: self._snapshot(audit)))
         if config.dev:
             self._spawn(self._watcher(audit).run())
@@ -223,162 +205,50 @@ class Gateway:
             on_list_changed=refresher.notice,
         )
 
-    async def _build_path(
+    def _parts(
         self, audit: FileAuditLog, transports: Mapping[str, Transport], refresher: Refresher
-    ) -> Dispatcher:
-        config, clock, ids, limits = self._config, self._clock, self._ids, self._limits
-        key = load_or_create_token_key(config.tokens.key)
-        previous = [load_token_key(path) for path in config.tokens.previous_keys]
-        verifier = JoseVerifier(
-            [key, *previous],
-            issuer=config.tokens.issuer,
-            audience=config.public_url,
-            environment=config.environment,
-        )
-        now_s = clock.now_ns() // 1_000_000_000
-        self._ended_runs.update(await self._runs.find_ended(now_s))
-        registry, humans = config.client_registry(), _people(config)
-        callers, relay = CallerCache(), OutboxRelay(self._approvals, audit).drain
-        endpoints = {name: _endpoint_digest(server) for name, server in config.servers.items()}
-        refusals = RefusalRecorder(audit=audit, clock=clock, ids=ids, limits=limits)
-        self._stack.push_async_callback(_forgiving, refusals.flush)
-        self._spawn(_every(10.0, refusals.flush))
-        judge = Judge(
-            policy=self._policy,
-            ledger=self._ledger,
-            callers=callers,
-            audit=audit,
-            catalog=self._catalog.view,
-            limits=limits,
-        )
-        desk = HoldDesk(
-            store=self._approvals,
+    ) -> Parts:
+        return Parts(
+            config=self._config,
+            limits=self._limits,
+            clock=self._clock,
+            ids=self._ids,
             runs=self._runs,
-            relay=relay,
-            people=humans.everyone(),
-            owners=registry.owners,
-            endpoints=endpoints,
-            deployment=Deployment(
-                config.tokens.issuer, config.environment, config.audit.origin
-            ),
-            clock=clock,
-            ids=ids,
-        )
-        enforcement = Enforcement(
-            tokens=verifier,
-            catalog=self._catalog.view,
-            judge=judge,
+            approvals=self._approvals,
+            keys=SqlIdempotency(self._state),
+            ledger=self._ledger,
+            catalog=self._catalog,
+            policy=self._policy,
             audit=audit,
             transports=transports,
-            holds=desk,
-            refusals=refusals,
-            callers=callers,
-            revoked=self._revoked,
-            clock=clock,
-            limits=limits,
+            refresher=refresher,
+            ended_runs=self._ended_runs,
         )
-        dispatcher = Dispatcher(
-            store=self._approvals,
-            runs=self._runs,
-            desk=desk,
-            judge=judge,
-            enforcement=enforcement,
-            relay=relay,
-            refresh=refresher.refresh,
-            active=lambda agent: registry.agent(agent) is not None,
-            revoked=self._revoked,
-            endpoints=endpoints,
-            clock=clock,
-            ids=ids,
-            limits=limits,
-            reached=self._reached,
-        )
-
-        async def refuse(stage: Stage, reason: str) -> None:
-            refused = await refusals.refuse_stranger(ids.new(), Refusal(stage, reason))
-            if refused.refusal.stage == "record":
-                raise CountersignError("no record could be made", code=refused.refusal.code)
-
-        issue = IssueDeps(
-            site=config.site(),
-            clients=registry,
-            runs=self._runs,
-            issuer=JoseIssuer(key, previous=previous),
-            policy=self._policy,
-            audit=audit,
-            clock=clock,
-            ids=ids,
-            refuse=refuse,  # type: ignore[arg-type]  # the routes name only stages there are
-            revoked=self._revoked,
-            on_run_ended=self._ended_runs.add,
-        )
-        approvals = ApprovalDeps(
-            store=self._approvals,
-            humans=humans,
-            clock=clock,
-            ids=ids,
-            relay=relay,
-            on_approved=dispatcher.schedule,
-            on_decided=desk.changed,
-        )
-        challenges = Challenges(config.public_url)
-        origins = OriginCheck(config.public_url, dev=config.dev)
-        self.app = GatewayApp(
-            mcp=McpEndpoint(
-                enforcement=enforcement,
-                status_tool=StatusTool(enforcement=enforcement, desk=desk),
-                catalog=self._catalog.view,
-                challenges=challenges,
-                origin=origins,
-                ids=ids,
-                limits=limits,
-            ),
-            rest=RestEndpoint(
-                enforcement=enforcement,
-                approvals=self._approvals,
-                keys=SqlIdempotency(self._state),
-                challenges=challenges,
-                origin=origins,
-                clock=clock,
-                ids=ids,
-                limits=limits,
-            ),
-            api=build_api(
-                [
-                    build_oauth_router(issue),
-                    build_runs_router(issue),
-                    build_approvals_router(approvals),
-                    ToolsAdmin(humans=humans, states=self._catalog.states).router(),
-                ],
-                version("countersign"),
-            ),
-            ready=lambda: {name: check() for name, check in self._ready.items()},
-        )
-        self._ready |= {
-            "audit": lambda: audit.healthy,
-            "policy": lambda: bool(self._policy.worker_pids),
-        }
-        return dispatcher
-
-    def _revoked(self, claims: Claims) -> bool:
-        return claims.run_id in self._ended_runs
 
     def _tools_changed(self, _server: str) -> None:
         tools = self._catalog.view().callable_tools(None)
         self._policy.set_tools({tool.id: (tool.server, tool.review.effect) for tool in tools})
 
-    async def _note_bundle(self, audit: FileAuditLog, bundle: Bundle) -> None:
-        """Keep the bundle, so that its decisions can be recomputed; then say that it decides now."""
+    async def _keep_bundle(self, bundle: Bundle) -> None:
+        """Keep a bundle before it decides anything, so that every decision can be recomputed."""
         await asyncio.to_thread(save_bundle, self._config.audit.dir / "bundles", bundle)
+
+    async def _note_bundle(self, audit: FileAuditLog, bundle: Bundle) -> None:
         fields = {"rev": bundle.revision, "packages": sorted(bundle.packages)}
         await audit.record(Entry(type="policy.activate", op=self._ids.new(), fields=fields))
+        _log.info("policy_active", revision=bundle.revision)
 
     def _watcher(self, audit: FileAuditLog) -> PolicyWatcher:
         async def activate(bundle: Bundle) -> None:
+            await self._keep_bundle(bundle)
             await self._policy.activate(bundle)
             await self._note_bundle(audit, bundle)
 
-        return PolicyWatcher(self._config.policy.path, activate)
+        def report(problem: str | None) -> None:
+            if problem is not None:
+                _log.error("policy_not_reloaded", problem=problem, revision=self._policy.revision)
+
+        return PolicyWatcher(self._config.policy.path, activate, report=report)
 
     async def _snapshot(self, audit: FileAuditLog) -> None:
         """Keep what families spent, with the sequence number from which the log goes on."""
@@ -405,21 +275,6 @@ async def _forgiving(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await work()
     except CountersignError as error:
         _log.warning("background_work_failed", code=error.code)
-
-
-def _people(config: Config) -> Humans:
-    """Everybody at the admin API. What policy calls a group is a role or a group here."""
-    return Humans(
-        HumanEntry(human.id, (*human.roles, *human.groups), human.secret_hash)
-        for human in config.humans
-    )
-
-
-def _endpoint_digest(server: Server) -> str:
-    """Where a server is: an approval for one place is no approval for another."""
-    if isinstance(server, HttpServerSection):
-        return digest_of({"url": server.url})
-    return digest_of({"command": list(server.command), "cwd": str(server.cwd)})
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,280 @@
+"""The second half of the composition root: the call path, and the HTTP surface over it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from joserfc.jwk import ECKey
+
+from connectors.catalog import Catalog
+from connectors.refresh import Refresher
+from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.outbox_relay import OutboxRelay
+from gateway.adapters.regorus_policy import RegorusPolicy
+from gateway.adapters.sql_approvals import SqlApprovals
+from gateway.adapters.sql_idempotency import SqlIdempotency
+from gateway.adapters.sql_runs import SqlRuns
+from gateway.adapters.token_keys import load_or_create_token_key, load_token_key
+from gateway.config import Config
+from gateway.config_models import HttpServerSection, StdioServerSection
+from gateway.core.caller import CallerCache
+from gateway.core.canonical import digest_of
+from gateway.core.clients import ClientRegistry
+from gateway.core.errors import CountersignError
+from gateway.core.ledger import Ledger
+from gateway.core.limits import Limits
+from gateway.core.ports import Clock, Ids, ToolTransport
+from gateway.core.refusal import Refusal, Stage
+from gateway.core.token import Claims
+from gateway.dispatch import Dispatcher, Step
+from gateway.enforce import Enforcement
+from gateway.holding import Deployment, HoldDesk
+from gateway.http.app import GatewayApp, build_api
+from gateway.http.approvals import ApprovalDeps
+from gateway.http.approvals import build_router as build_approvals_router
+from gateway.http.challenge import Challenges
+from gateway.http.humans import HumanEntry, Humans
+from gateway.http.issue_desk import IssueDeps
+from gateway.http.mcp import McpEndpoint
+from gateway.http.oauth import build_oauth_router
+from gateway.http.origin import OriginCheck
+from gateway.http.rest import RestEndpoint
+from gateway.http.runs import build_runs_router
+from gateway.http.status_tool import StatusTool
+from gateway.http.tools_admin import ToolsAdmin
+from gateway.judge import Judge
+from gateway.refusals import RefusalRecorder
+
+Server = HttpServerSection | StdioServerSection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What is up before the path is: every adapter that it stands on."""
+
+    config: Config
+    limits: Limits
+    clock: Clock
+    ids: Ids
+    runs: SqlRuns
+    approvals: SqlApprovals
+    keys: SqlIdempotency
+    ledger: Ledger
+    catalog: Catalog
+    policy: RegorusPolicy
+    audit: FileAuditLog
+    transports: Mapping[str, ToolTransport]
+    refresher: Refresher
+    ended_runs: set[str]
+
+    def revoked(self, claims: Claims) -> bool:
+        """Whether a token's authority has ended before its time."""
+        return claims.run_id in self.ended_runs
+
+    def effect_of(self, server: str, tool: str) -> str | None:
+        """What reviewers say that a tool does; None for one that nobody reviewed."""
+        for status in self.catalog.states():
+            if (status.server, status.name) == (server, tool):
+                return status.effect
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallPath:
+    """The path, built: what `wiring.Gateway` has to start, to sweep and to stop."""
+
+    enforcement: Enforcement
+    dispatcher: Dispatcher
+    refusals: RefusalRecorder
+    app: GatewayApp
+
+
+def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
+    """Connect everything that a call meets, and everything that is asked about calls."""
+    config = parts.config
+    registry, humans = config.client_registry(), _people(config)
+    key = load_or_create_token_key(config.tokens.key)
+    previous = [load_token_key(path) for path in config.tokens.previous_keys]
+    relay = OutboxRelay(parts.approvals, parts.audit).drain
+    endpoints = {name: _endpoint_digest(server) for name, server in config.servers.items()}
+    refusals = RefusalRecorder(
+        audit=parts.audit, clock=parts.clock, ids=parts.ids, limits=parts.limits
+    )
+    callers = CallerCache()
+    judge = Judge(
+        policy=parts.policy,
+        ledger=parts.ledger,
+        callers=callers,
+        audit=parts.audit,
+        catalog=parts.catalog.view,
+        limits=parts.limits,
+    )
+    desk = _build_desk(parts, registry, humans, endpoints, relay)
+    enforcement = Enforcement(
+        tokens=_build_verifier(config, [key, *previous]),
+        catalog=parts.catalog.view,
+        judge=judge,
+        audit=parts.audit,
+        transports=parts.transports,
+        holds=desk,
+        refusals=refusals,
+        callers=callers,
+        revoked=parts.revoked,
+        clock=parts.clock,
+        limits=parts.limits,
+    )
+    dispatcher = Dispatcher(
+        store=parts.approvals,
+        runs=parts.runs,
+        desk=desk,
+        judge=judge,
+        enforcement=enforcement,
+        relay=relay,
+        refresh=parts.refresher.refresh,
+        active=lambda agent: registry.agent(agent) is not None,
+        revoked=parts.revoked,
+        endpoints=endpoints,
+        clock=parts.clock,
+        ids=parts.ids,
+        limits=parts.limits,
+        reached=reached,
+    )
+    issue = _build_issue(parts, registry, JoseIssuer(key, previous=previous), refusals)
+    approvals = ApprovalDeps(
+        store=parts.approvals,
+        humans=humans,
+        clock=parts.clock,
+        ids=parts.ids,
+        relay=relay,
+        on_approved=dispatcher.schedule,
+        on_decided=desk.changed,
+    )
+    app = _build_app(
+        parts,
+        enforcement=enforcement,
+        desk=desk,
+        humans=humans,
+        issue=issue,
+        approvals=approvals,
+    )
+    return CallPath(enforcement=enforcement, dispatcher=dispatcher, refusals=refusals, app=app)
+
+
+def _build_verifier(config: Config, keys: list[ECKey]) -> JoseVerifier:
+    return JoseVerifier(
+        keys,
+        issuer=config.tokens.issuer,
+        audience=config.public_url,
+        environment=config.environment,
+    )
+
+
+def _build_desk(
+    parts: Parts,
+    registry: ClientRegistry,
+    humans: Humans,
+    endpoints: Mapping[str, str],
+    relay: Callable[[], Awaitable[None]],
+) -> HoldDesk:
+    config = parts.config
+    return HoldDesk(
+        store=parts.approvals,
+        runs=parts.runs,
+        relay=relay,
+        people=humans.everyone(),
+        owners=registry.owners,
+        endpoints=endpoints,
+        deployment=Deployment(config.tokens.issuer, config.environment, config.audit.origin),
+        clock=parts.clock,
+        ids=parts.ids,
+    )
+
+
+def _build_issue(
+    parts: Parts, registry: ClientRegistry, issuer: JoseIssuer, refusals: RefusalRecorder
+) -> IssueDeps:
+    async def refuse(stage: Stage, reason: str) -> None:
+        refused = await refusals.refuse_stranger(parts.ids.new(), Refusal(stage, reason))
+        if refused.refusal.stage == "record":
+            raise CountersignError("no record could be made", code=refused.refusal.code)
+
+    return IssueDeps(
+        site=parts.config.site(),
+        clients=registry,
+        runs=parts.runs,
+        issuer=issuer,
+        policy=parts.policy,
+        audit=parts.audit,
+        clock=parts.clock,
+        ids=parts.ids,
+        refuse=refuse,  # type: ignore[arg-type]  # the routes name only stages that there are
+        revoked=parts.revoked,
+        on_run_ended=parts.ended_runs.add,
+        effect_of=parts.effect_of,
+    )
+
+
+def _build_app(
+    parts: Parts,
+    *,
+    enforcement: Enforcement,
+    desk: HoldDesk,
+    humans: Humans,
+    issue: IssueDeps,
+    approvals: ApprovalDeps,
+) -> GatewayApp:
+    config = parts.config
+    challenges = Challenges(config.public_url)
+    origin = OriginCheck(config.public_url, dev=config.dev)
+    mcp = McpEndpoint(
+        enforcement=enforcement,
+        status_tool=StatusTool(enforcement=enforcement, desk=desk),
+        catalog=parts.catalog.view,
+        challenges=challenges,
+        origin=origin,
+        ids=parts.ids,
+        limits=parts.limits,
+    )
+    rest = RestEndpoint(
+        enforcement=enforcement,
+        approvals=parts.approvals,
+        keys=parts.keys,
+        challenges=challenges,
+        origin=origin,
+        clock=parts.clock,
+        ids=parts.ids,
+        limits=parts.limits,
+    )
+    routers = [
+        build_oauth_router(issue),
+        build_runs_router(issue),
+        build_approvals_router(approvals),
+        ToolsAdmin(humans=humans, states=parts.catalog.states).router(),
+    ]
+    return GatewayApp(
+        mcp=mcp,
+        rest=rest,
+        api=build_api(routers, version("countersign")),
+        ready=lambda: {
+            "audit": parts.audit.healthy,
+            "policy": bool(parts.policy.worker_pids),
+        },
+    )
+
+
+def _people(config: Config) -> Humans:
+    """Everybody at the admin API. What policy calls a group is a role or a group here."""
+    return Humans(
+        HumanEntry(human.id, (*human.roles, *human.groups), human.secret_hash)
+        for human in config.humans
+    )
+
+
+def _endpoint_digest(server: Server) -> str:
+    """Where a server is: an approval for one place is no approval for another."""
+    if isinstance(server, HttpServerSection):
+        return digest_of({"url": server.url})
+    return digest_of({"command": list(server.command), "cwd": str(server.cwd)})
