@@ -126,20 +126,14 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         clock=parts.clock,
         limits=parts.limits,
     )
-    dispatcher = Dispatcher(
-        store=parts.approvals,
-        runs=parts.runs,
+    dispatcher = _build_dispatcher(
+        parts,
+        registry=registry,
         desk=desk,
         judge=judge,
         enforcement=enforcement,
         relay=relay,
-        refresh=parts.refresher.refresh,
-        active=lambda agent: registry.agent(agent) is not None,
-        revoked=parts.revoked,
         endpoints=endpoints,
-        clock=parts.clock,
-        ids=parts.ids,
-        limits=parts.limits,
         reached=reached,
     )
     issue = _build_issue(parts, registry, JoseIssuer(key, previous=previous), refusals)
@@ -190,6 +184,35 @@ def _build_desk(
         deployment=Deployment(config.tokens.issuer, config.environment, config.audit.origin),
         clock=parts.clock,
         ids=parts.ids,
+    )
+
+
+def _build_dispatcher(
+    parts: Parts,
+    *,
+    registry: ClientRegistry,
+    desk: HoldDesk,
+    judge: Judge,
+    enforcement: Enforcement,
+    relay: Callable[[], Awaitable[None]],
+    endpoints: Mapping[str, str],
+    reached: Callable[[Step], None],
+) -> Dispatcher:
+    return Dispatcher(
+        store=parts.approvals,
+        runs=parts.runs,
+        desk=desk,
+        judge=judge,
+        enforcement=enforcement,
+        relay=relay,
+        refresh=parts.refresher.refresh,
+        active=lambda agent: registry.agent(agent) is not None,
+        revoked=parts.revoked,
+        endpoints=endpoints,
+        clock=parts.clock,
+        ids=parts.ids,
+        limits=parts.limits,
+        reached=reached,
     )
 
 
