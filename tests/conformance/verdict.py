@@ -38,10 +38,16 @@ class Map:
     excusable: frozenset[str]
     unjudged: frozenset[str]
     count: Mapping[str, int]
+    only: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, name: str) -> str | None:
         """Return the part of a check by its own name or else by its scenario's."""
         return self.part_of.get(name) or self.part_of.get(name.partition(":")[0])
+
+    def scenarios(self, part: str, revision: str) -> list[str]:
+        """Return the scenarios that are about a part, in the order of their names."""
+        found = (name for name, its in self.part_of.items() if its == part and ":" not in name)
+        return sorted(name for name in found if self.only.get(name, revision) == revision)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ def build_map(document: Mapping[str, Any]) -> Map:
         excusable=frozenset(document["excusable"]),
         unjudged=frozenset(document["unjudged"]),
         count={str(revision): number for revision, number in document["count"].items()},
+        only={name: str(revision) for name, revision in document["only"].items()},
     )
 
 
