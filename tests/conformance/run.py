@@ -135,7 +135,7 @@ def run_through(harness: Path, revision: str, known: Map) -> int:
 
 def run_with_tokens(harness: Path, revision: str, known: Map) -> int:
     """Run the scenarios about tools through the gateway, each in a run of its own."""
-    names = known.scenarios("tools", revision)
+    names = [name for name, part in known.scenarios(revision).items() if part == "tools"]
     with gateway("--real-tokens", runs=len(names)) as (url, log_faults):
         found = [run_scenario(harness, f"{url}?{name}", revision, name) for name in names]
     verdict = judge(

@@ -44,10 +44,13 @@ class Map:
         """Return the part of a check by its own name or else by its scenario's."""
         return self.part_of.get(name) or self.part_of.get(name.partition(":")[0])
 
-    def scenarios(self, part: str, revision: str) -> list[str]:
-        """Return the scenarios that are about a part, in the order of their names."""
-        found = (name for name, its in self.part_of.items() if its == part and ":" not in name)
-        return sorted(name for name in found if self.only.get(name, revision) == revision)
+    def scenarios(self, revision: str) -> dict[str, str]:
+        """Return the scenarios that `revision` has, each with its part, by name."""
+        return {
+            name: part
+            for name, part in sorted(self.part_of.items())
+            if ":" not in name and self.only.get(name, self.only.get(part, revision)) == revision
+        }
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def build_map(document: Mapping[str, Any]) -> Map:
         excusable=frozenset(document["excusable"]),
         unjudged=frozenset(document["unjudged"]),
         count={str(revision): number for revision, number in document["count"].items()},
-        only={name: str(revision) for name, revision in document["only"].items()},
+        only={name: str(key) for key, names in document["only"].items() for name in names},
     )
 
 
