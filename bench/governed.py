@@ -12,6 +12,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -51,10 +52,11 @@ class Governed(Struct, frozen=True):
 
 
 class Calls(Struct, frozen=True):
-    """What the audit log says of calls: intents, and outcomes of calls that went well."""
+    """What the audit log says of calls: intents, outcomes of calls that went well, refusals."""
 
     intents: int
     outcomes: int
+    refused: Counter[str]
 
 
 def start_governed(processes: Processes, folder: Path, upstream_url: str) -> Governed:
@@ -171,12 +173,15 @@ def _launch(client: httpx.Client, secret: str, number: int) -> str:
 
 
 def count_calls(audit: Path) -> Calls:
-    """Count the intents and good outcomes in a log."""
+    """Count the intents, good outcomes and refusals, by reason, in a log."""
     intents = outcomes = 0
+    refused: Counter[str] = Counter()
     for record in read_records(audit):
         intents += record["type"] == "call.intent"
         outcomes += record["type"] == "call.outcome" and record["status"] == "ok"
-    return Calls(intents, outcomes)
+        if record["type"] == "call.refused":
+            refused[record["reason"]] += record["count"]
+    return Calls(intents, outcomes, refused)
 
 
 def verify_log(audit: Path) -> None:

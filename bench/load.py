@@ -19,6 +19,10 @@ from msgspec import Struct
 
 from bench.processes import ROOT, MeasurementError
 
+REFUSED_MAX: Final = 0.005
+"""How many of the calls may be refused. A machine that others use too makes policy miss its
+deadline now and then, which is a deny; the table tells how often.
+"""
 _SLACK_S: Final = 30
 _DONE: Final = """
 local at = 0
@@ -28,17 +32,18 @@ request = function()
 end
 done = function(summary, latency, _)
   io.write(string.format(
-    '\\nFIGURES {"requests":%d,"duration_s":%f,"p50_ms":%f,"p99_ms":%f,"max_ms":%f,"errors":%d}\\n',
+    '\\nFIGURES {"requests":%d,"duration_s":%f,"p50_ms":%f,"p99_ms":%f,"max_ms":%f,'
+      .. '"errors":%d,"refused":%d}\\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
     latency:percentile(99) / 1e3, latency.max / 1e3,
-    summary.errors.connect + summary.errors.read + summary.errors.write
-      + summary.errors.status + summary.errors.timeout))
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
+    summary.errors.status))
 end
 """
 
 
 class Figures(Struct, frozen=True):
-    """What one load saw. `errors`: broken connections, timeouts, and statuses above 399."""
+    """What one load saw. `errors`: broken connections, timeouts; `refused`: statuses above 399."""
 
     requests: int
     duration_s: float
@@ -46,6 +51,7 @@ class Figures(Struct, frozen=True):
     p99_ms: float
     max_ms: float
     errors: int
+    refused: int = 0
 
     @property
     def per_second(self) -> float:
@@ -64,7 +70,10 @@ class LoadGenerator:
     def run(
         self, port: int, requests: Sequence[bytes], *, connections: int, seconds: float
     ) -> Figures:
-        """Load `port` on loopback. Raises `MeasurementError` when any answer was no success."""
+        """Load `port` on loopback. Raises `MeasurementError` when answers failed.
+
+        That is: a connection broke, or more than a few answers were no success.
+        """
         if self._wrk:
             command = self._wrk_command(port, requests, connections, seconds)
         else:
@@ -99,10 +108,9 @@ class LoadGenerator:
     def _read(output: bytes) -> Figures:
         _, _, text = output.rpartition(b"FIGURES ")
         figures = msgspec.json.decode(text, type=Figures)
-        if figures.errors or not figures.requests:
-            raise MeasurementError(
-                f"{figures.errors} errors in {figures.requests} answers under load; see the logs"
-            )
+        few = figures.requests * REFUSED_MAX
+        if figures.errors or not figures.requests or figures.refused > few:
+            raise MeasurementError(f"under load answers failed: {figures}")
         return figures
 
 

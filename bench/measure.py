@@ -115,7 +115,7 @@ class Bench:
         self._audit = audit
 
     def run(self, plan: Plan, say: Callable[[str], None]) -> Measured:
-        """Measure. Raises `MeasurementError` when a single answer was no success."""
+        """Measure. Raises `MeasurementError` when answers were no success."""
         fsync_ms: list[float] = []
         alone: list[Pair] = []
         for number in range(plan.alone_pairs):

@@ -159,12 +159,15 @@ def build_table(results: Results) -> str:
 
 def _build_circumstances(results: Results) -> str:
     kind = "A short run" if results["quick"] else "A full run"
+    refused = ""
+    if results["refused_calls"]:
+        refused = f" {results['refused_calls']} were refused ({results['refused_because']})."
     return (
         f"{kind} of {results['date']} on {results['cpus']} cores that gateway, policy worker, "
         f"upstream and load generator ({results['load_generator']}) share; "
         f"Python {results['python']}; results of {results['result_bytes']} bytes. "
         f"{results['governed_calls']:,} governed calls, each with an intent and an outcome in the "
-        "log, which verified."
+        f"log, which verified.{refused}"
     )
 
 

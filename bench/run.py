@@ -16,7 +16,7 @@ from msgspec import Struct
 from bench.client import ask
 from bench.decisions import measure_decisions
 from bench.governed import Calls, Governed, count_calls, start_governed, verify_log
-from bench.load import LoadGenerator
+from bench.load import REFUSED_MAX, LoadGenerator
 from bench.measure import FULL_LOAD, QUICK, Bench, Plan, Side
 from bench.processes import MeasurementError, Processes
 from bench.report import Results, build_results
@@ -58,6 +58,8 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     return {
         **build_results(measured, decisions),
         "governed_calls": calls.intents,
+        "refused_calls": calls.refused.total(),
+        "refused_because": ", ".join(sorted(calls.refused)),
         "load_generator": load.name,
         "result_bytes": result_bytes,
         "quick": plan == QUICK,
@@ -116,8 +118,11 @@ def check_governed(calls: Calls, executed: int, answered: int, most: int) -> Non
     `answered` and `most`: a load cuts the calls under way when it ends. They are recorded, and
     nobody counts their answers. Raises `MeasurementError` when the three do not agree.
     """
-    if not (calls.intents == calls.outcomes == executed and answered <= executed <= most):
+    refused = calls.refused.total()
+    told = answered <= executed + refused <= most and refused <= REFUSED_MAX * answered
+    if not (calls.intents == calls.outcomes == executed and told):
         raise MeasurementError(
             f"calls were not governed one by one: {calls.intents} intents, {calls.outcomes} good "
-            f"outcomes, {executed} executed, {answered} to {most} answered"
+            f"outcomes, {executed} executed, {answered} to {most} answered, refused: "
+            f"{dict(calls.refused)}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import orjson
@@ -34,6 +35,10 @@ def build_pair(governed_calls: int, bare_calls: int) -> Pair:
     return Pair(turn(governed_calls, 200), turn(bare_calls, 90))
 
 
+def build_calls(intents: int, outcomes: int, **refused: int) -> governed.Calls:
+    return governed.Calls(intents, outcomes, Counter(refused))
+
+
 @pytest.fixture
 def results() -> report.Results:
     measured = Measured(
@@ -45,6 +50,8 @@ def results() -> report.Results:
     return {
         **report.build_results(measured, {10: 60.0, 100: 61.0, 1000: 62.0}),
         "governed_calls": 16_000,
+        "refused_calls": 0,
+        "refused_because": "",
         "load_generator": "wrk",
         "result_bytes": 500,
         "quick": False,
@@ -120,11 +127,12 @@ def test_the_page_of_the_repository_has_the_markers() -> None:
 @pytest.mark.parametrize(
     ("calls", "executed", "answered"),
     [
-        (governed.Calls(10, 9), 10, 10),
-        (governed.Calls(9, 10), 10, 10),
-        (governed.Calls(10, 10), 11, 10),
-        (governed.Calls(10, 10), 10, 11),
-        (governed.Calls(20, 20), 20, 10),
+        (build_calls(10, 9), 10, 10),
+        (build_calls(9, 10), 10, 10),
+        (build_calls(10, 10), 11, 10),
+        (build_calls(10, 10), 10, 11),
+        (build_calls(20, 20), 20, 10),
+        (build_calls(10, 10, policy_timeout=1), 10, 11),
     ],
 )
 def test_a_call_that_the_log_does_not_hold_ends_the_bench(
@@ -135,7 +143,13 @@ def test_a_call_that_the_log_does_not_hold_ends_the_bench(
 
 
 def test_calls_cut_when_a_load_ends_are_no_fault() -> None:
-    run.check_governed(governed.Calls(13, 13), 13, 10, 15)
+    run.check_governed(build_calls(13, 13), 13, 10, 15)
+
+
+def test_a_few_refusals_are_counted_and_told(results: report.Results) -> None:
+    run.check_governed(build_calls(999, 999, policy_timeout=1), 999, 1_000, 1_000)
+    some = {**results, "refused_calls": 3, "refused_because": "policy_timeout"}
+    assert "3 were refused (policy_timeout)" in report.build_table(some)
 
 
 def test_a_script_sends_the_same_bytes() -> None:
@@ -198,5 +212,5 @@ async def test_the_bare_proxy_returns_the_tools_own_bytes(tmp_path: Path, librar
         figures = await client.drive(bare_port, prepared, 2, 0.1)
         usage = read_usage(find_family(pid))
     assert figures["requests"] > 0
-    assert figures["errors"] == 0
+    assert figures["refused"] == 0
     assert usage.rss_bytes > 10_000_000
