@@ -63,7 +63,10 @@ def decided(engine: regorus.Engine, phase: str, tool: str, **args: object) -> tu
     manifest = YAML(typ="safe").load(ACME / "manifests" / f"{server}.yaml")
     effects = {review["name"]: review["effect"] for review in manifest["tools"]}
     context: dict[str, object] = {
-        "token": {"scopes": [], "allowed_values": {"domains": ["keller-optik.example"]}},
+        "token": {
+            "scopes": [],
+            "allowed_values": {"acme.email_send#/to": ["maria.keller@keller-optik.example"]},
+        },
         "family": {"counts": {}, "sums": {}},
     }
     if phase != "list":

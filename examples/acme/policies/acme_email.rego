@@ -1,9 +1,9 @@
 # METADATA
 # title: Mail in Acme's name
 # description: >-
-#   Mail goes to colleagues and to the customer that the run is about: the launcher names the
-#   customer's addresses or domains in the run's allowed values (`recipients`, `domains`), never
-#   the agent. Anyone else is outside.
+#   Mail goes to colleagues and to the customers that the run is about: the launcher names their
+#   addresses in the run's allowed values (`acme.email_send#/to`), never the agent. Anyone else is
+#   outside.
 # custom:
 #   applies_to:
 #     tools: [acme.email_send]
@@ -38,28 +38,22 @@ domain := parts[1] if {
 allowed if domain in company_domains
 
 allowed if {
-	some name in input.context.token.allowed_values.domains
-	is_string(name)
-	domain == lower(name)
-}
-
-allowed if {
 	domain
-	some address in input.context.token.allowed_values.recipients
+	some address in input.context.token.allowed_values["acme.email_send#/to"]
 	is_string(address)
 	recipient == lower(address)
 }
 
 permit contains {"code": "mail_offered", "message": "to whom is judged when it is sent"} if listing
 
-permit contains {"code": "recipient_allowed", "message": "a colleague, or the customer of this run"} if {
+permit contains {"code": "recipient_allowed", "message": "a colleague, or a customer of this run"} if {
 	sending
 	allowed
 }
 
 deny contains {
 	"code": "recipient_outside",
-	"message": "the recipient is neither a colleague nor the customer of this run",
+	"message": "the recipient is neither a colleague nor a customer of this run",
 } if {
 	sending
 	not allowed

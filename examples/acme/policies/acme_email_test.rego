@@ -11,7 +11,7 @@ mail(to, allowed_values) := {
 	},
 }
 
-keller := {"domains": ["keller-optik.example"]}
+keller := {"acme.email_send#/to": ["maria.keller@keller-optik.example"]}
 
 test_colleagues_are_reachable if {
 	every to in ["support@acme.example", "Support@ACME.example"] {
@@ -20,16 +20,20 @@ test_colleagues_are_reachable if {
 	}
 }
 
-test_the_customer_of_the_run_is_reachable if {
-	to := "maria.keller@keller-optik.example"
-	count(acme_email.permit) == 1 with input as mail(to, keller)
-	count(acme_email.deny) == 0 with input as mail(to, keller)
-	count(acme_email.permit) == 1 with input as mail(to, {"recipients": [to]})
+test_the_customers_of_the_run_are_reachable if {
+	every to in ["maria.keller@keller-optik.example", "Maria.Keller@Keller-Optik.example"] {
+		count(acme_email.permit) == 1 with input as mail(to, keller)
+		count(acme_email.deny) == 0 with input as mail(to, keller)
+	}
 }
 
 test_a_named_recipient_does_not_open_the_domain if {
-	values := {"recipients": ["maria.keller@keller-optik.example"]}
-	count(acme_email.deny) == 1 with input as mail("someone@keller-optik.example", values)
+	count(acme_email.deny) == 1 with input as mail("someone@keller-optik.example", keller)
+}
+
+test_values_for_other_tools_open_nothing if {
+	values := {"acme.notes_add#/to": ["maria.keller@keller-optik.example"]}
+	count(acme_email.deny) == 1 with input as mail("maria.keller@keller-optik.example", values)
 }
 
 test_anyone_else_is_outside if {
