@@ -49,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(number, _interrupt)
     tell = Telling(sys.stdout)
     tell.title("Countersign: an agent at work for Acme Outfitters")
+    begun = time.monotonic()
     try:
         ground = grounds.lay(options.dir, options.policies)
-        _perform(tell, ground, keep=options.keep)
+        _perform(tell, ground, begun, keep=options.keep)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (FolderError, StartError) as error:
@@ -59,19 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     left = find_left(ground.folder)
     tell.check("nothing of it is left running", not left, left)
+    _sum_up(tell, begun)
     return 1 if tell.failed else 0
 
 
-def _perform(tell: Telling, ground: Ground, *, keep: bool) -> None:
+def _perform(tell: Telling, ground: Ground, begun: float, *, keep: bool) -> None:
     """Start, tell and stop everything. Ends by `KeyboardInterrupt` if that comes too early."""
-    begun = time.monotonic()
     with Processes(ground.folder / "logs") as processes:
         try:
             asyncio.run(_play(tell, ground, processes, begun))
-            held = tell.checked - tell.failed
-            seconds = time.monotonic() - begun
-            tell.title(f"\n{held} of {tell.checked} claims held, in {seconds:.1f} s.")
             if keep:
+                _sum_up(tell, begun)
                 tell_how_to_play(tell, ground)
                 with suppress(KeyboardInterrupt):
                     signal.pause()
@@ -79,6 +78,11 @@ def _perform(tell: Telling, ground: Ground, *, keep: bool) -> None:
             # What has to be ended is ended, however impatient somebody is.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
+
+
+def _sum_up(tell: Telling, begun: float) -> None:
+    held, seconds = tell.checked - tell.failed, time.monotonic() - begun
+    tell.title(f"\n{held} of {tell.checked} claims held, in {seconds:.1f} s.")
 
 
 def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -116,6 +120,10 @@ async def _play(tell: Telling, ground: Ground, processes: Processes, begun: floa
 
 async def _set_up(tell: Telling, ground: Ground, processes: Processes, begun: float) -> None:
     """Start Acme's server, pin what it and the git server offer, and start the gateway."""
+    tell.say(
+        "Its shop (official MCP SDK, SQLite), mcp-server-git as published, a gateway before both. "
+        f"Everything is in {ground.folder}."
+    )
     ready = ground.folder / "acme.url"
     server = [sys.executable, "-m", "examples.acme.server", "--db", str(ground.database)]
     processes.start("acme", [*server, "--ready-file", str(ready)], cwd=ROOT)
@@ -126,11 +134,8 @@ async def _set_up(tell: Telling, ground: Ground, processes: Processes, begun: fl
     serve = [command("countersign"), "serve", "--config", str(ground.config)]
     processes.start("gateway", serve, cwd=ground.folder)
     await _wait(processes, "gateway", lambda: _is_ready(ground))
-    tell.say(
-        f"Its shop (official MCP SDK, SQLite), mcp-server-git as published, and a gateway before "
-        f"both at {ground.url}. Everything is in {ground.folder}. Up after "
-        f"{time.monotonic() - begun:.1f} s."
-    )
+    seconds = time.monotonic() - begun
+    tell.check(f"all is up after {seconds:.1f} s; agents call {ground.url}", _is_ready(ground))
 
 
 async def _approve_tools(ground: Ground, server: str) -> None:

@@ -15,9 +15,8 @@ from examples.acme.demo_agent import (
 )
 from examples.acme.demo_audit import REASON
 from examples.acme.demo_ground import AGENT, Ground, git
-from examples.acme.demo_processes import countersign
+from examples.acme.demo_processes import CONFLICT, countersign
 from examples.acme.demo_telling import Telling
-from gateway.cli.exits import Exit
 
 HELD: Final = {"order_id": "ord_5002", "amount_cents": 42000, "reason": "damaged"}
 UNREVIEWED: Final = {"git.git_checkout", "git.git_create_branch"}
@@ -158,9 +157,7 @@ async def tell_approval(tell: Telling, ground: Ground, agent: Agent, token: str,
     tell.check(
         f"Dana approves; the gateway sends it, and the agent gets the shop's own answer, "
         f"{after.value.get('refund_id')}",
-        approved.code == Exit.OK
-        and after.kind == "ok"
-        and after.value.get("amount_cents") == 42000,  # noqa: PLR2004
+        approved.code == 0 and after.kind == "ok" and after.value.get("amount_cents") == 42000,  # noqa: PLR2004
         (approved, after),
     )
     twice, late = await asyncio.gather(
@@ -168,7 +165,7 @@ async def tell_approval(tell: Telling, ground: Ground, agent: Agent, token: str,
     )
     tell.check(
         f"Dana clicks again: the same vote. Rita comes late: a conflict (exit {late.code})",
-        (twice.code, late.code) == (Exit.OK, Exit.CONFLICT),
+        (twice.code, late.code) == (0, CONFLICT),
         (twice, late),
     )
     tell.show([late.last_error])

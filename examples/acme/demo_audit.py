@@ -10,9 +10,8 @@ from typing import Final
 
 from examples.acme.demo_agent import RECIPIENTS
 from examples.acme.demo_ground import Ground
-from examples.acme.demo_processes import Finished, Processes, countersign
+from examples.acme.demo_processes import VERIFICATION_FAILED, Finished, Processes, countersign
 from examples.acme.demo_telling import Telling
-from gateway.cli.exits import Exit
 
 IN_ORDER: Final = (
     "approval.request",
@@ -40,7 +39,7 @@ async def tell_audit(tell: Telling, ground: Ground, processes: Processes, token:
         countersign("audit", "show", str(ground.audit), operation, "-o", "jsonl"),
     )
     tell.show(line for line in good.out.splitlines() if line.startswith(("records", "valid")))
-    tell.check("the log verifies", good.code == Exit.OK and "valid: every record" in good.out, good)
+    tell.check("the log verifies", good.code == 0 and "valid: every record" in good.out, good)
     _tell_refund(tell, records, operation)
     _tell_secrecy(tell, ground, processes, token)
     await _tell_tampering(tell, ground)
@@ -99,10 +98,10 @@ async def _tell_tampering(tell: Telling, ground: Ground) -> None:
     tell.show(bad.out.splitlines())
     tell.check(
         f"verification says what and where, and exits with {bad.code}",
-        changed and bad.code == Exit.VERIFICATION_FAILED and "edited at record" in bad.out,
+        changed and bad.code == VERIFICATION_FAILED and "edited at record" in bad.out,
         (changed, bad),
     )
-    tell.check("the original still verifies", good.code == Exit.OK, good)
+    tell.check("the original still verifies", good.code == 0, good)
 
 
 def _change_one_byte(log: Path) -> bool:

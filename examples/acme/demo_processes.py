@@ -16,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+CONFLICT, VERIFICATION_FAILED = 6, 8
+"""Exit codes of `countersign` that the demo expects."""
+
 STOP_S = 8.0
 """How long a process may take to end by itself after SIGTERM."""
 
