@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -111,11 +111,15 @@ def build_config(
     }
 
 
-def launched_runs(app: App, made: Deployment) -> Source:
-    """Get tokens as agents do: a launcher creates a run for each name, `/oauth/token` the rest."""
+def launched_runs(app: App, made: Deployment, servers: Iterable[str] | None = None) -> Source:
+    """Get tokens as agents do: a launcher creates a run for each name, `/oauth/token` the rest.
+
+    The runs may call everything, or everything of `servers`.
+    """
+    granted = made.config.servers if servers is None else servers
     transport = httpx.ASGITransport(app)
     client = httpx.AsyncClient(transport=transport, base_url=made.config.public_url)
-    asked = {"agent": AGENT, "grants": [{"server": server} for server in made.config.servers]}
+    asked = {"agent": AGENT, "grants": [{"server": server} for server in granted]}
     runs: dict[str, tuple[str, str]] = {}
     kept: dict[str, tuple[float, str]] = {}
     turn = asyncio.Lock()
