@@ -82,7 +82,7 @@ class Enforcement:
         self._revoked = revoked
         self._clock = clock
         self._limits = limits
-        self._unbroken = Unbroken()
+        self.unbroken = Unbroken()
 
     async def call(self, raw: RawCall, relay: Relay | None = None) -> Answer:
         """Govern one call. Never raises for anything a caller can do."""
@@ -114,11 +114,11 @@ class Enforcement:
         #    in between does not stop it: no intent is left without an outcome.
         permit, document = verdict.decision, verdict.document
         work = self.execute(resolved, permit, document, verdict.charge, relay)
-        return await self._unbroken.finish(work)
+        return await self.unbroken.finish(work)
 
     async def close(self) -> None:
         """Wait for every call under way. Call it while the log and the transports still work."""
-        await self._unbroken.close()
+        await self.unbroken.close()
 
     def authenticate(self, raw: RawCall, scope: str | None) -> AuthenticatedCall | Refusal:
         """Believe the token or say why not. The clock is read here, once per call."""

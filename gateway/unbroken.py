@@ -23,8 +23,9 @@ class Unbroken:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Wait for everything under way."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Wait for everything under way, and for what that sets going."""
+        while self._running:
+            await asyncio.gather(*self._running, return_exceptions=True)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -23,7 +23,6 @@ from gateway.http.origin import OriginCheck
 from gateway.protocol import rest
 from gateway.protocol.headers import Headers
 from gateway.protocol.rest import Reply
-from gateway.unbroken import Unbroken
 
 _RECENT_MAX: Final = 10_000
 _RECENT_MAX_BYTES: Final = 16 << 20
@@ -79,7 +78,6 @@ class RestEndpoint:
         self._ids = ids
         self._limits = limits
         self._recent = RecentReplies()
-        self._unbroken = Unbroken()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -135,7 +133,9 @@ class RestEndpoint:
                 raw, Refusal("read", "params_invalid", "`Idempotency-Key` is 1 to 255 characters")
             )
         # A caller that goes away must find the reply under its key, not a key that never ends.
-        return await self._unbroken.finish(self._once(raw, call.claims, key, name, body))
+        return await self._enforcement.unbroken.finish(
+            self._once(raw, call.claims, key, name, body)
+        )
 
     async def _once(self, raw: RawCall, claims: Claims, key: str, name: str, body: bytes) -> Reply:
         """Call under an Idempotency-Key: the same request gets the same reply, and one effect.
@@ -169,10 +169,6 @@ class RestEndpoint:
         if isinstance(answer, Completed):
             self._recent.add(raw.op, (claims.subject, claims.run_id), reply)
         return reply
-
-    async def close(self) -> None:
-        """Wait for every call under way, and for its reply to be stored under its key."""
-        await self._unbroken.close()
 
     async def _look_up(self, raw: RawCall, call_id: str) -> Reply:
         """A call of the same agent and run: held ones durably, others while they are recent."""

@@ -265,6 +265,61 @@ async def test_a_body_that_breaks_off_is_not_read(world: World) -> None:
     assert len(world.records()) == 1
 
 
+async def test_a_body_in_pieces_is_one_body_and_bounded_while_it_comes(world: World) -> None:
+    async def post(*pieces: bytes) -> int:
+        last = len(pieces) - 1
+        messages = iter(
+            {"type": "http.request", "body": piece, "more_body": number < last}
+            for number, piece in enumerate(pieces)
+        )
+        sent: list[Any] = []
+
+        async def receive() -> Any:  # noqa: ANN401 - an ASGI message
+            return next(messages)
+
+        async def send(message: Any) -> None:  # noqa: ANN401 - an ASGI message
+            sent.append(message)
+
+        token = b"Bearer " + sign(build_claims())
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/tools/billing__refund/call",
+            "headers": [(b"host", b"gw.example"), (b"authorization", token)],
+        }
+        await world.app(scope, receive, send)
+        return int(sent[0]["status"])
+
+    assert await post(b'{"arguments":', b"", b'{"amount":4}}') == 200
+    assert world.sent == [("billing.refund", b'{"amount":4}')]
+    # It is not read to its end: the third piece is never asked for.
+    assert await post(b" " * 900_000, b" " * 900_000, b" " * 900_000) == 413
+    assert len(world.sent) == 1
+
+
+@pytest.mark.parametrize("what", ["tools/list", "ping", "notification", "status"])
+async def test_nothing_is_told_to_a_token_that_is_not_believed(world: World, what: str) -> None:
+    token = altered(sign(build_claims()))
+    if what == "notification":
+        body = b'{"jsonrpc":"2.0","method":"notifications/cancelled"}'
+    elif what == "status":
+        reply = await world.request("GET", "/v1/calls/1", token=token)
+        assert reply.status == 401
+        body = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    else:
+        body = b'{"jsonrpc":"2.0","id":1,"method":"%b"}' % what.encode()
+    reply = await world.request("POST", "/mcp", body, token=token)
+    assert (reply.status, world.sent) == (401, [])
+    assert {record["reason"] for record in world.records()} == {"token_invalid"}
+
+
+async def test_the_status_tool_answers_only_to_tokens_that_may_call(world: World) -> None:
+    claims = build_claims(scopes=frozenset({"tools:list"}))
+    name = "countersign_approval_status"
+    reply = await world.call_mcp(name, b'{"approval_id":"x"}', claims=claims)
+    assert (reply.status, world.only_record()["reason"]) == (403, "scope_insufficient")
+
+
 # --- grants
 
 

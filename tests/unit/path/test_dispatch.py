@@ -170,6 +170,25 @@ async def test_what_is_no_longer_what_people_agreed_to_is_not_sent(
     assert world.ledger.family("root-1").calls == 0
 
 
+async def test_a_definition_that_was_approved_anew_needs_people_anew() -> None:
+    world = World(holding())
+    request = await approved(world)
+    await change_definition(world)
+    again = World(holding(), durable=world.durable)  # its catalog pins what is offered now
+    await again.dispatcher.dispatch(request.id)
+    after = await world.held()
+    assert (after.state, after.outcome, world.sent) == ("STALE", "definition_changed", [])
+
+
+async def test_nobody_may_approve_means_nobody_waits() -> None:
+    nobody = replace(HOLD, approval=ApprovalSpec(((Stage(groups=("legal",)),),)))
+    world = World(lambda *_: nobody)
+    await world.launch()
+    reply = await world.call_rest("billing__refund", b'{"arguments":%b}' % CALL)
+    assert (reply.status, reply.code) == (403, "no_eligible_approver")
+    assert world.only_record()["stage"] == "hold"
+
+
 async def test_the_name_on_the_wire_may_move_but_never_to_another_tool() -> None:
     world = World(holding())
     request = await approved(world)

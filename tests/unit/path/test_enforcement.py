@@ -22,7 +22,7 @@ from gateway.core.call import (
     UpstreamResult,
 )
 from gateway.core.decision import Decision, Deny, Obligation, Permit, Phase
-from gateway.core.errors import AuditError
+from gateway.core.errors import AuditError, PolicyError
 from gateway.core.token import Constraint, Grant
 from tests.unit.path.world import DENY, HOLD, PERMIT, REVISION, World, build_claims
 
@@ -135,8 +135,15 @@ async def test_a_listing_shows_what_is_granted_and_not_hidden_with_one_record(wo
 async def test_a_listing_fails_closed(world: World, fault: str) -> None:
     if fault == "policy":
         world = World({})
-        shown = await world.enforcement.list_tools(world.raw())
-        assert shown == ()
+        assert await world.enforcement.list_tools(world.raw()) == ()
+
+        def gone(*_: object) -> Decision:
+            raise PolicyError("gone")
+
+        world = World(gone)
+        refused = await world.enforcement.list_tools(world.raw())
+        assert isinstance(refused, Refused)
+        assert refused.refusal.code == world.only_record()["reason"] == "policy_unavailable"
     else:
         world.durable.audit.poison()
         refused = await world.enforcement.list_tools(world.raw())
@@ -428,7 +435,7 @@ async def test_a_call_that_a_dying_gateway_cuts_off_is_unknown(world: World) -> 
     world.handle("billing", "refund", handler)
     caller = asyncio.create_task(world.enforcement.call(world.raw()))
     await started.wait()
-    (work,) = world.enforcement._unbroken._running  # noqa: SLF001 - what ends a loop ends this
+    (work,) = world.enforcement.unbroken._running  # noqa: SLF001 - what ends a loop ends this
     work.cancel()
     answer = await caller
     assert isinstance(answer, Completed)

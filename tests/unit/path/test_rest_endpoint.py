@@ -223,7 +223,7 @@ async def test_a_client_that_leaves_finds_its_reply_under_its_key(steps: int) ->
         await asyncio.sleep(0)
     client.cancel()
     await asyncio.gather(client, return_exceptions=True)
-    await world.rest.close()
+    await world.enforcement.close()
     reply = await keyed(world, "k")
     assert (reply.status, reply.json()["status"], len(world.sent)) == (200, "completed", 1)
 
