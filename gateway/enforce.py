@@ -162,7 +162,9 @@ class Enforcement:
         """Record the intent, send, filter, record the outcome. Each step waits for the last."""
         raw = resolved.call.raw
         actor = self._callers.get(resolved.call.claims).actor
-        entry = records.build_intent(resolved, permit, document, charge, actor, approval)
+        entry = records.build_intent(
+            resolved, permit, document, charge, actor=actor, approval=approval
+        )
         intent = Intent(
             resolved=resolved,
             decision=permit,

@@ -41,7 +41,7 @@ class Deployment(Struct, frozen=True):
 class HoldDesk:
     """Takes calls that policy holds. `relay` makes committed events durable in the log."""
 
-    def __init__(  # noqa: PLR0913 - the composition root names each collaborator
+    def __init__(
         self,
         *,
         store: ApprovalStore,
@@ -65,7 +65,9 @@ class HoldDesk:
         self._ids = ids
         self._changes: dict[str, asyncio.Event] = {}
 
-    async def hold(self, resolved: ResolvedCall, decision: Hold, document: bytes) -> ApprovalRequest:
+    async def hold(
+        self, resolved: ResolvedCall, decision: Hold, document: bytes
+    ) -> ApprovalRequest:
         """Store the call durably, or join the same call that already waits; then say so in the log.
 
         Raises `ApprovalError` (`no_eligible_approver`, `too_many_pending`) and `AuditError`.
@@ -133,9 +135,7 @@ class HoldDesk:
             log_origin=self._deployment.log_origin,
         )
 
-    def _separation(
-        self, claims: Claims, launcher: str, chain: tuple[str, ...]
-    ) -> tuple[str, ...]:
+    def _separation(self, claims: Claims, launcher: str, chain: tuple[str, ...]) -> tuple[str, ...]:
         """Everyone on the requester's side: whoever asked may not be who agrees."""
         side = {*chain, claims.client_id, claims.owner, claims.on_behalf_of or "", launcher}
         side |= {owner for member in tuple(side) for owner in self._owners(member)}

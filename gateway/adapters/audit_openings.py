@@ -119,7 +119,8 @@ def commit_openings(entry: Entry) -> tuple[dict[str, Any], list[bytes]]:
     fields = entry.fields
     if not entry.openings:
         return fields, []
-    salts = [os.urandom(SALT_BYTES) for _ in entry.openings]
+    random = os.urandom(SALT_BYTES * len(entry.openings))
+    salts = [random[at : at + SALT_BYTES] for at in range(0, len(random), SALT_BYTES)]
     for salt, opening in zip(salts, entry.openings, strict=True):
         fields = place(fields, opening.path, commit(salt, opening.path, opening.value))
     return fields, salts

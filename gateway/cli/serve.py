@@ -10,7 +10,7 @@ import typer
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
 from gateway.config import Config
-from gateway.core.errors import ConfigurationError
+from gateway.core.errors import ConfigurationError, CountersignError
 
 
 def serve(config: ConfigFile = DEFAULT_FILE) -> None:
@@ -21,7 +21,7 @@ def serve(config: ConfigFile = DEFAULT_FILE) -> None:
         from gateway import wiring  # noqa: PLC0415 - loads everything; the other commands need not
 
         wiring.serve(settings)
-    except ConfigurationError as error:
+    except CountersignError as error:  # a policy without an answer, a state that cannot be opened
         typer.echo(str(error), err=True)
         raise typer.Exit(Exit.ERROR) from None
 

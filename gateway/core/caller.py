@@ -28,8 +28,10 @@ def build_caller_view(claims: Claims) -> Caller:
 
 
 class CallerCache:
-    """Callers by token id. INVARIANT: holds only what follows from the claims, so a stale entry
-    cannot widen anything; who may call at all is asked anew for every call.
+    """Callers by token id.
+
+    INVARIANT: holds only what follows from the claims, so a stale entry cannot widen anything; who
+    may call at all is asked anew for every call.
     """
 
     def __init__(self) -> None:

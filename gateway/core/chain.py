@@ -7,7 +7,6 @@ ends in a signed checkpoint line, and the next record names that line's hash.
 from __future__ import annotations
 
 import hashlib
-import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,6 +21,9 @@ from gateway.core.merkle import Tree, hash_leaf
 VERSION: Final = 1
 PROFILE: Final = "countersign.audit/v1"
 GENESIS_PREV: Final = "0" * 64
+_BLOCK_BYTES: Final = 64
+_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 CHECKPOINT_PREFIX: Final = b'{"cp":'
 RESERVED: Final = frozenset({"v", "log", "seq", "prev", "ts", "boot", "type", "op", "event", "cp"})
 _COMMIT_DOMAIN: Final = b"cs/commit/v1\x00"
@@ -30,8 +32,19 @@ _COMMIT_DOMAIN: Final = b"cs/commit/v1\x00"
 def commit(salt: bytes, path: str, value: bytes) -> dict[str, str | int]:
     """Return the commitment that stands in the chain for `value`. `salt`: 32 random bytes."""
     message = b"".join((_COMMIT_DOMAIN, path.encode(), b"\x00", value))
-    mac = hmac.digest(salt, message, "sha256")
+    mac = _hmac_sha256(salt, message)
     return {"c": urlsafe_b64encode(mac)[:-1].decode(), "bytes": len(value)}
+
+
+def _hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA-256 (RFC 2104) with a key of at most 64 bytes.
+
+    Two plain hashes, because the library's one-shot HMAC lets go of the interpreter for every
+    call, and on the commit thread each such hand-over costs more than the hash.
+    """
+    block = key.ljust(_BLOCK_BYTES, b"\0")
+    inner = hashlib.sha256(block.translate(_INNER_PAD) + message).digest()
+    return hashlib.sha256(block.translate(_OUTER_PAD) + inner).digest()
 
 
 def place(fields: Mapping[str, Any], path: str, value: object) -> dict[str, Any]:

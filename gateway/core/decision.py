@@ -29,7 +29,7 @@ class Obligation(Struct, frozen=True):
 
 
 class Stage(Struct, frozen=True, forbid_unknown_fields=True):
-    """One way to meet a stage: `approve` votes from members of any of `groups`; `deny` to refuse."""
+    """One way to meet a stage: `approve` votes of members of any of `groups`; `deny` refuse."""
 
     approve: int = 1
     deny: int = 1

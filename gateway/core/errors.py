@@ -31,9 +31,7 @@ class CountersignError(Exception):
 
     default_code: str = "internal_error"
 
-    def __init__(
-        self, message: str, *, code: str | None = None, retryable: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, code: str | None = None, retryable: bool = False) -> None:
         super().__init__(message)
         self.code: Final = code or self.default_code
         self.retryable: Final = retryable

@@ -144,8 +144,9 @@ class Ledger:
             )
             self.family(charge.family).apply(charge)
             self._open[op] = charge
-        elif record["type"] == "call.outcome" and (spent := self._open.pop(op, None)):
-            if record["delivery"] == "not_sent":
+        elif record["type"] == "call.outcome":
+            spent = self._open.pop(op, None)
+            if spent is not None and record["delivery"] == "not_sent":
                 self.family(spent.family).give_back(spent)
 
 

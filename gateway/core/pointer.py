@@ -32,7 +32,9 @@ def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401 - JSON has any 
     for part in split(pointer):
         if isinstance(value, dict):
             value = value.get(part, MISSING)
-        elif isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
+        elif (
+            isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value)
+        ):
             value = value[int(part)]
         else:
             return MISSING

@@ -105,4 +105,3 @@ def build_document(
         orjson.dumps(tool.resource),
         b",".join(context),
     )
-

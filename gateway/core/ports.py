@@ -76,9 +76,7 @@ class PolicyEngine(Protocol):
         """
         ...
 
-    async def decide_many(
-        self, items: Sequence[tuple[str, bytes]], phase: Phase
-    ) -> list[Decision]:
+    async def decide_many(self, items: Sequence[tuple[str, bytes]], phase: Phase) -> list[Decision]:
         """Evaluate (tool id, input) pairs in one round; same order, same promises."""
         ...
 
@@ -196,7 +194,9 @@ class ApprovalStore(Protocol):
         """Return the request that a call of this operation id became."""
         ...
 
-    async def find(self, *, states: Sequence[State] = (), limit: int = 100) -> list[ApprovalRequest]:
+    async def find(
+        self, *, states: Sequence[State] = (), limit: int = 100
+    ) -> list[ApprovalRequest]:
         """Return requests, oldest first."""
         ...
 
@@ -204,7 +204,9 @@ class ApprovalStore(Protocol):
         """Return the votes on a request in order."""
         ...
 
-    async def vote(self, vote: Vote, now_s: int, events: Mapping[str, OutboxEvent]) -> ApprovalRequest:
+    async def vote(
+        self, vote: Vote, now_s: int, events: Mapping[str, OutboxEvent]
+    ) -> ApprovalRequest:
         """Count a vote and move the state if it decides. `events` by resulting state.
 
         Raises `ApprovalError`: `approval_not_found`, `approval_conflict` (not PENDING, other
@@ -255,7 +257,9 @@ class StoredReply(Struct, frozen=True, kw_only=True):
 class IdempotencyStore(Protocol):
     """Durable Idempotency-Keys of REST callers, each within one agent and run."""
 
-    async def begin(self, scope: str, key: str, request_digest: str, op: str, now_s: int) -> StoredReply | None:
+    async def begin(
+        self, scope: str, key: str, request_digest: str, op: str, now_s: int
+    ) -> StoredReply | None:
         """Claim `key` durably, or return what is stored under it already."""
         ...
 

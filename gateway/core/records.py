@@ -49,7 +49,9 @@ def build_tool(tool: Tool) -> dict[str, Any]:
 
 def codes(reasons: Sequence[Reason]) -> list[str]:
     """Reasons as they stand in records: `policy:code`, never a message."""
-    return [f"{reason.policy}:{reason.code}" if reason.policy else reason.code for reason in reasons]
+    return [
+        f"{reason.policy}:{reason.code}" if reason.policy else reason.code for reason in reasons
+    ]
 
 
 def _decision(decision: Permit | Hold | Deny) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def build_intent(
     decision: Permit,
     document: bytes,
     charge: Charge,
+    *,
     actor: dict[str, Any],
     approval: str | None = None,
 ) -> Entry:
@@ -159,9 +162,7 @@ def build_outcome(
     openings: tuple[Opening, ...] = ()
     if result is not None:
         openings = (Opening("result", result, data_subject(resolved.call.claims)),)
-    return Entry(
-        type="call.outcome", op=resolved.call.raw.op, fields=fields, openings=openings
-    )
+    return Entry(type="call.outcome", op=resolved.call.raw.op, fields=fields, openings=openings)
 
 
 def build_list(op: str, claims: Claims, revision: str, catalog: str, shown: int) -> Entry:

@@ -58,10 +58,21 @@ def _check_depth(value: object, limit: int) -> None:
         if depth > limit:
             raise RequestError(f"JSON is nested more than {limit} deep; flatten it")
         level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)  # type: ignore[attr-defined]
+            child for item in level for child in (item.values() if isinstance(item, dict) else item)
         ]
+
+
+def _unambiguous(raw: bytes) -> Any:  # noqa: ANN401 - JSON has any type
+    """Return the value of compact JSON at a third of the price, or None for anything else.
+
+    What a value is written as, byte for byte, was written from that value: a repeated key, a NaN,
+    an infinity, a lone surrogate or an integer beyond 2^53 would not come back as it was.
+    """
+    try:
+        value = orjson.loads(raw)
+        return value if orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER) == raw else None
+    except (ValueError, TypeError):  # orjson's errors of reading, and of writing
+        return None
 
 
 def parse(raw: bytes, *, max_depth: int) -> Any:  # noqa: ANN401 - JSON has any type
@@ -71,7 +82,9 @@ def parse(raw: bytes, *, max_depth: int) -> Any:  # noqa: ANN401 - JSON has any 
     `max_depth` counts containers: `1` has depth 0, `[1]` has depth 1.
     """
     try:
-        value = _decode(raw.decode("utf-8"))
+        value = _unambiguous(raw)
+        if value is None:
+            value = _decode(raw.decode("utf-8"))
         if b"\\u" in raw:
             orjson.loads(raw)  # refuses lone surrogates, which the standard library lets through
     except RecursionError:

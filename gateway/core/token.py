@@ -23,7 +23,7 @@ class Constraint(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
 
 
 class Grant(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Leave to call tools. `tool` is a name or `*`; with `*`, `effects` narrows it by what tools do.
+    """Leave to call tools. `tool` is a name or `*`; `effects` narrows it by what tools do.
 
     As `authorization_details` it has `type: countersign_tool`, `locations` and `actions: ["call"]`.
     """
