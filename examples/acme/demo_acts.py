@@ -19,6 +19,7 @@ from examples.acme.demo_processes import CONFLICT, countersign
 from examples.acme.demo_telling import Telling
 
 HELD: Final = {"order_id": "ord_5002", "amount_cents": 42000, "reason": "damaged"}
+STATUS_TOOL: Final = "countersign_approval_status"
 UNREVIEWED: Final = {"git.git_checkout", "git.git_create_branch"}
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
@@ -40,19 +41,20 @@ async def tell_authority(
         life <= 300 and claims["run_id"] == run["run_id"] and claims["sub"] == AGENT,  # noqa: PLR2004
         claims,
     )
-    shown = set(await agent.tools())
-    everything = await _all_tools(ground)
-    unseen = {name for name, state in everything.items() if state == "unreviewed"}
+    shown, everything = set(await agent.tools()), await _all_tools(ground)
     tell.check(
-        f"over MCP {agent.wire} it is shown {len(shown)} tools, and none that its run was not "
-        "given, such as acme__orders_cancel",
-        "acme__refunds_create" in shown and not {"acme__orders_cancel", "acme__notes_add"} & shown,
+        f"over MCP {agent.wire} it is shown {len(shown)} tools: those of its run, and one to ask "
+        "after held calls",
+        shown == {STATUS_TOOL, *(_wire_name(tool) for tool in everything if _is_given(tool))},
         sorted(shown),
     )
+    unseen = {
+        f"{tool['server']}.{tool['name']}" for tool in everything if tool["state"] == "unreviewed"
+    }
     tell.check(
         f"the operator sees all {len(everything)}, also {' and '.join(sorted(unseen))}, which "
         "nobody has reviewed",
-        unseen == UNREVIEWED and not {name.replace(".", "__") for name in unseen} & shown,
+        unseen == UNREVIEWED,
         everything,
     )
     where = str(ground.repository)
@@ -65,11 +67,24 @@ async def tell_authority(
     )
 
 
-async def _all_tools(ground: Ground) -> dict[str, str]:
+async def _all_tools(ground: Ground) -> list[dict[str, Any]]:
     async with api(ground) as http:
         login = {"Authorization": f"Bearer {ground.secret('otto')}"}
-        tools = (await http.get("/v1/admin/tools", headers=login)).json()["tools"]
-    return {f"{tool['server']}.{tool['name']}": tool["state"] for tool in tools}
+        reply = await http.get("/v1/admin/tools", headers=login)
+    tools: list[dict[str, Any]] = reply.json()["tools"]
+    return tools
+
+
+def _is_given(tool: dict[str, Any]) -> bool:
+    """Whether the run (`describe_run`) was given this tool, and somebody has reviewed it."""
+    named = tool["name"] in {"refunds_create", "email_send"}
+    return tool["state"] != "unreviewed" and (
+        tool["server"] == "git" or tool["effect"] == "read" or named
+    )
+
+
+def _wire_name(tool: dict[str, Any]) -> str:
+    return f"{tool['server']}__{tool['name']}"
 
 
 async def tell_injection(tell: Telling, ground: Ground, agent: Agent) -> None:
