@@ -38,13 +38,13 @@ def depth_of(value: object) -> int:
     return 0
 
 
-@given(JSON, st.sampled_from([None, 1]), st.booleans())
+@given(JSON, st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", ":\t")]), st.booleans())
 def test_what_is_accepted_means_the_same_to_another_parser(
     value: Any,  # noqa: ANN401 - any JSON
-    indent: int | None,
+    separators: tuple[str, str],
     ascii_only: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
+    raw = json.dumps(value, separators=separators, ensure_ascii=ascii_only).encode()
     assert parse(raw, max_depth=DEPTH) == value == orjson.loads(raw)
 
 
@@ -65,8 +65,8 @@ def test_a_duplicate_key_is_refused_at_any_depth(
     second: Any,  # noqa: ANN401 - any JSON
     wrapping: list[str],
 ) -> None:
-    name = json.dumps(key)
-    raw = f'{{{name}:{json.dumps(first)},"{key and "other"}x":0,{name}:{json.dumps(second)}}}'
+    name, one, two = (json.dumps(part, separators=(",", ":")) for part in (key, first, second))
+    raw = f'{{{name}:{one},"{key and "other"}x":0,{name}:{two}}}'
     for kind in wrapping:
         raw = f"[{raw}]" if kind == "list" else f'{{"a":{raw}}}'
     with pytest.raises(RequestError, match="same key twice"):
