@@ -10,8 +10,10 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app
+from gateway.cli import build
 from gateway.cli.exits import Exit
+
+app = build()
 
 pytestmark = [pytest.mark.req("GW-08"), pytest.mark.network]
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli import build
 from gateway.cli.serve import check_address
 from gateway.config import Config
 from gateway.core.errors import ConfigurationError
+
+app = build()
 
 pytestmark = [pytest.mark.req("GW-04"), pytest.mark.network]
 

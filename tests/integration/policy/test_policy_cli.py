@@ -7,8 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.adapters.policy_bundle import default_pack, find_rego_root, load_bundle_dir
-from gateway.cli import app
+from gateway.cli import build
 from gateway.cli.exits import Exit
+
+app = build()
 
 pytestmark = pytest.mark.req("GW-11")
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "acme" / "policies"

@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 
 from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
 from gateway.adapters.token_keys import load_token_key
-from gateway.cli import app
+from gateway.cli import build
 from gateway.config import load_config
 from gateway.core.clients import hash_secret
+
+app = build()
 
 pytestmark = pytest.mark.req("GW-04")
 
