@@ -212,16 +212,23 @@ class World:
             concerns_result=concerns_result,
         )
         self.revoked: set[str] = set()
+        self.checks = {"audit": True}
         self.catalog = Catalog()
         self._fill_catalog()
         self.ledger = Ledger()
-        callers = CallerCache()
-        relay = OutboxRelay(self.store, self.audit).drain
-        endpoints = {server: f"sha256:{server}" for server in self.durable.transports}
+        self.callers = CallerCache()
+        self.relay = OutboxRelay(self.store, self.audit).drain
+        self.endpoints = {server: f"sha256:{server}" for server in self.durable.transports}
+        self._build_path()
+        self.dispatcher = self._build_dispatcher(reached)
+        self.rest = self._build_rest()
+        self.app = self._build_app()
+
+    def _build_path(self) -> None:
         self.judge = Judge(
             policy=self.policy,
             ledger=self.ledger,
-            callers=callers,
+            callers=self.callers,
             audit=self.audit,
             catalog=self.catalog.view,
             limits=self.limits,
@@ -229,10 +236,10 @@ class World:
         self.desk = HoldDesk(
             store=self.store,
             runs=self.durable.runs,
-            relay=relay,
+            relay=self.relay,
             people={"fiona": ("approver", "finance"), "frank": ("approver", "finance")},
             owners=lambda _client: (),
-            endpoints=endpoints,
+            endpoints=self.endpoints,
             deployment=Deployment(URL, "test", "test/log"),
             clock=self.clock,
             ids=self.ids,
@@ -248,46 +255,50 @@ class World:
             transports=self.durable.transports,
             holds=self.desk,
             refusals=self.refusals,
-            callers=callers,
+            callers=self.callers,
             revoked=lambda claims: claims.run_id in self.revoked,
             clock=self.clock,
             limits=self.limits,
         )
-        self.dispatcher = Dispatcher(
+
+    def _build_dispatcher(self, reached: Callable[[Step], None]) -> Dispatcher:
+        return Dispatcher(
             store=self.store,
             runs=self.durable.runs,
             desk=self.desk,
             judge=self.judge,
             enforcement=self.enforcement,
-            relay=relay,
+            relay=self.relay,
             refresh=self.refresh,
             active=lambda _agent: True,
             revoked=lambda claims: claims.run_id in self.revoked,
-            endpoints=endpoints,
+            endpoints=self.endpoints,
             clock=self.clock,
             ids=self.ids,
             limits=self.limits,
             reached=reached,
         )
-        challenges, origin = Challenges(URL), OriginCheck(URL, dev=False)
-        self.rest = RestEndpoint(
+
+    def _build_rest(self) -> RestEndpoint:
+        return RestEndpoint(
             enforcement=self.enforcement,
             approvals=self.store,
             keys=self.durable.keys,
-            challenges=challenges,
-            origin=origin,
+            challenges=Challenges(URL),
+            origin=OriginCheck(URL, dev=False),
             clock=self.clock,
             ids=self.ids,
             limits=self.limits,
         )
-        self.checks = {"audit": True}
-        self.app = GatewayApp(
+
+    def _build_app(self) -> GatewayApp:
+        return GatewayApp(
             mcp=McpEndpoint(
                 enforcement=self.enforcement,
                 status_tool=StatusTool(enforcement=self.enforcement, desk=self.desk),
                 catalog=self.catalog.view,
-                challenges=challenges,
-                origin=origin,
+                challenges=Challenges(URL),
+                origin=OriginCheck(URL, dev=False),
                 ids=self.ids,
                 limits=self.limits,
             ),
