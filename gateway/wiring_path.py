@@ -137,22 +137,13 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         reached=reached,
     )
     issue = _build_issue(parts, registry, JoseIssuer(key, previous=previous), refusals)
-    approvals = ApprovalDeps(
-        store=parts.approvals,
-        humans=humans,
-        clock=parts.clock,
-        ids=parts.ids,
-        relay=relay,
-        on_approved=dispatcher.schedule,
-        on_decided=desk.changed,
-    )
     app = _build_app(
         parts,
         enforcement=enforcement,
         desk=desk,
         humans=humans,
         issue=issue,
-        approvals=approvals,
+        approvals=_build_approvals(parts, humans, relay, dispatcher, desk),
     )
     return CallPath(enforcement=enforcement, dispatcher=dispatcher, refusals=refusals, app=app)
 
@@ -213,6 +204,24 @@ def _build_dispatcher(
         ids=parts.ids,
         limits=parts.limits,
         reached=reached,
+    )
+
+
+def _build_approvals(
+    parts: Parts,
+    humans: Humans,
+    relay: Callable[[], Awaitable[None]],
+    dispatcher: Dispatcher,
+    desk: HoldDesk,
+) -> ApprovalDeps:
+    return ApprovalDeps(
+        store=parts.approvals,
+        humans=humans,
+        clock=parts.clock,
+        ids=parts.ids,
+        relay=relay,
+        on_approved=dispatcher.schedule,
+        on_decided=desk.changed,
     )
 
 
