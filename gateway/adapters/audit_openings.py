@@ -11,7 +11,7 @@ import binascii
 import contextlib
 import hmac
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,7 +111,28 @@ class Vault:
         return self._directory / key_id
 
 
-def commit_openings(entry: Entry) -> tuple[dict[str, Any], list[bytes]]:
+class SaltStock:
+    """Fresh randomness for salts, fetched from the system for 256 of them at a time.
+
+    Each system call lets go of the interpreter, and under load it takes the commit thread longer
+    to get it back than to write the record. Not for two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._stock = b""
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        """Return `size` bytes that were never returned before."""
+        if self._at + size > len(self._stock):
+            self._stock, self._at = os.urandom(max(size, 256 * SALT_BYTES)), 0
+        self._at += size
+        return self._stock[self._at - size : self._at]
+
+
+def commit_openings(
+    entry: Entry, random_bytes: Callable[[int], bytes] = os.urandom
+) -> tuple[dict[str, Any], list[bytes]]:
     """Return the entry's fields with a commitment for each opening, and the salts, in order.
 
     The entry itself stays as it is. Raises `ValueError` where a field is in the way.
@@ -119,7 +140,7 @@ def commit_openings(entry: Entry) -> tuple[dict[str, Any], list[bytes]]:
     fields = entry.fields
     if not entry.openings:
         return fields, []
-    random = os.urandom(SALT_BYTES * len(entry.openings))
+    random = random_bytes(SALT_BYTES * len(entry.openings))
     salts = [random[at : at + SALT_BYTES] for at in range(0, len(random), SALT_BYTES)]
     for salt, opening in zip(salts, entry.openings, strict=True):
         fields = place(fields, opening.path, commit(salt, opening.path, opening.value))

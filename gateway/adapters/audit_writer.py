@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from gateway.adapters.audit_files import Files, segment_name
-from gateway.adapters.audit_openings import OpeningsWriter, commit_openings
+from gateway.adapters.audit_openings import OpeningsWriter, SaltStock, commit_openings
 from gateway.core.chain import Chain
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError
@@ -58,6 +58,7 @@ class SegmentWriter:
         self._descriptor: int | None = None
         self._bytes = 0
         self._note = ""
+        self._salts = SaltStock()
         self.durable = chain.seq
         self._tidied_ns = clock.monotonic_ns()
 
@@ -116,7 +117,7 @@ class SegmentWriter:
             return self._events[entry.event_id]
         seq = self._chain.seq
         try:
-            fields, salts = commit_openings(entry)
+            fields, salts = commit_openings(entry, self._salts.take)
             line, leaf = self._chain.append(
                 type=entry.type,
                 op=entry.op,
