@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.processes import Zygote
 from tests.e2e.served import Served
 from tests.e2e.site import DESK, ROOT, Site, list_over_http, list_over_stdio
 from tests.e2e.stub import Stub
@@ -111,20 +112,46 @@ def build_site(
 
 
 @pytest.fixture(scope="session")
-def start() -> Iterator[Start]:
-    """Return a starter of gateways; see what this module's docstring says of their end."""
+def zygote() -> Iterator[Zygote]:
+    running = Zygote()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def start_shared(zygote: Zygote) -> Iterator[Start]:
+    """Return a starter of gateways; see what this module's docstring says of their end.
+
+    Without a `step` it is `countersign serve` as people start it. With one, starting is faster.
+    """
     started: list[Served] = []
 
-    def run(site: Site, *command: str, arguments: tuple[str, ...] = ()) -> Served:
-        served = Served(site, command, arguments=arguments)
+    def run(site: Site, *, step: str | None = None) -> Served:
+        served = Served(site, None if step is None else zygote.start(site, step))
         started.append(served)
         return served
 
     yield run
     for served in started:
         served.stop()
-    for site in {served.site.path: served.site for served in started}.values():
-        check_silence(site)
+    for served in {served.site.path: served for served in started}.values():
+        check_silence(served.site)
+        if served.process.poll() == 0:  # not one that was left with a torn log
+            served.verify()
+
+
+@pytest.fixture
+def start(start_shared: Start) -> Iterator[Start]:
+    """Return a starter of gateways that end with the test."""
+    started: list[Served] = []
+
+    def run(site: Site, *, step: str | None = None) -> Served:
+        started.append(start_shared(site, step=step))
+        return started[-1]
+
+    yield run
+    for served in started:
+        served.stop()
 
 
 def check_silence(site: Site) -> None:
@@ -136,7 +163,7 @@ def check_silence(site: Site) -> None:
 
 
 @pytest.fixture(scope="session")
-def house(build_site: Build, start: Start, desk_listing: list[bytes]) -> Served:
+def house(build_site: Build, start_shared: Start, desk_listing: list[bytes]) -> Served:
     """The gateway that most tests share: Acme, the stub and the desk, as in production."""
     site = build_site(desk=True, listings={"desk": desk_listing})
-    return start(site).wait_ready()
+    return start_shared(site).wait_ready()

@@ -1,9 +1,14 @@
-"""Serves a gateway that kills itself with SIGKILL at a named step of a dispatch.
+"""Serves gateways that kill themselves with SIGKILL at a named step of a call.
 
-    python -m tests.e2e.killable CONFIG STEP
+    python -m tests.e2e.killable
+
+Each line on stdin is a command, each line on stdout its answer: `start CONFIG STEP` → process id;
+`poll PID` → exit code, or nothing while it runs. Gateways are forked from this process, which has
+imported everything and runs nothing, so a restart takes little time.
 
 Steps are those of `gateway.dispatch.Step`, and two of the call itself: `recorded` (the intent is
-durable, nothing is sent) and `answered` (the tool has answered, no outcome is recorded).
+durable, nothing is sent) and `answered` (the tool has answered, no outcome is recorded). `never` is
+`countersign serve` as it is.
 """
 
 from __future__ import annotations
@@ -13,8 +18,9 @@ import signal
 import sys
 from pathlib import Path
 
+from connectors import upstreams
 from connectors.mcp_http import McpHttpTransport
-from gateway import wiring
+from gateway import cli, wiring
 from gateway.config import load_config
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
 
@@ -39,18 +45,54 @@ class Fatal(McpHttpTransport):
         return result
 
 
-def main(path: str, step: str) -> None:
-    """Serve until it is time to die."""
+def serve(path: str, step: str) -> None:
+    """Serve until it is time to die, or until told to end."""
+    if step == "never":
+        sys.argv = ["countersign", "serve", "--config", path]
+        cli.main()
 
     def reached(now: str) -> None:
         if now == step:
             die()
 
-    if step in {"recorded", "answered"}:
-        Fatal.step = step
-        wiring.McpHttpTransport = Fatal  # type: ignore[misc]  # the only fault no seam is for
+    Fatal.step = step
+    setattr(upstreams, "McpHttpTransport", Fatal)  # noqa: B010 - no seam is for this
     wiring.serve(load_config(Path(path), {}), reached=reached)
 
 
+def start(path: str, step: str) -> int:
+    """Fork a gateway that logs where a real one would; return its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        log = os.open(Path(path).with_name("stderr.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(log, sys.stderr.fileno())
+        os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
+        os.dup2(sys.stdin.fileno(), sys.stdout.fileno())
+        serve(path, step)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        os._exit(code)
+
+
+def poll(pid: int) -> str:
+    """Return the exit code of a gateway that has ended, as `subprocess` tells it."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return str(os.waitstatus_to_exitcode(status)) if found else ""
+
+
+def main() -> None:
+    """Take commands until stdin ends."""
+    for line in sys.stdin:
+        verb, *words = line.split()
+        answer = str(start(*words)) if verb == "start" else poll(int(words[0]))
+        sys.stdout.write(answer + "\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,4 +1,4 @@
-"""A folder with everything that a gateway reads: configuration, policies, keys, pinned manifests."""
+"""A folder with all that a gateway reads: configuration, policies, keys, pinned manifests."""
 
 from __future__ import annotations
 

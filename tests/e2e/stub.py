@@ -6,9 +6,11 @@ It speaks MCP 2026-07-28 over HTTP without any library, so that it can also lie 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -49,12 +51,21 @@ class Stub:
         self.calls: Counter[str] = Counter()
         self.seen: list[dict[str, Any]] = []
         self.entered, self.released = threading.Event(), threading.Event()
+        self.connections: set[socket.socket] = set()
         self.on_call: Callable[[str], None] = lambda _name: None
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             timeout = 60
+
+            def setup(self) -> None:
+                stub.connections.add(self.request)
+                super().setup()
+
+            def finish(self) -> None:
+                stub.connections.discard(self.request)
+                super().finish()
 
             def do_POST(self) -> None:
                 length = int(self.headers.get("content-length", "0"))
@@ -87,6 +98,9 @@ class Stub:
         self._server.shutdown()
         self._server.server_close()
         self._serving.join()
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def answer(self, request: dict[str, Any], handler: BaseHTTPRequestHandler) -> None:
         """Answer one JSON-RPC message."""

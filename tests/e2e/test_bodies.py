@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.core.refusal import KINDS
+from tests.e2e.callers import Agent, build_call, call_with
 from tests.e2e.conftest import Acme
-from tests.e2e.served import Agent, Served, build_call, call_with
+from tests.e2e.served import Served
 from tests.e2e.stub import Stub
 
 pytestmark = pytest.mark.req("GW-06", "GW-07")

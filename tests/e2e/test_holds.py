@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.callers import Agent
 from tests.e2e.conftest import Acme
-from tests.e2e.served import Agent, Served, eventually
+from tests.e2e.processes import eventually
+from tests.e2e.served import Served
 from tests.e2e.site import secret_of
 from tests.e2e.stub import Stub
 

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.e2e.callers import Agent
 from tests.e2e.conftest import Acme
-from tests.e2e.served import Agent, Served, eventually
+from tests.e2e.processes import eventually
+from tests.e2e.served import Served
 from tests.e2e.stub import Stub
 
 pytestmark = pytest.mark.req("GW-07")

@@ -12,8 +12,9 @@ import pytest
 from gateway.adapters.jose_tokens import JoseIssuer
 from gateway.adapters.token_keys import load_token_key
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
+from tests.e2e.callers import Agent
 from tests.e2e.conftest import Acme, Build, Start
-from tests.e2e.served import Agent, Served
+from tests.e2e.served import Served
 from tests.e2e.site import secret_of
 from tests.e2e.stub import Stub
 
@@ -23,12 +24,12 @@ REFUND = {"order_id": "ord_5001", "amount_cents": 100, "reason": "damaged"}
 
 
 @pytest.fixture(scope="module")
-def gateway(build_site: Build, start: Start) -> Served:
+def gateway(build_site: Build, start_shared: Start) -> Served:
     """A gateway of its own: refusals of strangers are counted over time."""
-    return start(build_site()).wait_ready()
+    return start_shared(build_site(), step="never").wait_ready()
 
 
-def forge(gateway: Served, **changes: Any) -> str:
+def forge(gateway: Served, **changes: object) -> str:
     """Sign claims with the gateway's own key; only `changes` make them unacceptable."""
     now_s = int(time.time())
     claims: dict[str, Any] = {
@@ -66,15 +67,14 @@ def altered(token: str) -> str:
 def bearer(gateway: Served, kind: str) -> dict[str, str]:
     """Return the header of a caller of this kind."""
     now_s = int(time.time())
-    token = {
-        "none": lambda: None,
-        "expired": lambda: forge(gateway, issued_at=now_s - 400, expires_at=now_s - 100),
-        "foreign": lambda: forge(gateway, audience="https://other.example"),
-        "unsigned": lambda: unsigned(forge(gateway)),
-        "altered": lambda: altered(forge(gateway)),
-        "nonsense": lambda: "not-a-token",
-    }[kind]()
-    return {} if token is None else {"Authorization": f"Bearer {token}"}
+    tokens = {
+        "expired": forge(gateway, issued_at=now_s - 400, expires_at=now_s - 100),
+        "foreign": forge(gateway, audience="https://other.example"),
+        "unsigned": unsigned(forge(gateway)),
+        "altered": altered(forge(gateway)),
+        "nonsense": "not-a-token",
+    }
+    return {} if kind == "none" else {"Authorization": f"Bearer {tokens[kind]}"}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def bearer(gateway: Served, kind: str) -> dict[str, str]:
 def test_a_caller_who_cannot_be_believed_is_told_where_to_get_a_token(
     gateway: Served, acme: Acme, surface: str, kind: str, code: str
 ) -> None:
-    stranger = Agent(gateway, "", {})
+    stranger = Agent(gateway.http, "", {})
     stranger.auth = bearer(gateway, kind)
     before = acme.counts()
     with gateway.adding() as added:
@@ -164,7 +164,7 @@ def test_a_token_dies_at_once_with_its_run(gateway: Served, acme: Acme) -> None:
 
 
 def test_an_agent_with_its_own_secret_only_reads(gateway: Served, acme: Acme) -> None:
-    clerk = Agent(gateway, gateway.token("clerk", secret_of("clerk")), {})
+    clerk = Agent(gateway.http, gateway.token("clerk", secret_of("clerk")), {})
     assert "acme__notes_add" not in clerk.list_names()
     assert not clerk.call("acme__orders_get", {"order_id": "ord_5001"}).result["isError"]
     before = acme.counts()
