@@ -64,7 +64,10 @@ KINDS: Final[dict[str, Kind]] = {
     "policy_unavailable": Kind(503, -32603, "no policy decision could be reached; try again later"),
     "policy_timeout": Kind(503, -32603, "no policy decision came in time; try again later"),
     "policy_worker_died": Kind(503, -32603, "no policy decision was reached; try again later"),
+    "policy_overloaded": Kind(503, -32603, "too many policy decisions are asked for; try again"),
+    "policy_error": Kind(500, -32603, "the policies could not be evaluated for this call"),
     # hold
+    "state_unavailable": Kind(503, -32603, "the gateway's own state cannot be used; try again"),
     "too_many_pending": Kind(429, None, "too many calls of this agent wait for approval"),
     "approval_unavailable": Kind(503, None, "the call could not be held; try again later"),
     "no_eligible_approver": Kind(403, None, "nobody may approve this call"),
@@ -94,6 +97,8 @@ _DECIDED: Final = frozenset(
         "policy_unavailable",
         "policy_timeout",
         "policy_worker_died",
+        "policy_overloaded",
+        "policy_error",
     }
 )
 """Codes of the gateway's own at stage `decide`. Any other there is a policy author's."""

@@ -11,7 +11,7 @@ import structlog
 from gateway.core.answer import Completed, Refused
 from gateway.core.call import Arguments, CallMeta, RawCall
 from gateway.core.canonical import digest
-from gateway.core.errors import ApprovalError
+from gateway.core.errors import CountersignError
 from gateway.core.limits import Limits
 from gateway.core.ports import ApprovalStore, Clock, IdempotencyStore, Ids
 from gateway.core.refusal import Refusal
@@ -147,7 +147,7 @@ class RestEndpoint:
         asked = digest(name.encode() + b"\0" + body)
         try:
             stored = await self._keys.begin(scope, key, asked, raw.op, now_s)
-        except ApprovalError as error:
+        except CountersignError as error:
             return await self._reject(raw, Refusal("hold", error.code))
         if stored is not None:
             if stored.request_digest != asked:
@@ -159,7 +159,7 @@ class RestEndpoint:
         reply = await self._call(raw, claims)
         try:
             await self._keys.finish(scope, key, reply.status, _store_reply(reply))
-        except ApprovalError as error:  # the call is over and recorded; the key stays spent
+        except CountersignError as error:  # the call is over and recorded; the key stays spent
             _log.warning("reply_not_kept", op=raw.op, code=error.code)
         return reply
 
@@ -178,7 +178,10 @@ class RestEndpoint:
         owner = (call.claims.subject, call.claims.run_id)
         if (reply := self._recent.get(call_id, owner)) is not None:
             return reply
-        held = await self._approvals.get_by_op(call_id)
+        try:
+            held = await self._approvals.get_by_op(call_id)
+        except CountersignError as error:
+            return await self._reject(raw, Refusal("hold", error.code))
         if held is not None and (held.agent, held.run_id) == owner:
             return rest.build_held(held)
         return await self._reject(raw, Refusal("resolve", "call_unknown"))

@@ -9,6 +9,7 @@ import orjson
 from gateway.core.answer import Refused
 from gateway.core.approval import ApprovalRequest
 from gateway.core.call import RawCall
+from gateway.core.errors import CountersignError
 from gateway.core.refusal import Refusal
 from gateway.core.token import SCOPE_CALL
 from gateway.enforce import Enforcement
@@ -51,7 +52,10 @@ class StatusTool:
             return await self._refuse(raw, "arguments_invalid", "`/approval_id`")
         if not isinstance(wait_s, int) or wait_s < 0:
             return await self._refuse(raw, "arguments_invalid", "`/wait_seconds`")
-        held = await self._desk.status(call.claims, approval_id, wait_s)
+        try:
+            held = await self._desk.status(call.claims, approval_id, wait_s)
+        except CountersignError as error:
+            return await self._refuse(raw, error.code)
         return held or await self._refuse(raw, "approval_not_found")
 
     async def _refuse(self, raw: RawCall, code: str, detail: str = "") -> Refused:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import resource
+import sqlite3
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -235,3 +237,35 @@ def test_readiness_follows_the_policy_workers(start: Start, site: Site) -> None:
     served = start(site, step="never").wait_ready()
     assert served.http.get("/readyz").json()["checks"] == {"audit": True, "policy": True}
     eventually(lambda: served.http.get("/livez").status_code == 200, "it lives")
+
+
+@pytest.mark.req("GW-12", "GW-07")
+def test_nothing_is_held_once_the_state_cannot_be_used(
+    start: Start, site: Site, acme: Acme
+) -> None:
+    served = start(site, step="never").wait_ready()
+    agent, before = served.agent(), acme.counts()
+    held = agent.hold("acme__notes_add", {**NOTE, "body": "held: canary"})
+    with closing(sqlite3.connect(site.folder / "state.db")) as state:
+        for table in ("approvals", "idempotency_keys"):
+            state.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+        state.commit()
+        with served.adding() as added:
+            answers = [
+                agent.rest("acme__notes_add", {**NOTE, "body": "held: another"}),
+                agent.rest("acme__notes_add", NOTE, **{"Idempotency-Key": "k"}),
+                agent.get(f"/v1/calls/{held}"),
+            ]
+            asked = agent.call("countersign_approval_status", {"approval_id": held})
+        assert [(a.status_code, a.json()["code"]) for a in answers] == [
+            (503, "state_unavailable")
+        ] * 3
+        assert (asked.status, asked.code) == (503, "state_unavailable")
+        assert [record["reason"] for record in added] == ["state_unavailable"] * 4
+        assert not agent.rest("acme__notes_add", NOTE).json()["result"]["isError"]
+        for table in ("approvals", "idempotency_keys"):
+            state.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
+        state.commit()
+    assert acme.rows("notes") == before["notes"] + 1
+    assert agent.status(held)["structuredContent"]["status"] == "pending_approval"
+    assert served.stop() == 0
