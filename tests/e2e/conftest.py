@@ -70,7 +70,8 @@ class Acme:
 
 
 @pytest.fixture(scope="session")
-def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acme]:
+def acme(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Iterator[Acme]:
+    """Start Acme, while the zygote imports what it needs."""
     running = Acme(tmp_path_factory.mktemp("acme"))
     yield running
     running.stop()
@@ -166,4 +167,4 @@ def check_silence(site: Site) -> None:
 def house(build_site: Build, start_shared: Start, desk_listing: list[bytes]) -> Served:
     """The gateway that most tests share: Acme, the stub and the desk, as in production."""
     site = build_site(desk=True, listings={"desk": desk_listing})
-    return start_shared(site).wait_ready()
+    return start_shared(site, step="never").wait_ready()

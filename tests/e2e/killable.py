@@ -65,18 +65,12 @@ def start(path: str, step: str) -> int:
     pid = os.fork()
     if pid:
         return pid
-    code = 1
-    try:
-        log = os.open(Path(path).with_name("stderr.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.dup2(log, sys.stderr.fileno())
-        os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
-        os.dup2(sys.stdin.fileno(), sys.stdout.fileno())
-        serve(path, step)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    finally:
-        os._exit(code)
+    log = os.open(Path(path).with_name("stderr.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, sys.stderr.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
+    os.dup2(sys.stdin.fileno(), sys.stdout.fileno())
+    serve(path, step)
+    raise SystemExit(0)
 
 
 def poll(pid: int) -> str:

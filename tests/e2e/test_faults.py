@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
-import sqlite3
 import socket
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing

@@ -5,6 +5,9 @@ The note is written by a tool without idempotency: a call that is sent twice lea
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import httpx
 import pytest
 
 from tests.e2e.callers import Agent
@@ -27,13 +30,8 @@ def site(build_site: Build, acme: Acme) -> Site:
 def hold_and_approve(served: Served, text: str) -> str:
     """Let a call be held and approved; return the approval's id. The vote may not be answered."""
     held = served.agent().hold("acme__notes_add", note(text))
-    try:
+    with suppress(httpx.TransportError):
         served.person("dana").vote(held)
-    except OSError:
-        pass
-    except Exception as error:
-        if "RemoteProtocolError" not in type(error).__name__:
-            raise
     return held
 
 
@@ -142,7 +140,7 @@ def test_a_plain_call_cut_off_by_a_kill_is_told_as_an_orphan(
     before = acme.rows("notes")
     served = start(site, step="answered").wait_ready()
     agent = served.agent()
-    with pytest.raises(Exception, match=r"disconnected|reset"):
+    with pytest.raises(httpx.TransportError):
         agent.call("acme__notes_add", {"customer_id": "cus_1004", "body": "plain"})
     assert served.wait() == -9
     served = start(site, step=LIVE).wait_ready()
