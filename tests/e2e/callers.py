@@ -46,10 +46,16 @@ class Reply:
     def code(self) -> str:
         """The code of a refusal: in a tool's result, or by the fixed text of an error."""
         if "error" not in self.body:
-            assert self.result.get("isError"), self.body
-            return str(self.result["_meta"]["countersign/refusal"]["code"])
+            return str(self.refusal["code"])
         said = self.body["error"]["message"]
         return next(code for code, kind in KINDS.items() if said.startswith(kind.text))
+
+    @property
+    def refusal(self) -> dict[str, Any]:
+        """What a refused result tells to programs: `code`, `stage` and `op`."""
+        assert self.result.get("isError"), self.body
+        found: dict[str, Any] = self.result["_meta"]["countersign/refusal"]
+        return found
 
 
 class Agent:

@@ -60,7 +60,7 @@ def test_the_id_of_a_call_is_in_its_reply_and_in_every_record_of_it(house: Serve
     agent = house.agent()
     with house.adding() as added:
         op = agent.rest("stub__echo", {}).json()["id"]
-        refused = agent.call("stub__forbidden").result["_meta"]["countersign/refusal"]["op"]
+        refused = agent.call("stub__forbidden").refusal["op"]
         problem = agent.rest("stub__forbidden").json()["instance"].rpartition("/")[2]
     assert [record["op"] for record in added] == [op, op, refused, problem]
 
