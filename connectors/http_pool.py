@@ -27,6 +27,8 @@ is just closing would end `unknown`."""
 _BUFFER_MAX: Final = 1 << 20
 _INFORMATIONAL: Final = 200
 _HEADERS_MAX: Final = 128
+_HEAD_MAX_BYTES: Final = 262_144
+"""Bytes that may come without any progress: a head, a trailer, what frames a body."""
 
 
 class HttpError(Exception):
@@ -162,6 +164,7 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._framed = False
+        self._quiet_bytes = 0
         self.idle_since = 0.0
 
     # What the pool does with it
@@ -211,10 +214,13 @@ class _Connection(asyncio.Protocol):
         if self._response is None:  # an answer nobody asked for: never mistake it for the next
             self.abort()
             return
+        self._quiet_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(HttpError("the answer is not HTTP", sent=True))
+        if self._quiet_bytes > _HEAD_MAX_BYTES:
+            self._fail(HttpError("the head of the answer is too large", sent=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
         ended_by_close = exc is None and not self._framed
@@ -242,11 +248,13 @@ class _Connection(asyncio.Protocol):
         response, head = self._response, self._head
         if response is None or head is None:
             return
+        self._quiet_bytes = 0
         response.status = self._parser.get_status_code()
         if response.status >= _INFORMATIONAL and not head.done():
             head.set_result(response)
 
     def on_body(self, body: bytes) -> None:
+        self._quiet_bytes = 0
         if self._response is not None:
             self._response._feed(body)  # noqa: SLF001 - the two halves of one exchange
 

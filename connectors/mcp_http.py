@@ -35,6 +35,9 @@ _MODERN_ITEM: Final = b'"%b"' % wire.MODERN.encode()
 _WRONG_ERA: Final = frozenset({-32022})
 """UnsupportedProtocolVersion: nothing ran, and the era must be asked for again."""
 
+_REPLIES_MAX: Final = 16
+"""Answers under way to requests of the server's own."""
+
 Headers = dict[str, str]
 
 
@@ -255,6 +258,8 @@ class McpHttpTransport:
     ) -> None:
         """Take what a call's stream carries besides the answer."""
         if "id" in message:
+            if len(self._tasks) >= _REPLIES_MAX:
+                return  # it asks faster than it takes answers
             answer = wire.build_answer_to_server(message)
             sending = self._http.tell(answer, era.head, timeout_s=self._timeout_ms / 1000)
             task = asyncio.create_task(sending)

@@ -6,6 +6,8 @@ model is built and nothing is written anew, so nothing that we do not know of is
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -31,7 +33,19 @@ MESSAGE: Final = b'"notifications/message"'
 
 _PAGES_MAX: Final = 100
 _KEYED: Final = frozenset({"key"})
-_WHITESPACE: Final = b" \t\r\n"
+_WHITESPACE: Final = re.compile(rb"[ \t\r\n]*")
+_MEMBERS_MAX: Final = 10_000
+_DECLARED_MAX_BYTES: Final = 4_096
+_LISTING_MAX_BYTES: Final = 4 << 20
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_LEVEL: Final = re.compile(r"debug|info|notice|warning|error|critical|alert|emergency")
+_CAPABILITIES: Final = {
+    "elicitation": ("form", "url"),
+    "experimental": (),
+    "roots": ("listChanged",),
+    "sampling": ("context", "tools"),
+}
+"""What a client may be said to have: names that everybody knows, never words of the agent's own."""
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 _items: Final = msgspec.json.Decoder(list[Raw])
 
@@ -51,6 +65,8 @@ def split_object(raw: bytes) -> Message:
             raw.decode()
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not a JSON object: {error}") from None
+    if len(found) > _MEMBERS_MAX:
+        raise ValueError(f"more than {_MEMBERS_MAX} members")
     message = {key: bytes(value) for key, value in found.items()}
     _check_once(raw, message)
     return message
@@ -74,9 +90,8 @@ def _check_once(raw: bytes, message: Message) -> None:
 
 
 def _skip(raw: bytes, at: int) -> int:
-    while raw[at : at + 1] and raw[at] in _WHITESPACE:
-        at += 1
-    return at
+    found = _WHITESPACE.match(raw, at)  # a server may send megabytes of it
+    return at if found is None else found.end()
 
 
 def split_list(raw: bytes) -> list[bytes]:
@@ -120,18 +135,35 @@ def _call_meta(intent: RecordedIntent, *, modern: bool) -> bytes:
     """`,"_meta":{…}` of a call, or nothing. INVARIANT: nothing of the agent's token is in it."""
     resolved = intent.intent.resolved
     meta = resolved.call.raw.meta
-    parts = [_modern_meta(meta.client_capabilities)] if modern else []
-    if modern and meta.log_level is not None:
+    # INVARIANT: no words of the agent's own go by `_meta`, for no policy sees them.
+    parts = [_modern_meta(_known_capabilities(meta.client_capabilities))] if modern else []
+    if modern and meta.log_level is not None and _LEVEL.fullmatch(meta.log_level):
         parts.append(b'"%b":%b' % (LOG_LEVEL.encode(), orjson.dumps(meta.log_level)))
     if meta.progress_token is not None:
         parts.append(b'"progressToken":' + build_progress_token(intent))
-    if meta.traceparent is not None:
+    if meta.traceparent is not None and _TRACEPARENT.fullmatch(meta.traceparent):
         parts.append(b'"traceparent":' + orjson.dumps(meta.traceparent))
     review = resolved.tool.review
     if review.operation_id_at is not None or review.idempotency in _KEYED:
         key = orjson.dumps(intent.intent.idempotency_key)
         parts.append(b'"%b":%b' % (OPERATION_ID.encode(), key))
     return b',"_meta":{%b}' % b",".join(parts) if parts else b""
+
+
+def _known_capabilities(declared: bytes) -> bytes:
+    """Return of what a client declares what the protocol has names for."""
+    return b"{}" if len(declared) > _DECLARED_MAX_BYTES else _prune(declared)
+
+
+@lru_cache(maxsize=64)
+def _prune(declared: bytes) -> bytes:
+    given = orjson.loads(declared)
+    known: dict[str, dict[str, dict[str, str]]] = {
+        name: {part: {} for part in parts if isinstance(given[name], dict) and part in given[name]}
+        for name, parts in _CAPABILITIES.items()
+        if isinstance(given, dict) and name in given
+    }
+    return orjson.dumps(known)
 
 
 def _modern_meta(capabilities: bytes) -> bytes:
@@ -237,6 +269,7 @@ class Listing:
 
     def __init__(self) -> None:
         self.definitions: list[bytes] = []
+        self._bytes = 0
         self._cursors: set[str] = set()
 
     def add(self, answer: UpstreamResult) -> str | None:
@@ -246,6 +279,9 @@ class Listing:
         """
         if answer.result is None:
             raise broken("the upstream refused to list its tools")
+        self._bytes += len(answer.result)
+        if self._bytes > _LISTING_MAX_BYTES:
+            raise broken(f"the upstream's list of tools is larger than {_LISTING_MAX_BYTES} bytes")
         try:
             page = split_object(answer.result)
             self.definitions += split_list(page.get("tools", b""))

@@ -14,6 +14,7 @@ from gateway.core.errors import UpstreamError
 _log = structlog.get_logger("connectors.refresh")
 
 INTERVAL_S: Final = 30.0
+LISTING_S: Final = 15.0
 PAUSE_S: Final = 1.0
 """At least this long between two listings, however often an upstream says that it changed."""
 
@@ -48,12 +49,14 @@ class Refresher:
         changed: Callable[[str], None] | None = None,
         interval_s: float = INTERVAL_S,
         pause_s: float = PAUSE_S,
+        listing_s: float = LISTING_S,
     ) -> None:
         self._catalog = catalog
         self._transports = transports
         self._changed = changed
         self._interval_s = interval_s
         self._pause_s = pause_s
+        self._listing_s = listing_s
         self._noticed: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -65,7 +68,15 @@ class Refresher:
     async def refresh(self, server: str) -> UpstreamError | None:
         """List one upstream now; return the error if it could not be listed. Never raises it."""
         try:
-            listing = await self._transports[server].list_tools()
+            async with asyncio.timeout(self._listing_s):  # one that stalls holds up all others
+                listing = await self._transports[server].list_tools()
+        except TimeoutError:
+            _log.warning("upstream_not_listed", server=server, code="upstream_timeout")
+            return UpstreamError(
+                "the upstream did not list its tools in time",
+                code="upstream_timeout",
+                delivery="not_sent",
+            )
         except UpstreamError as error:
             _log.warning("upstream_not_listed", server=server, code=error.code, error=str(error))
             return error

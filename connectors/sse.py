@@ -14,7 +14,8 @@ class EventReader:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._rest_size = 0
         self._event = b""
         self._data: list[bytes] = []
         self._size = 0
@@ -26,8 +27,14 @@ class EventReader:
         """
         # A lone CR ends a line too, but no MCP server sends it, and a CR at the end of a chunk
         # may be the first half of CR LF: both stay harmless when only LF ends a line.
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if self._size + len(self._rest) > self._max_bytes:
+        first, *others = chunk.split(b"\n")
+        self._rest.append(first)  # joined once it ends: a line may come a byte at a time
+        self._rest_size += len(first)
+        lines: list[bytes] = []
+        if others:
+            lines = [b"".join(self._rest), *others[:-1]]
+            self._rest, self._rest_size = [others[-1]], len(others[-1])
+        if self._size + self._rest_size > self._max_bytes:
             raise too_large(self._max_bytes)
         return [data for line in lines if (data := self._take(line.removesuffix(b"\r")))]
 

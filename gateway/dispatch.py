@@ -80,6 +80,11 @@ class RecoveredOperation(Protocol):
         """The status of its outcome record; `unknown` where nobody knows whether it was sent."""
         ...
 
+    @property
+    def approval(self) -> str:
+        """The id of the held call that was sent."""
+        ...
+
 
 class Dispatcher:
     """Frees approved calls. `refresh` lists a server anew; `active` says who may act."""
@@ -117,6 +122,7 @@ class Dispatcher:
         self._limits = limits
         self._reached = reached  # a seam for fault injection: called after each durable step
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._sent_before: dict[str, RecoveredOperation] = {}
 
     def schedule(self, request_id: str) -> None:
         """Dispatch in the background, once at a time for each request."""
@@ -143,11 +149,11 @@ class Dispatcher:
     async def dispatch(self, request_id: str) -> None:
         """Take an APPROVED request to its end. Does nothing where it is not APPROVED any more."""
         request = await self._store.get(request_id)
-        if request is None or request.state != "APPROVED":
+        if request is None or not _is_due(request):
             return
         # 1. Claim it: of two dispatchers one goes on.
         claimed = await self._move(request, "CLAIMED", token=self._ids.new())
-        if claimed is None:
+        if claimed is None or await self._was_sent(claimed):
             return
         self._reached("claimed")
         # 2. Is it still what people agreed to? Looked up live, judged under today's policy.
@@ -191,6 +197,16 @@ class Dispatcher:
         self._reached("executed")
         # 6. The state follows the log.
         await self._settle(sent, answer)
+
+    async def _was_sent(self, claimed: ApprovalRequest) -> bool:
+        """Whether the log says that it was sent: an old store was put back. Copies its end."""
+        known = self._sent_before.get(claimed.id)
+        if known is None:
+            return False
+        sent = await self._move(claimed, "DISPATCHED")
+        if sent is not None:
+            await self._follow(sent, known)
+        return True
 
     async def _refreshed(self, request: ApprovalRequest) -> Fresh | Stale | None:
         """Check everything that may have changed since people agreed. Numbered by attack."""
@@ -293,19 +309,26 @@ class Dispatcher:
 
         Call once, before any other dispatch, with what the log says of each operation.
         """
+        # INVARIANT: what the log has an intent of is never sent again, whatever the store says.
+        self._sent_before = {known.approval: known for known in operations.values() if known.intent}
         for request in await self._store.find(states=("CLAIMED",), limit=100_000):
             await self._move(request, "APPROVED")
         for request in await self._store.find(states=("DISPATCHED",), limit=100_000):
             known = operations.get(request.op)
             if known is None or not known.intent:
                 await self._move(request, "APPROVED")
-            elif known.outcome_status in {None, "unknown"}:
-                event = state_event(request, "unknown", "UNKNOWN")
-                await self._move(request, "UNKNOWN", event_of=event, outcome="unknown")
             else:
-                state = _state_after(known.outcome_status or "unknown", "sent")
-                await self._move(request, state, outcome=known.outcome_status)
+                await self._follow(request, known)
         await self._relay()
+
+    async def _follow(self, request: ApprovalRequest, known: RecoveredOperation) -> None:
+        """Bring a DISPATCHED request to the end that the log knows."""
+        if known.outcome_status in {None, "unknown"}:
+            event = state_event(request, "unknown", "UNKNOWN")
+            await self._move(request, "UNKNOWN", event_of=event, outcome="unknown")
+        else:
+            state = _state_after(known.outcome_status or "unknown", "sent")
+            await self._move(request, state, outcome=known.outcome_status)
 
     async def sweep(self) -> None:
         """Once a second: let what ran out expire, and take up what was approved and not sent."""
@@ -324,6 +347,11 @@ class Dispatcher:
             lost = request.lease_until is not None and now_s >= request.lease_until
             if lost and request.id not in self._running:
                 await self._move(request, "APPROVED")
+
+
+def _is_due(request: ApprovalRequest) -> bool:
+    """Whether it is the gateway's to send: approved, and not left to its agent to redeem."""
+    return request.state == "APPROVED" and request.spec.execute == "on_approval"
 
 
 def _state_after(status: str, delivery: str) -> State:

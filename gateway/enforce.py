@@ -142,7 +142,7 @@ class Enforcement:
         grant = None if tool is None else grants.find(tool)
         if tool is None or grant is None:  # one answer for both: that a tool exists is not told
             return Refusal("resolve", "tool_unknown")
-        if len(raw.arguments.raw) > self._limits.arguments_max_bytes:
+        if raw.exceeds(self._limits):
             return Refusal("resolve", "arguments_too_large")
         if (failure := tool.schema.failure(raw.arguments.value)) is not None:
             return Refusal("resolve", "arguments_invalid", failure)

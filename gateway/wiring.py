@@ -44,7 +44,8 @@ from gateway.core.ledger import Ledger
 from gateway.core.records import build_orphan
 from gateway.dispatch import Step
 from gateway.http.app import GatewayApp
-from gateway.logs import configure_logging
+from gateway.http.wire_guard import GuardedProtocol
+from gateway.logs import configure_logging, describe
 from gateway.wiring_path import Parts, Server, build_path
 
 SWEEP_S: Final = 1.0
@@ -119,6 +120,8 @@ class Gateway:
         await refresher.refresh_all()
         # 4. The path, then everything that was under way when the gateway last stopped.
         self._ended_runs.update(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
+        # A state put back from a backup does not know them: what was ended stays ended.
+        self._ended_runs.update(audit.recovered.ended_runs)
         path = build_path(self._parts(audit, transports, refresher), reached=self._reached)
         dispatcher = path.dispatcher
         await dispatcher.recover(audit.recovered.operations)
@@ -275,6 +278,8 @@ async def _forgiving(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await work()
     except CountersignError as error:
         _log.warning("background_work_failed", code=error.code)
+    except Exception as error:  # noqa: BLE001 - one bad turn must not end expiry for good
+        _log.error("background_work_failed", error=describe(error))
 
 
 class _Server(uvicorn.Server):
@@ -306,7 +311,7 @@ async def _serve(config: Config, reached: Callable[[Step], None]) -> None:
                 host=host,
                 port=port,
                 loop="uvloop",
-                http="httptools",
+                http=GuardedProtocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import orjson
 from msgspec import Struct
 
@@ -50,6 +51,7 @@ class RecoveredOperation(Struct, frozen=True):
 
     intent: bool
     outcome_status: str | None
+    approval: str = ""
 
 
 class Recovered(Struct, frozen=True):
@@ -58,6 +60,7 @@ class Recovered(Struct, frozen=True):
     open_intents: dict[str, OpenIntent]
     operations: dict[str, RecoveredOperation]
     event_ids: set[str]
+    ended_runs: set[str] = msgspec.field(default_factory=set)
 
 
 class Cut(Struct, frozen=True):
@@ -101,6 +104,8 @@ class _Index:
             self._close(value)
         elif kind == "genesis":
             self.genesis = value
+        elif kind == "run.end":
+            self.recovered.ended_runs.add(value["run"])
         if (
             self._fold is not None
             and record.seq >= self._fold_from
@@ -116,14 +121,16 @@ class _Index:
         )
         if approval is not None:
             self.recovered.operations[value["op"]] = RecoveredOperation(
-                intent=True, outcome_status=None
+                intent=True, outcome_status=None, approval=approval
             )
 
     def _close(self, value: dict[str, Any]) -> None:
         self.recovered.open_intents.pop(value["op"], None)
-        if value["op"] in self.recovered.operations:
+        known = self.recovered.operations.get(value["op"])
+        if known is not None:
             self.recovered.operations[value["op"]] = RecoveredOperation(
                 intent=True,
+                approval=known.approval,
                 outcome_status="unknown"
                 if value.get("delivery") == "unknown"
                 else value.get("status", "unknown"),

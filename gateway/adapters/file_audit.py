@@ -126,6 +126,11 @@ class FileAuditLog:
             directory, origin=key.name, key=key, files=files, fold=fold, fold_from=fold_from
         )
         _check_deployment(directory, found, deployment)
+        if found.chain.seq < fold_from:  # nothing within a shortened log shows that it was longer
+            raise ConfigurationError(
+                f"the audit log in `{directory}` has {found.chain.seq} records, but the state "
+                f"reflects {fold_from}: the log was cut back or replaced; restore it from a backup"
+            )
         vault = Vault(directory / "openings" / "keys", kek, boot, files)
         writer = SegmentWriter(
             WriterSettings(

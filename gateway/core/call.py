@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import orjson
 from msgspec import Struct
 
 from gateway.core.catalog import Tool
 from gateway.core.decision import Obligation, Permit
 from gateway.core.entry import Entry
 from gateway.core.errors import Delivery
+from gateway.core.limits import Limits
 from gateway.core.token import Claims, Grant
 
 Relay = Callable[[bytes], None]
@@ -58,6 +60,13 @@ class RawCall(Struct, frozen=True, kw_only=True):
     server: str | None
     arguments: Arguments
     meta: CallMeta
+
+    def exceeds(self, limits: Limits) -> bool:
+        """Whether it is more than policy may be made to read: a slow answer costs everybody."""
+        claimed = self.meta.claimed
+        return len(self.arguments.raw) > limits.arguments_max_bytes or bool(
+            claimed and len(orjson.dumps(claimed)) > limits.claimed_max_bytes
+        )
 
 
 class AuthenticatedCall(Struct, frozen=True):

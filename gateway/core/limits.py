@@ -10,6 +10,7 @@ class Limits(Struct, frozen=True):
 
     body_max_bytes: int = 1_048_576
     arguments_max_bytes: int = 262_144
+    claimed_max_bytes: int = 4_096
     json_max_depth: int = 64
     result_max_bytes: int = 8_388_608
     tool_name_max_chars: int = 64

@@ -21,6 +21,7 @@ _STREAM_HEADERS: Final = [
     (b"x-accel-buffering", b"no"),
 ]
 _QUEUE_MAX: Final = 1_000
+_QUEUE_MAX_BYTES: Final = 1 << 20
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:
@@ -69,12 +70,15 @@ class EventStream:
         self._send = send
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_MAX)
         self._pump: asyncio.Task[None] | None = None
+        self._queued_bytes = 0
 
     def push(self, message: bytes) -> None:
         """Stream one JSON-RPC notification; the first one commits the reply to a stream."""
         if self._pump is None:
             self._pump = asyncio.create_task(self._run())
-        if self._queue.qsize() < _QUEUE_MAX - 2:
+        room = self._queued_bytes + len(message) <= _QUEUE_MAX_BYTES
+        if room and self._queue.qsize() < _QUEUE_MAX - 2:
+            self._queued_bytes += len(message)
             self._queue.put_nowait(_event(message))
 
     @property
@@ -97,6 +101,7 @@ class EventStream:
             )
             while (event := await self._queue.get()) is not None:
                 await self._send({"type": "http.response.body", "body": event, "more_body": True})
+                self._queued_bytes = max(0, self._queued_bytes - len(event))
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

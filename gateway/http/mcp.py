@@ -82,8 +82,9 @@ class McpEndpoint:
         self, headers: Headers, server: str | None, path: str, receive: Receive, send: Send
     ) -> None:
         raw = self._raw(headers, server)
-        if raw.credential is None:  # strangers do not get to make us read a body
-            refused = await self._enforcement.reject(raw, Refusal("read", "body_invalid"))
+        # Strangers do not get to make us read a body, whatever they call a token.
+        if isinstance(unknown := self._enforcement.authenticate(raw, None), Refusal):
+            refused = await self._enforcement.turn_away(raw.op, unknown)
             await self._reply(send, mcp_reply.build_refusal(None, refused.refusal, "modern"), path)
             return
         body = await read_body(receive, self._limits.body_max_bytes)

@@ -16,6 +16,8 @@ from gateway.core.limits import Limits
 from tests.integration.connectors.servers import Answer, Liar, Reply
 from tests.unit.connectors.calls import build_intent, build_tool
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 pytestmark = [pytest.mark.network, pytest.mark.req("GW-09")]
 
 Connect = Callable[..., AbstractAsyncContextManager[McpHttpTransport]]
@@ -150,7 +152,7 @@ async def test_the_arguments_go_out_byte_for_byte_and_no_agent_token_with_them(
             build_tool("echo", operation_id_at="table.column"),
             b'{"a": 1.0, "b":"\\u00e9"}',
             client_capabilities=b'{"sampling":{}}',
-            traceparent="00-trace",
+            traceparent=TRACE,
         )
         await transport.call(intent, None)
         assert transport.protocol_version == "2026-07-28"
@@ -163,7 +165,7 @@ async def test_the_arguments_go_out_byte_for_byte_and_no_agent_token_with_them(
             "io.modelcontextprotocol/clientInfo": {"name": "countersign", "version": "1"},
             "io.modelcontextprotocol/clientCapabilities": {"sampling": {}},
             "io.countersign/operation_id": intent.intent.idempotency_key,
-            "traceparent": "00-trace",
+            "traceparent": TRACE,
         },
     }
     assert headers["mcp-method"] == "tools/call"

@@ -20,6 +20,8 @@ from tests.unit.connectors.calls import HandClock, build_intent
 SERVER = Path(__file__).with_name("plain_server.py")
 COMMAND = [sys.executable, "-S", str(SERVER)]
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 pytestmark = pytest.mark.req("GW-09")
 
 
@@ -156,8 +158,8 @@ def test_the_configured_environment_wins() -> None:
 
 async def test_nothing_of_the_agents_token_reaches_the_server(made: Callable[..., Any]) -> None:
     async with made() as transport:
-        answer = await transport.call(build_intent("echo", {"a": 1}, traceparent="00-1"), None)
-    assert orjson.loads(text(answer)) == {"arguments": {"a": 1}, "meta": {"traceparent": "00-1"}}
+        answer = await transport.call(build_intent("echo", {"a": 1}, traceparent=TRACE), None)
+    assert orjson.loads(text(answer)) == {"arguments": {"a": 1}, "meta": {"traceparent": TRACE}}
 
 
 async def test_line_breaks_in_the_arguments_do_not_break_the_message(
