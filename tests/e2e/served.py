@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -128,3 +129,16 @@ class Served:
     def person(self, name: str) -> Person:
         """Return somebody at the admin API."""
         return Person(self.http, name)
+
+
+def fill_disk(served: Served) -> None:
+    """Let no file of this gateway grow any more, as on a full disk."""
+    segment = max(served.site.audit.glob("*.jsonl"))
+    limit = segment.stat().st_size
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+
+def free_disk(served: Served) -> None:
+    """Let files grow again. A log that has failed stays failed until a restart."""
+    most = resource.RLIM_INFINITY
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (most, most))

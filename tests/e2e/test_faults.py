@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import pytest
 
 from tests.e2e.conftest import Acme, Build, Start
 from tests.e2e.processes import eventually
-from tests.e2e.served import Served
+from tests.e2e.served import Served, fill_disk
 from tests.e2e.site import Site, free_port
 from tests.e2e.stub import Stub
 
@@ -23,13 +22,6 @@ from tests.e2e.stub import Stub
 @pytest.fixture
 def site(build_site: Build, acme: Acme) -> Site:
     return build_site(urls={"acme": acme.url})
-
-
-def fill_disk(served: Served) -> None:
-    """Let no file of this gateway grow any more, as on a full disk."""
-    segment = max(served.site.audit.glob("*.jsonl"))
-    limit = segment.stat().st_size
-    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
 
 
 NOTE = {"customer_id": "cus_1001", "body": "canary"}

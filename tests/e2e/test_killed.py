@@ -13,8 +13,9 @@ import pytest
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import Acme, Build, Start
 from tests.e2e.processes import eventually, is_running
-from tests.e2e.served import Served
-from tests.e2e.site import Site
+from tests.e2e.served import Served, fill_disk, free_disk
+from tests.e2e.site import Site, secret_of
+from tests.e2e.stub import Stub
 
 pytestmark = pytest.mark.req("GW-12", "GW-13")
 
@@ -151,4 +152,81 @@ def test_a_plain_call_cut_off_by_a_kill_is_told_as_an_orphan(
     assert not token.call("acme__orders_get", {"order_id": "ord_5001"}).result["isError"]
     assert served.stop() == 0
     served.verify()
+    assert acme.rows("notes") == before + 1
+
+
+@pytest.mark.req("GW-10")
+def test_what_a_run_has_spent_and_that_one_has_ended_outlive_a_kill(
+    build_site: Build, start: Start, stub: Stub, acme: Acme
+) -> None:
+    site = build_site(urls={"acme": acme.url, "stub": stub.url})
+    served = start(site, step=LIVE).wait_ready()
+    counted = served.agent(
+        grants=[
+            {"server": "stub", "tool": "echo", "max_calls": 3},
+            {"server": "acme", "tool": "refunds_create"},
+        ]
+    )
+    ended = served.agent()
+    refund = {"order_id": "ord_5008", "amount_cents": 9_900, "reason": "damaged"}
+    for _ in range(2):
+        counted.call("stub__echo")
+    for _ in range(5):
+        assert not counted.call("acme__refunds_create", refund).result["isError"]
+    basic = ("launcher", secret_of("launcher"))
+    served.http.post(f"/v1/runs/{ended.run['run_id']}/end", auth=basic)
+    served.process.kill()
+    assert served.wait() == -9
+    served = start(site, step=LIVE).wait_ready()
+    again = Agent(served.http, counted.token, counted.run)
+    assert again.call("stub__echo").text == "{}"
+    assert again.call("stub__echo").code == "calls_exhausted"
+    # Five refunds of 99.00 EUR: a sixth would pass 500.00 EUR in all, and waits for a person.
+    assert again.hold("acme__refunds_create", refund)
+    assert Agent(served.http, ended.token, ended.run).call("stub__echo").code == "token_revoked"
+    assert served.stop() == 0
+    served.verify()
+
+
+def test_a_vote_that_the_log_could_not_take_counts_after_a_restart_and_once(
+    start: Start, site: Site, acme: Acme
+) -> None:
+    before = acme.rows("notes")
+    served = start(site, step=LIVE).wait_ready()
+    agent = served.agent()
+    held = agent.hold("acme__notes_add", note("no room for the vote"))
+    fill_disk(served)
+    assert agent.call("acme__orders_get", {"order_id": "ord_5001"}).code == "audit_unavailable"
+    free_disk(served)
+    assert served.person("dana").vote(held).status_code == 503
+    assert state_of(served, held) == "APPROVED"
+    assert acme.rows("notes") == before
+    served.process.kill()
+    served.wait()
+    served = start(site, step=LIVE).wait_ready()
+    eventually(lambda: state_of(served, held) == "EXECUTED", "it is executed")
+    assert of_operation(served, held)[1:] == [
+        "approval.vote",
+        "approval.grant",
+        "call.intent",
+        "call.outcome",
+    ]
+    assert acme.rows("notes") == before + 1
+    assert served.stop() == 0
+    served.verify()
+
+
+def test_an_idempotency_key_whose_call_was_cut_off_is_not_called_again(
+    start: Start, site: Site, acme: Acme
+) -> None:
+    before = acme.rows("notes")
+    served = start(site, step="answered").wait_ready()
+    agent, key = served.agent(), {"Idempotency-Key": "cut"}
+    plain = {"customer_id": "cus_1004", "body": "once"}
+    with pytest.raises(httpx.TransportError):
+        agent.rest("acme__notes_add", plain, **key)
+    assert served.wait() == -9
+    served = start(site, step=LIVE).wait_ready()
+    again = Agent(served.http, agent.token, agent.run).rest("acme__notes_add", plain, **key)
+    assert (again.status_code, again.json()["code"]) == (409, "key_running")
     assert acme.rows("notes") == before + 1
