@@ -31,10 +31,10 @@ def dry_run(folder: Path, *arguments: str) -> list[str]:
 
 
 def commands(page: str) -> list[str]:
-    """Return the lines of the shell blocks of a page, comments dropped."""
+    """Return the lines of a page's shell blocks that call make; test_docs_commands has the rest."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
+    return [line for line in lines if line.startswith("make ")]
 
 
 @pytest.fixture
@@ -85,13 +85,11 @@ def test_a_script_parses_and_stops_at_the_first_failure(script: str) -> None:
 
 @pytest.mark.req("GW-01")
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_every_command_of_a_page_is_a_verb_that_exists(bare: Path, page: str) -> None:
+def test_every_verb_of_a_page_exists(bare: Path, page: str) -> None:
     told = commands(page)
     assert told
     for command in told:
-        program, *arguments = command.replace('"', "").split()
-        assert program == "make", f"{command}: say how this is checked"
-        assert dry_run(bare, *arguments), command
+        assert dry_run(bare, *command.replace('"', "").split()[1:]), command
 
 
 @pytest.mark.req("GW-01")
