@@ -10,8 +10,9 @@ import pytest
 import uvicorn
 
 from gateway.http import wire_guard
-from gateway.http.asgi import Receive, Scope, Send, send_empty
+from gateway.http.asgi import Message, Receive, Scope, Send, send_empty
 from gateway.http.wire_guard import GuardedProtocol
+from tests.unit.path.world import World
 
 pytestmark = [pytest.mark.network, pytest.mark.req("GW-18")]
 
@@ -100,3 +101,22 @@ async def test_connections_leave_files_for_the_log(monkeypatch: pytest.MonkeyPat
         assert await read_all(port, HELLO) == b""
         for _, writer in silent:
             writer.close()
+
+
+async def test_a_body_is_read_only_for_a_token_that_is_believed() -> None:
+    world, sent = World(), []
+
+    async def receive() -> Message:
+        raise AssertionError("the body was read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/mcp",
+        "headers": [(b"host", b"gw.example"), (b"authorization", b"Bearer garbage")],
+    }
+    await world.app(scope, receive, send)
+    assert sent[0]["status"] == 401
