@@ -48,6 +48,7 @@ from gateway.judge import Denied, Judge, Permitted
 from gateway.logs import describe
 
 LEASE_S: Final = 120
+_ENDED: Final = ("DENIED", "EXPIRED", "CANCELLED", "STALE", "UNKNOWN")
 _log: Final = structlog.get_logger("gateway.dispatch")
 
 Step = Literal["claimed", "judged", "dispatched", "relayed", "executed"]
@@ -101,6 +102,7 @@ class Dispatcher:
         refresh: Callable[[str], Awaitable[UpstreamError | None]],
         active: Callable[[str], bool],
         revoked: Callable[[Claims], bool],
+        told: Callable[[str], bool],
         endpoints: Mapping[str, str],
         clock: Clock,
         ids: Ids,
@@ -116,6 +118,7 @@ class Dispatcher:
         self._refresh = refresh
         self._active = active
         self._revoked = revoked
+        self._told = told
         self._endpoints = endpoints
         self._clock = clock
         self._ids = ids
@@ -158,6 +161,7 @@ class Dispatcher:
         self._reached("claimed")
         # 2. Is it still what people agreed to? Looked up live, judged under today's policy.
         try:
+            await self._relay()  # what was voted is in the log, or it does not count
             fresh = await self._refreshed(claimed)
         except Exception:
             await self._move(claimed, "APPROVED")
@@ -219,11 +223,17 @@ class Dispatcher:
         tallied = tally(request.spec, votes, request.separation, binding=request.binding)
         if tallied != "APPROVED":
             return Stale("votes_missing")
-        # 3. The run was ended or ran out, the agent was suspended, somebody pulled the switch.
+        # 3. The votes were forged as well, or the request had ended and an old state was put back:
+        #    the log has to have told of the approval, and of no end.
+        if not self._told(f"{request.id}:APPROVED"):
+            return Stale("approval_unrecorded")
+        if any(self._told(f"{request.id}:{state}") for state in _ENDED):
+            return Stale("already_ended")
+        # 4. The run was ended or ran out, the agent was suspended, somebody pulled the switch.
         claims = await self._current_claims(request, now_ns // 1_000_000_000)
         if claims is None or self._revoked(claims) or not self._active(request.agent):
             return Stale("authority_ended")
-        # 4. The tool changed behind its name, or its server moved.
+        # 5. The tool changed behind its name, or its server moved.
         if await self._refresh(request.server) is not None:
             return None
         resolved = self._enforcement.resolve(_rebuild(request, claims, now_ns, self._limits))
@@ -233,7 +243,7 @@ class Dispatcher:
             return Stale("definition_changed")
         if self._endpoints.get(request.server) != request.endpoint_digest:
             return Stale("endpoint_changed")
-        # 5. Policy changed its mind: it denies now, asks other people, or asks something more.
+        # 6. Policy changed its mind: it denies now, asks other people, or asks something more.
         return await self._rejudged(request, resolved)
 
     async def _rejudged(

@@ -199,6 +199,7 @@ def _build_dispatcher(
         refresh=parts.refresher.refresh,
         active=lambda agent: registry.agent(agent) is not None,
         revoked=parts.revoked,
+        told=parts.audit.knows,
         endpoints=endpoints,
         clock=parts.clock,
         ids=parts.ids,

@@ -86,6 +86,10 @@ class SegmentWriter:
             self._write(lines)
         return answers
 
+    def knows(self, event_id: str) -> bool:
+        """Whether an entry of this event id has been written. Safe from any thread."""
+        return event_id in self._events
+
     def tidy(self, *, force: bool = False) -> None:
         """Sync the openings and renew the `checkpoint` copy, once per second at most.
 

@@ -210,6 +210,10 @@ class FileAuditLog:
         _, future = self._running().put(entry, timed=True)
         return await future
 
+    def knows(self, event_id: str) -> bool:
+        """See `AuditLog`."""
+        return self._writer.knows(event_id)
+
     @property
     def healthy(self) -> bool:
         """False once poisoned."""

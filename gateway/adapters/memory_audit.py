@@ -103,6 +103,10 @@ class MemoryAuditLog:
         """Refuse intents and other records as if the disk did not keep up; or no longer."""
         self._failure = overloaded("as asked") if overloaded_now else None
 
+    def knows(self, event_id: str) -> bool:
+        """See `AuditLog`."""
+        return event_id in self._events
+
     def poison(self) -> None:
         """Fail from now on, as after a failed sync."""
         self._poisoned = True

@@ -31,6 +31,12 @@ class MemoryIdempotency:
         self._replies[scope, key] = (now_s, claimed)
         return None
 
+    async def forget(self, scope: str, key: str) -> None:
+        """Give back a claimed key. One that has its reply stays."""
+        _, reply = self._replies.get((scope, key), (0, None))
+        if reply is not None and reply.state == "running":
+            del self._replies[scope, key]
+
     async def finish(self, scope: str, key: str, status: int, body: bytes) -> None:
         """Store the reply of a claimed key. The first reply stays."""
         begun_at, reply = self._replies.get((scope, key), (0, None))

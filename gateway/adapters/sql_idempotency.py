@@ -71,6 +71,11 @@ class SqlIdempotency:
 
         return await self._state.run(work)
 
+    async def forget(self, scope: str, key: str) -> None:
+        """Give back a claimed key. One that has its reply stays."""
+        change = sa.delete(_keys).where(*_is(scope, key), _keys.c.state == "running")
+        await self._state.run(lambda c: c.execute(change).close())
+
     async def finish(self, scope: str, key: str, status: int, body: bytes) -> None:
         """Store the reply of a claimed key. The first reply stays."""
         change = (

@@ -8,7 +8,7 @@ from msgspec import Struct
 class Limits(Struct, frozen=True):
     """Bounds that hold for every call. Sizes in bytes, times in milliseconds unless named else."""
 
-    body_max_bytes: int = 1_048_576
+    body_max_bytes: int = 327_680
     arguments_max_bytes: int = 262_144
     claimed_max_bytes: int = 4_096
     json_max_depth: int = 64

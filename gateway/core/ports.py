@@ -101,6 +101,10 @@ class AuditLog(Protocol):
         """Write any other record."""
         ...
 
+    def knows(self, event_id: str) -> bool:
+        """Whether the log holds an entry of this event id."""
+        ...
+
     @property
     def healthy(self) -> bool:
         """False once poisoned."""
@@ -261,6 +265,10 @@ class IdempotencyStore(Protocol):
         self, scope: str, key: str, request_digest: str, op: str, now_s: int
     ) -> StoredReply | None:
         """Claim `key` durably, or return what is stored under it already."""
+        ...
+
+    async def forget(self, scope: str, key: str) -> None:
+        """Give back a claimed key whose call was refused before anything was executed."""
         ...
 
     async def finish(self, scope: str, key: str, status: int, body: bytes) -> None:

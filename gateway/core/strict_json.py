@@ -9,6 +9,7 @@ surrogates, integers beyond 2^53 and nesting beyond a limit.
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -35,9 +36,13 @@ def _integer(text: str) -> int:
 
 
 def _number(text: str) -> float:
+    """Read a number that a double can hold; rounded, it would be two numbers to two readers.
+
+    `500.00000000000000000001` is 500 to a policy with doubles and more to a tool with decimals.
+    """
     value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise RequestError("a number is beyond the range of a double; send it as a string")
+    if value in (float("inf"), float("-inf")) or Decimal(text) != Decimal(repr(value)):
+        raise RequestError("a number is beyond the range of a double or its digits; send a string")
     return value
 
 

@@ -70,7 +70,7 @@ class McpEndpoint:
         headers = self._origin.admit(scope["headers"])
         if isinstance(headers, Refusal):
             refused = await self._enforcement.turn_away(self._ids.new(), headers)
-            await self._reply(send, mcp_reply.build_refusal(None, refused.refusal, "modern"), path)
+            await self._turn_away(refused, path, send)
         elif scope["method"] == "POST":
             await self._post(headers, server, path, receive, send)
         elif scope["method"] == "DELETE":
@@ -85,7 +85,7 @@ class McpEndpoint:
         # Strangers do not get to make us read a body, whatever they call a token.
         if isinstance(unknown := self._enforcement.authenticate(raw, None), Refusal):
             refused = await self._enforcement.turn_away(raw.op, unknown)
-            await self._reply(send, mcp_reply.build_refusal(None, refused.refusal, "modern"), path)
+            await self._turn_away(refused, path, send)
             return
         body = await read_body(receive, self._limits.body_max_bytes)
         if body is None:
@@ -236,8 +236,7 @@ class McpEndpoint:
             return
         session = await self._session(headers, self._raw(headers, server))
         if isinstance(session, Refused):
-            reply = mcp_reply.build_refusal(None, session.refusal, "legacy")
-            await self._reply(send, reply, path)
+            await self._turn_away(session, path, send, "legacy")
             return
         self._sessions.close(headers.text(b"mcp-session-id") or "")
         await send_empty(send, 204)
@@ -245,7 +244,7 @@ class McpEndpoint:
     async def _notified(self, raw: RawCall, path: str, send: Send) -> None:
         call = await self._enforcement.identify(raw)
         if isinstance(call, Refused):
-            await self._reply(send, mcp_reply.build_refusal(None, call.refusal, "modern"), path)
+            await self._turn_away(call, path, send)
         else:
             await send_empty(send, 202)
 
@@ -254,7 +253,14 @@ class McpEndpoint:
     ) -> None:
         refused = await self._enforcement.reject(raw, rejected.refusal)
         told = Rejected(refused.refusal, rejected.id, rejected.data)
-        await self._reply(send, mcp_reply.build_rejection(told, wire), path)
+        await self._reply(send, mcp_reply.build_rejection(told, wire, op=refused.op), path)
+
+    async def _turn_away(
+        self, refused: Refused, path: str, send: Send, wire: Wire = "modern"
+    ) -> None:
+        """Refuse what has no id to answer to."""
+        reply = mcp_reply.build_refusal(None, refused.refusal, wire, op=refused.op)
+        await self._reply(send, reply, path)
 
     async def _refused(self, refused: Refused, request: Request, path: str, send: Send) -> None:
         reply = mcp_reply.build_refusal(request.id, refused.refusal, request.wire, op=refused.op)

@@ -26,6 +26,19 @@ from gateway.protocol.rest import Reply
 
 _RECENT_MAX: Final = 10_000
 _RECENT_MAX_BYTES: Final = 16 << 20
+_NOT_EXECUTED: Final = frozenset(
+    {
+        "audit_unavailable",
+        "audit_overloaded",
+        "policy_unavailable",
+        "policy_timeout",
+        "policy_overloaded",
+        "policy_worker_died",
+        "approval_unavailable",
+        "state_unavailable",
+    }
+)
+"""Refusals that come before anything is sent and that another try may not meet again."""
 _KEY_MAX_CHARS: Final = 255
 _NO_ARGUMENTS: Final = Arguments(b"{}", {})
 _log: Final = structlog.get_logger("gateway.rest")
@@ -158,7 +171,10 @@ class RestEndpoint:
             return _stored_reply(stored.body, stored.status)
         reply = await self._call(raw, claims)
         try:
-            await self._keys.finish(scope, key, reply.status, _store_reply(reply))
+            if reply.code in _NOT_EXECUTED:  # the same request may be sent again, and run then
+                await self._keys.forget(scope, key)
+            else:
+                await self._keys.finish(scope, key, reply.status, _store_reply(reply))
         except CountersignError as error:  # the call is over and recorded; the key stays spent
             _log.warning("reply_not_kept", op=raw.op, code=error.code)
         return reply

@@ -89,18 +89,16 @@ def build_result(request_id: RequestId, result: bytes, wire: Wire) -> bytes:
 
 
 def build_error(
-    request_id: RequestId | None, code: int, message: str, data: dict[str, Any] | None = None
+    request_id: RequestId | None, code: int, message: str, data: dict[str, Any]
 ) -> bytes:
     """A JSON-RPC error message."""
-    error: dict[str, Any] = {"code": code, "message": message}
-    if data is not None:
-        error["data"] = data
+    error = {"code": code, "message": message, "data": data}
     return orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error})
 
 
-def build_rejection(rejected: Rejected, wire: Wire) -> Reply:
+def build_rejection(rejected: Rejected, wire: Wire, *, op: str | None = None) -> Reply:
     """Answer a message that could not be taken."""
-    return build_refusal(rejected.id, rejected.refusal, wire, data=rejected.data)
+    return build_refusal(rejected.id, rejected.refusal, wire, op=op, data=rejected.data)
 
 
 def build_refusal(
@@ -111,8 +109,12 @@ def build_refusal(
     op: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> Reply:
-    """Tell a refusal: as a JSON-RPC error, or as a tool result that the model gets to read."""
+    """Tell a refusal: as a JSON-RPC error, or as a tool result that the model gets to read.
+
+    Either carries the code and `op`, under which operators find it in the log.
+    """
     kind = kind_of(refusal.code, refusal.stage)
+    told = {"countersign/refusal": {"code": refusal.code, "stage": refusal.stage, "op": op}}
     text = f"{kind.text}: {refusal.detail}" if refusal.detail else kind.text
     if kind.rpc is not None:
         status = kind.status
@@ -120,11 +122,12 @@ def build_refusal(
             status = 200
         elif kind.rpc == -32602:  # noqa: PLR2004 - the specification maps it to 400
             status = 400
-        return Reply(status, build_error(request_id, kind.rpc, text, data), refusal.code)
+        error = build_error(request_id, kind.rpc, text, {**(data or {}), **told})
+        return Reply(status, error, refusal.code)
     body = {
         "content": [{"type": "text", "text": f"refused ({refusal.code}): {text}"}],
         "isError": True,
-        "_meta": {"countersign/refusal": {"code": refusal.code, "stage": refusal.stage, "op": op}},
+        "_meta": told,
     }
     known = 0 if request_id is None else request_id
     return Reply(200, build_result(known, orjson.dumps(body), wire), refusal.code)

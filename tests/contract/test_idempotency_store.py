@@ -79,3 +79,16 @@ async def test_a_reply_is_kept_for_a_day_and_a_running_key_for_good(
     assert await store.begin("s", "done", "sha256:1", "op-1", NOW + KEEP_S - 1) is not None
     assert await store.begin("s", "done", "sha256:1", "op-1", NOW + KEEP_S) is None
     assert await store.begin("s", "running", "sha256:1", "op-2", NOW + 10 * KEEP_S) is not None
+
+
+@pytest.mark.req("GW-07")
+async def test_a_claim_is_given_back_and_a_reply_is_not(store: IdempotencyStore) -> None:
+    await store.begin("s", "k", "sha256:1", "op-1", NOW)
+    await store.forget("s", "k")
+    assert await store.begin("s", "k", "sha256:1", "op-2", NOW) is None
+    await store.finish("s", "k", 200, b"{}")
+    await store.forget("s", "k")
+    kept = await store.begin("s", "k", "sha256:1", "op-3", NOW)
+    assert kept is not None
+    assert (kept.op, kept.state) == ("op-2", "done")
+    await store.forget("s", "never claimed")

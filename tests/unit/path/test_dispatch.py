@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from gateway.adapters.memory_approvals import MemoryApprovals
 from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.core.approval import ApprovalRequest
+from gateway.core.approval import ApprovalRequest, State
+from gateway.core.approval_entries import state_event
 from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome, UpstreamResult
 from gateway.core.decision import ApprovalSpec, Decision, Obligation, Permit, Phase, Stage
 from gateway.core.entry import Entry, Receipt
@@ -507,7 +508,7 @@ async def test_a_log_that_fails_before_the_intent_gives_the_approval_back_at_onc
     durable = build_sabotaged(saboteur)
 
     def reached(step: Step) -> None:
-        saboteur.armed = step == "dispatched"
+        saboteur.armed = step == "claimed"
 
     world = World(holding(), durable=durable, reached=reached)
     request = await approved(world)
@@ -637,3 +638,26 @@ async def test_the_result_of_an_executed_call_is_told_as_it_came() -> None:
     await tamper(state="FAILED", result=b'{"content":[],"isError":true}')(world)
     result = (await world.call_mcp("countersign_approval_status", arguments)).json()["result"]
     assert (result["content"], result["isError"]) == ([], True)
+
+
+@pytest.mark.req("GW-12", "GW-18")
+async def test_votes_that_the_log_does_not_know_free_nothing() -> None:
+    world = World(holding())
+    request = await approved(world)  # as if written into the store by somebody with the disk
+    events = await world.durable.approvals.outbox()
+    await world.durable.approvals.relayed([event.event_id for event in events])
+    await world.dispatcher.dispatch(request.id)
+    after = await world.held()
+    assert (after.state, after.outcome, world.sent) == ("STALE", "approval_unrecorded", [])
+
+
+@pytest.mark.req("GW-12", "GW-18")
+@pytest.mark.parametrize("end", ["DENIED", "CANCELLED", "EXPIRED", "STALE", "UNKNOWN"])
+async def test_a_request_that_the_log_saw_ending_is_not_revived(end: State) -> None:
+    world = World(holding())
+    request = await approved(world)
+    told = state_event(request, "cancel", end)
+    await world.audit.record(replace(told.entry, event_id=told.event_id))
+    await world.dispatcher.dispatch(request.id)
+    after = await world.held()
+    assert (after.state, after.outcome, world.sent) == ("STALE", "already_ended", [])

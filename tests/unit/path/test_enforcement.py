@@ -96,7 +96,7 @@ async def test_a_hidden_tool_answers_exactly_as_one_that_does_not_exist(argument
         world = World({"billing.refund": DENY})
     hidden = await world.call_mcp("billing__refund", arguments, claims=claims)
     absent = await world.call_mcp("billing__nothing", arguments, claims=claims)
-    assert (hidden.status, hidden.body) == (absent.status, absent.body)
+    assert hidden.told == absent.told
     first, second = world.records()
     assert first["type"] == second["type"] == "call.refused"
     assert first["reason"] != "tool_unknown"  # the log says why

@@ -110,8 +110,8 @@ async def test_an_answer_carries_the_id_of_its_question(world: World, raw_id: by
 
 
 async def test_a_huge_id_is_carried_and_never_becomes_a_header(world: World) -> None:
-    reply = await world.call_mcp("billing__lookup", b"{}", request_id=b'"%b"' % (b"x" * 500_000))
-    assert len(reply.json()["id"]) == 500_000
+    reply = await world.call_mcp("billing__lookup", b"{}", request_id=b'"%b"' % (b"x" * 300_000))
+    assert len(reply.json()["id"]) == 300_000
     assert set(reply.headers) == {"content-type", "content-length"}
 
 
@@ -445,7 +445,7 @@ async def test_a_header_tells_nobody_that_a_tool_exists() -> None:
         "billing__lookup", b'{"region":"eu"}', headers=wrong, claims=claims
     )
     absent = await world.call_mcp("billing__nothing", b"{}", headers=wrong, claims=claims)
-    assert (hidden.status, hidden.body) == (absent.status, absent.body)
+    assert hidden.told == absent.told
 
 
 # --- holds

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.memory_idempotency import MemoryIdempotency
-from gateway.core.errors import ApprovalError
+from gateway.core.decision import Decision, Phase
+from gateway.core.errors import ApprovalError, PolicyError
 from gateway.http.rest import RecentReplies
 from gateway.protocol.rest import Reply as RestReply
-from tests.unit.path.world import HOLD, World, build_claims, sign
+from tests.unit.path.world import HOLD, PERMIT, World, build_claims, sign
 
 pytestmark = pytest.mark.req("GW-07")
 
@@ -269,3 +270,19 @@ async def test_a_refusal_under_a_key_is_the_reply_too(world: World) -> None:
     assert (first.status, again.body) == (400, first.body)
     assert again.headers["content-type"] == "application/problem+json"
     assert orjson.loads(again.body)["code"] == "arguments_invalid"
+
+
+@pytest.mark.req("GW-07")
+async def test_a_refusal_that_executed_nothing_does_not_spend_its_key() -> None:
+    late = [True]
+
+    def answer(_tool: str, _phase: Phase, _document: dict[str, Any]) -> Decision:
+        if late.pop() if late else False:
+            raise PolicyError("late", code="policy_timeout")
+        return PERMIT
+
+    world = World(answer)
+    first = await keyed(world, "k")
+    assert (first.status, first.code, world.sent) == (503, "policy_timeout", [])
+    again = await keyed(world, "k")
+    assert (again.status, len(world.sent)) == (200, 1)

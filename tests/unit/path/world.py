@@ -113,6 +113,13 @@ class Reply(Struct):
         return orjson.loads(self.body)
 
     @property
+    def told(self) -> tuple[int, Any]:
+        """What the caller learns, but for the operation id, which is new for every call."""
+        body = self.json()
+        body.get("error", {}).get("data", {}).get("countersign/refusal", {}).pop("op", None)
+        return self.status, body
+
+    @property
     def code(self) -> str:
         """The refusal that an answer of either wire or of REST tells."""
         body = self.json()
@@ -272,6 +279,7 @@ class World:
             refresh=self.refresh,
             active=lambda _agent: True,
             revoked=lambda claims: claims.run_id in self.revoked,
+            told=self.audit.knows,
             endpoints=self.endpoints,
             clock=self.clock,
             ids=self.ids,

@@ -78,7 +78,12 @@ def test_every_refusal_answers_to_its_own_id_on_either_wire(
         assert kind.text in body["result"]["content"][0]["text"]
         assert body["result"]["_meta"]["countersign/refusal"]["op"] == "op-1"
     else:
-        assert body["error"] == {"code": kind.rpc, "message": f"{kind.text}: /amount"}
+        told = {"code": code, "stage": "resolve", "op": "op-1"}
+        assert body["error"] == {
+            "code": kind.rpc,
+            "message": f"{kind.text}: /amount",
+            "data": {"countersign/refusal": told},
+        }
         assert reply.status == (
             200 if wire == "legacy" else 400 if kind.rpc == -32602 else kind.status
         )
