@@ -27,7 +27,7 @@ demo: $(STAMP) ## the whole path on real input; KEEP=1 leaves it up to play with
 	@$(BIN)/python -m examples.acme.demo $(if $(KEEP),--keep)
 
 test: $(STAMP) ## every test, with branch coverage; ARGS= goes to pytest
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term $(ARGS)
 
 test-wheel: $(STAMP) ## the unit tests against the built wheel in a fresh environment
 	@tests/wheel/run.sh

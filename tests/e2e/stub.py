@@ -43,6 +43,10 @@ TOOLS = [
 EFFECTS = {"echo": "read", "transfer": "money", "slow": "update"}
 
 
+_SOCKET = socket.socket
+"""The class as it is outside tests: the one that tests without sockets may not use is another."""
+
+
 class Stub:
     """The upstream. `calls` counts tool calls that came in, by tool; `seen` keeps their params."""
 
@@ -75,6 +79,11 @@ class Stub:
                 """Say nothing."""
 
         class Server(ThreadingHTTPServer):
+            def get_request(self) -> tuple[socket.socket, Any]:
+                """Accept a gateway's connection also while a test without sockets runs."""
+                descriptor, address = self.socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+                return _SOCKET(fileno=descriptor), address
+
             def handle_error(self, *_: object) -> None:
                 """Take no notice of clients that go away."""
 

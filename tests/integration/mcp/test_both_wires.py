@@ -179,9 +179,12 @@ async def test_headers_tell_nobody_of_a_tool_that_is_hidden_from_them(governed: 
         call = stateless_call(name, {"region": "lyon"})
         headers = {"Mcp-Name": name, "Mcp-Param-Region": "berlin", **governed.narrow_headers}
         replies.append(await post(governed, call, headers))
-    hidden, missing = replies
-    assert (hidden.status_code, hidden.content) == (missing.status_code, missing.content)
-    assert orjson.loads(hidden.content)["error"]["code"] == -32602
+    hidden, missing = (orjson.loads(reply.content) for reply in replies)
+    ops = {body["error"]["data"]["countersign/refusal"].pop("op") for body in (hidden, missing)}
+    assert len(ops) == 2
+    assert hidden == missing
+    assert {reply.status_code for reply in replies} == {400}
+    assert hidden["error"]["code"] == -32602
 
 
 @both_wires
