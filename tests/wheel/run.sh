@@ -19,6 +19,7 @@ python="$work/venv/bin/python"
 "$uv" pip install --quiet --python "$python" --no-deps "$work"/dist/*.whl
 
 mkdir "$work/tree"
+if [[ -d ../shared ]]; then ln -s "$(cd ../shared && pwd)" "$work/shared"; fi # vectors, where there are any
 git ls-files --cached --others --exclude-standard -z -- ':!gateway' ':!connectors' ':!rego' |
   while IFS= read -r -d '' path; do [[ -e "$path" ]] && printf '%s\0' "$path"; done |
   tar --create --null --files-from=- | tar --extract --directory="$work/tree"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gateway
 from gateway.core import names, records
 from gateway.core.errors import (
     ApprovalError,
@@ -23,7 +24,7 @@ from gateway.core.pointer import MISSING, resolve, split
 from gateway.core.refusal import KINDS, POLICY, Refusal, is_unavailable, kind_of
 from tests.unit.path.world import DENY, build_claims
 
-ROOT = Path(__file__).parents[3]
+SOURCES = Path(gateway.__file__).parent
 PARTS = st.lists(st.text(max_size=4), max_size=4)
 
 
@@ -94,7 +95,7 @@ def test_what_may_not_name_a_tool(text: str) -> None:
 def refusal_codes() -> set[str]:
     """The literal codes of every `Refusal(stage, code)` in the gateway."""
     found: set[str] = set()
-    for path in (ROOT / "gateway").rglob("*.py"):
+    for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Refusal":
                 literal = [arg.value for arg in node.args[1:2] if isinstance(arg, ast.Constant)]
