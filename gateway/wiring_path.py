@@ -278,7 +278,6 @@ def _build_app(
         challenges=challenges,
         origin=origin,
         clock=parts.clock,
-        ids=parts.ids,
         limits=parts.limits,
     )
     routers = [
@@ -291,6 +290,7 @@ def _build_app(
         mcp=mcp,
         rest=rest,
         api=build_api(routers, version("countersign")),
+        ids=parts.ids,
         ready=lambda: {
             "audit": parts.audit.healthy,
             "policy": bool(parts.policy.worker_pids),

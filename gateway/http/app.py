@@ -10,7 +10,8 @@ import orjson
 import structlog
 from fastapi import APIRouter, FastAPI
 
-from gateway.http.asgi import App, Receive, Scope, Send, send_json
+from gateway.core.ports import Ids
+from gateway.http.asgi import REQUEST_ID, App, Message, Receive, Scope, Send, send_json
 from gateway.http.mcp import McpEndpoint
 from gateway.http.rest import RestEndpoint
 from gateway.logs import describe
@@ -29,18 +30,23 @@ class GatewayApp:
     """Routes a request to the endpoint that owns its path."""
 
     def __init__(
-        self, *, mcp: McpEndpoint, rest: RestEndpoint, api: FastAPI, ready: Checks
+        self, *, mcp: McpEndpoint, rest: RestEndpoint, api: FastAPI, ready: Checks, ids: Ids
     ) -> None:
         self._mcp = mcp
         self._rest = rest
         self._api: App = api
         self._ready = ready
+        self._ids = ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event. What nobody foresaw is told by its type and place only."""
         if scope["type"] != "http":
             await self._lifespan(receive, send)
             return
+        # One id for the reply, every line logged on its way and, for a call, the records of it.
+        request_id = scope[REQUEST_ID] = self._ids.new()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        send = _named(send, request_id)
         try:
             await self._serve(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - a trace could hold an argument or a secret
@@ -80,6 +86,18 @@ class GatewayApp:
             else:  # a WebSocket: nothing here speaks it
                 await send({"type": "websocket.close", "code": 1000})
                 return
+
+
+def _named(send: Send, request_id: str) -> Send:
+    """Put the request's id on its reply, whoever writes it."""
+    header = (b"x-request-id", request_id.encode("ascii"))
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), header]
+        await send(message)
+
+    return named
 
 
 def build_api(routers: Sequence[APIRouter], version: str) -> FastAPI:

@@ -14,6 +14,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 HeaderPairs = Iterable[tuple[bytes, bytes]]
 
+REQUEST_ID: Final = "countersign.request_id"
+"""Member of the scope: the id of this request, which is also the operation id of its call."""
+
 _JSON: Final = (b"content-type", b"application/json")
 _STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),

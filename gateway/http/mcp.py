@@ -19,7 +19,16 @@ from gateway.core.names import STATUS_TOOL, is_server_id
 from gateway.core.ports import Ids
 from gateway.core.refusal import Refusal
 from gateway.enforce import Enforcement
-from gateway.http.asgi import EventStream, Receive, Scope, Send, read_body, send_empty, send_json
+from gateway.http.asgi import (
+    REQUEST_ID,
+    EventStream,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_empty,
+    send_json,
+)
 from gateway.http.challenge import Challenges
 from gateway.http.mcp_sessions import LEVELS, Session, Sessions
 from gateway.http.origin import OriginCheck
@@ -69,19 +78,18 @@ class McpEndpoint:
             return
         headers = self._origin.admit(scope["headers"])
         if isinstance(headers, Refusal):
-            refused = await self._enforcement.turn_away(self._ids.new(), headers)
+            refused = await self._enforcement.turn_away(scope[REQUEST_ID], headers)
             await self._turn_away(refused, path, send)
         elif scope["method"] == "POST":
-            await self._post(headers, server, path, receive, send)
+            await self._post(self._raw(scope, headers, server), headers, path, receive, send)
         elif scope["method"] == "DELETE":
-            await self._delete(headers, server, path, send)
+            await self._delete(self._raw(scope, headers, server), headers, path, send)
         else:
             await send_empty(send, 405, _ALLOW)
 
     async def _post(
-        self, headers: Headers, server: str | None, path: str, receive: Receive, send: Send
+        self, raw: RawCall, headers: Headers, path: str, receive: Receive, send: Send
     ) -> None:
-        raw = self._raw(headers, server)
         # Strangers do not get to make us read a body, whatever they call a token.
         if isinstance(unknown := self._enforcement.authenticate(raw, None), Refusal):
             refused = await self._enforcement.turn_away(raw.op, unknown)
@@ -230,11 +238,11 @@ class McpEndpoint:
             return await self._enforcement.reject(raw, Refusal("read", "session_unknown"))
         return session
 
-    async def _delete(self, headers: Headers, server: str | None, path: str, send: Send) -> None:
+    async def _delete(self, raw: RawCall, headers: Headers, path: str, send: Send) -> None:
         if headers.text(b"mcp-protocol-version") == mcp.MODERN:
             await send_empty(send, 405, [(b"allow", b"POST")])
             return
-        session = await self._session(headers, self._raw(headers, server))
+        session = await self._session(headers, raw)
         if isinstance(session, Refused):
             await self._turn_away(session, path, send, "legacy")
             return
@@ -270,9 +278,10 @@ class McpEndpoint:
         headers = self._challenges.headers(reply.code, path)
         await send_json(send, reply.status, reply.body, headers)
 
-    def _raw(self, headers: Headers, server: str | None) -> RawCall:
+    @staticmethod
+    def _raw(scope: Scope, headers: Headers, server: str | None) -> RawCall:
         return RawCall(
-            op=self._ids.new(),
+            op=scope[REQUEST_ID],
             credential=headers.bearer(),
             tool="",
             server=server,

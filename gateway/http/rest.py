@@ -13,11 +13,11 @@ from gateway.core.call import Arguments, CallMeta, RawCall
 from gateway.core.canonical import digest
 from gateway.core.errors import CountersignError
 from gateway.core.limits import Limits
-from gateway.core.ports import ApprovalStore, Clock, IdempotencyStore, Ids
+from gateway.core.ports import ApprovalStore, Clock, IdempotencyStore
 from gateway.core.refusal import Refusal
 from gateway.core.token import SCOPE_CALL, Claims
 from gateway.enforce import Enforcement
-from gateway.http.asgi import Receive, Scope, Send, read_body, send_empty
+from gateway.http.asgi import REQUEST_ID, Receive, Scope, Send, read_body, send_empty
 from gateway.http.challenge import Challenges
 from gateway.http.origin import OriginCheck
 from gateway.protocol import rest
@@ -79,7 +79,6 @@ class RestEndpoint:
         challenges: Challenges,
         origin: OriginCheck,
         clock: Clock,
-        ids: Ids,
         limits: Limits,
     ) -> None:
         self._enforcement = enforcement
@@ -88,13 +87,12 @@ class RestEndpoint:
         self._challenges = challenges
         self._origin = origin
         self._clock = clock
-        self._ids = ids
         self._limits = limits
         self._recent = RecentReplies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
-        op = self._ids.new()
+        op: str = scope[REQUEST_ID]
         headers = self._origin.admit(scope["headers"])
         if isinstance(headers, Refusal):
             refused = await self._enforcement.turn_away(op, headers)

@@ -304,3 +304,22 @@ def test_the_machine_tells_time_and_makes_ids_that_sort_by_it() -> None:
     assert [one[:12] for one in made] == sorted(one[:12] for one in made)
     assert len(ids.secret()) == 43
     assert ids.secret() != ids.secret()
+
+
+@pytest.mark.req("GW-14")
+@pytest.mark.parametrize("wire", ["mcp", "rest"])
+async def test_a_reply_names_the_request_under_which_the_log_has_its_call(wire: str) -> None:
+    world = World()
+    if wire == "mcp":
+        reply = await world.call_mcp("billing__refund", b'{"amount":1}')
+    else:
+        reply = await world.call_rest("billing__refund", b'{"arguments":{"amount":1}}')
+    ops = {record["op"] for record in world.records("call.intent", "call.outcome")}
+    assert ops == {reply.headers["x-request-id"]}
+
+
+@pytest.mark.req("GW-14")
+@pytest.mark.parametrize("path", ["/livez", "/v1/tools", "/mcp", "/no/such/page"])
+async def test_every_reply_names_its_request_also_a_refusal(path: str) -> None:
+    replies = [await World().request("GET", path) for _ in range(2)]
+    assert all(len(reply.headers["x-request-id"]) == 32 for reply in replies)

@@ -112,7 +112,7 @@ async def test_an_answer_carries_the_id_of_its_question(world: World, raw_id: by
 async def test_a_huge_id_is_carried_and_never_becomes_a_header(world: World) -> None:
     reply = await world.call_mcp("billing__lookup", b"{}", request_id=b'"%b"' % (b"x" * 300_000))
     assert len(reply.json()["id"]) == 300_000
-    assert set(reply.headers) == {"content-type", "content-length"}
+    assert set(reply.headers) == {"content-type", "content-length", "x-request-id"}
 
 
 async def test_meta_of_an_agent_loosens_nothing(world: World) -> None:

@@ -295,12 +295,12 @@ class World:
             challenges=Challenges(URL),
             origin=OriginCheck(URL, dev=False),
             clock=self.clock,
-            ids=self.ids,
             limits=self.limits,
         )
 
     def _build_app(self) -> GatewayApp:
         return GatewayApp(
+            ids=self.ids,
             mcp=McpEndpoint(
                 enforcement=self.enforcement,
                 status_tool=StatusTool(enforcement=self.enforcement, desk=self.desk),
