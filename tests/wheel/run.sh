@@ -19,7 +19,8 @@ python="$work/venv/bin/python"
 "$uv" pip install --quiet --python "$python" --no-deps "$work"/dist/*.whl
 
 mkdir "$work/tree"
-if [[ -d ../shared ]]; then ln -s "$(cd ../shared && pwd)" "$work/shared"; fi # vectors, where there are any
+vectors="$(dirname "$PWD")/shared" # test vectors, where a checkout has them beside it
+if [[ -d "$vectors" ]]; then ln -s "$vectors" "$work/shared"; fi
 git ls-files --cached --others --exclude-standard -z -- ':!gateway' ':!connectors' ':!rego' |
   while IFS= read -r -d '' path; do [[ -e "$path" ]] && printf '%s\0' "$path"; done |
   tar --create --null --files-from=- | tar --extract --directory="$work/tree"
