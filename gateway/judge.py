@@ -109,6 +109,8 @@ class Judge:
         """Decide on a tool's answer; None where no package wants to see it."""
         if not self.watches_result(resolved.tool.id):
             return None
+        if len(answer.result or answer.error or b"") > self._limits.watched_result_max_bytes:
+            return _denied("result_withheld", self._policy.revision)
         view = _result_view(answer, self._limits.json_max_depth)
         document = self._document(resolved, "result", result=view)
         return await self._ask(resolved.tool.id, "result", document)

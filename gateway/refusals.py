@@ -63,7 +63,7 @@ class RefusalRecorder:
             refusal,
             claims=call.claims,
             tool=tool,
-            name=raw.tool,
+            name=raw.tool[: self._limits.tool_name_max_chars],
             arguments=raw.arguments.raw if fits and known else None,
         )
         return await self._write(raw.op, refusal, entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import cast
 
 from joserfc.jwk import ECKey
 
@@ -36,7 +37,7 @@ from gateway.http.app import GatewayApp, build_api
 from gateway.http.approvals import ApprovalDeps
 from gateway.http.approvals import build_router as build_approvals_router
 from gateway.http.challenge import Challenges
-from gateway.http.humans import HumanEntry, Humans
+from gateway.http.humans import Admit, HumanEntry, Humans, build_admit
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.mcp import McpEndpoint
 from gateway.http.oauth import build_oauth_router
@@ -49,6 +50,7 @@ from gateway.judge import Judge
 from gateway.refusals import RefusalRecorder
 
 Server = HttpServerSection | StdioServerSection
+Refuse = Callable[[str, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +138,31 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         endpoints=endpoints,
         reached=reached,
     )
-    issue = _build_issue(parts, registry, JoseIssuer(key, previous=previous), refusals)
+    refuse = _build_refuse(parts, refusals)
+    admit = build_admit(humans, refuse)
+    issue = _build_issue(parts, registry, JoseIssuer(key, previous=previous), refuse)
     app = _build_app(
         parts,
         enforcement=enforcement,
         desk=desk,
-        humans=humans,
+        admit=admit,
         issue=issue,
-        approvals=_build_approvals(parts, humans, relay, dispatcher, desk),
+        approvals=_build_approvals(
+            parts, humans=humans, admit=admit, relay=relay, dispatcher=dispatcher, desk=desk
+        ),
     )
     return CallPath(enforcement=enforcement, dispatcher=dispatcher, refusals=refusals, app=app)
+
+
+def _build_refuse(parts: Parts, refusals: RefusalRecorder) -> Refuse:
+    async def refuse(stage: str, reason: str) -> None:
+        """Record, or count, a refusal of somebody not yet known off the call path."""
+        refusal = Refusal(cast("Stage", stage), reason)
+        refused = await refusals.refuse_stranger(parts.ids.new(), refusal)
+        if refused.refusal.stage == "record":
+            raise CountersignError("no record could be made", code=refused.refusal.code)
+
+    return refuse
 
 
 def _build_verifier(config: Config, keys: list[ECKey]) -> JoseVerifier:
@@ -210,7 +227,9 @@ def _build_dispatcher(
 
 def _build_approvals(
     parts: Parts,
+    *,
     humans: Humans,
+    admit: Admit,
     relay: Callable[[], Awaitable[None]],
     dispatcher: Dispatcher,
     desk: HoldDesk,
@@ -218,6 +237,7 @@ def _build_approvals(
     return ApprovalDeps(
         store=parts.approvals,
         humans=humans,
+        admit=admit,
         clock=parts.clock,
         ids=parts.ids,
         relay=relay,
@@ -227,13 +247,8 @@ def _build_approvals(
 
 
 def _build_issue(
-    parts: Parts, registry: ClientRegistry, issuer: JoseIssuer, refusals: RefusalRecorder
+    parts: Parts, registry: ClientRegistry, issuer: JoseIssuer, refuse: Refuse
 ) -> IssueDeps:
-    async def refuse(stage: Stage, reason: str) -> None:
-        refused = await refusals.refuse_stranger(parts.ids.new(), Refusal(stage, reason))
-        if refused.refusal.stage == "record":
-            raise CountersignError("no record could be made", code=refused.refusal.code)
-
     return IssueDeps(
         site=parts.config.site(),
         clients=registry,
@@ -243,7 +258,7 @@ def _build_issue(
         audit=parts.audit,
         clock=parts.clock,
         ids=parts.ids,
-        refuse=refuse,  # type: ignore[arg-type]  # the routes name only stages that there are
+        refuse=refuse,
         revoked=parts.revoked,
         on_run_ended=parts.ended_runs.add,
         effect_of=parts.effect_of,
@@ -255,7 +270,7 @@ def _build_app(
     *,
     enforcement: Enforcement,
     desk: HoldDesk,
-    humans: Humans,
+    admit: Admit,
     issue: IssueDeps,
     approvals: ApprovalDeps,
 ) -> GatewayApp:
@@ -284,7 +299,7 @@ def _build_app(
         build_oauth_router(issue),
         build_runs_router(issue),
         build_approvals_router(approvals),
-        ToolsAdmin(humans=humans, states=parts.catalog.states).router(),
+        ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
     ]
     return GatewayApp(
         mcp=mcp,

@@ -13,6 +13,7 @@ class Limits(Struct, frozen=True):
     claimed_max_bytes: int = 4_096
     json_max_depth: int = 64
     result_max_bytes: int = 8_388_608
+    watched_result_max_bytes: int = 262_144
     tool_name_max_chars: int = 64
     policy_deadline_ms: int = 50
     audit_wait_ms: int = 500

@@ -10,6 +10,7 @@ INVARIANT: `read_answer` never raises, and returns `Permit` only for a well-form
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -91,8 +92,11 @@ def deny(code: str, revision: str, message: str = "") -> Deny:
     return Deny(reasons=(Reason(code=code, message=message),), revision=revision)
 
 
+@lru_cache(maxsize=1024)
 def read_answer(raw: bytes | None, revision: str) -> Decision:
     """Return the decision that `raw` (the JSON value of the entry point) says, or a deny.
+
+    Policies answer in few words, so the same bytes are read once. Nobody changes a decision.
 
     `None` is undefined. Reason codes of a deny made here: `policy_undefined`,
     `policy_answer_invalid`, `obligation_unknown`; its message says what is wrong, without values.

@@ -31,7 +31,7 @@ from gateway.core.approval_entries import state_event, vote_events
 from gateway.core.errors import ApprovalError, CountersignError, CredentialError, RequestError
 from gateway.core.ports import ApprovalStore, Clock, Ids
 from gateway.http.approval_views import build_summary, build_view
-from gateway.http.humans import Human, Humans
+from gateway.http.humans import Admit, Human, Humans
 from gateway.http.problem import problem
 
 OPERATOR: Final = "operator"
@@ -70,6 +70,7 @@ class ApprovalDeps:
 
     store: ApprovalStore
     humans: Humans
+    admit: Admit
     clock: Clock
     ids: Ids
     relay: Callable[[], Awaitable[None]]
@@ -131,20 +132,20 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Response:
         """List held calls, oldest first."""
-        _authenticate(deps, request, APPROVER, OPERATOR)
+        await _authenticate(deps, request, APPROVER, OPERATOR)
         found = await deps.store.find(states=[_state(name) for name in state], limit=limit)
         return _json({"approvals": [build_summary(one) for one in found]})
 
     @router.get("/{request_id}")
     async def show(request: Request, request_id: str) -> Response:
         """Show one held call with everything that a vote is about."""
-        _authenticate(deps, request, APPROVER, OPERATOR)
+        await _authenticate(deps, request, APPROVER, OPERATOR)
         return await _view(deps, await _load(deps, request_id))
 
     @router.post("/{request_id}/votes")
     async def vote(request: Request, request_id: str) -> Response:
         """Count the caller's vote; answered once it is durable in the audit log."""
-        human = _authenticate(deps, request, APPROVER)
+        human = await _authenticate(deps, request, APPROVER)
         body = await _read(request, VoteBody)
         if body.decision == "deny" and not body.reason.strip():
             raise RequestError("say why: a denial needs a `reason`", code="request_invalid")
@@ -153,14 +154,14 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
     @router.post("/{request_id}/cancel")
     async def cancel(request: Request, request_id: str) -> Response:
         """Take back a call that was not dispatched yet."""
-        human = _authenticate(deps, request, OPERATOR)
+        human = await _authenticate(deps, request, OPERATOR)
         body = await _read(request, CancelBody)
         return await _view(deps, await _cancel(deps, human, request_id, body.reason))
 
     @router.post("/{request_id}/resolve")
     async def resolve(request: Request, request_id: str) -> Response:
         """Say whether a call in state UNKNOWN ran. Nothing is sent either way."""
-        human = _authenticate(deps, request, OPERATOR)
+        human = await _authenticate(deps, request, OPERATOR)
         body = await _read(request, ResolveBody)
         return await _view(deps, await _resolve(deps, human, request_id, body))
 
@@ -243,8 +244,8 @@ async def _resolve(
     return after
 
 
-def _authenticate(deps: ApprovalDeps, request: Request, *roles: str) -> Human:
-    human = deps.humans.authenticate(request.headers.get("authorization"))
+async def _authenticate(deps: ApprovalDeps, request: Request, *roles: str) -> Human:
+    human = await deps.admit(request.headers.get("authorization"))
     if not set(roles).isdisjoint(human.roles):
         return human
     needed = " or ".join(f"`{role}`" for role in roles)

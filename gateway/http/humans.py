@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec import Struct
 
@@ -64,6 +64,27 @@ class Humans:
     def everyone(self) -> dict[str, tuple[str, ...]]:
         """Return person id → roles."""
         return {human.id: human.roles for _, human in self._people}
+
+
+Admit = Callable[[str | None], Awaitable[Human]]
+"""Takes an `Authorization` header; returns the person or raises `CredentialError`, recorded."""
+
+
+def build_admit(humans: Humans, refuse: Callable[[str, str], Awaitable[None]]) -> Admit:
+    """Return what lets people in, and has every credential that is nobody's recorded.
+
+    Who tries secrets at the door of the approvers is what an auditor wants to know. `refuse` may
+    sum refusals up, so that a stranger cannot fill the log.
+    """
+
+    async def admit(authorization: str | None) -> Human:
+        try:
+            return humans.authenticate(authorization)
+        except CredentialError as error:
+            await refuse("authenticate", error.code)
+            raise
+
+    return admit
 
 
 def _read_hash(entry: HumanEntry) -> bytes:

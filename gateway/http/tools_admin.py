@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.core.errors import CredentialError
-from gateway.http.humans import Humans
+from gateway.http.humans import Admit
 from gateway.http.problem import problem
 
 _ROLES = frozenset({"operator", "admin"})
@@ -18,8 +18,8 @@ _ROLES = frozenset({"operator", "admin"})
 class ToolsAdmin:
     """Shows what agents never see: tools unreviewed, unpinned, quarantined or missing."""
 
-    def __init__(self, *, humans: Humans, states: Callable[[], Sequence[object]]) -> None:
-        self._humans = humans
+    def __init__(self, *, admit: Admit, states: Callable[[], Sequence[object]]) -> None:
+        self._admit = admit
         self._states = states
 
     def router(self) -> APIRouter:
@@ -30,7 +30,7 @@ class ToolsAdmin:
         async def tools(request: Request) -> Response:
             """List every tool with its state, for people who operate the gateway."""
             try:
-                human = self._humans.authenticate(request.headers.get("authorization"))
+                human = await self._admit(request.headers.get("authorization"))
             except CredentialError as error:
                 return problem(401, error.code, str(error))
             if _ROLES.isdisjoint(human.roles):

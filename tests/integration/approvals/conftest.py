@@ -29,7 +29,7 @@ from gateway.core.canonical import digest
 from gateway.core.decision import ApprovalSpec, Reason, Stage
 from gateway.core.limits import Limits
 from gateway.http.approvals import ApprovalDeps, build_router
-from gateway.http.humans import HumanEntry, Humans
+from gateway.http.humans import HumanEntry, Humans, build_admit
 
 ROLES = {
     "ann": ("approver", "finance"),
@@ -106,8 +106,12 @@ class Gateway:
         self.store = SqlApprovals(state, clock=SystemClock())
         self.relay = OutboxRelay(self.store, audit)
         self.approved: list[str] = []
+        self.refused: list[tuple[str, str]] = []
         self.url = ""
         self.secrets = {name: SystemIds().secret() for name in ROLES}
+
+    async def _refuse(self, stage: str, reason: str) -> None:
+        self.refused.append((stage, reason))
 
     def build_app(self) -> FastAPI:
         people = [
@@ -117,6 +121,7 @@ class Gateway:
         deps = ApprovalDeps(
             store=self.store,
             humans=Humans(people),
+            admit=build_admit(Humans(people), self._refuse),
             clock=SystemClock(),
             ids=SystemIds(),
             relay=self.relay.drain,

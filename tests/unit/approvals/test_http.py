@@ -20,7 +20,7 @@ from gateway.core.decision import ApprovalSpec, Stage
 from gateway.core.ports import Clock, Ids
 from gateway.core.token import SCOPE_CALL, Claims
 from gateway.http.approvals import ApprovalDeps, build_router
-from gateway.http.humans import HumanEntry, Humans
+from gateway.http.humans import HumanEntry, Humans, build_admit
 
 MakeRequest = Callable[..., ApprovalRequest]
 JsonBody = dict[str, Any]
@@ -48,6 +48,7 @@ class Desk:
         self.relay = OutboxRelay(self.store, self.audit)
         self.approved: list[tuple[str, list[str]]] = []
         self.decided: list[str] = []
+        self.refused: list[tuple[str, str]] = []
         hashes = {name: hashlib.sha256(secret_of(name).encode()).hexdigest() for name in ROLES}
         people = [
             HumanEntry(name, roles, f"sha256:{hashes[name]}") for name, roles in ROLES.items()
@@ -58,6 +59,7 @@ class Desk:
                 ApprovalDeps(
                     store=self.store,
                     humans=Humans(people),
+                    admit=build_admit(Humans(people), self.refuse),
                     clock=clock,
                     ids=ids,
                     relay=self.relay.drain,
@@ -68,6 +70,9 @@ class Desk:
         )
         transport = httpx.ASGITransport(app=api)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway.test")
+
+    async def refuse(self, stage: str, reason: str) -> None:
+        self.refused.append((stage, reason))
 
     def recorded(self) -> list[str]:
         kinds = [record["type"] for record in self.audit.records]
@@ -465,3 +470,4 @@ async def test_no_agent_s_token_and_no_stranger_reaches_an_approval(
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert await desk.state(held) == "PENDING"
     assert desk.recorded() == []
+    assert desk.refused == [("authenticate", code)]

@@ -23,6 +23,7 @@ from gateway.core.call import (
 )
 from gateway.core.decision import Decision, Deny, Obligation, Permit, Phase
 from gateway.core.errors import AuditError, PolicyError
+from gateway.core.limits import Limits
 from gateway.core.token import Constraint, Grant
 from tests.unit.path.world import DENY, HOLD, PERMIT, REVISION, World, build_claims
 
@@ -189,6 +190,22 @@ async def test_policy_may_withhold_a_result(decision: Decision | None) -> None:
     assert b"found" not in reply.body
     assert world.records("call.outcome")[0]["status"] == "withheld"
     assert len(world.sent) == 1
+
+
+async def test_a_watched_result_that_policy_could_not_read_in_time_is_withheld_unread() -> None:
+    world = World(
+        watching(PERMIT), concerns_result=True, limits=Limits(watched_result_max_bytes=200)
+    )
+    world.handle("billing", "lookup", lambda *_: "x" * 500)
+    reply = await world.call_rest("billing__lookup", b"{}")
+    assert (reply.code, reply.status) == ("result_withheld", 403)
+    assert [phase for _, phase, _ in world.policy.asked] == ["call"]
+    assert world.records("call.outcome")[0]["status"] == "withheld"
+
+
+async def test_a_long_name_of_no_tool_is_not_kept_whole(world: World) -> None:
+    await world.call_rest("x" * 5_000, b"{}")
+    assert world.only_record()["asked"]["bytes"] == world.limits.tool_name_max_chars
 
 
 async def test_policy_sees_what_the_agent_would_see() -> None:
