@@ -51,6 +51,8 @@ from gateway.wiring_path import Parts, Server, build_path
 SWEEP_S: Final = 1.0
 SNAPSHOT_S: Final = 30.0
 FLUSH_S: Final = 10.0
+OVER_S: Final = 900
+"""How long a run must be over before what it spent is forgotten: longer than any call takes."""
 GRACE_S: Final = 20
 _log: Final = structlog.get_logger("gateway")
 
@@ -83,6 +85,7 @@ class Gateway:
             deadline_ms=config.policy.deadline_ms,
         )
         self._ended_runs: set[str] = set()
+        self._pruned_s = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
         self.app: GatewayApp | None = None
@@ -254,7 +257,16 @@ class Gateway:
         return PolicyWatcher(self._config.policy.path, activate, report=report)
 
     async def _snapshot(self, audit: FileAuditLog) -> None:
-        """Keep what families spent, with the sequence number from which the log goes on."""
+        """Keep what families spent, with the sequence number from which the log goes on.
+
+        Families of runs that have been over for a while are let go first: nothing of theirs is
+        under way, and no token can be had for them.
+        """
+        until_s = self._clock.now_ns() // 1_000_000_000 - OVER_S
+        over = await self._runs.find_over(self._pruned_s, until_s)
+        self._pruned_s = max(self._pruned_s, until_s)
+        self._ledger.forget(over)
+        self._ended_runs.difference_update(over)
         await self._ledger_store.save(audit.size, self._ledger.snapshot())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -30,6 +30,10 @@ class MemoryRuns:
         if run is not None:
             self._runs[run_id] = replace(run, ended=True)
 
+    async def find_over(self, since_s: int, until_s: int) -> list[str]:
+        """Return the ids of runs whose deadline lies in `since_s` <= deadline < `until_s`."""
+        return [run.id for run in self._runs.values() if since_s <= run.deadline < until_s]
+
     async def find_ended(self, now_s: int) -> list[str]:
         """Return the ids of ended runs whose deadline is not past: their tokens may still live."""
         return [run.id for run in self._runs.values() if run.ended and run.deadline > now_s]

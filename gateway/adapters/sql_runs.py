@@ -20,6 +20,7 @@ _runs = sa.Table(
     sa.Column("ended", sa.Boolean, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Index("runs_ended", "ended", "deadline"),
+    sa.Index("runs_over", "deadline"),
 )
 """`body` is the run as JSON, as it was created; `ended` is the one thing about it that changes."""
 
@@ -65,6 +66,11 @@ class SqlRuns:
         """End a run. Ending it again, or one that never was, changes nothing."""
         change = sa.update(_runs).where(_runs.c.id == run_id).values(ended=True)
         await self._state.run(lambda connection: connection.execute(change).close())
+
+    async def find_over(self, since_s: int, until_s: int) -> list[str]:
+        """Return the ids of runs whose deadline lies in `since_s` <= deadline < `until_s`."""
+        query = sa.select(_runs.c.id).where(_runs.c.deadline >= since_s, _runs.c.deadline < until_s)
+        return await self._state.run(lambda connection: list(connection.execute(query).scalars()))
 
     async def find_ended(self, now_s: int) -> list[str]:
         """Return the ids of ended runs whose deadline is not past: their tokens may still live."""

@@ -8,7 +8,7 @@ another call in (see `Family.turn`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
 from typing import Any, Final
 
@@ -125,6 +125,11 @@ class Ledger:
         if family is None:
             family = self._families[family_id] = Family(family_id)
         return family
+
+    def forget(self, family_ids: Iterable[str]) -> None:
+        """Let go of families whose runs are over: no token of theirs can be spent any more."""
+        for family_id in family_ids:
+            self._families.pop(family_id, None)
 
     def restore(self, families: Mapping[str, Mapping[str, Any]]) -> None:
         """Start from a snapshot."""

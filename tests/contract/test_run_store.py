@@ -109,6 +109,14 @@ async def test_ended_runs_are_found_until_their_deadline(store: Store) -> None:
     assert await store.find_ended(NOW_S + 2) == []
 
 
+async def test_runs_that_are_over_are_found_by_their_deadline(store: Store) -> None:
+    for number in range(3):
+        await store.create_run(build_run(number, deadline=NOW_S + number))
+    assert await store.find_over(0, NOW_S) == []
+    assert await store.find_over(0, NOW_S + 2) == [f"{0:032x}", f"{1:032x}"]
+    assert await store.find_over(NOW_S + 1, NOW_S + 9) == [f"{1:032x}", f"{2:032x}"]
+
+
 async def test_runs_outlive_the_process(tmp_path: Path) -> None:
     state = await open_state(tmp_path / "state.db")
     await SqlRuns(state).create_run(build_run(1))

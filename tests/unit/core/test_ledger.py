@@ -150,3 +150,12 @@ def test_families_are_apart() -> None:
     ledger = Ledger()
     charge_of(ledger.family("one"), 5)
     assert ledger.family("two").calls == 0
+
+
+def test_a_family_whose_run_is_over_is_let_go() -> None:
+    ledger = Ledger()
+    ledger.family("over").calls = 3
+    ledger.family("live").calls = 1
+    ledger.forget(["over", "never seen"])
+    assert list(ledger.snapshot()) == ["live"]
+    assert ledger.family("over").calls == 0
