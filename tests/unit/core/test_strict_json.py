@@ -106,6 +106,8 @@ def test_deep_nesting_is_refused_and_does_not_exhaust_the_stack(
         (b'{"a":-Infinity}', "`-Infinity`"),
         (b"1e999", "range of a double"),
         (b"-1e999", "range of a double"),
+        (b"500.00000000000000000001", "its digits"),
+        (b"9007199254740993.0", "its digits"),
         (b"9007199254740992", "2^53"),
         (b"-9007199254740992", "2^53"),
         (b"1" * 5_000, "2^53"),
