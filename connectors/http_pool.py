@@ -370,7 +370,12 @@ class HttpPool:
                 while self._count.get(target, 0) >= self._max:
                     turn: asyncio.Future[None] = loop.create_future()
                     self._waiting.setdefault(target, deque()).append(turn)
-                    await turn
+                    try:
+                        await turn
+                    except asyncio.CancelledError:
+                        if turn.done() and not turn.cancelled():
+                            self._let_in(target)  # it was let in, and left: the next one's turn
+                        raise
                     if (freed := self._take(target)) is not None:
                         return freed
                 self._count[target] = self._count.get(target, 0) + 1

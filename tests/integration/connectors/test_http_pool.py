@@ -224,6 +224,37 @@ async def test_waiting_for_a_connection_too_long_means_nothing_was_sent() -> Non
         await asyncio.gather(first, return_exceptions=True)
 
 
+async def test_a_caller_that_leaves_as_its_turn_comes_gives_it_to_the_next() -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            asked.set()
+            await answer.wait()
+            await peer.say(OK)
+
+    class Pool(HttpPool):
+        leaving: asyncio.Task[bytes] | None = None
+
+        def free(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - as the pool's
+            super().free(connection, target)
+            if self.leaving is not None:
+                self.leaving.cancel()
+
+    async with serve(handler) as (_, target), Pool(connections=1) as pool:
+        first = asyncio.create_task(ask(pool, target))
+        await asked.wait()
+        pool.leaving = asyncio.create_task(ask(pool, target))
+        await asyncio.sleep(0)
+        last = asyncio.create_task(ask(pool, target))
+        await asyncio.sleep(0)
+        answer.set()
+        assert await first == b"ok"
+        assert await asyncio.wait_for(last, 2) == b"ok"
+        assert pool.leaving.cancelled()
+
+
 async def test_a_caller_that_is_cancelled_leaves_no_answer_behind_for_the_next() -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
