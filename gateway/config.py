@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import pydantic
 
-import gateway
 from gateway.config_checks import Known, build_grant, find_contradictions, split_listen
 from gateway.config_faults import Pruned, explain
 from gateway.config_file import Source, load_source
@@ -77,16 +76,6 @@ def load_config(path: Path, env: Mapping[str, str]) -> Config:
 def config_schema() -> dict[str, Any]:
     """Return the JSON Schema of `countersign.yaml`."""
     return ConfigShape.model_json_schema()
-
-
-def rego_root() -> Path:
-    """Return the folder of the packaged Rego: `countersign/`, `policies/`, `schemas/`.
-
-    In a wheel it lies inside the package, in a checkout beside it.
-    """
-    package = Path(gateway.__file__).parent
-    packaged = package / "rego"
-    return packaged if packaged.is_dir() else package.parent / "rego"
 
 
 def _fill_in(data: dict[str, Any], base: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Annotated, Final, Literal, NamedTuple
 import typer
 
 from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
+from gateway.adapters.policy_bundle import default_pack
 from gateway.adapters.token_keys import create_token_key
 from gateway.cli.exits import Exit
-from gateway.config import rego_root
 from gateway.core.clients import hash_secret
 
 _SECRET_BYTES: Final = 32
@@ -117,7 +117,7 @@ def init(
 
 def _policies() -> dict[str, bytes]:
     """Return the default pack, by path in the folder."""
-    pack = rego_root() / "policies"
+    pack = default_pack()
     files = sorted(path for path in pack.rglob("*") if path.suffix in (".rego", ".json"))
     return {f"policies/{path.relative_to(pack)}": path.read_bytes() for path in files}
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, config_schema, load_config, rego_root
+from gateway.adapters.policy_bundle import find_rego_root
+from gateway.config import Config, config_schema, load_config
 from gateway.config_models import AgentSection, HttpServerSection, StdioServerSection
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
@@ -413,12 +414,12 @@ def test_every_key_is_described_for_people_and_programs() -> None:
             assert "description" in value or "const" in value, (name, key)
 
 
-def test_the_packaged_rego_is_found() -> None:
-    assert (rego_root() / "countersign" / "main.rego").is_file()
-    assert (rego_root() / "policies" / "authority.json").is_file()
-
-
 def test_an_upstream_that_is_no_url_is_told(mistakes: Mistakes) -> None:
     (found,) = mistakes(SHOP.replace("https://shop.test", "https://user:pass@shop.test"))
     assert "servers.shop.url: is no URL without user and fragment" in found
     assert "pass" not in found
+
+
+def test_the_packaged_rego_is_found() -> None:
+    assert (find_rego_root() / "countersign" / "main.rego").is_file()
+    assert (find_rego_root() / "policies" / "authority.json").is_file()
