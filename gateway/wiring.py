@@ -86,6 +86,7 @@ class Gateway:
         )
         self._ended_runs: set[str] = set()
         self._pruned_s = 0
+        self._audit: FileAuditLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
         self.app: GatewayApp | None = None
@@ -108,7 +109,8 @@ class Gateway:
         audit = self._open_log(origin, sequence)
         await audit.start()
         self._stack.push_async_callback(audit.close)
-        self._stack.push_async_callback(self._snapshot, audit)
+        self._audit = audit
+        self._stack.push_async_callback(self.tidy)
         # 2. Policy. Nothing is decided before a bundle has passed its own tests.
         await self._keep_bundle(self._bundle)
         await self._policy.start()
@@ -139,7 +141,7 @@ class Gateway:
         self._spawn(refresher.run())
         self._spawn(_every(SWEEP_S, dispatcher.sweep))
         self._spawn(_every(FLUSH_S, path.refusals.flush))
-        self._spawn(_every(SNAPSHOT_S, lambda: self._snapshot(audit)))
+        self._spawn(_every(SNAPSHOT_S, self.tidy))
         if config.dev:
             self._spawn(self._watcher(audit).run())
 
@@ -256,18 +258,20 @@ class Gateway:
 
         return PolicyWatcher(self._config.policy.path, activate, report=report)
 
-    async def _snapshot(self, audit: FileAuditLog) -> None:
+    async def tidy(self) -> None:
         """Keep what families spent, with the sequence number from which the log goes on.
 
-        Families of runs that have been over for a while are let go first: nothing of theirs is
-        under way, and no token can be had for them.
+        Families of runs that have been over for a while are let go first. INVARIANT: a run whose
+        spending is forgotten is ended for good, before it is forgotten; a clock that jumps ahead
+        and back would otherwise hand a live run its whole budget again.
         """
         until_s = self._clock.now_ns() // 1_000_000_000 - OVER_S
-        over = await self._runs.find_over(self._pruned_s, until_s)
+        over = await self._runs.end_over(self._pruned_s, until_s)
         self._pruned_s = max(self._pruned_s, until_s)
+        self._ended_runs.update(over)
         self._ledger.forget(over)
-        self._ended_runs.difference_update(over)
-        await self._ledger_store.save(audit.size, self._ledger.snapshot())
+        if self._audit is not None:
+            await self._ledger_store.save(self._audit.size, self._ledger.snapshot())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))

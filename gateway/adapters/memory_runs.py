@@ -30,9 +30,12 @@ class MemoryRuns:
         if run is not None:
             self._runs[run_id] = replace(run, ended=True)
 
-    async def find_over(self, since_s: int, until_s: int) -> list[str]:
-        """Return the ids of runs whose deadline lies in `since_s` <= deadline < `until_s`."""
-        return [run.id for run in self._runs.values() if since_s <= run.deadline < until_s]
+    async def end_over(self, since_s: int, until_s: int) -> list[str]:
+        """End the runs with `since_s` <= deadline < `until_s`; return their ids."""
+        over = [run.id for run in self._runs.values() if since_s <= run.deadline < until_s]
+        for run_id in over:
+            await self.end_run(run_id)
+        return over
 
     async def find_ended(self, now_s: int) -> list[str]:
         """Return the ids of ended runs whose deadline is not past: their tokens may still live."""

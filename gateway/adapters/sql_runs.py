@@ -67,10 +67,18 @@ class SqlRuns:
         change = sa.update(_runs).where(_runs.c.id == run_id).values(ended=True)
         await self._state.run(lambda connection: connection.execute(change).close())
 
-    async def find_over(self, since_s: int, until_s: int) -> list[str]:
-        """Return the ids of runs whose deadline lies in `since_s` <= deadline < `until_s`."""
-        query = sa.select(_runs.c.id).where(_runs.c.deadline >= since_s, _runs.c.deadline < until_s)
-        return await self._state.run(lambda connection: list(connection.execute(query).scalars()))
+    async def end_over(self, since_s: int, until_s: int) -> list[str]:
+        """End the runs whose deadline lies in `since_s` <= deadline < `until_s`; return their ids.
+
+        Durable, so that no clock that goes back can bring them to life again.
+        """
+        change = (
+            sa.update(_runs)
+            .where(_runs.c.deadline >= since_s, _runs.c.deadline < until_s)
+            .values(ended=True)
+            .returning(_runs.c.id)
+        )
+        return await self._state.run(lambda connection: list(connection.execute(change).scalars()))
 
     async def find_ended(self, now_s: int) -> list[str]:
         """Return the ids of ended runs whose deadline is not past: their tokens may still live."""

@@ -109,12 +109,16 @@ async def test_ended_runs_are_found_until_their_deadline(store: Store) -> None:
     assert await store.find_ended(NOW_S + 2) == []
 
 
-async def test_runs_that_are_over_are_found_by_their_deadline(store: Store) -> None:
+async def test_runs_that_are_over_are_ended_for_good(store: Store) -> None:
     for number in range(3):
         await store.create_run(build_run(number, deadline=NOW_S + number))
-    assert await store.find_over(0, NOW_S) == []
-    assert await store.find_over(0, NOW_S + 2) == [f"{0:032x}", f"{1:032x}"]
-    assert await store.find_over(NOW_S + 1, NOW_S + 9) == [f"{1:032x}", f"{2:032x}"]
+    assert await store.end_over(0, NOW_S) == []
+    assert await store.end_over(0, NOW_S + 2) == [f"{0:032x}", f"{1:032x}"]
+    ended = [await store.get_run(f"{number:032x}") for number in range(3)]
+    assert [run is not None and run.ended for run in ended] == [True, True, False]
+    # The clock goes back, to before the deadlines: what was ended is still known as ended.
+    assert await store.find_ended(NOW_S - 60) == [f"{0:032x}", f"{1:032x}"]
+    assert await store.end_over(NOW_S + 2, NOW_S - 60) == []
 
 
 async def test_runs_outlive_the_process(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""What a run spent is forgotten only together with the run itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.adapters.system import SystemClock
+from gateway.cli import build
+from gateway.config import load_config
+from gateway.core.token import Run
+from gateway.wiring import Gateway
+
+pytestmark = [pytest.mark.network, pytest.mark.req("GW-10")]
+
+HOUR_NS = 3_600_000_000_000
+
+
+class SteppedClock(SystemClock):
+    """The machine's clock, set wrong by `ahead_ns`."""
+
+    ahead_ns = 0
+
+    def now_ns(self) -> int:
+        return super().now_ns() + self.ahead_ns
+
+
+def build_run(run_id: str, deadline: int) -> Run:
+    return Run(
+        id=run_id,
+        agent="agent",
+        launcher="launcher",
+        grants=(),
+        allowed_values={},
+        created_at=0,
+        deadline=deadline,
+        credential_hash="",
+    )
+
+
+async def test_a_clock_that_jumps_ahead_and_back_gives_no_run_its_budget_again(
+    tmp_path: Path,
+) -> None:
+    assert CliRunner().invoke(build("init"), ["init", str(tmp_path / "g")]).exit_code == 0
+    gateway = Gateway(load_config(tmp_path / "g" / "countersign.yaml", {}))
+    clock = gateway._clock = SteppedClock()  # noqa: SLF001 - no public way to set a clock wrong
+    await gateway.start()
+    try:
+        now_s = clock.now_ns() // 1_000_000_000
+        await gateway._runs.create_run(build_run("spent", now_s + 600))  # noqa: SLF001
+        await gateway._runs.create_run(build_run("longer", now_s + 36_000))  # noqa: SLF001
+        for run_id in ("spent", "longer"):
+            gateway._ledger.family(run_id).calls = 3  # noqa: SLF001
+        clock.ahead_ns = HOUR_NS
+        await gateway.tidy()
+        clock.ahead_ns = 0
+        await gateway.tidy()
+        assert list(gateway._ledger.snapshot()) == ["longer"]  # noqa: SLF001
+        assert "spent" in gateway._ended_runs  # noqa: SLF001 - its live tokens are revoked
+        spent = await gateway._runs.get_run("spent")  # noqa: SLF001
+        assert spent is not None
+        assert spent.ended  # and no new ones are issued, by this process or the next
+    finally:
+        await gateway.stop()
