@@ -3,6 +3,8 @@
 Every method takes `over`: fields to change, or to leave out with `...`.
 """
 
+# ruff: noqa: ANN401 - `over` takes the fields of any record, whatever they are
+
 from __future__ import annotations
 
 import base64
