@@ -9,11 +9,10 @@ from typing import Any, Final
 from gateway.adapters import policy_ast
 from gateway.adapters.policy_ast import Fault, Module
 from gateway.adapters.policy_builtins import ALLOWED, REMEDIES
-from gateway.adapters.policy_package import Package, Source, build_packages
+from gateway.adapters.policy_package import DECISION_SETS, Package, Source, build_packages
 from gateway.adapters.policy_scope import Scope, read_annotations, read_scope
 from gateway.core.names import is_server_id
 
-DECISION_SETS: Final = ("permit", "deny", "hold", "obligation")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BELOW_NOT: Final = (
     "below `not` may be undefined, which engines treat differently; put the expression into a "

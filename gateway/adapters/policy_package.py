@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import Final
 
 from msgspec import Struct
@@ -10,6 +11,7 @@ from msgspec import Struct
 from gateway.adapters.policy_ast import Module
 from gateway.adapters.policy_scope import Scope
 
+DECISION_SETS: Final = ("permit", "deny", "hold", "obligation")
 _LEDGER_FREE: Final = (
     *(("input", name) for name in ("version", "phase", "environment")),
     *(("input", name) for name in ("subject", "action", "resource")),
@@ -25,7 +27,9 @@ class Package(Struct, frozen=True):
     """One policy package. `requires`: packages that it reads, and those that they read.
 
     `reads_ledger`: it or one of those may read more of the input than what one call says by
-    itself. `answers_results`: it has rules that could deny or oblige in phase `result`.
+    itself. `answers_results`: it has rules that could deny or oblige in phase `result`. `sets`: the
+    decision sets that it defines. `inputs`: the parts of the input that its own modules may read,
+    each a path of names below `input`; an empty path is all of it.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Package(Struct, frozen=True):
     requires: frozenset[str]
     reads_ledger: bool
     answers_results: bool
+    sets: frozenset[str]
+    inputs: frozenset[tuple[str, ...]]
 
 
 class Source(Struct, frozen=True):
@@ -70,8 +76,21 @@ def build_packages(found: list[Source], scopes: Mapping[str, Scope]) -> dict[str
                 for source in modules[name]
                 for rule in source.module.rules
             ),
+            sets=frozenset(
+                rule.name
+                for source in modules[name]
+                for rule in source.module.rules
+                if rule.name in DECISION_SETS
+            ),
+            inputs=frozenset(path for source in modules[name] for path in _inputs(source.module)),
         )
     return packages
+
+
+def _inputs(module: Module) -> Iterator[tuple[str, ...]]:
+    for use in module.refs:
+        if use.path[0] == "input":
+            yield tuple(takewhile(bool, use.path[1:]))
 
 
 def _direct(sources: list[Source]) -> set[str]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.policy_bundle import Bundle
@@ -93,10 +93,10 @@ class Fleet:
             await asyncio.wait(unanswered)
         await self.stop()
 
-    def define_subset(self, packages: list[str], applies_to: dict[str, Any]) -> int:
-        """Have every worker build an engine of these packages; return its subset number."""
+    def define_subset(self, subset: Mapping[str, Any]) -> int:
+        """Have every worker build the engine of a subset; return its number."""
         index = len(self._subsets) + 1
-        command = _command(do="subset", index=index, packages=packages, applies_to=applies_to)
+        command = _command(do="subset", index=index, **subset)
         self._subsets.append(command)
         for link in self._ready:
             self._send_command(link, command)

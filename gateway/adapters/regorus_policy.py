@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from msgspec import Struct
 
 from gateway.adapters.policy_bundle import Bundle
+from gateway.adapters.policy_package import Package
 from gateway.adapters.policy_sample import SELF_TEST_TOOL, build_sample
 from gateway.adapters.policy_scope import PHASES
 from gateway.adapters.regorus_fleet import Fleet
@@ -85,12 +86,25 @@ class _Active:
         if heard not in self._subsets:
             if len(self._subsets) >= SUBSETS_MAX:
                 return _EVERYTHING
-            packages = self.fleet.bundle.packages
-            loaded = heard.union(*(packages[name].requires for name in heard))
-            # A package that is only read by another one is loaded, but not heard.
-            muted: dict[str, object] = {name: {"phases": []} for name in loaded - heard}
-            self._subsets[heard] = self.fleet.define_subset(sorted(loaded), muted)
+            subset = describe_subset(self.fleet.bundle.packages, heard)
+            self._subsets[heard] = self.fleet.define_subset(subset)
         return self._subsets[heard]
+
+
+def describe_subset(packages: Mapping[str, Package], heard: frozenset[str]) -> dict[str, Any]:
+    """Return what a worker builds an engine of, in which only `heard` speak.
+
+    A package that is only read by another one is loaded, but muted. `heard` (decision sets by
+    package) and `paths` (what of the input all of them read, None is everything) change no answer.
+    """
+    loaded = heard.union(*(packages[name].requires for name in heard))
+    paths = {path for name in loaded for path in packages[name].inputs}
+    return {
+        "packages": sorted(loaded),
+        "applies_to": {name: {"phases": []} for name in loaded - heard},
+        "heard": {name: sorted(packages[name].sets) for name in heard},
+        "paths": None if () in paths else sorted(paths),
+    }
 
 
 class RegorusPolicy:

@@ -1,7 +1,8 @@
 """The process that evaluates policy: one bundle, one thread, killed when it takes too long.
 
-Started as `python -I <this file> <socket fd> <progress fd>`: it imports nothing of the gateway, so
-that it starts fast and needs no installed package but `regorus`. It speaks frames over the socket:
+Started as `python -I <this file> <socket fd> <progress fd>`: it imports one file of the gateway, so
+that it starts fast and needs no packages but `regorus` and `msgspec`. It speaks frames over the
+socket:
 
     request  u32 payload length, u64 id, u32 bundle tag, u16 subset, payload
     reply    u32 payload length, u64 id, u8 kind, payload
@@ -28,9 +29,23 @@ import socket
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import regorus
+
+if __name__ == "__main__":
+    # Run by its path, from wherever the gateway is; what is installed comes first.
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from gateway.adapters.regorus_plain import (
+    SAID,
+    Voices,
+    build_reader,
+    combine,
+    is_mirrored,
+    read_authority,
+)
 
 REQUEST: Final = struct.Struct("<IQIH")
 REPLY: Final = struct.Struct("<IQB")
@@ -39,8 +54,10 @@ CONTROL: Final = 0xFFFF
 ANSWER, UNDEFINED, FAULT = 0, 1, 2
 REPLY_DELAY_NS: Final = 300_000
 ENTRY_POINT: Final = "data.countersign.decision"
+VOICES_PATH: Final = "countersign/voices.rego"
 MEMORY_MAX_BYTES: Final = 2 << 30
-_UNDEFINED: Final = '"<undefined>"'
+_UNDEFINED: Final = b'"<undefined>"'
+_HELD: Final = '"outcome": "hold"'
 _LOCATION: Final = re.compile(r"--> (\S+:\d+:\d+)")
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -71,6 +88,41 @@ def locate(error: BaseException) -> str:
     return f"evaluation failed at {found[1]}" if found else "evaluation failed in the engine"
 
 
+class Subset:
+    """The engine of some packages. With `voices`, answers that are plain are put together here."""
+
+    def __init__(
+        self,
+        engine: regorus.Engine,
+        voices: Voices | None = None,
+        paths: list[list[str]] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._voices = voices
+        self._read = build_reader(paths)
+        self._often_plain = voices is not None
+
+    def decide(self, document: bytes) -> bytes:
+        """Return the decision as JSON, `_UNDEFINED` for none. Raises what the engine raises."""
+        if self._often_plain:
+            answer = self._decide_plainly(document)
+            if answer is not None:
+                return answer
+        self._engine.set_input_json(document.decode())
+        found: str = self._engine.eval_rule_as_json(ENTRY_POINT)
+        # What was held once will be held again: no use in asking twice each time.
+        self._often_plain = self._voices is not None and _HELD not in found
+        return found.encode()
+
+    def _decide_plainly(self, document: bytes) -> bytes | None:
+        if self._voices is None or (found := self._read(document)) is None:
+            return None
+        part, released, server = found
+        self._engine.set_input_json(part.decode())
+        said = self._engine.eval_rule_as_json(SAID)
+        return combine(self._voices, said, released=released, server=server)
+
+
 class Evaluator:
     """The engines of one bundle, by subset number. 0 holds every package."""
 
@@ -78,7 +130,8 @@ class Evaluator:
         self._tag = 0
         self._base: regorus.Engine | None = None
         self._modules: dict[str, list[tuple[str, str]]] = {}
-        self._engines: dict[int, regorus.Engine] = {}
+        self._authority: dict[str, Any] | None = None
+        self._subsets: dict[int, Subset] = {}
 
     def answer(self, tag: int, subset: int, payload: bytes) -> tuple[int, bytes]:
         """Return (kind, payload) for one request. Never raises."""
@@ -87,25 +140,29 @@ class Evaluator:
                 return ANSWER, self._control(json.loads(payload))
             if tag != self._tag:
                 return FAULT, b"the request is for another bundle"
-            engine = self._engines[subset]
-            engine.set_input_json(payload.decode())
-            result = engine.eval_rule_as_json(ENTRY_POINT)
+            result = self._subsets[subset].decide(payload)
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
             text = describe(error) if subset == CONTROL else locate(error)
             return FAULT, text.encode()
-        return (UNDEFINED, b"") if result == _UNDEFINED else (ANSWER, result.encode())
+        return (UNDEFINED, b"") if result == _UNDEFINED else (ANSWER, result)
 
     def _control(self, command: dict[str, Any]) -> bytes:
         if command["do"] == "load":
             return self._load(command)
-        engine = build_engine(
-            [module for name in command["packages"] for module in self._modules[name]],
-            json.dumps({"applies_to": command["applies_to"]}) if command["applies_to"] else "",
-            base=self._base,
-        )
-        _warm(engine)
-        self._engines[command["index"]] = engine
+        self._subsets[command["index"]] = self._build_subset(command)
         return b"{}"
+
+    def _build_subset(self, command: dict[str, Any]) -> Subset:
+        modules = [module for name in command["packages"] for module in self._modules[name]]
+        voices = None
+        if self._authority is not None and command.get("heard"):
+            voices = Voices(command["heard"], self._authority)
+            modules.append((VOICES_PATH, voices.source()))
+        applies_to = command["applies_to"]
+        data = json.dumps({"applies_to": applies_to}) if applies_to else ""
+        engine = build_engine(modules, data, base=self._base)
+        _warm(engine)
+        return Subset(engine, voices, command.get("paths"))
 
     def _load(self, command: dict[str, Any]) -> bytes:
         """Load a bundle and try it on samples; return JSON `{"faults": [...]}`, none if it works.
@@ -116,7 +173,9 @@ class Evaluator:
         self._modules = {name: [tuple(m) for m in ms] for name, ms in command["modules"].items()}
         data = json.loads(command["data"])
         applies_to = {"applies_to": data.pop("applies_to", {})}
-        self._base = build_engine(self._modules.pop(""), json.dumps(data))
+        main = self._modules.pop("")
+        self._base = build_engine(main, json.dumps(data))
+        self._authority = read_authority(data) if is_mirrored(main) else None
         everything = [module for modules in self._modules.values() for module in modules]
         try:
             engine = build_engine(everything, json.dumps(applies_to), base=self._base)
@@ -124,7 +183,7 @@ class Evaluator:
                 _warm(engine, sample)
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
             return json.dumps({"faults": [describe(error)]}).encode()
-        self._engines = {0: engine}
+        self._subsets = {0: Subset(engine)}
         gc.collect()
         gc.freeze()
         return b'{"faults": []}'

@@ -22,7 +22,8 @@ from gateway.adapters.policy_bundle import (
     find_rego_root,
     load_bundle_dir,
 )
-from gateway.adapters.regorus_worker import build_engine
+from gateway.adapters.regorus_policy import describe_subset
+from gateway.adapters.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
 
 OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
 pytestmark = [
@@ -131,7 +132,36 @@ def build_embedded(bundle: Bundle) -> regorus.Engine:
     return build_engine(modules, bundle.data)
 
 
+def ask_workers(
+    bundle: Bundle, workers: Evaluator, known: dict[frozenset[str], int], document: dict[str, Any]
+) -> object:
+    """Ask as the gateway does: the engine of the packages that this tool and phase concern."""
+    tool, server, effect = (document["resource"].get(n) or "" for n in ("id", "server", "effect"))
+    heard = frozenset(
+        package.name
+        for package in bundle.packages.values()
+        if package.scope is None or package.scope.matches(tool, server, effect, document["phase"])
+    )
+    if heard not in known:
+        known[heard] = len(known) + 1
+        subset = describe_subset(bundle.packages, heard)
+        command = {"do": "subset", "index": known[heard], **subset}
+        assert workers.answer(0, CONTROL, json.dumps(command).encode()) == (ANSWER, b"{}")
+    kind, payload = workers.answer(1, known[heard], json.dumps(document).encode())
+    assert kind == ANSWER, payload
+    return json.loads(payload)
+
+
+def start_worker(bundle: Bundle) -> Evaluator:
+    worker = Evaluator()
+    load = {"do": "load", "tag": 1, "modules": bundle.modules(), "data": bundle.data, "samples": []}
+    assert worker.answer(0, CONTROL, json.dumps(load).encode()) == (ANSWER, b'{"faults": []}')
+    return worker
+
+
 BUNDLES = bundles()
+WORKERS = [start_worker(bundle) for bundle in BUNDLES]
+KNOWN: list[dict[frozenset[str], int]] = [{} for _ in BUNDLES]
 ENGINES = [build_embedded(bundle) for bundle in BUNDLES]
 
 
@@ -147,3 +177,4 @@ def test_both_engines_answer_alike(
         ENGINES[which].set_input_json(json.dumps(document))
         found = ENGINES[which].eval_rule_as_json("data.countersign.decision")
         assert json.loads(found) == answer
+        assert ask_workers(BUNDLES[which], WORKERS[which], KNOWN[which], document) == answer

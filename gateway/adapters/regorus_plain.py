@@ -1,0 +1,222 @@
+"""Plain answers: what packages said, combined as `rego/countersign/main.rego` combines it.
+
+In the embedded engine the entry point costs more than the packages themselves. An engine that is
+built for known packages is therefore asked only what they say, and reads only the part of the input
+that they read; the answer is put together here. What is not plain is left to the entry point: a
+hold, obligations of several packages, an input of another kind, anything that cannot be read.
+
+INVARIANT: `MIRRORED` names the one entry point whose answers these are. A bundle that brings
+another one is answered by that alone, so a bundle's revision still determines its answers.
+
+Imported by the worker: nothing else of the gateway, and no package but msgspec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+MIRRORED: Final = "513a9d1f24e56b5e4bd8fd02abe80b13df470e204ec0b19b190579a3ac93d76e"
+"""SHA-256 of the entry point that `combine` mirrors. Change both together."""
+
+SAID: Final = "data.countersign.voices.said"
+"""The generated rule. Its package lies below one that no bundle's data may have."""
+
+_SETS: Final = ("deny", "hold", "permit", "obligation")
+_REASONS_MAX: Final = 32
+_CLIPPED: Final = (256, 128, 85, 64)
+_MESSAGE_MAX_BYTES: Final = 258  # the most that 344 characters of base64 hold
+_MEMO_MAX_CHARACTERS: Final = 4096
+_PHASES: Final = {
+    b'"%b"' % phase: phase == b"result"
+    for phase in (b"issue", b"list", b"call", b"result", b"resume")
+}
+_CONTAINERS: Final = frozenset(
+    {
+        *((name,) for name in ("subject", "action", "resource", "context")),
+        *(("context", name) for name in ("token", "run", "family")),
+    }
+)
+"""Members of the input that are objects wherever the gateway builds one."""
+
+_decode_said: Final = msgspec.json.Decoder(list[list[Raw]]).decode
+_decode: Final = msgspec.json.decode
+_encode: Final = msgspec.json.Encoder().encode
+
+Read = Callable[[bytes], "tuple[bytes, bool, bytes] | None"]
+
+
+class Voices:
+    """Packages by name, in order, with the sets that each defines and the servers it may permit."""
+
+    def __init__(
+        self, heard: Mapping[str, Collection[str]], authority: Mapping[str, Iterable[str]]
+    ) -> None:
+        """`heard`: package → its decision sets; `authority`: package → servers."""
+        self.rows = [
+            (name, each) for name in sorted(heard) for each in _SETS if each in heard[name]
+        ]
+        self._owned = {name: frozenset(authority.get(name, ())) for name in heard}
+
+    def source(self) -> str:
+        """Return the module that lists what they say.
+
+        It evaluates every rule of every package, so what fails in the entry point fails here.
+        """
+        sets = "".join(f'\tp["{name}"].{each},\n' for name, each in self.rows)
+        return f"package countersign.voices\n\nsaid := [\n{sets}] if p := data.policies\n"
+
+    def owns(self, name: str, server: bytes) -> bool:
+        """Whether a package may permit on a server (JSON; empty when there is none)."""
+        owned = self._owned[name]
+        return "*" in owned or (server[:1] == b'"' and _decode(server) in owned)
+
+
+def is_mirrored(modules: Sequence[tuple[str, str]]) -> bool:
+    """Whether this entry point, all its (path, source), answers as `combine` does."""
+    return [hashlib.sha256(source.encode()).hexdigest() for _, source in modules] == [MIRRORED]
+
+
+def read_authority(data: Mapping[str, Any]) -> dict[str, list[str]] | None:
+    """Return package → servers; None when the data says it in a way that only Rego can tell."""
+    try:
+        return msgspec.convert(data.get("authority", {"policies": {}}), _Authority).policies
+    except msgspec.ValidationError:
+        return None
+
+
+class _Authority(msgspec.Struct):
+    policies: dict[str, list[str]]
+
+
+# --- what the packages said, combined -----------------------------------------------------------
+
+
+def combine(voices: Voices, said: str, *, released: bool, server: bytes) -> bytes | None:
+    """Return the entry point's answer as JSON; None where only the entry point can tell.
+
+    `said` is the value of `SAID`; `released`: the phase is `result`; `server`: see `Voices.owns`.
+    """
+    if len(said) > _MEMO_MAX_CHARACTERS:
+        return _combine(voices, said, released, server)
+    return _remembered(voices, said, released, server)
+
+
+def _combine(voices: Voices, said: str, released: bool, server: bytes) -> bytes | None:  # noqa: FBT001
+    try:
+        found: dict[str, dict[str, list[Raw]]] = {each: {} for each in _SETS}
+        for (name, each), members in zip(voices.rows, _decode_said(said), strict=True):
+            if members:
+                found[each][name] = members
+        if found["deny"]:
+            return _answer("deny", _listed(found["deny"].items()))
+        # 1. A hold is never taken for anything else: its conditions are read in one place.
+        # 2. Obligations of several packages: equal ones are one, in the engine's own order.
+        if found["hold"] or len(found["obligation"]) > 1:
+            return None
+        # 3. A package permits only where it has authority.
+        owned = [row for row in found["permit"].items() if voices.owns(row[0], server)]
+        if owned or released:
+            return _answer("permit", _listed(owned), *found["obligation"].values())
+        return _answer("deny", _not_permitted(found["permit"]))
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+
+
+_remembered = lru_cache(maxsize=1024)(_combine)
+"""Packages answer in few words, so the same words are combined once."""
+
+
+def _answer(outcome: str, reasons: list[dict[str, str]], obligations: Iterable[Raw] = ()) -> bytes:
+    return b'{"outcome":"%b","reasons":%b,"obligations":[%b]}' % (
+        outcome.encode(),
+        _encode(reasons),
+        b",".join(map(bytes, obligations)),
+    )
+
+
+def _listed(rows: Iterable[tuple[str, list[Raw]]]) -> list[dict[str, str]]:
+    pairs = [(name, item) for name, items in rows for item in items[:_REASONS_MAX]]
+    return [_reason(name, _decode(item)) for name, item in pairs[:_REASONS_MAX]]
+
+
+def _reason(name: str, item: object) -> dict[str, str]:
+    code = item.get("code") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(code, str):
+        return {"code": "reason_invalid", "policy": name}
+    message = item.get("message")
+    if not isinstance(message, str):
+        return {"code": code, "policy": name}
+    return {"code": code, "message": _clipped(message), "policy": name}
+
+
+def _clipped(text: str) -> str:
+    if len(text) <= _CLIPPED[-1]:
+        return text
+    lengths = (each for each in _CLIPPED if len(text[:each].encode()) <= _MESSAGE_MAX_BYTES)
+    return text[: next(lengths)]
+
+
+def _not_permitted(overreaching: Iterable[str]) -> list[dict[str, str]]:
+    reasons = [{"code": "permit_without_authority", "policy": name} for name in overreaching]
+    return [{"code": "no_policy_permits"}, *reasons[: _REASONS_MAX - 1]]
+
+
+# --- the part of an input that they read --------------------------------------------------------
+
+
+class _Resource(msgspec.Struct):
+    server: Raw | UnsetType = UNSET
+
+
+class _Head(msgspec.Struct):
+    version: Raw
+    phase: Raw
+    resource: _Resource
+
+
+_decode_head: Final = msgspec.json.Decoder(_Head).decode
+
+
+def build_reader(paths: Iterable[Sequence[str]] | None) -> Read:
+    """Return what reads an input: (the part at these paths, `released`, server), or None.
+
+    None stands for an input that only the entry point should see. Without `paths` the part is the
+    whole input. Values are passed on as they are written.
+    """
+    decode: Callable[[bytes], Any] | None = None
+    if paths is not None:
+        decode = msgspec.json.Decoder(_shape(paths)).decode
+
+    def read(document: bytes) -> tuple[bytes, bool, bytes] | None:
+        try:
+            head = _decode_head(document)
+            part = document if decode is None else _encode(decode(document))
+        except msgspec.MsgspecError:
+            return None
+        released = _PHASES.get(bytes(head.phase))
+        if released is None or bytes(head.version) != b"1":
+            return None
+        server = head.resource.server
+        return part, released, b"" if isinstance(server, UnsetType) else bytes(server)
+
+    return read
+
+
+def _shape(paths: Iterable[Sequence[str]], at: tuple[str, ...] = ()) -> type:
+    """Return a type of the members that `paths` name, nested where the input certainly is."""
+    members: dict[str, list[Sequence[str]]] = {}
+    for first, *rest in paths:
+        members.setdefault(first, []).append(rest)
+    fields: list[Any] = []
+    for number, (name, below) in enumerate(members.items()):
+        whole = [] in below or (*at, name) not in _CONTAINERS
+        inner = Raw if whole else _shape(below, (*at, name))
+        fields.append((f"member_{number}", inner | UnsetType, UNSET))
+    names = {f"member_{number}": name for number, name in enumerate(members)}
+    return msgspec.defstruct("Part", fields, rename=names)
