@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from bench.serving import Message, Receive, Send, read_body, send_json, serve
+from bench.serving import serve_lean
 
 MODERN: Final = "2026-07-28"
 TOOLS: Final[list[dict[str, Any]]] = [
@@ -78,19 +78,17 @@ class Upstream:
         self._result = result
         self._calls = 0
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["method"] == "GET":
-            await send_json(send, 200, b"%d" % self._calls)
-            return
-        message = orjson.loads(await read_body(receive))
+    def __call__(self, body: bytes) -> bytes:
+        """Answer one request; a body of nothing asks for the number of calls."""
+        if not body:
+            return b"%d" % self._calls
+        message = orjson.loads(body)
         if message.get("method") == "tools/call" and message["params"]["name"] == "refund":
             self._calls += 1
             result = self._result
         else:
             result = self._other(message)
-        text = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(message.get("id")), result)
-        await send_json(send, 200, text)
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(message.get("id")), result)
 
     @staticmethod
     def _other(message: dict[str, Any]) -> bytes:
@@ -112,4 +110,4 @@ class Upstream:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--result-bytes", type=int, default=500)
-    serve(Upstream(build_result(parser.parse_args().result_bytes)))
+    serve_lean(Upstream(build_result(parser.parse_args().result_bytes)))

@@ -53,6 +53,14 @@ class Files:
         finally:
             os.close(descriptor)
 
+    def allocate(self, path: Path, size: int) -> None:
+        """Make a file of `size` bytes for which the disk has set the room aside."""
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, _PRIVATE)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
+
     def replace(self, path: Path, data: bytes) -> None:
         """Put a whole file in place: a reader sees the old or the new one, never a part."""
         fresh = path.with_name(path.name + ".new")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
@@ -32,6 +31,7 @@ SALT_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _DEK_BYTES: Final = 32
 _CACHED_SUBJECTS: Final = 4096
+_PLACE: Final = b"cs/opening/v1"
 
 
 class Vault:
@@ -152,6 +152,14 @@ def derive(dek: bytes, boot: str) -> AESGCM:
     return AESGCM(hmac.digest(dek, b"cs/opening/v1\x00" + boot.encode(), "sha256"))
 
 
+class Unsealed(Struct, frozen=True):
+    """The openings of record `seq` on their way to the disk, each with its salt, in order."""
+
+    seq: int
+    openings: tuple[Opening, ...]
+    salts: list[bytes]
+
+
 class OpeningsWriter:
     """Encrypts openings into `openings/<first-seq>.jsonl`, beside the segment of the same name."""
 
@@ -173,34 +181,41 @@ class OpeningsWriter:
         if path.stat().st_size:
             self._files.write(self._descriptor, b"\n")
 
-    def add(self, seq: int, index: int, opening: Opening, salt: bytes) -> None:
-        """Encrypt one opening; `write` writes it. `index` counts the openings of one record.
+    def add(self, unsealed: Unsealed) -> None:
+        """Encrypt a record's openings, one line for each data subject; `write` writes them.
 
-        The ciphertext is bound to its place: it cannot be moved to another record or path.
+        The nonce binds the ciphertext to its place: it cannot be moved to another record.
         """
-        key_id, cipher = self.vault.cipher(opening.subject)
-        path = opening.path.encode()
-        nonce = b"%b%b" % (seq.to_bytes(8, "big"), index.to_bytes(4, "big"))
-        sealed = cipher.encrypt(nonce, salt + opening.value, b"%d\0%b" % (seq, path))
-        self._lines.append(
-            b'{"seq":%d,"path":"%b","key":"%b","boot":"%b","nonce":"%b","ct":"%b"}\n'
-            % (
-                seq,
-                path,
-                key_id,
-                self._boot,
-                binascii.b2a_base64(nonce, newline=False),
-                binascii.b2a_base64(sealed, newline=False),
+        values: dict[str, list[bytes]] = {}
+        for opening, salt in zip(unsealed.openings, unsealed.salts, strict=True):
+            values.setdefault(opening.subject, []).append(
+                b"%b\0%b%b%b" % (opening.path.encode(), salt, _length(opening.value), opening.value)
             )
-        )
+        for index, (subject, parts) in enumerate(values.items()):
+            key_id, cipher = self.vault.cipher(subject)
+            sealed = cipher.encrypt(_nonce(unsealed.seq, index), b"".join(parts), _PLACE)
+            self._lines.append(
+                b'{"seq":%d,"n":%d,"key":"%b","boot":"%b","ct":"%b"}\n'
+                % (
+                    unsealed.seq,
+                    index,
+                    key_id,
+                    self._boot,
+                    binascii.b2a_base64(sealed, newline=False),
+                )
+            )
 
     def write(self) -> None:
-        """Write what was added; durable after the next `sync`."""
+        """Write what was added; durable after the next `sync`. Raises `OSError`."""
         if self._lines:
             assert self._descriptor is not None  # noqa: S101 - opened with the segment
             self._files.write(self._descriptor, b"".join(self._lines))
             self._lines.clear()
             self._dirty = True
+
+    def forget(self) -> None:
+        """Drop what was added and not written, after a write that may have been cut short."""
+        self._lines = [b"\n"]  # ends a torn line; an empty one is passed over
 
     def sync(self) -> None:
         """Return once keys and openings written so far are on the disk."""
@@ -221,19 +236,26 @@ class OpeningsWriter:
             self._descriptor = None
 
 
+def _length(value: bytes) -> bytes:
+    return len(value).to_bytes(8, "big")
+
+
+def _nonce(seq: int, index: int) -> bytes:
+    return seq.to_bytes(8, "big") + index.to_bytes(4, "big")
+
+
 class Sealed(Struct, frozen=True):
-    """One line of an openings file."""
+    """One line of an openings file: the values of one record under one subject's key."""
 
     seq: int
-    path: str
+    n: int
     key: str
     boot: str
-    nonce: bytes
     ct: bytes
 
 
 def read_sealed(file: Path) -> Iterator[Sealed]:
-    """Yield the openings of one file; lines that a crash left torn are passed over."""
+    """Yield the lines of one openings file; those that a crash left torn are passed over."""
     decode = msgspec.json.Decoder(Sealed).decode
     if not file.exists():
         return
@@ -243,20 +265,28 @@ def read_sealed(file: Path) -> Iterator[Sealed]:
                 yield decode(line)
 
 
-def unseal(sealed: Sealed, vault: Vault, commitment: dict[str, Any]) -> bytes | None:
-    """Return the value behind a commitment, or None when it is erased or is not this value."""
+def unseal(sealed: Sealed, vault: Vault) -> dict[str, tuple[bytes, bytes]]:
+    """Return salt and value by path, not yet believed; nothing where the key was erased."""
     dek = vault.load(sealed.key)
     if dek is None:
-        return None
+        return {}
     try:
-        plain = derive(dek, sealed.boot).decrypt(
-            sealed.nonce, sealed.ct, b"%d\0%b" % (sealed.seq, sealed.path.encode())
-        )
-    except InvalidTag:
-        return None
-    salt, value = plain[:SALT_BYTES], plain[SALT_BYTES:]
-    expected = orjson.dumps(commit(salt, sealed.path, value), option=orjson.OPT_SORT_KEYS)
-    return value if expected == orjson.dumps(commitment, option=orjson.OPT_SORT_KEYS) else None
+        plain = derive(dek, sealed.boot).decrypt(_nonce(sealed.seq, sealed.n), sealed.ct, _PLACE)
+    except (InvalidTag, OverflowError):
+        return {}
+    values: dict[str, tuple[bytes, bytes]] = {}
+    while plain:
+        path, _, rest = plain.partition(b"\0")
+        salt, size = rest[:SALT_BYTES], int.from_bytes(rest[SALT_BYTES : SALT_BYTES + 8], "big")
+        rest = rest[SALT_BYTES + 8 :]
+        values[path.decode()] = salt, rest[:size]
+        plain = rest[size:]
+    return values
+
+
+def is_committed(path: str, salt: bytes, value: bytes, commitment: dict[str, Any]) -> bool:
+    """Whether the record's commitment at `path` is to this value under this salt."""
+    return commit(salt, path, value) == commitment
 
 
 def read_opening(directory: Path, vault: Vault, seq: int, path: str) -> bytes | None:
@@ -272,8 +302,8 @@ def read_opening(directory: Path, vault: Vault, seq: int, path: str) -> bytes | 
         raise LookupError(f"record {seq} commits to nothing at `{path}`")
     files = [file for file in list_segments(directory / "openings") if int(file.stem) <= seq]
     for sealed in read_sealed(files[-1]) if files else ():
-        if sealed.seq == seq and sealed.path == path:
-            value = unseal(sealed, vault, commitment)
-            if value is not None:
+        if sealed.seq == seq:
+            salt, value = unseal(sealed, vault).get(path, (b"", b""))
+            if salt and is_committed(path, salt, value, commitment):
                 return value
     return None

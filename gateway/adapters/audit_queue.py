@@ -1,8 +1,9 @@
 """The way from the event loop to the commit thread and back, for many callers at little cost.
 
-The loop puts entries on a queue; the thread takes whatever is there, commits it at once and
-answers all of it in one call back to the loop. Nobody waits for a timer: while one batch is
-being synced, the next one gathers.
+The loop builds records as they come; the thread takes a whole batch, writes and syncs it, and
+answers all of it in one call back to the loop. Nobody waits for a timer: while one batch is being
+synced, the next one gathers. What needs the interpreter is done in the loop, for two threads that
+take it from each other lose more than one of them gains.
 """
 
 from __future__ import annotations
@@ -15,60 +16,87 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from msgspec import Struct
+
+from gateway.adapters.audit_builder import Batch
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError
 
-_BATCH_MAX: Final = 1024
 _SWEEPS_PER_WAIT: Final = 5
 
-Answer = Receipt | AuditError
-Commit = Callable[[Sequence[Entry]], Sequence[Answer]]
-"""Makes entries durable; raises when that is not certain."""
+Build = Callable[[Entry], Receipt]
+"""Makes an entry the next record; raises `AuditError` for one that cannot be a record."""
 
 
 class Pending:
     """One entry on its way. `given_up`: nobody waits for it any more."""
 
-    __slots__ = ("answer", "deadline", "entry", "future", "given_up")
+    __slots__ = ("deadline", "durable", "entry", "future", "given_up", "receipt")
 
     def __init__(
-        self, entry: Entry, future: asyncio.Future[Receipt] | None, deadline: float
+        self,
+        entry: Entry,
+        receipt: Receipt,
+        future: asyncio.Future[Receipt] | None,
+        deadline: float,
     ) -> None:
         self.entry: Final = entry
+        self.receipt: Final = receipt
         self.future: Final = future
         self.deadline: Final = deadline
         self.given_up = False
-        self.answer: Answer | None = None
+        self.durable = False
+
+
+class _Work(Struct, frozen=True):
+    """A batch for the thread, and who waits for it."""
+
+    batch: Batch | None
+    waiting: Sequence[Pending]
+
+
+_NOTHING: Final = _Work(None, ())
 
 
 class CommitQueue:
-    """Runs the commit thread. Made, used and closed on one event loop.
+    """Gathers records into batches and runs the commit thread. For one event loop.
 
-    `commit` and `tidy` run in the thread; whatever they raise poisons the queue: all who wait get
-    `audit_unavailable`, and so does everyone after them. `unwanted` is called in the loop with
-    every entry that became durable although its caller had given up waiting. `tidy` runs after each
-    batch, and every `tidy_wait_s` seconds without one for as long as it says that there is more.
+    `build` and `seal` run in the loop, `write` and `tidy` in the thread; whatever those raise
+    poisons the queue: all who wait get `audit_unavailable`, and so does everyone after them.
+    `is_full` says whether the disk takes only what must be written. `unwanted` is called in the
+    loop with every entry that became durable although its caller had given up waiting. `tidy` runs
+    after each batch, and every `tidy_wait_s` seconds without one for as long as it says that there
+    is more.
     """
 
     def __init__(
         self,
         *,
-        commit: Commit,
+        build: Build,
+        seal: Callable[[], Batch],
+        write: Callable[[Batch], None],
         tidy: Callable[[], bool],
+        is_full: Callable[[], bool],
         unwanted: Callable[[Entry, Receipt], None],
         queue_max: int,
         wait_ms: int,
         tidy_wait_s: float = 1.0,
     ) -> None:
-        self._commit: Final = commit
+        self._build: Final = build
+        self._seal: Final = seal
+        self._write: Final = write
         self._tidy: Final = tidy
+        self._is_full: Final = is_full
         self._unwanted: Final = unwanted
         self._queue_max: Final = queue_max
         self._wait_s: Final = wait_ms / 1000
         self._tidy_wait_s: Final = tidy_wait_s
-        self._queue: Final[SimpleQueue[Pending | None]] = SimpleQueue()
+        self._queue: Final[SimpleQueue[_Work | None]] = SimpleQueue()
         self._loop: Final = asyncio.get_running_loop()
+        self._gathered: list[Pending] = []
         self._inflight = 0
+        self._writing = 0
+        self._flushing = False
         self._timed: Final[deque[Pending]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._failure: str | None = None
@@ -83,28 +111,31 @@ class CommitQueue:
         return self._failure
 
     def put(self, entry: Entry, *, timed: bool) -> tuple[Pending, asyncio.Future[Receipt]]:
-        """Queue an entry. `timed` ones may be refused when the queue is full, and give up waiting.
+        """Build an entry's record and queue it; its future is answered once it is durable.
 
-        Raises `AuditError` `audit_overloaded` or `audit_unavailable`.
+        `timed` ones may be refused when the queue or the disk is full, and give up waiting.
+        Raises `AuditError`: `audit_overloaded`, `audit_unavailable` or `audit_record_invalid`.
         """
         if self._failure is not None or self._closed:
             raise unavailable(self._failure)
-        if timed and self._inflight >= self._queue_max:
-            raise overloaded(f"{self._inflight} records wait to be written")
         future: asyncio.Future[Receipt] = self._loop.create_future()
-        deadline = self._loop.time() + self._wait_s if timed else 0.0
-        pending = Pending(entry, future, deadline)
-        if timed:
-            self._timed.append(pending)
-            if self._sweeper is None:
-                self._arm()
-        self._enqueue(pending)
+        if not timed:
+            return self._enqueue(entry, future, 0.0), future
+        if self._inflight >= self._queue_max:
+            raise overloaded(f"{self._inflight} records wait to be written")
+        if self._is_full():
+            raise overloaded("its disk is full")
+        deadline = self._loop.time() + self._wait_s
+        pending = self._enqueue(entry, future, deadline)
+        self._timed.append(pending)
+        if self._sweeper is None:
+            self._arm()
         return pending, future
 
     def put_unwaited(self, entry: Entry) -> None:
         """Queue an entry whose durability nobody waits for."""
-        if self._failure is None and not self._closed:
-            self._enqueue(Pending(entry, None, 0.0))
+        if self._failure is None:
+            self._enqueue(entry, None, 0.0)
 
     def give_up(self, pending: Pending) -> None:
         """Say that the caller is gone: a record that became durable for it is unwanted.
@@ -113,17 +144,22 @@ class CommitQueue:
         caller was cancelled, here.
         """
         pending.given_up = True
-        future, answer = pending.future, pending.answer
+        future = pending.future
         if future is not None and future.done() and not future.cancelled():
             future.exception()  # seen: no complaint about it at garbage collection
-            if isinstance(answer, Receipt):
-                self._unwanted(pending.entry, answer)
+            if pending.durable:
+                self._unwanted(pending.entry, pending.receipt)
+
+    def cut(self) -> None:
+        """End the batch here: what comes next goes into another one."""
+        if self._gathered:
+            self._send()
 
     async def close(self) -> None:
-        """Let everything queued become durable, then end the thread."""
+        """Let everything queued become durable, and what follows from it; then end the thread."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
+            self._end_if_idle()
         await asyncio.shield(self._ended)
         self._thread.join()
         if self._sweeper is not None:
@@ -132,29 +168,55 @@ class CommitQueue:
 
     # In the loop
 
-    def _enqueue(self, pending: Pending) -> None:
+    def _end_if_idle(self) -> None:
+        if self._closed and not self._inflight:
+            self._queue.put(None)
+
+    def _enqueue(
+        self, entry: Entry, future: asyncio.Future[Receipt] | None, deadline: float
+    ) -> Pending:
+        pending = Pending(entry, self._build(entry), future, deadline)
         self._inflight += 1
-        self._queue.put(pending)
+        self._gathered.append(pending)
+        if not self._writing and not self._flushing:
+            self._flushing = True  # what else this turn of the loop brings goes with it
+            self._loop.call_soon(self._flush)
+        return pending
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._gathered and not self._writing:
+            self._send()
+
+    def _send(self) -> None:
+        self._writing += 1
+        self._queue.put(_Work(self._seal(), self._gathered))
+        self._gathered = []
 
     def _resolve(self, batch: Sequence[Pending]) -> None:
+        self._writing -= 1
+        if self._gathered and not self._writing:
+            self._send()
         self._inflight -= len(batch)
         for pending in batch:
-            answer, future = pending.answer, pending.future
+            future = pending.future
             if future is None:
                 continue
+            pending.durable = True
             if not future.done():
-                if isinstance(answer, Receipt):
-                    future.set_result(answer)
-                elif answer is not None:
-                    future.set_exception(answer)
-            elif isinstance(answer, Receipt):
-                self._unwanted(pending.entry, answer)
+                future.set_result(pending.receipt)
+            else:
+                self._unwanted(pending.entry, pending.receipt)
+        self._end_if_idle()
 
     def _fail(self, batch: Sequence[Pending], failure: str) -> None:
         self._failure = failure
-        for pending in batch:
-            pending.answer = unavailable(failure)
-        self._resolve(batch)
+        gathered, self._gathered = self._gathered, []
+        self._inflight -= len(batch) + len(gathered)
+        for pending in (*batch, *gathered):
+            if pending.future is not None and not pending.future.done():
+                pending.future.set_exception(unavailable(failure))
+        self._end_if_idle()
 
     def _arm(self) -> None:
         self._sweeper = self._loop.call_later(self._wait_s / _SWEEPS_PER_WAIT, self._sweep)
@@ -181,47 +243,26 @@ class CommitQueue:
     def _run(self) -> None:
         failure: str | None = None
         untidy = False
-        going_on = True
-        while going_on:
-            batch, going_on = self._take(self._tidy_wait_s if untidy else None)
-            if failure is None:
-                failure = self._work(batch)
-            if failure is not None:
-                untidy = False
-                self._call(self._fail, batch, failure)
-                continue
-            if batch:
-                self._call(self._resolve, batch)
+        while True:
             try:
-                untidy = self._tidy()
-            except Exception as error:  # noqa: BLE001 - as in `_work`
-                failure, untidy = _describe(error), False
-                self._call(self._fail, [], failure)
+                work = self._queue.get(timeout=self._tidy_wait_s if untidy else None)
+            except Empty:
+                work = _NOTHING
+            if work is None:
+                break
+            waiting = work.waiting
+            if failure is None:
+                try:
+                    if work.batch is not None:
+                        self._write(work.batch)
+                        self._call(self._resolve, waiting)
+                        waiting = ()
+                    untidy = self._tidy()
+                except Exception as error:  # noqa: BLE001 - whatever it was, durability is not certain
+                    failure, untidy = f"{type(error).__name__}: {error}", False
+            if failure is not None:
+                self._call(self._fail, waiting, failure)
         self._call(self._ended.set_result, None)
-
-    def _take(self, wait_s: float | None) -> tuple[list[Pending], bool]:
-        """Wait for something to do; return all there is, and False once closed."""
-        try:
-            first = self._queue.get(timeout=wait_s)
-        except Empty:
-            return [], True
-        found = [first]
-        for _ in range(min(self._queue.qsize(), _BATCH_MAX - 1)):
-            found.append(self._queue.get_nowait())  # noqa: PERF401 - one taker: it never blocks
-        batch = [pending for pending in found if pending is not None]
-        return batch, len(batch) == len(found)
-
-    def _work(self, batch: Sequence[Pending]) -> str | None:
-        """Commit a batch and note the answers. Return what made it fail."""
-        wanted = [pending for pending in batch if not pending.given_up]
-        try:
-            if wanted:
-                answers = self._commit([pending.entry for pending in wanted])
-                for pending, answer in zip(wanted, answers, strict=True):
-                    pending.answer = answer
-        except Exception as error:  # noqa: BLE001 - whatever it was, durability is not certain
-            return _describe(error)
-        return None
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone, and all waiters with it
@@ -238,7 +279,3 @@ def overloaded(why: str) -> AuditError:
 def unavailable(why: str | None) -> AuditError:
     """No durable record until restart. Answer: nothing is sent; repair the disk and restart."""
     return AuditError(f"the audit log takes no more records: {why or 'it is closed'}")
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.adapters.audit_builder import RecordBuilder
 from gateway.adapters.audit_files import Files, lock
 from gateway.adapters.audit_openings import OpeningsWriter, Vault, read_opening
-from gateway.adapters.audit_queue import Answer, CommitQueue, Pending, unavailable
+from gateway.adapters.audit_queue import CommitQueue, Pending, unavailable
 from gateway.adapters.audit_recovery import Fold, Recovered, Recovery, recover
-from gateway.adapters.audit_writer import SEGMENT_MAX_BYTES, SegmentWriter, WriterSettings
+from gateway.adapters.audit_reserve import Reserve
+from gateway.adapters.audit_writer import SEGMENT_MAX_BYTES, SegmentWriter
 from gateway.core import note
 from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome
 from gateway.core.chain import PROFILE
@@ -38,6 +39,7 @@ class FileAuditLog:
         *,
         directory: Path,
         lock_fd: int,
+        builder: RecordBuilder,
         writer: SegmentWriter,
         vault: Vault,
         boot: str,
@@ -46,6 +48,7 @@ class FileAuditLog:
     ) -> None:
         self._directory: Final = directory
         self._lock_fd: int | None = lock_fd
+        self._builder: Final = builder
         self._writer: Final = writer
         self._vault: Final = vault
         self._boot: Final = boot
@@ -67,12 +70,14 @@ class FileAuditLog:
         fold: Fold | None = None,
         fold_from: int = 0,
         segment_max_bytes: int = SEGMENT_MAX_BYTES,
+        reserve_bytes: int = 0,
         files: Files | None = None,
     ) -> FileAuditLog:
         """Open the log in `dir`, or make a new one, and write its `boot` record durably.
 
         `deployment` stands in the first record; a log of another deployment is not opened. `fold`
         is called with each `call.intent` and `call.outcome` from sequence number `fold_from` on.
+        `reserve_bytes` are kept back for the outcomes of calls under way on a disk that fills up.
         Does I/O in proportion to the log; call it before the loop runs. Raises
         `ConfigurationError` for a log that is held, damaged, another's or signed by another key.
         """
@@ -92,6 +97,7 @@ class FileAuditLog:
                     limits=limits,
                     deployment=deployment,
                     segment_max_bytes=segment_max_bytes,
+                    reserve_bytes=reserve_bytes,
                     files=files or Files(),
                     fold=fold,
                     fold_from=fold_from,
@@ -118,6 +124,7 @@ class FileAuditLog:
         limits: Limits,
         deployment: dict[str, str],
         segment_max_bytes: int,
+        reserve_bytes: int,
         files: Files,
         fold: Fold | None,
         fold_from: int,
@@ -132,24 +139,29 @@ class FileAuditLog:
                 f"reflects {fold_from}: the log was cut back or replaced; restore it from a backup"
             )
         vault = Vault(directory / "openings" / "keys", kek, boot, files)
-        writer = SegmentWriter(
-            WriterSettings(
-                directory=directory,
-                boot=boot,
-                signer=signer,
-                key=key,
-                record_max_bytes=limits.record_max_bytes,
-                segment_max_bytes=segment_max_bytes,
-            ),
+        builder = RecordBuilder(
             chain=found.chain,
             events=found.events,
+            boot=boot,
+            key=key,
+            signer=signer,
+            record_max_bytes=limits.record_max_bytes,
+            clock=clock,
+        )
+        writer = SegmentWriter(
+            directory,
+            durable=found.chain.seq,
             openings=OpeningsWriter(directory / "openings", vault, boot, files),
+            reserve=Reserve(directory / "reserve", reserve_bytes, files),
             clock=clock,
             files=files,
+            segment_max_bytes=segment_max_bytes,
         )
         try:
             writer.resume(found.segment)
-            _write_start(writer, found, boot, note.build_vkey(key), deployment)
+            _begin(builder, found, boot, note.build_vkey(key), deployment)
+            writer.write(builder.seal())
+            writer.tidy(force=True)
             files.replace(directory / "log.vkey", note.build_vkey(key).encode() + b"\n")
             files.sync_directory(directory)
         except BaseException:
@@ -158,6 +170,7 @@ class FileAuditLog:
         return cls(
             directory=directory,
             lock_fd=lock_fd,
+            builder=builder,
             writer=writer,
             vault=vault,
             boot=boot,
@@ -168,8 +181,11 @@ class FileAuditLog:
     async def start(self) -> None:
         """Begin to take records, on the running loop."""
         self._queue = CommitQueue(
-            commit=self._writer.commit,
+            build=self._builder.add,
+            seal=self._builder.seal,
+            write=self._writer.write,
             tidy=self._tidy,
+            is_full=lambda: self._writer.is_full,
             unwanted=self._close_unsent,
             queue_max=self._limits.audit_queue_max,
             wait_ms=self._limits.audit_wait_ms,
@@ -183,7 +199,8 @@ class FileAuditLog:
             if self._queue is not None:
                 await self._queue.close()
             if self.healthy:
-                self._writer.commit([Entry(type="shutdown", op=self._boot, fields={})])
+                self._builder.add(Entry(type="shutdown", op=self._boot, fields={}))
+                self._writer.write(self._builder.seal())
                 self._writer.tidy(force=True)
         except OSError as error:
             raise AuditError(f"the audit log could not be closed: {error}") from error
@@ -211,8 +228,9 @@ class FileAuditLog:
         return await future
 
     def knows(self, event_id: str) -> bool:
-        """See `AuditLog`."""
-        return self._writer.knows(event_id)
+        """See `AuditLog`. One that is still on its way is not known yet."""
+        receipt = self._builder.find(event_id)
+        return receipt is not None and receipt.seq < self._writer.durable
 
     @property
     def healthy(self) -> bool:
@@ -302,10 +320,10 @@ def _check_deployment(directory: Path, found: Recovery, deployment: dict[str, st
         )
 
 
-def _write_start(
-    writer: SegmentWriter, found: Recovery, boot: str, vkey: str, deployment: dict[str, str]
+def _begin(
+    builder: RecordBuilder, found: Recovery, boot: str, vkey: str, deployment: dict[str, str]
 ) -> None:
-    """Write `genesis` into a new log, and `boot` with what recovery cut."""
+    """Add `genesis` to a new log, and `boot` with what recovery cut."""
     entries: list[Entry] = []
     if found.genesis is None:
         fields = {"profile": PROFILE, "key": vkey, "deployment": deployment}
@@ -324,11 +342,8 @@ def _write_start(
             },
         )
     )
-    _raise_first(writer.commit(entries))
-    writer.tidy(force=True)
-
-
-def _raise_first(answers: Sequence[Answer]) -> None:
-    for answer in answers:
-        if isinstance(answer, AuditError):
-            raise ConfigurationError(f"the audit log cannot be begun: {answer}")
+    try:
+        for entry in entries:
+            builder.add(entry)
+    except AuditError as error:
+        raise ConfigurationError(f"the audit log cannot be begun: {error}") from None

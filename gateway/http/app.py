@@ -11,7 +11,7 @@ import structlog
 from fastapi import APIRouter, FastAPI
 
 from gateway.core.ports import Ids
-from gateway.http.asgi import REQUEST_ID, App, Message, Receive, Scope, Send, send_json
+from gateway.http.asgi import REQUEST_ID, App, NamedSend, Receive, Scope, Send, send_json
 from gateway.http.mcp import McpEndpoint
 from gateway.http.rest import RestEndpoint
 from gateway.logs import describe
@@ -46,7 +46,7 @@ class GatewayApp:
         # One id for the reply, every line logged on its way and, for a call, the records of it.
         request_id = scope[REQUEST_ID] = self._ids.new()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        send = _named(send, request_id)
+        send = NamedSend(send, scope, request_id)
         try:
             await self._serve(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - a trace could hold an argument or a secret
@@ -86,18 +86,6 @@ class GatewayApp:
             else:  # a WebSocket: nothing here speaks it
                 await send({"type": "websocket.close", "code": 1000})
                 return
-
-
-def _named(send: Send, request_id: str) -> Send:
-    """Put the request's id on its reply, whoever writes it."""
-    header = (b"x-request-id", request_id.encode("ascii"))
-
-    async def named(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), header]
-        await send(message)
-
-    return named
 
 
 def build_api(routers: Sequence[APIRouter], version: str) -> FastAPI:

@@ -13,9 +13,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 HeaderPairs = Iterable[tuple[bytes, bytes]]
+WholeAnswer = Callable[[int, HeaderPairs, bytes], bool]
 
 REQUEST_ID: Final = "countersign.request_id"
 """Member of the scope: the id of this request, which is also the operation id of its call."""
+
+WHOLE_REPLY: Final = "countersign.whole_reply"
+"""Member of the scope, where the server offers it: answers with status, headers and body at once.
+It returns False where the answer has to be sent the usual way."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _STREAM_HEADERS: Final = [
@@ -25,6 +30,28 @@ _STREAM_HEADERS: Final = [
 ]
 _QUEUE_MAX: Final = 1_000
 _QUEUE_MAX_BYTES: Final = 1 << 20
+
+
+class NamedSend:
+    """Puts the request's id on its reply, whoever writes it."""
+
+    __slots__ = ("_header", "_send", "_whole")
+
+    def __init__(self, send: Send, scope: Scope, request_id: str) -> None:
+        self._send: Final = send
+        self._header: Final = (b"x-request-id", request_id.encode("ascii"))
+        # taken out of the scope, for what it holds holds the scope
+        self._whole: Final[WholeAnswer | None] = scope.pop(WHOLE_REPLY, None)
+
+    async def __call__(self, message: Message) -> None:
+        """Send one message of ASGI."""
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), self._header]
+        await self._send(message)
+
+    def whole(self, status: int, headers: HeaderPairs, body: bytes) -> bool:
+        """Answer at once; return False where the answer has to be sent the usual way."""
+        return self._whole is not None and self._whole(status, (*headers, self._header), body)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:
@@ -47,7 +74,9 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: HeaderPairs = ()) -> None:
-    """Send one complete JSON answer."""
+    """Send one complete JSON answer, in one write where the server lets us."""
+    if isinstance(send, NamedSend) and send.whole(status, (_JSON, *headers), body):
+        return
     length = (b"content-length", b"%d" % len(body))
     await send(
         {"type": "http.response.start", "status": status, "headers": [_JSON, length, *headers]}

@@ -10,7 +10,11 @@ import asyncio
 import resource
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.http.asgi import WHOLE_REPLY
+from gateway.http.whole_reply import WholeReply
 
 HEAD_MAX_BYTES: Final = 131_072
 """Bytes that may come without any progress: a head, a trailer, what frames a body."""
@@ -77,6 +81,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """A request has come whole."""
         self._quiet_bytes, self._due = 0, None
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Serve a request; its answer may be written whole."""
+        cycle.scope[WHOLE_REPLY] = WholeReply(cycle)  # type: ignore[typeddict-unknown-key]
+        super()._start_asgi_task(cycle, app)
 
     def _look(self) -> None:
         """Cut off what has taken too long; look again when the next could have."""

@@ -42,6 +42,9 @@ class FaultyFiles(Files):
         self.flowing.set()
         self.fail_sync = False
         self.fail_write_after: int | None = None
+        self.full_after: int | None = None
+        """With this much more written, the disk is full, but for what its reserve gives back."""
+        self.reserve: Path | None = None
         self.syncs = 0
 
     def sync(self, descriptor: int) -> None:  # noqa: ARG002 - as in `Files`
@@ -53,7 +56,16 @@ class FaultyFiles(Files):
     def sync_directory(self, path: Path) -> None:
         """Nothing here outlives the machine."""
 
+    def allocate(self, path: Path, size: int) -> None:
+        if self.full_after is not None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self.reserve = path
+        super().allocate(path, size)
+
     def write(self, descriptor: int, data: bytes) -> None:
+        if self.full_after is not None and self.reserve is not None and self.reserve.exists():
+            super().write(descriptor, data[: self.full_after])
+            raise OSError(errno.ENOSPC, "no space left on device")
         if self.fail_write_after is not None:
             super().write(descriptor, data[: self.fail_write_after])
             raise OSError(errno.ENOSPC, "no space left on device")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gateway.adapters.audit_builder import Batch
 from gateway.adapters.audit_queue import CommitQueue, Pending
 from gateway.adapters.audit_verify import verify
 from gateway.adapters.file_audit import _or_give_up
@@ -53,7 +56,7 @@ async def test_an_intent_that_becomes_durable_too_late_is_closed_as_not_sent(
 
 
 @pytest.mark.req("GW-13")
-async def test_an_intent_given_up_while_queued_is_not_written_at_all(
+async def test_an_intent_given_up_while_it_waits_its_turn_is_closed_as_not_sent(
     open_log: Open, files: FaultyFiles, directory: Path
 ) -> None:
     log = open_log(limits=IMPATIENT)
@@ -68,7 +71,9 @@ async def test_an_intent_given_up_while_queued_is_not_written_at_all(
         await first
     files.flowing.set()
     await log.close()
-    assert [record["op"] for record in records_of(directory)[2:-1]] == ["op-1"]
+    one, two, closing, _ = records_of(directory)[2:]
+    assert (one["op"], two["op"], two["type"]) == ("op-1", "op-2", "call.intent")
+    assert (closing["intent"], closing["delivery"]) == (two["seq"], "not_sent")
 
 
 @pytest.mark.req("GW-13")
@@ -238,48 +243,59 @@ async def test_an_intent_whose_caller_is_cancelled_never_stays_open(
     assert open_log().recovered.open_intents == {}
 
 
-async def test_a_caller_cancelled_between_answer_and_return_gave_up_too() -> None:
-    unwanted: list[Receipt] = []
-    receipt = Receipt(7, bytes(32))
-    queue = CommitQueue(
-        commit=lambda entries: [receipt for _ in entries],
-        tidy=lambda: False,
-        unwanted=lambda _, answer: unwanted.append(answer),
+def _queue(
+    *,
+    write: Callable[[Batch], None] = lambda _: None,
+    tidy: Callable[[], bool] = lambda: False,
+    unwanted: Callable[[Entry, Receipt], None] = lambda _entry, _receipt: None,
+    tidy_wait_s: float = 1.0,
+) -> CommitQueue:
+    return CommitQueue(
+        build=lambda _: Receipt(7, bytes(32)),
+        seal=lambda: Batch(7, 8, b"", "", [], []),
+        write=write,
+        tidy=tidy,
+        is_full=lambda: False,
+        unwanted=unwanted,
         queue_max=10,
         wait_ms=1000,
+        tidy_wait_s=tidy_wait_s,
     )
+
+
+async def test_a_caller_cancelled_between_answer_and_return_gave_up_too() -> None:
+    unwanted: list[Receipt] = []
+    queue = _queue(unwanted=lambda _, receipt: unwanted.append(receipt))
     pending, future = queue.put(Entry(type="call.intent", op="o", fields={}), timed=True)
     task: asyncio.Task[Receipt]
     future.add_done_callback(lambda _: task.cancel())
     task = asyncio.ensure_future(_or_give_up(queue, pending, future))
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert unwanted == [receipt]
+    assert unwanted == [pending.receipt]
     await queue.close()
-    assert unwanted == [receipt]
+    assert unwanted == [pending.receipt]
 
 
 async def test_giving_up_an_entry_that_failed_asks_for_nothing() -> None:
+    def fail(_: Batch) -> None:
+        raise OSError(errno.EIO, "no")
+
     unwanted: list[Receipt] = []
-    queue = CommitQueue(
-        commit=lambda entries: [AuditError("no") for _ in entries],
-        tidy=lambda: False,
-        unwanted=lambda _, answer: unwanted.append(answer),
-        queue_max=10,
-        wait_ms=1000,
-    )
+    queue = _queue(write=fail, unwanted=lambda _, receipt: unwanted.append(receipt))
     pending, future = queue.put(Entry(type="call.intent", op="o", fields={}), timed=True)
     await asyncio.wait([future])
     queue.give_up(pending)
-    queue.give_up(Pending(pending.entry, None, 0.0))
+    queue.give_up(Pending(pending.entry, pending.receipt, None, 0.0))
     await queue.close()
     assert unwanted == []
 
 
-async def test_a_commit_that_answers_for_too_few_poisons() -> None:
-    queue = CommitQueue(
-        commit=lambda _: [], tidy=lambda: False, unwanted=print, queue_max=10, wait_ms=1000
-    )
+async def test_a_writer_that_breaks_poisons_whatever_it_raises() -> None:
+    def fail(_: Batch) -> None:
+        raise ValueError("no")
+
+    queue = _queue(write=fail)
     _, future = queue.put(note_entry(), timed=True)
     with pytest.raises(AuditError, match="ValueError"):
         await future
@@ -296,15 +312,59 @@ async def test_what_is_left_to_tidy_is_tidied_while_nothing_comes() -> None:
         done.append(next(left))
         return done[-1]
 
-    queue = CommitQueue(
-        commit=lambda entries: [Receipt(0, bytes(32)) for _ in entries],
-        tidy=tidy,
-        unwanted=print,
-        queue_max=10,
-        wait_ms=1000,
-        tidy_wait_s=0.001,
-    )
+    queue = _queue(tidy=tidy, tidy_wait_s=0.001)
     _, future = queue.put(note_entry(), timed=True)
     await future
     await until(lambda: done == [True, True, False])
     await queue.close()
+
+
+@pytest.mark.req("AUD-10")
+@pytest.mark.parametrize("written", [0, 1, 300, 500])
+async def test_a_disk_that_fills_up_takes_outcomes_out_of_its_reserve_and_no_more_intents(
+    written: int, open_log: Open, files: FaultyFiles, directory: Path, clock: StillClock
+) -> None:
+    log = open_log(reserve_bytes=8192)
+    await log.start()
+    recorded = await log.record_intent(intent(1))
+    other = await log.record_intent(intent(2))
+    assert (directory / "reserve").stat().st_size == 8192
+    files.full_after = written
+    await log.record_outcome(outcome(recorded))
+    assert not (directory / "reserve").exists()
+    with pytest.raises(AuditError, match="full") as caught:
+        await log.record_intent(intent(3))
+    assert (caught.value.code, caught.value.retryable) == ("audit_overloaded", True)
+    await log.record_outcome(outcome(other))
+    assert log.healthy
+    files.full_after = None
+    clock.ns += 2 * 10**9
+    await until((directory / "reserve").exists)
+    await log.record_intent(intent(4))
+    await log.close()
+    assert verify(directory).valid
+    assert [record["op"] for record in records_of(directory)[2:-1]] == [
+        "op-1", "op-2", "op-1", "op-2", "op-4",
+    ]  # fmt: skip
+    opened = open_log()
+    assert [opened.read_opening(seq, "args") for seq in (2, 3, 6)] == [b'{"amount":250}'] * 3
+    await opened.close()
+
+
+@pytest.mark.req("AUD-10")
+async def test_a_clock_that_goes_back_is_recorded_once_and_times_stand_still(
+    open_log: Open, clock: StillClock, directory: Path
+) -> None:
+    log = open_log()
+    await log.start()
+    start_us = clock.ns // 1000
+    for back_us in (0, 50_000, 3_000_000, 2_000_000, -1, 100_000):
+        clock.ns = (start_us - back_us) * 1000
+        await log.record(note_entry(back_us))
+    await log.close()
+    kinds = [(r["type"], r.get("behind_us"), r["ts"] - start_us) for r in records_of(directory)[2:]]
+    plain = ("config.change", None)
+    assert kinds == [
+        (*plain, 0), (*plain, 0), ("clock.step", 3_000_000, 0), (*plain, 0), (*plain, 0),
+        (*plain, 1), ("clock.step", 100_001, 1), (*plain, 1), ("shutdown", None, 1),
+    ]  # fmt: skip
