@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.adapters import regorus_worker
-from gateway.adapters.regorus_worker import ANSWER, PROGRESS, REPLY, REQUEST, UNDEFINED
+from gateway.adapters.regorus_worker import ANSWER, PROGRESS, READ_BYTES, REPLY, REQUEST, UNDEFINED
 from gateway.core.errors import PolicyError
 
-_READ_BYTES: Final = 1 << 18
 _SOCKET_BUFFER_BYTES: Final = 1 << 20
 _KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -114,7 +113,7 @@ class WorkerLink:
 
     def _on_readable(self) -> None:
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:

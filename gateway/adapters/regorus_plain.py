@@ -6,14 +6,14 @@ that they read; the answer is put together here. What is not plain is left to th
 hold, obligations of several packages, an input of another kind, anything that cannot be read.
 
 INVARIANT: `MIRRORED` names the one entry point whose answers these are. A bundle that brings
-another one is answered by that alone, so a bundle's revision still determines its answers.
+another one is answered by that alone (`regorus_policy`), so a bundle's revision still determines
+its answers.
 
 Imported by the worker: nothing else of the gateway, and no package but msgspec.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -75,11 +75,6 @@ class Voices:
         """Whether a package may permit on a server (JSON; empty when there is none)."""
         owned = self._owned[name]
         return "*" in owned or (server[:1] == b'"' and _decode(server) in owned)
-
-
-def is_mirrored(modules: Sequence[tuple[str, str]]) -> bool:
-    """Whether this entry point, all its (path, source), answers as `combine` does."""
-    return [hashlib.sha256(source.encode()).hexdigest() for _, source in modules] == [MIRRORED]
 
 
 def read_authority(data: Mapping[str, Any]) -> dict[str, list[str]] | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final, cast
 
 from msgspec import Struct
 
 from gateway.adapters.policy_bundle import Bundle
-from gateway.adapters.policy_package import Package
 from gateway.adapters.policy_sample import SELF_TEST_TOOL, build_sample
 from gateway.adapters.policy_scope import PHASES
 from gateway.adapters.regorus_fleet import Fleet
 from gateway.adapters.regorus_link import Request
+from gateway.adapters.regorus_plain import MIRRORED
 from gateway.core.decision import Decision, Deny, Phase, Reason
 from gateway.core.errors import ConfigurationError, PolicyError
 from gateway.core.limits import Limits
@@ -86,25 +87,36 @@ class _Active:
         if heard not in self._subsets:
             if len(self._subsets) >= SUBSETS_MAX:
                 return _EVERYTHING
-            subset = describe_subset(self.fleet.bundle.packages, heard)
+            subset = describe_subset(self.fleet.bundle, heard)
             self._subsets[heard] = self.fleet.define_subset(subset)
         return self._subsets[heard]
 
 
-def describe_subset(packages: Mapping[str, Package], heard: frozenset[str]) -> dict[str, Any]:
+def describe_subset(bundle: Bundle, heard: frozenset[str]) -> dict[str, Any]:
     """Return what a worker builds an engine of, in which only `heard` speak.
 
-    A package that is only read by another one is loaded, but muted. `heard` (decision sets by
-    package) and `paths` (what of the input all of them read, None is everything) change no answer.
+    A package that is only read by another one is loaded, but muted. `voices` (decision sets by
+    package) and `paths` (what of the input all of them read; None is everything) are there where
+    answers may be put together by the worker; they change no answer.
     """
+    packages = bundle.packages
     loaded = heard.union(*(packages[name].requires for name in heard))
-    paths = {path for name in loaded for path in packages[name].inputs}
-    return {
+    subset = {
         "packages": sorted(loaded),
         "applies_to": {name: {"phases": []} for name in loaded - heard},
-        "heard": {name: sorted(packages[name].sets) for name in heard},
+    }
+    if not is_mirrored(source for _, source in bundle.modules()[""]):
+        return subset
+    paths = {path for name in loaded for path in packages[name].inputs}
+    return subset | {
+        "voices": {name: sorted(packages[name].sets) for name in heard},
         "paths": None if () in paths else sorted(paths),
     }
+
+
+def is_mirrored(entry_point: Iterable[str]) -> bool:
+    """Whether workers may answer instead of this entry point, given as its modules' sources."""
+    return [sha256(source.encode()).hexdigest() for source in entry_point] == [MIRRORED]
 
 
 class RegorusPolicy:

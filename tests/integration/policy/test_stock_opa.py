@@ -144,7 +144,7 @@ def ask_workers(
     )
     if heard not in known:
         known[heard] = len(known) + 1
-        subset = describe_subset(bundle.packages, heard)
+        subset = describe_subset(bundle, heard)
         command = {"do": "subset", "index": known[heard], **subset}
         assert workers.answer(0, CONTROL, json.dumps(command).encode()) == (ANSWER, b"{}")
     kind, payload = workers.answer(1, known[heard], json.dumps(document).encode())

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.policy_bundle import MAIN_PATH, Bundle, build_bundle, find_rego_root
-from gateway.adapters.regorus_plain import Voices, build_reader, combine, is_mirrored
-from gateway.adapters.regorus_policy import describe_subset
+from gateway.adapters.regorus_plain import Voices, build_reader, combine
+from gateway.adapters.regorus_policy import describe_subset, is_mirrored
 from gateway.adapters.regorus_worker import ANSWER, CONTROL, FAULT, Evaluator
 from gateway.core.errors import ConfigurationError
 
@@ -22,16 +22,19 @@ SETS = ("permit", "deny", "hold", "obligation")
 
 def load(bundle: Bundle, heard: frozenset[str], *, main: str | None = None) -> Evaluator:
     """Load a bundle with the same packages twice: with plain answers, and without."""
-    modules = bundle.modules()
     if main is not None:
-        modules[""] = [(MAIN_PATH, main)]
+        files = tuple(
+            (path, main.encode() if path == MAIN_PATH else raw) for path, raw in bundle.files
+        )
+        bundle = Bundle(revision=bundle.revision, files=files, packages=bundle.packages)
+    modules = bundle.modules()
     command = {"do": "load", "tag": TAG, "modules": modules, "data": bundle.data, "samples": []}
-    subset = describe_subset(bundle.packages, heard)
+    subset = describe_subset(bundle, heard)
     evaluator = Evaluator()
     for each in (
         command,
         {"do": "subset", "index": PLAIN, **subset},
-        {"do": "subset", "index": GENERIC, **subset, "heard": {}},
+        {"do": "subset", "index": GENERIC, **subset, "voices": {}},
     ):
         kind, payload = evaluator.answer(0, CONTROL, json.dumps(each).encode())
         assert kind == ANSWER, payload
@@ -345,9 +348,10 @@ def test_holds_and_others_may_come_in_any_order() -> None:
 
 def test_the_shipped_entry_point_is_the_one_that_is_mirrored() -> None:
     main = (find_rego_root() / MAIN_PATH).read_text(encoding="utf-8")
-    assert is_mirrored([(MAIN_PATH, main)])
-    assert not is_mirrored([(MAIN_PATH, main + "\n")])
-    assert not is_mirrored([(MAIN_PATH, main), ("more.rego", "package countersign")])
+    assert is_mirrored([main])
+    assert not is_mirrored([main + "\n"])
+    assert not is_mirrored([main, "package countersign"])
+    assert not is_mirrored([])
 
 
 def test_another_entry_point_answers_for_itself() -> None:
