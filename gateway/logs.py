@@ -11,6 +11,7 @@ import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -32,6 +33,25 @@ _UNSAFE: Final = frozenset(
     }
 )
 _LINE_MAX_CHARS: Final = 200
+
+
+_request: Final[ContextVar[str]] = ContextVar("request_id")
+
+
+def name_request(request_id: str) -> None:
+    """Put this id on every line logged from here on, in this task and those that it starts."""
+    _request.set(request_id)
+
+
+def _add_request(
+    _logger: Any,  # noqa: ANN401 - the processor signature of structlog
+    _method: str,
+    event: MutableMapping[str, Any],
+) -> MutableMapping[str, Any]:
+    request_id = _request.get(None)
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
 
 
 def describe(error: BaseException) -> str:
@@ -82,7 +102,7 @@ def configure_logging(style: Literal["json", "console"], level: str) -> None:
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _add_request,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _drop_unsafe,

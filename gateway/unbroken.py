@@ -9,14 +9,50 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+class Enduring(asyncio.Task[None]):
+    """A task that does not end in the middle of unbroken work.
+
+    Cancelled there, it ends once the work is done; cancelled a second time (a loop that is being
+    torn down), at once.
+    """
+
+    _depth = 0
+    _cancelled = False
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401 - as in `asyncio.Task`
+        """End the task now or, the first time, after its unbroken work."""
+        if self._depth and not self._cancelled:
+            self._cancelled = True
+            return True
+        return super().cancel(msg)
+
+    def enter(self) -> None:
+        """Begin unbroken work."""
+        self._depth += 1
+
+    def leave(self) -> None:
+        """End it; a cancellation that came meanwhile is felt at the next wait."""
+        self._depth -= 1
+        if self._cancelled and not self._depth:
+            super().cancel()
+
+
 class Unbroken:
-    """Runs work in tasks of its own, so that no cancelled caller cuts it off halfway."""
+    """Runs work so that no cancelled caller cuts it off halfway.
+
+    In an `Enduring` task it runs in place; elsewhere in a task of its own, which costs more.
+    """
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
+        self._in_place = 0
+        self._idle: asyncio.Future[None] | None = None
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; a caller that is cancelled leaves it running to its end."""
+        caller = asyncio.current_task()
+        if isinstance(caller, Enduring):
+            return await self._finish_in_place(work, caller)
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
@@ -24,8 +60,22 @@ class Unbroken:
 
     async def close(self) -> None:
         """Wait for everything under way, and for what that sets going."""
-        while self._running:
+        while self._running or self._in_place:
             await asyncio.gather(*self._running, return_exceptions=True)
+            if self._in_place:
+                self._idle = asyncio.get_running_loop().create_future()
+                await self._idle
+
+    async def _finish_in_place(self, work: Coroutine[Any, Any, T], caller: Enduring) -> T:
+        self._in_place += 1
+        caller.enter()
+        try:
+            return await work
+        finally:
+            caller.leave()
+            self._in_place -= 1
+            if self._idle is not None and not self._in_place and not self._idle.done():
+                self._idle.set_result(None)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

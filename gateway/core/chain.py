@@ -6,8 +6,8 @@ ends in a signed checkpoint line, and the next record names that line's hash.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ GENESIS_PREV: Final = "0" * 64
 _BLOCK_BYTES: Final = 64
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 CHECKPOINT_PREFIX: Final = b'{"cp":'
 RESERVED: Final = frozenset({"v", "log", "seq", "prev", "ts", "boot", "type", "op", "event", "cp"})
 _COMMIT_DOMAIN: Final = b"cs/commit/v1\x00"
@@ -33,7 +34,8 @@ def commit(salt: bytes, path: str, value: bytes) -> dict[str, str | int]:
     """Return the commitment that stands in the chain for `value`. `salt`: 32 random bytes."""
     message = b"".join((_COMMIT_DOMAIN, path.encode(), b"\x00", value))
     mac = _hmac_sha256(salt, message)
-    return {"c": urlsafe_b64encode(mac)[:-1].decode(), "bytes": len(value)}
+    text = binascii.b2a_base64(mac, newline=False).translate(_URL_SAFE)
+    return {"c": text[:-1].decode(), "bytes": len(value)}
 
 
 def _hmac_sha256(key: bytes, message: bytes) -> bytes:

@@ -14,7 +14,7 @@ from gateway.core.ports import Ids
 from gateway.http.asgi import REQUEST_ID, App, NamedSend, Receive, Scope, Send, send_json
 from gateway.http.mcp import McpEndpoint
 from gateway.http.rest import RestEndpoint
-from gateway.logs import describe
+from gateway.logs import describe, name_request
 
 _log: Final = structlog.get_logger("gateway.http")
 _FAILED: Final = b'{"code":"internal_error","detail":"the gateway failed; nothing more is known"}'
@@ -45,7 +45,7 @@ class GatewayApp:
             return
         # One id for the reply, every line logged on its way and, for a call, the records of it.
         request_id = scope[REQUEST_ID] = self._ids.new()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        name_request(request_id)
         send = NamedSend(send, scope, request_id)
         try:
             await self._serve(scope, receive, send)

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway.http.asgi import WHOLE_REPLY
 from gateway.http.whole_reply import WholeReply
+from gateway.unbroken import Enduring
 
 HEAD_MAX_BYTES: Final = 131_072
 """Bytes that may come without any progress: a head, a trailer, what frames a body."""
@@ -83,9 +84,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Serve a request; its answer may be written whole."""
+        """Serve a request: its answer may be written whole, its calls are not cut off halfway."""
         cycle.scope[WHOLE_REPLY] = WholeReply(cycle)  # type: ignore[typeddict-unknown-key]
-        super()._start_asgi_task(cycle, app)
+        task = Enduring(cycle.run_asgi(app), loop=self.loop)
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def _look(self) -> None:
         """Cut off what has taken too long; look again when the next could have."""

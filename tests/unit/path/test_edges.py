@@ -21,7 +21,7 @@ from gateway.http.challenge import Challenges
 from gateway.http.origin import OriginCheck
 from gateway.logs import configure_logging, describe
 from gateway.protocol.headers import Headers
-from gateway.unbroken import Unbroken
+from gateway.unbroken import Enduring, Unbroken
 from tests.unit.path.world import World
 
 # --- the application
@@ -292,6 +292,55 @@ async def test_work_goes_on_when_nobody_waits_and_is_waited_for_at_the_end() -> 
     assert await unbroken.finish(work(None)) == "result"
     with pytest.raises(KeyError):
         await unbroken.finish(work(KeyError("told")))
+
+
+async def test_an_enduring_task_ends_only_once_its_unbroken_work_is_done() -> None:
+    unbroken, gate, never = Unbroken(), asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    async def inner() -> None:
+        await gate.wait()
+        done.append("inner")
+
+    async def outer() -> None:
+        await unbroken.finish(inner())
+        done.append("outer")
+
+    async def request() -> None:
+        await unbroken.finish(outer())
+        done.append("reply")
+        await never.wait()
+
+    task = Enduring(request())
+    await asyncio.sleep(0)
+    task.cancel()
+    closing = asyncio.create_task(unbroken.close())
+    await asyncio.sleep(0)
+    assert (task.done(), closing.done()) == (False, False)
+    gate.set()
+    await closing
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == ["inner", "outer", "reply"]
+
+
+async def test_an_enduring_task_is_cancelled_at_once_outside_of_such_work_or_asked_twice() -> None:
+    unbroken, never = Unbroken(), asyncio.Event()
+
+    async def waiting() -> None:
+        await never.wait()
+
+    async def working() -> None:
+        await unbroken.finish(waiting())
+
+    for work, times in ((waiting, 1), (working, 2)):
+        task = Enduring(work())
+        await asyncio.sleep(0)
+        for _ in range(times):
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await unbroken.close()
 
 
 def test_the_machine_tells_time_and_makes_ids_that_sort_by_it() -> None:
