@@ -36,6 +36,12 @@ _PASSWORD: Final = re.compile(r"[?&]password=")
 _SAID_MAX_CHARS: Final = 500
 
 
+class _Number(str):
+    """A number of JSON as it was written."""
+
+    __slots__ = ()
+
+
 class Source(Struct, frozen=True, kw_only=True):
     """Where an export is: a file, `-` for stdin, `sqlite:///FILE` or `postgresql://…`.
 
@@ -176,7 +182,11 @@ def _read_jsonl(lines: Iterable[str], columns: Sequence[str]) -> Iterator[Row]:
 def _decode(line: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(
-            line, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_unique
+            line,
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=_Number,
+            object_pairs_hook=_unique,
         )
     except (ValueError, RecursionError) as error:
         raise RequestError(f"line {number} of the export is not JSON: {error}") from None
@@ -194,15 +204,26 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _as_text(value: object) -> str | None:
     """Return a value as a text: numbers as they were written, true and false as JSON has them."""
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str(value)  # no longer a `_Number`
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, int | float):
         return repr(value)
-    return json.dumps(value, separators=(",", ":"))
+    return _compact(value)
+
+
+def _compact(value: object) -> str:
+    if isinstance(value, dict):
+        members = ",".join(f"{json.dumps(k)}:{_compact(v)}" for k, v in value.items())
+        return f"{{{members}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_compact, value))}]"
+    return value if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
 
 
 def _open_sqlite(source: Source) -> sqlite3.Connection:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from msgspec import Struct
@@ -16,7 +17,6 @@ from gateway.adapters.audit_keys import load_or_create_kek
 from gateway.adapters.audit_openings import Vault
 from gateway.adapters.export_reader import Digest, Source, open_export
 from gateway.adapters.reconcile_log import index_calls, open_arguments
-from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
 from gateway.cli.reconcile_map import ExportMap, load_map
 from gateway.cli.reconcile_report import Output, Report, print_report
@@ -29,32 +29,34 @@ from gateway.core.reconcile_rows import Effect, build_effect, parse_iso
 UNVERIFIED: Final = (
     "UNVERIFIED: the log was not verified; whoever changed the export may have changed it too"
 )
-_BATCH: Final = 1_000
+LOG: Final = Path("audit")
+NOTHING_JOINS: Final = (
+    "no row names an operation of these calls; does the manifest of the tools say "
+    '`operation_id_at`, and does the server keep `_meta["io.countersign/operation_id"]` there?'
+)
+_FINDINGS_MAX: Final = 100
+_DEPTH_MAX: Final = Limits().json_max_depth
 
 
 class Reading(Struct, frozen=True):
-    """Which openings are about to be read: how many records, the first and the last, what for."""
+    """Which openings are about to be read: of how many records, the first and the last."""
 
     records: int
     first: int
     last: int
-    purpose: str
 
 
-BeforeOpening = Callable[[Path, Reading], None]
-"""Makes the record that a reading is to leave (`audit.read`), or raises; nothing is read before."""
+Announce = Callable[[Reading], None]
+"""Makes the record that a reading is to leave (`audit.read`), or raises."""
 
 
-def warn_of_reading(directory: Path, reading: Reading) -> None:  # noqa: ARG001 - one of several
+def warn_of_reading(directory: Path, purpose: str, reading: Reading) -> None:
     """Say that nothing records the reading."""
     typer.echo(
         f"warning: the arguments of {reading.records} calls (records {reading.first} to "
-        f"{reading.last}) are opened to be compared, and no record says so",
+        f"{reading.last} of `{directory}`) are opened to {purpose}, and no record says so",
         err=True,
     )
-
-
-before_opening: BeforeOpening = warn_of_reading
 
 
 def reconcile(
@@ -68,9 +70,7 @@ def reconcile(
     map_: Annotated[
         Path, typer.Option("--map", metavar="FILE", help="What the export's columns mean (YAML).")
     ],
-    log: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The log; else the configuration names it.")
-    ] = None,
+    log: Annotated[Path, typer.Option(metavar="DIR", help="The log's directory.")] = LOG,
     kek: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The key to the openings, to compare arguments."),
@@ -88,7 +88,6 @@ def reconcile(
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Go on with a log that was not verified.")
     ] = False,
-    config: ConfigFile = DEFAULT_FILE,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
 ) -> None:
     """Compare a system of record's own export with the log; exit with 8 when they disagree."""
@@ -100,19 +99,27 @@ def reconcile(
             until_us=_time("--until", until),
             skew_us=said.skew_us,
         )
-        directory, vault = _find_log(log, kek, config)
+        vault = _open_vault(log, kek)
     except ConfigurationError as error:
         raise _fail(str(error), Exit.USAGE) from None
     try:
-        records = None if unverified else _verify(directory, vkey)
+        records = None if unverified else _verify(log, vkey)
         report = run(
-            export, said, scope, directory=directory, vault=vault, records=records, purpose=purpose
+            export,
+            said,
+            scope,
+            directory=log,
+            vault=vault,
+            records=records,
+            announce=partial(warn_of_reading, log, purpose),
         )
     except RequestError as error:
         raise _fail(str(error), Exit.ERROR) from None
     if unverified:
         typer.echo(f"warning: {UNVERIFIED}", err=True)
     print_report(report, said, output)
+    if report.counts.rows and report.counts.calls and not report.counts.explained:
+        typer.echo(f"hint: {NOTHING_JOINS}", err=True)
     if report.findings:
         raise typer.Exit(Exit.VERIFICATION_FAILED)
 
@@ -125,12 +132,11 @@ def run(
     directory: Path,
     vault: Vault | None,
     records: int | None,
-    purpose: str,
-    announce: BeforeOpening | None = None,
+    announce: Announce,
 ) -> Report:
     """Reconcile one export. `records`: how many of the log's are verified, None for no check.
 
-    `announce` is called before any opening is read, `before_opening` unless given. Raises
+    `announce` is called before the first opening is read; when it raises, none is. Raises
     `RequestError` for an export that cannot be read.
     """
     digest = Digest()
@@ -155,8 +161,7 @@ def run(
         matched,
         directory=directory,
         vault=vault,
-        purpose=purpose,
-        announce=announce or before_opening,
+        announce=announce,
     )
     report.findings.sort(key=_order)
     return report
@@ -175,8 +180,7 @@ def _compare(
     *,
     directory: Path,
     vault: Vault | None,
-    purpose: str,
-    announce: BeforeOpening,
+    announce: Announce,
 ) -> None:
     """Hold each row against the arguments of its call, as far as they can be opened."""
     waiting: dict[int, list[Pair]] = {}
@@ -186,25 +190,15 @@ def _compare(
     report.not_comparable = sum(map(len, waiting.values()))
     if vault is None or not waiting:
         return
-    announce(directory, Reading(len(waiting), min(waiting), max(waiting), purpose))
+    announce(Reading(len(waiting), min(waiting), max(waiting)))
     calls = {seq: pairs[0].call for seq, pairs in waiting.items()}
     for seq, raw in open_arguments(directory, vault, calls):
-        arguments = _parse(raw)
-        if arguments is None:
-            continue
+        arguments = strict_json.parse(raw, max_depth=_DEPTH_MAX)
         pairs = waiting.pop(seq)
         report.compared += len(pairs)
         report.not_comparable -= len(pairs)
         found = (compare(scope, pair, arguments) for pair in pairs)
         report.findings += [finding for finding in found if finding is not None]
-
-
-def _parse(raw: bytes) -> Mapping[str, Any] | None:
-    try:
-        value = strict_json.parse(raw, max_depth=Limits().json_max_depth)
-    except RequestError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _order(finding: Finding) -> tuple[str, int, int]:
@@ -220,7 +214,7 @@ def _verify(directory: Path, vkey: str) -> int:
         raise _fail(str(error), Exit.USAGE) from None
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    for one in islice(report.findings, _BATCH):
+    for one in islice(report.findings, _FINDINGS_MAX):
         typer.echo(f"{one.kind} at record {one.seq} ({one.place}): {one.what}", err=True)
     if not report.valid:
         raise _fail(
@@ -230,18 +224,15 @@ def _verify(directory: Path, vkey: str) -> int:
     return report.records
 
 
-def _find_log(log: Path | None, kek: Path | None, config: Path) -> tuple[Path, Vault | None]:
-    """Return the log's directory and, where there is a key, what opens its openings."""
-    if log is None:
-        audit = read_config(config).audit
-        log, kek = audit.dir, kek or (audit.kek if audit.kek.exists() else None)
+def _open_vault(log: Path, kek: Path | None) -> Vault | None:
+    """Return what opens the log's openings, where there is a key. Exits when there is no log."""
     if not list_segments(log):
-        raise _fail(f"`{log}` holds no audit log", Exit.NOT_FOUND)
+        raise _fail(f"`{log}` holds no audit log; name one with `--log`", Exit.NOT_FOUND)
     if kek is None:
-        return log, None
+        return None
     if not kek.is_file():
         raise ConfigurationError(f"key file `{kek}` is not there; name it with `--kek`")
-    return log, Vault(log / "openings" / "keys", load_or_create_kek(kek), "", Files())
+    return Vault(log / "openings" / "keys", load_or_create_kek(kek), "", Files())
 
 
 def _time(option: str, text: str) -> int | None:

@@ -144,13 +144,13 @@ def match(scope: Scope, calls: Mapping[str, Call], effects: Iterable[Effect]) ->
         call = calls.get(effect.op) if effect.op else None
         if _is_left_out(scope, call, effect, counts):
             continue
-        finding = _contradiction(scope, call, effect)
-        if finding is not None:
-            matched.findings.append(finding)
-        elif call is not None:
+        answer = _judge(scope, call, effect)
+        if isinstance(answer, Finding):
+            matched.findings.append(answer)
+        else:
             counts.explained += 1
-            matched.pairs.append(Pair(call, effect))
-            grouped.setdefault(call.op, []).append(effect)
+            matched.pairs.append(answer)
+            grouped.setdefault(answer.call.op, []).append(effect)
     matched.findings.extend(_repeated(scope, calls, grouped))
     matched.findings.extend(_missing(scope, calls, grouped.keys(), counts))
     return matched
@@ -185,7 +185,7 @@ def _is_left_out(scope: Scope, call: Call | None, effect: Effect, counts: Counts
     return False
 
 
-def _contradiction(scope: Scope, call: Call | None, effect: Effect) -> Finding | None:
+def _judge(scope: Scope, call: Call | None, effect: Effect) -> Finding | Pair:
     if call is None:
         why = "the log knows no such operation" if effect.op else "it names no operation"
         return Finding(kind="effect_without_intent", why=why, op=effect.op, rows=(_name(effect),))
@@ -196,7 +196,7 @@ def _contradiction(scope: Scope, call: Call | None, effect: Effect) -> Finding |
     if call.tool not in scope.tools:
         why = f"the operation is a call of `{call.tool}`, which the map does not name"
         return _about(call, "effect_without_intent", why, effect)
-    return None
+    return Pair(call, effect)
 
 
 def _repeated(

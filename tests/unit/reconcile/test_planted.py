@@ -163,9 +163,7 @@ def test_each_row_and_each_call_is_counted_once(told: list[Story], data: st.Data
     ]
     matched = match(SCOPE, history.index({one.op for one in effects}), effects)
     counts = matched.counts
-    contradicted = sum(
-        len(one.rows) for one in matched.findings if one.kind != "effect_twice"
-    )
+    contradicted = sum(len(one.rows) for one in matched.findings if one.kind != "effect_twice")
     left_out = sum(counts.ignored.values()) + counts.outside
     assert counts.rows == len(effects) == counts.explained + left_out + contradicted
     missing = sum(one.kind == "intent_without_effect" for one in matched.findings)
