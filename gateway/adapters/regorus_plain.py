@@ -48,7 +48,7 @@ _decode_said: Final = msgspec.json.Decoder(list[list[Raw]]).decode
 _decode: Final = msgspec.json.decode
 _encode: Final = msgspec.json.Encoder().encode
 
-Read = Callable[[bytes], "tuple[bytes, bool, bytes] | None"]
+Read = Callable[[bytes], "tuple[str, bool, bytes] | None"]
 
 
 class Voices:
@@ -184,15 +184,16 @@ def build_reader(paths: Iterable[Sequence[str]] | None) -> Read:
     None stands for an input that only the entry point should see. Without `paths` the part is the
     whole input. Values are passed on as they are written.
     """
-    decode: Callable[[bytes], Any] | None = None
+    decode: Callable[[str], Any] | None = None
     if paths is not None:
         decode = msgspec.json.Decoder(_shape(paths)).decode
 
-    def read(document: bytes) -> tuple[bytes, bool, bytes] | None:
+    def read(document: bytes) -> tuple[str, bool, bytes] | None:
         try:
-            head = _decode_head(document)
-            part = document if decode is None else _encode(decode(document))
-        except msgspec.MsgspecError:
+            text = document.decode()  # all of it, as the engine would
+            head = _decode_head(text)
+            part = text if decode is None else _encode(decode(text)).decode()
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
         released = _PHASES.get(bytes(head.phase))
         if released is None or bytes(head.version) != b"1":

@@ -118,7 +118,7 @@ class Subset:
         if self._voices is None or (found := self._read(document)) is None:
             return None
         part, released, server = found
-        self._engine.set_input_json(part.decode())
+        self._engine.set_input_json(part)
         said = self._engine.eval_rule_as_json(SAID)
         return combine(self._voices, said, released=released, server=server)
 

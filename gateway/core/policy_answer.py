@@ -42,6 +42,7 @@ _TTL_MAX_S: Final = 30 * 86_400
 _OBLIGATIONS_MAX: Final = 32
 _STAGES_MAX: Final = 16
 _VOTES_MAX: Final = 16
+_MEMO_MAX_BYTES: Final = 4096
 
 
 class _Who(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +93,6 @@ def deny(code: str, revision: str, message: str = "") -> Deny:
     return Deny(reasons=(Reason(code=code, message=message),), revision=revision)
 
 
-@lru_cache(maxsize=1024)
 def read_answer(raw: bytes | None, revision: str) -> Decision:
     """Return the decision that `raw` (the JSON value of the entry point) says, or a deny.
 
@@ -101,6 +101,12 @@ def read_answer(raw: bytes | None, revision: str) -> Decision:
     `None` is undefined. Reason codes of a deny made here: `policy_undefined`,
     `policy_answer_invalid`, `obligation_unknown`; its message says what is wrong, without values.
     """
+    if raw is not None and len(raw) > _MEMO_MAX_BYTES:
+        return _read_answer(raw, revision)
+    return _remembered(raw, revision)
+
+
+def _read_answer(raw: bytes | None, revision: str) -> Decision:
     if raw is None:
         return deny(UNDEFINED, revision, "the entry point is undefined for this input")
     try:
@@ -109,6 +115,9 @@ def read_answer(raw: bytes | None, revision: str) -> Decision:
         return deny(error.code, revision, str(error))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return deny(INVALID, revision, "the answer does not have the shape of a decision")
+
+
+_remembered = lru_cache(maxsize=1024)(_read_answer)
 
 
 def _read(answer: _Answer, revision: str) -> Decision:
