@@ -70,6 +70,12 @@ class AuditSection(Section):
     segment_max_bytes: int = Field(
         67_108_864, ge=65_536, description="bytes after which a new segment file is begun"
     )
+    reserve_mib: StrictInt = Field(
+        64, ge=0, le=4_096, description="MiB kept back for outcomes on a disk that fills up"
+    )
+    key_max_age_h: StrictInt = Field(
+        24, ge=0, le=8_784, description="hours after which a new signing key takes over; 0: never"
+    )
 
 
 class PolicySection(Section):

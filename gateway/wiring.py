@@ -24,7 +24,8 @@ from connectors.http_pool import HttpPool
 from connectors.manifest import Manifest, UpstreamAuth, load_manifest
 from connectors.refresh import Refresher
 from connectors.upstreams import Endpoint, Transport, build_transport
-from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
+from gateway.adapters.audit_key_file import KeyFile
+from gateway.adapters.audit_keys import load_or_create_kek
 from gateway.adapters.bundle_store import save_bundle
 from gateway.adapters.file_audit import FileAuditLog
 from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
@@ -151,11 +152,10 @@ class Gateway:
 
     def _open_log(self, origin: str, fold_from: int) -> FileAuditLog:
         config = self._config.audit
-        signer, vkey = load_or_create(config.key, name=origin)
         log = FileAuditLog.open(
             config.dir,
             origin=origin,
-            signer=signer,
+            signer=KeyFile(config.key),
             kek=load_or_create_kek(config.kek),
             clock=self._clock,
             limits=self._limits,
@@ -166,8 +166,9 @@ class Gateway:
             fold=self._ledger.replay,
             fold_from=fold_from,
             segment_max_bytes=config.segment_max_bytes,
+            reserve_bytes=config.reserve_mib * 1024 * 1024,
         )
-        _log.info("audit_open", dir=str(config.dir), size=log.size, vkey=vkey)
+        _log.info("audit_open", dir=str(config.dir), size=log.size, vkey=log.epochs[-1])
         return log
 
     def _build_transports(

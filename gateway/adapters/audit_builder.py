@@ -97,6 +97,10 @@ class RecordBuilder:
         self._begin()
         return batch
 
+    def use(self, key: NoteKey, signer: Ed25519PrivateKey) -> None:
+        """Sign with another key from the next batch on."""
+        self._key, self._signer = key, signer
+
     def find(self, event_id: str) -> Receipt | None:
         """Return where an entry of this event id stands, or will stand."""
         return self._events.get(event_id)

@@ -30,9 +30,9 @@ def load_or_create(path: Path, *, name: str = "countersign/audit") -> tuple[Ed25
     others may read, or that holds no Ed25519 key.
     """
     try:
-        signer = _create(path)
+        signer = create_key(path)
     except FileExistsError:
-        signer = _load(path)
+        signer = load_key(path)
     return signer, vkey_of(signer, name)
 
 
@@ -61,14 +61,16 @@ def load_or_create_kek(path: Path) -> bytes:
     return kek
 
 
-def _create(path: Path) -> Ed25519PrivateKey:
+def create_key(path: Path) -> Ed25519PrivateKey:
+    """Make a signing key in a file of its own, durably. Raises `FileExistsError`."""
     signer = Ed25519PrivateKey.generate()
     pem = signer.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write_new(path, pem)
     return signer
 
 
-def _load(path: Path) -> Ed25519PrivateKey:
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """Return the signing key in a file. Raises `ConfigurationError` as `load_or_create` does."""
     try:
         key = load_pem_private_key(_read_private(path), password=None)
     except (ValueError, TypeError):

@@ -8,7 +8,7 @@ damage is not written to.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +72,10 @@ class Cut(Struct, frozen=True):
 
 
 class Recovery(Struct, frozen=True):
-    """An openable log. `segment`: the one to go on in; None for a new log."""
+    """An openable log. `segment`: the one to go on in; None for a new log.
+
+    `keys` are those of its epochs; the last one began at `epoch_us` (µs since 1970).
+    """
 
     chain: Chain
     segment: Path | None
@@ -80,6 +83,8 @@ class Recovery(Struct, frozen=True):
     events: dict[str, Receipt]
     recovered: Recovered
     cut: Cut | None
+    keys: tuple[NoteKey, ...]
+    epoch_us: int
 
 
 class _Index:
@@ -91,6 +96,7 @@ class _Index:
         self.events: Final[dict[str, Receipt]] = {}
         self.recovered: Final = Recovered({}, {}, set())
         self.genesis: dict[str, Any] | None = None
+        self.epoch_us = 0
 
     def add(self, record: Record) -> None:
         value = record.value
@@ -104,6 +110,9 @@ class _Index:
             self._close(value)
         elif kind == "genesis":
             self.genesis = value
+            self.epoch_us = value["ts"]
+        elif kind == "key.rotate":
+            self.epoch_us = value["ts"]
         elif kind == "run.end":
             self.recovered.ended_runs.add(value["run"])
         if (
@@ -141,19 +150,21 @@ def recover(
     directory: Path,
     *,
     origin: str,
-    key: NoteKey,
+    keys: Sequence[NoteKey],
     files: Files,
     fold: Fold | None = None,
     fold_from: int = 0,
 ) -> Recovery:
     """Check the log in `directory` and return where it goes on. The caller holds its lock.
 
-    Every record's place, link and time is checked, every root, and the last signature, which
-    covers them all. Raises `ConfigurationError` naming file, line and remedy for a damaged log.
+    Every record's place, link and time is checked, every root, and the last signature of each
+    epoch, which covers them all. One of `keys` must be the last epoch's. Raises
+    `ConfigurationError` naming file, line and remedy for a damaged log.
     """
     segments = list_segments(directory)
     index = _Index(fold, fold_from)
-    scan = _Scan(directory, ChainCheck(origin, key), index, _load_anchor(directory, key))
+    check = ChainCheck(origin, None)
+    scan = _Scan(directory, check, index, _load_anchor(directory), keys)
     for segment in segments[:-1]:
         scan.read(segment)
         if scan.torn is not None:
@@ -169,6 +180,8 @@ def recover(
         index.events,
         index.recovered,
         cut,
+        tuple(scan.keys),
+        index.epoch_us,
     )
 
 
@@ -180,14 +193,21 @@ class _Scan:
     """
 
     def __init__(
-        self, directory: Path, check: ChainCheck, index: _Index, anchor: Anchor | None
+        self,
+        directory: Path,
+        check: ChainCheck,
+        index: _Index,
+        anchor: Anchor | None,
+        keys: Sequence[NoteKey],
     ) -> None:
+        self._keys: Final = keys
         self._directory: Final = directory
         self._check: Final = check
         self._index: Final = index
         self._anchor: Final = anchor
         self._batch: list[Record] = []
         self.sealed = check.chain.copy()
+        self.keys: list[NoteKey] = []
         self.good = 0
         self.torn: ConfigurationError | None = None
 
@@ -214,8 +234,10 @@ class _Scan:
         """Verify the last signature and the copy of the last checkpoint, once all is read."""
         size = self.sealed.seq
         broken = self._check.tail() if size else None
+        if broken is None and size and self._check.keys[-1] not in self._keys:
+            broken = Break("wrong_key", size - 1, "its last records are signed by another key")
         if broken is None and self._anchor is not None:
-            broken = self._anchor.verdict(size)
+            broken = self._anchor.verdict(size, self._check.keys)
         if broken is not None:
             raise _damaged(f"`{self._directory}`, record {broken.seq}", broken)
 
@@ -224,6 +246,7 @@ class _Scan:
             self._index.add(record)
         self._batch.clear()
         self.sealed = self._check.chain.copy()
+        self.keys = self._check.keys.copy()
         self.good = offset
         if self._anchor is not None:
             self._anchor.meet(answer)
@@ -274,10 +297,10 @@ def _damaged(place: str, broken: Break) -> ConfigurationError:
     )
 
 
-def _load_anchor(directory: Path, key: NoteKey) -> Anchor | None:
+def _load_anchor(directory: Path) -> Anchor | None:
     path = directory / "checkpoint"
     try:
-        return Anchor(parse_note(path.read_bytes().decode()), key)
+        return Anchor(parse_note(path.read_bytes().decode()))
     except FileNotFoundError:
         return None
     except ValueError as error:

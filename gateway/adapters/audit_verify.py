@@ -76,7 +76,7 @@ def verify(
     warnings = () if vkey is not None else (UNPINNED,)
     outside = None if known is None else parse_note(known)
     try:
-        key = parse_vkey(vkey if vkey is not None else _read_text(directory / "log.vkey").strip())
+        key = parse_vkey(vkey if vkey is not None else _first_key(directory))
     except (ValueError, FileNotFoundError) as error:
         if vkey is not None:
             raise
@@ -110,7 +110,7 @@ class _Verification:
     def run(self, known: SignedCheckpoint | None, warnings: tuple[str, ...]) -> Report:
         """Stop at the first break: what comes after it stands on nothing."""
         if known is not None:
-            self._anchors.append(("known checkpoint", Anchor(known, self._key)))
+            self._anchors.append(("known checkpoint", Anchor(known)))
         findings = tuple(self._own_copy())
         if not findings:
             finding = self._read() or next(self._ending(), None)
@@ -139,7 +139,7 @@ class _Verification:
         except ValueError as error:
             yield Finding("edited", 0, "checkpoint", f"the copy is no checkpoint: {error}")
             return
-        self._anchors.append(("checkpoint", Anchor(copy, self._key)))
+        self._anchors.append(("checkpoint", Anchor(copy)))
 
     def _read(self) -> Finding | None:
         segments = list_segments(self._directory)
@@ -187,13 +187,18 @@ class _Verification:
         if broken is not None:
             yield self._found(broken)
         for name, anchor in self._anchors:
-            broken = anchor.verdict(self._check.sealed_seq)
+            broken = anchor.verdict(self._check.sealed_seq, self._check.keys)
             if broken is not None:
                 self._place = name
                 yield self._found(broken)
 
     def _found(self, broken: Break) -> Finding:
         return Finding(broken.kind, broken.seq, self._place, broken.what)
+
+
+def _first_key(directory: Path) -> str:
+    """The key of the first epoch, as the log's own directory tells it."""
+    return _read_text(directory / "log.vkey").partition("\n")[0]
 
 
 def _read_text(path: Path) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from gateway.adapters.audit_builder import RecordBuilder
 from gateway.adapters.audit_files import Files, lock
+from gateway.adapters.audit_key_file import KeyFile
 from gateway.adapters.audit_openings import OpeningsWriter, Vault, read_opening
 from gateway.adapters.audit_queue import CommitQueue, Pending, unavailable
 from gateway.adapters.audit_recovery import Fold, Recovered, Recovery, recover
@@ -45,6 +48,10 @@ class FileAuditLog:
         boot: str,
         recovered: Recovered,
         limits: Limits,
+        files: Files,
+        key_file: KeyFile | None,
+        epochs: list[note.NoteKey],
+        epoch_us: int,
     ) -> None:
         self._directory: Final = directory
         self._lock_fd: int | None = lock_fd
@@ -53,7 +60,13 @@ class FileAuditLog:
         self._vault: Final = vault
         self._boot: Final = boot
         self._limits: Final = limits
+        self._files: Final = files
+        self._key_file: Final = key_file
+        self._epochs: Final = epochs
+        self._rotating: Final = asyncio.Lock()
         self._queue: CommitQueue | None = None
+        self.epoch_us = epoch_us
+        """Since when the signing key is in use, in µs since 1970."""
         self.recovered: Final = recovered
 
     @classmethod
@@ -62,7 +75,7 @@ class FileAuditLog:
         dir: Path,  # noqa: A002 - as in the configuration
         *,
         origin: str,
-        signer: Ed25519PrivateKey,
+        signer: Ed25519PrivateKey | KeyFile,
         kek: bytes,
         clock: Clock,
         limits: Limits,
@@ -81,7 +94,9 @@ class FileAuditLog:
         Does I/O in proportion to the log; call it before the loop runs. Raises
         `ConfigurationError` for a log that is held, damaged, another's or signed by another key.
         """
-        key = _key(origin, signer)
+        key_file = signer if isinstance(signer, KeyFile) else None
+        signers = [signer] if isinstance(signer, Ed25519PrivateKey) else signer.candidates()
+        keys = [_key(origin, candidate) for candidate in signers]
         try:
             _make_directories(dir)
             lock_fd = lock(dir)
@@ -90,8 +105,9 @@ class FileAuditLog:
                     dir,
                     lock_fd,
                     boot=os.urandom(_BOOT_BYTES).hex(),
-                    signer=signer,
-                    key=key,
+                    signers=signers,
+                    keys=keys,
+                    key_file=key_file,
                     kek=kek,
                     clock=clock,
                     limits=limits,
@@ -117,8 +133,9 @@ class FileAuditLog:
         lock_fd: int,
         *,
         boot: str,
-        signer: Ed25519PrivateKey,
-        key: note.NoteKey,
+        signers: list[Ed25519PrivateKey],
+        keys: list[note.NoteKey],
+        key_file: KeyFile | None,
         kek: bytes,
         clock: Clock,
         limits: Limits,
@@ -130,8 +147,12 @@ class FileAuditLog:
         fold_from: int,
     ) -> FileAuditLog:
         found = recover(
-            directory, origin=key.name, key=key, files=files, fold=fold, fold_from=fold_from
+            directory, origin=keys[0].name, keys=keys, files=files, fold=fold, fold_from=fold_from
         )
+        in_use = keys.index(found.keys[-1]) if found.keys else 0
+        key, signer = keys[in_use], signers[in_use]
+        if key_file is not None:
+            key_file.settle(adopt=in_use > 0)
         _check_deployment(directory, found, deployment)
         if found.chain.seq < fold_from:  # nothing within a shortened log shows that it was longer
             raise ConfigurationError(
@@ -162,8 +183,8 @@ class FileAuditLog:
             _begin(builder, found, boot, note.build_vkey(key), deployment)
             writer.write(builder.seal())
             writer.tidy(force=True)
-            files.replace(directory / "log.vkey", note.build_vkey(key).encode() + b"\n")
-            files.sync_directory(directory)
+            epochs = list(found.keys) or [key]
+            write_vkeys(directory, epochs, files)
         except BaseException:
             writer.close()
             raise
@@ -176,6 +197,10 @@ class FileAuditLog:
             boot=boot,
             recovered=found.recovered,
             limits=limits,
+            files=files,
+            key_file=key_file,
+            epochs=epochs,
+            epoch_us=found.epoch_us or clock.now_ns() // 1000,
         )
 
     async def start(self) -> None:
@@ -185,7 +210,7 @@ class FileAuditLog:
             seal=self._builder.seal,
             write=self._writer.write,
             tidy=self._tidy,
-            is_full=lambda: self._writer.is_full,
+            is_full=lambda: self.is_full,
             unwanted=self._close_unsent,
             queue_max=self._limits.audit_queue_max,
             wait_ms=self._limits.audit_wait_ms,
@@ -227,6 +252,34 @@ class FileAuditLog:
         _, future = self._running().put(entry, timed=True)
         return await future
 
+    async def rotate_key(self, entry: Entry, now_us: int) -> Receipt:
+        """End the epoch: a new key signs from the next batch on, the old one is destroyed.
+
+        `entry` is a `key.rotate` without `epoch` and `key`. Raises `AuditError` as `record` does;
+        then the next start settles which key is in use, as the log says.
+        """
+        if self._key_file is None:
+            raise unavailable("its key is not in a file, so it cannot change")
+        async with self._rotating:
+            successor = await asyncio.to_thread(self._key_file.propose)
+            key = _key(self._epochs[0].name, successor)
+            named = {"epoch": len(self._epochs), "key": note.build_vkey(key)}
+            queue = self._running()
+            _, future = queue.put(replace(entry, fields={**entry.fields, **named}), timed=False)
+            queue.cut()  # sealed by the old key
+            self._builder.use(key, successor)
+            receipt = await future
+            self._epochs.append(key)
+            self.epoch_us = now_us
+            await asyncio.to_thread(self._key_file.settle, adopt=True)
+            await asyncio.to_thread(write_vkeys, self._directory, self._epochs, self._files)
+        return receipt
+
+    @property
+    def epochs(self) -> tuple[str, ...]:
+        """The verifier keys of the log's epochs, oldest first."""
+        return tuple(note.build_vkey(key) for key in self._epochs)
+
     def knows(self, event_id: str) -> bool:
         """See `AuditLog`. One that is still on its way is not known yet."""
         receipt = self._builder.find(event_id)
@@ -236,6 +289,11 @@ class FileAuditLog:
     def healthy(self) -> bool:
         """False once poisoned."""
         return self._queue is None or self._queue.failure is None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk has room only for the outcomes of calls under way."""
+        return self._writer.is_full
 
     @property
     def size(self) -> int:
@@ -301,6 +359,13 @@ def _key(origin: str, signer: Ed25519PrivateKey) -> note.NoteKey:
         return note.build_key(origin, signer.public_key())
     except ValueError as error:
         raise ConfigurationError(f"audit origin: {error}") from None
+
+
+def write_vkeys(directory: Path, keys: Sequence[note.NoteKey], files: Files) -> None:
+    """Write the log's verifier keys, oldest first, for whoever has no better source of them."""
+    lines = "".join(note.build_vkey(key) + "\n" for key in keys)
+    files.replace(directory / "log.vkey", lines.encode())
+    files.sync_directory(directory)
 
 
 def _make_directories(directory: Path) -> None:

@@ -21,7 +21,7 @@ from gateway.core.chain import (
     hash_line,
 )
 from gateway.core.merkle import hash_leaf
-from gateway.core.note import NoteKey, SignedCheckpoint
+from gateway.core.note import NoteKey, SignedCheckpoint, parse_vkey
 from gateway.core.note import parse as parse_note
 
 Kind = Literal[
@@ -33,6 +33,7 @@ Kind = Literal[
     "torn",
     "forked",
     "wrong_key",
+    "out_of_epoch",
     "wrong_log",
     "not_canonical",
     "missing",
@@ -69,17 +70,28 @@ class Sealed(Struct, frozen=True):
 class ChainCheck:
     """Where the check stands. Options trade time for what the last signature implies anyway.
 
+    `pinned` is a key that some epoch of the log must have; `keys` are those of its epochs so far.
+
     INVARIANT: the signature of the last checkpoint covers the root of every record before it, and
     the records cover every earlier checkpoint line (`cp`); so a log whose links and roots hold is
-    as its key holder signed it once that one signature is verified.
+    as its key holder signed it once that one signature is verified. The signature that ends an
+    epoch is verified too: its key is gone, so whoever has today's key cannot have made it.
     """
 
     def __init__(
-        self, origin: str, key: NoteKey, *, every_signature: bool = False, canonical: bool = True
+        self,
+        origin: str,
+        pinned: NoteKey | None,
+        *,
+        every_signature: bool = False,
+        canonical: bool = True,
     ) -> None:
         self.chain: Final = Chain(origin)
         self.sealed_seq = 0
-        self._key: Final = key
+        self.keys: Final[list[NoteKey]] = []
+        self._pinned: Final = pinned
+        self._next: NoteKey | None = None
+        self._ended: NoteKey | None = None
         self._every_signature: Final = every_signature
         self._canonical: Final = canonical
         self.last: SignedCheckpoint | None = None
@@ -100,7 +112,11 @@ class ChainCheck:
         seq = max(self.chain.seq - 1, 0)
         if self.last is None:
             return Break("missing", seq, "the log holds no checkpoint, so nothing in it is signed")
-        return self._signature(self.last)
+        broken = self._signature(self.last, self._ended or self.keys[-1])
+        if broken is None and self._pinned is not None and self._pinned not in self.keys:
+            name = f"{self._pinned.name}+{self._pinned.id.hex()}"
+            broken = Break("wrong_key", seq, f"no part of the log is signed by `{name}`")
+        return broken
 
     def _record(self, line: bytes) -> Record | Break:
         chain = self.chain
@@ -108,7 +124,7 @@ class ChainCheck:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
             return Break("edited", chain.seq, "the line is not JSON")
-        broken = self._shape(value, line) or self._place(value)
+        broken = self._shape(value, line) or self._place(value) or self._epoch(value)
         if broken is not None:
             return broken
         leaf = hash_leaf(line)
@@ -146,6 +162,24 @@ class ChainCheck:
             return Break("edited", found, "`genesis` is the first record and no other")
         return None
 
+    def _epoch(self, value: dict[str, Any]) -> Break | None:
+        """Learn the key of the first epoch from `genesis`, of the next one from `key.rotate`."""
+        seq, kind = self.chain.seq, value["type"]
+        if self._next is not None:
+            return Break("out_of_epoch", seq, "a record follows `key.rotate` in its batch")
+        if kind not in {"genesis", "key.rotate"}:
+            return None
+        key = _key_of(value, self.chain.origin)
+        if key is None:
+            return Break("edited", seq, f"`{kind}` names no key of this log")
+        if kind == "genesis":
+            self.keys.append(key)
+        elif value.get("epoch") != len(self.keys) or key in self.keys:
+            return Break("out_of_epoch", seq, "`key.rotate` names another epoch or an old key")
+        else:
+            self._next = key
+        return None
+
     def _link(self, value: dict[str, Any], seq: int) -> Break:
         if self.chain.link is None:
             return Break("deleted", seq, "the checkpoint line before this record is gone")
@@ -168,21 +202,46 @@ class ChainCheck:
             return Break("inserted", last, f"a checkpoint of {stated.size} records does not belong")
         if stated.root != chain.tree.root():
             return Break("edited", last, "the records do not add up to their checkpoint's root")
-        broken = self._signature(signed) if self._every_signature else None
+        broken = self._name(signed)
+        verified = self._every_signature or self._next is not None
+        if broken is None and verified:
+            broken = self._signature(signed, self.keys[-1])
         if broken is not None:
             return broken
+        self._ended = None
+        if self._next is not None:
+            self._ended = self.keys[-1]
+            self.keys.append(self._next)
+            self._next = None
         chain.link = hash_line(line)
         self.sealed_seq = chain.seq
         self.last = signed
-        return Sealed(signed, self._every_signature)
+        return Sealed(signed, verified)
 
-    def _signature(self, signed: SignedCheckpoint) -> Break | None:
-        seq = max(signed.checkpoint.size - 1, 0)
-        if not signed.names(self._key):
-            return Break("wrong_key", seq, f"the checkpoint is not signed by `{self._key.name}`")
-        if not signed.is_signed_by(self._key):
-            return Break("edited", seq, "the signature of the checkpoint is false")
+    def _name(self, signed: SignedCheckpoint) -> Break | None:
+        """Whether the checkpoint names the key of its epoch."""
+        seq = signed.checkpoint.size - 1
+        if signed.names(self.keys[-1]):
+            return None
+        if any(signed.names(key) for key in (*self.keys, self._next) if key is not None):
+            return Break("out_of_epoch", seq, "the checkpoint is signed by another epoch's key")
+        return Break("wrong_key", seq, f"the checkpoint is not signed by `{self.keys[-1].name}`")
+
+    @staticmethod
+    def _signature(signed: SignedCheckpoint, key: NoteKey) -> Break | None:
+        if signed.is_signed_by(key):
+            return None
+        return Break(
+            "edited", signed.checkpoint.size - 1, "the signature of the checkpoint is false"
+        )
+
+
+def _key_of(value: dict[str, Any], origin: str) -> NoteKey | None:
+    try:
+        key = parse_vkey(value["key"])
+    except (KeyError, ValueError, AttributeError):
         return None
+    return key if key.name == origin else None
 
 
 def parse_checkpoint(line: bytes) -> SignedCheckpoint | None:
@@ -199,20 +258,23 @@ def parse_checkpoint(line: bytes) -> SignedCheckpoint | None:
 class Anchor:
     """A checkpoint known from elsewhere, which the log must contain: as its start, or whole."""
 
-    def __init__(self, signed: SignedCheckpoint, key: NoteKey) -> None:
+    def __init__(self, signed: SignedCheckpoint) -> None:
+        self._signed: Final = signed
         self._known: Final = signed.checkpoint
-        self._genuine: Final = signed.is_signed_by(key)
         self._met = False
 
     def meet(self, sealed: Sealed) -> None:
         """Look at a checkpoint of the log."""
         self._met = self._met or sealed.signed.checkpoint == self._known
 
-    def verdict(self, size: int) -> Break | None:
-        """Return what a log of `size` records, all of whose checkpoints were met, lacks."""
+    def verdict(self, size: int, keys: Sequence[NoteKey]) -> Break | None:
+        """Return what a log of `size` records, all of whose checkpoints were met, lacks.
+
+        `keys` are those of its epochs.
+        """
         known = self._known.size
-        if not self._genuine:
-            return Break("wrong_key", known - 1, "the known checkpoint is not signed by this key")
+        if keys and not any(self._signed.is_signed_by(key) for key in keys):
+            return Break("wrong_key", known - 1, "the known checkpoint is not signed by this log")
         if known > size:
             return Break("truncated", size, f"records {size} to {known - 1} are gone")
         if not self._met:

@@ -339,7 +339,8 @@ async def test_a_disk_that_fills_up_takes_outcomes_out_of_its_reserve_and_no_mor
     assert log.healthy
     files.full_after = None
     clock.ns += 2 * 10**9
-    await until((directory / "reserve").exists)
+    await until(lambda: not log.is_full)
+    assert (directory / "reserve").exists()
     await log.record_intent(intent(4))
     await log.close()
     assert verify(directory).valid

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.chain import Chain
-from gateway.core.note import NoteKey, build_key
+from gateway.core.note import NoteKey, build_key, build_vkey
 
 ORIGIN = "gateway.example.com/audit"
 VECTORS = Path(__file__).parents[4] / "shared" / "vectors"
@@ -37,12 +37,13 @@ def build(signer: Ed25519PrivateKey, key: NoteKey) -> Build:
         for batch in batches:
             for fields in batch:
                 kind = "genesis" if chain.seq == 0 else "call.intent"
+                named = {"key": build_vkey(key)} if chain.seq == 0 else {}
                 line, _ = chain.append(
                     type=kind,
                     op=f"op-{chain.seq}",
                     boot="b",
                     ts=chain.seq,
-                    fields=fields,
+                    fields={**named, **fields},
                     max_bytes=16_384,
                 )
                 lines.append(line)
