@@ -68,3 +68,28 @@ def rotated() -> Story:
     story.put("shutdown")
     story.seal()  # 13
     return story
+
+
+SHORT = (4, 5, 6, 8, 9, 10)
+"""Of the short log: in the middle of a batch, last of a batch, first of a segment, and the three
+of the last batch."""
+
+
+def short() -> Story:
+    """11 records, 5 batches, 2 segments; batches end after 1, 3, 5, 7 and 10."""
+    story = Story().start()
+    story.activate()
+    story.token("t1")
+    story.seal()  # 3
+    story.intent("op-1")
+    story.outcome("op-1")
+    story.seal()  # 5
+    story.new_segment()
+    story.refused("op-2")
+    story.refused("op-3")
+    story.seal()  # 7
+    story.refused("op-4")
+    story.refused("op-5")
+    story.put("shutdown")
+    story.seal()  # 10
+    return story

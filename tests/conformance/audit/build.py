@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conformance.audit import structural
+from tests.conformance.audit import keys, rules_approvals, rules_calls, spelling, structural, valid
 from tests.conformance.audit.case import Case
 
 CASES = Path(__file__).parent / "cases.jsonl"
@@ -18,6 +18,11 @@ CASES = Path(__file__).parent / "cases.jsonl"
 def build_cases() -> Iterator[Case]:
     """Yield every case, in the order of the file."""
     yield from structural.cases()
+    yield from spelling.cases()
+    yield from keys.cases()
+    yield from rules_calls.cases()
+    yield from rules_approvals.cases()
+    yield from valid.cases()
 
 
 def build_corpus() -> bytes:

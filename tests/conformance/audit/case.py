@@ -39,14 +39,17 @@ class Case:
     known: tuple[str, ...] = ()
     before: Files = field(default_factory=dict)
     require: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `cases.jsonl`; what is empty is left out."""
-        expect = {"exit": 0, "kind": None, "seq": None}
+        expect: dict[str, Any] = {"exit": 0, "kind": None, "seq": None}
         if self.finding is not None:
             expect = self.finding.expect()
         if self.exit is not None:
             expect["exit"] = self.exit
+        if self.also:
+            expect["also"] = list(self.also)
         optional = {
             "witnesses": list(self.witnesses),
             "known": list(self.known),

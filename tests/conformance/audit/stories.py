@@ -78,7 +78,7 @@ class Story(LogWriter):
         """Write `policy.activate`."""
         return self.put("policy.activate", rev=rev, packages=["crm"])
 
-    def token(self, jti: str, *, run: str = "run-1", agent: str = "bot", **over: Any) -> int:
+    def token(self, jti: str, /, *, run: str = "run-1", agent: str = "bot", **over: Any) -> int:
         """Write `token.issue`; the token's actor is kept for its calls."""
         actor = {"agent": agent, "client": "desk", "run": run, "root": jti, "jti": jti, "depth": 0}
         self.actors[jti] = actor
@@ -92,7 +92,7 @@ class Story(LogWriter):
         }
         return self.put("token.issue", **(fields | over))
 
-    def intent(self, op: str, *, jti: str = "t1", **over: Any) -> int:
+    def intent(self, op: str, /, *, jti: str = "t1", **over: Any) -> int:
         """Write `call.intent`."""
         fields: Record = {
             "op": op,
@@ -104,10 +104,11 @@ class Story(LogWriter):
             "charge": {"family": jti, "tool": "crm.update", "sums": {}},
             "surface": "mcp",
         }
-        self.intents[op] = self.put("call.intent", **(fields | over))
-        return self.intents[op]
+        record = fields | over
+        self.intents[record["op"]] = seq = self.put("call.intent", **record)
+        return seq
 
-    def outcome(self, op: str, **over: Any) -> int:
+    def outcome(self, op: str, /, **over: Any) -> int:
         """Write `call.outcome` of the last intent of `op`."""
         fields: Record = {
             "op": op,
@@ -126,17 +127,17 @@ class Story(LogWriter):
         reason = "audit_overloaded"
         return self.outcome(op, status="failed", delivery="not_sent", reason=reason, result=...)
 
-    def orphan(self, op: str, **over: Any) -> int:
+    def orphan(self, op: str, /, **over: Any) -> int:
         """Write `call.orphan` of the last intent of `op`."""
         fields: Record = {"op": op, "intent": self.intents[op], "effect": "unknown"}
         return self.put("call.orphan", **(fields | over))
 
-    def refused(self, op: str, **over: Any) -> int:
+    def refused(self, op: str, /, **over: Any) -> int:
         """Write `call.refused`."""
         fields: Record = {"op": op, "stage": "authenticate", "reason": "token_expired", "count": 1}
         return self.put("call.refused", **(fields | over))
 
-    def call(self, op: str, **over: Any) -> int:
+    def call(self, op: str, /, **over: Any) -> int:
         """Write a call that went well, in two batches; return the number of its intent."""
         seq = self.intent(op, **over)
         self.seal()
@@ -144,7 +145,7 @@ class Story(LogWriter):
         self.seal()
         return seq
 
-    def request(self, approval: str, *, op: str, jti: str = "t1", **over: Any) -> int:
+    def request(self, approval: str, /, *, op: str, jti: str = "t1", **over: Any) -> int:
         """Write `approval.request`."""
         actor = self.actors[jti]
         fields: Record = {
@@ -168,7 +169,7 @@ class Story(LogWriter):
         self.requests[approval] = fields
         return self.put("approval.request", **fields)
 
-    def vote(self, approval: str, who: str, *, stage: int = 0, **over: Any) -> int:
+    def vote(self, approval: str, who: str, /, *, stage: int = 0, **over: Any) -> int:
         """Write `approval.vote`."""
         fields: Record = {
             "op": f"vote-{approval}-{who}-{stage}",
@@ -180,14 +181,14 @@ class Story(LogWriter):
         }
         return self.put("approval.vote", **(self._of(approval) | fields | over))
 
-    def state(self, kind: str, approval: str, **over: Any) -> int:
+    def state(self, kind: str, approval: str, /, **over: Any) -> int:
         """Write `approval.<kind>`, a state that a held call came to."""
         fields: Record = {"op": self.requests[approval]["op"], "state": kind.upper()}
         if kind in {"grant", "deny"}:
             fields["at"] = self.now_s
         return self.put(f"approval.{kind}", **(self._of(approval) | fields | over))
 
-    def held(self, approval: str, *, op: str, **over: Any) -> Story:
+    def held(self, approval: str, /, *, op: str, **over: Any) -> Story:
         """Write a request, one vote and the grant, sealed."""
         self.request(approval, op=op, **over)
         self.seal()
@@ -196,7 +197,7 @@ class Story(LogWriter):
         self.seal()
         return self
 
-    def held_intent(self, approval: str, **over: Any) -> int:
+    def held_intent(self, approval: str, /, **over: Any) -> int:
         """Write the intent of a held call."""
         request = self.requests[approval]
         fields: Record = {"approval": approval, "args_tag": request["args_tag"]}

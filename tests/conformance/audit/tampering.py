@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.conformance.audit.writer import (
-    ORIGIN,
     ZEROS,
     Files,
     Key,
@@ -177,9 +176,3 @@ def resign(note: str, key: Key) -> str:
     """Return the note with the same text, signed by another key."""
     text = note.split("\n\n", maxsplit=1)[0] + "\n"
     return f"{text}\n{key.line(text)}"
-
-
-def foreign(origin: str = "other.example.com/audit") -> str:
-    """Return the name of some other log."""
-    assert origin != ORIGIN
-    return origin

@@ -150,8 +150,9 @@ class LogWriter:
         return self.size - 1
 
     def seal(self, *, key: Key | None = None) -> None:
-        """End the batch with a checkpoint line, signed by the epoch's key or by `key`."""
-        self.put_note(self.note(key=key))
+        """End the batch, if there is one, with a line signed by the epoch's key or by `key`."""
+        if self._sealed is None:
+            self.put_note(self.note(key=key))
 
     def put_note(self, note: str) -> None:
         """End the batch with this note, whatever it says."""
