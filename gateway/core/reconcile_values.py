@@ -70,8 +70,6 @@ def _is_same_number(field: Field, column: Decimal, argument: Decimal) -> bool:
 
 def _number(value: object) -> Decimal:
     """Raise `ValueError` or `DecimalException` for what is no number in plain digits."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("no number")  # noqa: TRY004 - one answer for all that is none
     text = value if isinstance(value, str) else repr(value)
     if len(text) > _DIGITS_MAX or not text.isascii() or "_" in text:
         raise ValueError("no number in plain digits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_files import Files
+from gateway.adapters.audit_files import Files, lock
 from gateway.adapters.audit_keys import load_or_create_kek
 from gateway.adapters.audit_openings import Vault
 from gateway.adapters.file_audit import FileAuditLog
@@ -66,8 +67,8 @@ class Desk:
         path.write_text(text)
         return path
 
-    async def pay(self, *payees: str, segment_max_bytes: int = 1 << 20) -> None:
-        """Log one call each, `op-<payee>`, of amount 5."""
+    async def pay(self, *payees: str, segment_max_bytes: int = 1 << 20, amount: int = 5) -> None:
+        """Log one call each, `op-<payee>`, of this amount."""
         clock = Clock()
         log = FileAuditLog.open(
             self.audit,
@@ -89,7 +90,7 @@ class Desk:
                 fields={"tool": {"id": "bank.pay"}},
                 openings=(
                     Opening("note", b"x" * 50, "bank"),
-                    Opening("args", orjson.dumps({"to": payee, "amount": 5}), payee),
+                    Opening("args", orjson.dumps({"to": payee, "amount": amount}), payee),
                 ),
             )
             recorded = await log.record_intent(
@@ -294,6 +295,34 @@ async def test_openings_that_hold_no_arguments_cannot_be_compared(desk: Desk) ->
     for file in (desk.audit / "openings").glob("*.jsonl"):
         file.write_bytes(b'{"seq":2,"n":0,"key":"00","boot":"x","ct":""}\ntorn')
     assert "1 not comparable" in desk.run(desk.export(desk.row("ann"))).out
+
+
+@pytest.mark.req("AUD-14")
+async def test_openings_that_somebody_put_in_their_place_are_not_believed(desk: Desk) -> None:
+    await desk.pay("ann")
+    genuine = desk.audit.rename(desk.folder / "genuine")
+    await desk.pay("ann", amount=6)
+    (genuine / "openings").rename(desk.folder / "away")
+    (desk.audit / "openings").rename(genuine / "openings")
+    said = desk.run(desk.export(desk.row("ann", amount=6)), "--log", genuine, "-o", "json")
+    assert (said.report["compared"], said.report["not_comparable"]) == (0, 1)
+
+
+@pytest.mark.req("AUD-14")
+async def test_what_no_checkpoint_covers_yet_explains_nothing(desk: Desk) -> None:
+    await desk.pay("ann")
+    segment = next(desk.audit.glob("*.jsonl"))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    until = next(n for n, line in enumerate(lines) if b'"call.intent"' in line)
+    segment.write_bytes(b"".join(lines[: until + 1]))
+    (desk.audit / "checkpoint").unlink()
+    holder = lock(desk.audit)
+    try:
+        said = desk.run(desk.export(desk.row("ann")), "-o", "json")
+    finally:
+        os.close(holder)
+    assert [one["kind"] for one in said.report["findings"]] == ["effect_without_intent"]
+    assert said.report["records"] == 2
 
 
 @pytest.mark.parametrize(
