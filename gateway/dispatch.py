@@ -196,7 +196,7 @@ class Dispatcher:
             fresh.permit,
             fresh.verdict.document,
             fresh.verdict.charge,
-            approval=sent.id,
+            approval=sent,
         )
         self._reached("executed")
         # 6. The state follows the log.

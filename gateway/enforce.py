@@ -16,6 +16,7 @@ import structlog
 
 from gateway.core import records
 from gateway.core.answer import Answer, Completed, Pending, Refused
+from gateway.core.approval import ApprovalRequest
 from gateway.core.call import (
     AuthenticatedCall,
     FilteredResult,
@@ -157,14 +158,12 @@ class Enforcement:
         document: bytes,
         charge: Charge,
         relay: Relay | None = None,
-        approval: str | None = None,
+        approval: ApprovalRequest | None = None,
     ) -> Completed | Refused:
         """Record the intent, send, filter, record the outcome. Each step waits for the last."""
         raw = resolved.call.raw
         actor = self._callers.get(resolved.call.claims).actor
-        entry = records.build_intent(
-            resolved, permit, document, charge, actor=actor, approval=approval
-        )
+        entry = records.build_intent(resolved, permit, document, charge, actor, approval)
         intent = Intent(
             resolved=resolved,
             decision=permit,

@@ -15,6 +15,8 @@ from gateway.core.approval import (
     ApprovalRequest,
     build_binding,
     is_satisfiable,
+    person,
+    quorum,
     seen_at,
     spec_digest,
 )
@@ -24,6 +26,7 @@ from gateway.core.decision import Hold
 from gateway.core.entry import Opening
 from gateway.core.errors import ApprovalError
 from gateway.core.ports import ApprovalStore, Clock, Ids, OutboxEvent, RunStore
+from gateway.core.tags import arguments_tag, person_tags
 from gateway.core.token import Claims
 
 WAIT_MAX_S = 25
@@ -157,6 +160,9 @@ class HoldDesk:
                 "policy": {"rev": request.policy_revision},
                 "spec": request.spec_digest,
                 "expires": request.expires_at,
+                "quorum": quorum(request.spec),
+                "sod": person_tags(request.nonce, map(person, request.separation)),
+                "args_tag": arguments_tag(request.nonce, request.arguments),
             },
             openings=(
                 Opening("policy.input", document, subject),

@@ -361,6 +361,12 @@ def tally(
     return "APPROVED" if _is_met(spec.stages, _approvals(counted, denials)) else "PENDING"
 
 
+def quorum(spec: ApprovalSpec) -> int:
+    """Return the least number of different people whose votes can approve."""
+    least = [min((max(1, one.approve) for one in stage), default=0) for stage in spec.stages]
+    return sum(least)
+
+
 def stages_met(
     spec: ApprovalSpec, votes: Sequence[Vote], separation: Sequence[str], *, binding: str
 ) -> int:

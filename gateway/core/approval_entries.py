@@ -11,6 +11,7 @@ from gateway.core.approval import ApprovalRequest, State, Vote, person, stage_of
 from gateway.core.entry import Opening
 from gateway.core.ports import OutboxEvent
 from gateway.core.records import build_approval_event
+from gateway.core.tags import person_tag
 
 Kind = Literal["request", "grant", "deny", "expire", "cancel", "stale", "unknown", "resolve"]
 
@@ -24,18 +25,29 @@ def vote_events(request: ApprovalRequest, vote: Vote, *, event_id: str) -> dict[
         "vote",
         request,
         event_id=event_id,
-        fields={"decision": vote.decision, "stage": stage_of(request.spec, vote.groups) or 0},
+        fields={
+            "decision": vote.decision,
+            "stage": stage_of(request.spec, vote.groups) or 0,
+            "at": vote.voted_at,
+            "voter_tag": person_tag(request.nonce, person(vote.voter)),
+        },
         openings=_said(vote.voter, vote.reason),
     )
     return {
         "VOTE": OutboxEvent(event_id=event_id, entry=entry),
-        "APPROVED": state_event(request, "grant", "APPROVED"),
-        "DENIED": state_event(request, "deny", "DENIED"),
+        "APPROVED": state_event(request, "grant", "APPROVED", at=vote.voted_at),
+        "DENIED": state_event(request, "deny", "DENIED", at=vote.voted_at),
     }
 
 
 def state_event(
-    request: ApprovalRequest, kind: Kind, state: State, *, by: str | None = None, reason: str = ""
+    request: ApprovalRequest,
+    kind: Kind,
+    state: State,
+    *,
+    by: str | None = None,
+    reason: str = "",
+    at: int | None = None,
 ) -> OutboxEvent:
     """Build `approval.<kind>`: `request` came to `state`, by the human `by` if by any.
 
@@ -47,7 +59,7 @@ def state_event(
         kind,
         request,
         event_id=event_id,
-        fields={"state": state},
+        fields={"state": state} if at is None else {"state": state, "at": at},
         openings=() if by is None else _said(by, reason),
     )
     return OutboxEvent(event_id=event_id, entry=entry)

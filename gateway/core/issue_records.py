@@ -6,7 +6,7 @@ for only inside openings, under that human's key.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,6 +16,8 @@ from gateway.core.entry import Entry, Opening
 from gateway.core.issuing import Question
 from gateway.core.records import codes
 from gateway.core.token import Claims, Run
+
+_ALLOW_MAX_CHARS: Final = 8_192
 
 
 def is_permitted(decision: Decision) -> bool:
@@ -57,8 +59,21 @@ def build_token_issued(claims: Claims, op: str, question: Question, decision: De
         "scopes": sorted(claims.scopes),
         "grants": digest_of(msgspec.to_builtins(claims.grants)),
         "exp": claims.expires_at,
+        **_allow(claims),
     }
     return _judged("token.issue", op, fields, question, decision)
+
+
+def _allow(claims: Claims) -> dict[str, Any]:
+    """What the token is good for, so that the log shows whether a call was in its scope."""
+    allow: list[dict[str, Any]] = []
+    for grant in claims.grants:
+        one: dict[str, Any] = {"server": grant.server, "tool": grant.tool}
+        if grant.effects:
+            one["effects"] = list(grant.effects)
+        allow.append(one)
+    fits = sum(len(str(one)) for one in allow) <= _ALLOW_MAX_CHARS
+    return {"allow": allow} if fits else {}
 
 
 def build_issue_denied(

@@ -17,6 +17,7 @@ from gateway.core.entry import Entry, Opening
 from gateway.core.errors import Delivery
 from gateway.core.ledger import Charge
 from gateway.core.refusal import Refusal
+from gateway.core.tags import arguments_tag
 from gateway.core.token import Claims
 
 
@@ -76,14 +77,13 @@ def _charge(charge: Charge) -> dict[str, Any]:
     return fields
 
 
-def build_intent(
+def build_intent(  # noqa: PLR0917 - what was decided, on what, at what charge
     resolved: ResolvedCall,
     decision: Permit,
     document: bytes,
     charge: Charge,
-    *,
     actor: dict[str, Any],
-    approval: str | None = None,
+    approval: ApprovalRequest | None = None,
 ) -> Entry:
     """`call.intent`: durable before any byte goes upstream."""
     claims, raw = resolved.call.claims, resolved.call.raw
@@ -96,7 +96,9 @@ def build_intent(
         "surface": raw.meta.surface,
     }
     if approval is not None:
-        fields["approval"] = approval
+        # of the bytes about to be sent, so that the log shows whether they are those agreed to
+        fields["approval"] = approval.id
+        fields["args_tag"] = arguments_tag(approval.nonce, raw.arguments.raw)
     openings = _policy_openings(fields, decision.revision, document, subject)
     openings.append(Opening("args", raw.arguments.raw, subject))
     return Entry(type="call.intent", op=raw.op, fields=fields, openings=tuple(openings))
