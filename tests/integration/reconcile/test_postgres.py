@@ -49,12 +49,14 @@ class World(Struct):
 
     def ops(self, kind: str, **fields: str) -> list[str]:
         """Return the operations that a record of this type and these fields tells of."""
-        return [
+        found = [
             record["op"]
             for record in self.records
             if record["type"] == kind
             and all(value in _texts(record.get(name)) for name, value in fields.items())
         ]
+        assert found, f"the day had no {kind} with {fields}"
+        return found
 
 
 def _texts(value: Any) -> list[Any]:  # noqa: ANN401 - JSON has any type
@@ -221,7 +223,7 @@ def planted(world: World) -> Counter[tuple[str, str]]:
 def plant_refused(planter: Planter) -> None:
     """Let calls that went nowhere have had an effect."""
     ops = planter.world.ops
-    for reason in ("policy_denied", "arguments_invalid", "tool_unknown"):
+    for reason in ("too_much", "arguments_invalid", "tool_unknown"):
         for op in ops("call.refused", reason=reason)[:3]:
             planter.insert(op, "effect_despite_refusal")
     for op in ops("approval.deny"):
