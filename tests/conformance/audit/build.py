@@ -27,7 +27,7 @@ def build_cases() -> Iterator[Case]:
 
 def build_corpus() -> bytes:
     """Return the content of `cases.jsonl`."""
-    lines = [json.dumps(case.to_json(), ensure_ascii=False) + "\n" for case in build_cases()]
+    lines = [json.dumps(case.to_json()) + "\n" for case in build_cases()]
     return "".join(lines).encode()
 
 
