@@ -59,36 +59,47 @@ def warn_of_reading(directory: Path, purpose: str, reading: Reading) -> None:
     )
 
 
+Export = Annotated[
+    str,
+    typer.Argument(
+        help="A CSV or JSONL file, `-`, `sqlite:///FILE` or `postgresql://HOST/DATABASE`."
+    ),
+]
+MapFile = Annotated[
+    Path, typer.Option("--map", metavar="FILE", help="What the export's columns mean (YAML).")
+]
+Log = Annotated[Path, typer.Option(metavar="DIR", help="The log's directory.")]
+Kek = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The key to the openings, to compare arguments.")
+]
+Vkey = Annotated[
+    str, typer.Option(help="The log's key, or a file that holds it, kept outside the log.")
+]
+Since = Annotated[
+    str, typer.Option(metavar="TIME", help="The export covers this time on (ISO 8601).")
+]
+Until = Annotated[
+    str, typer.Option(metavar="TIME", help="The export covers what is before this time.")
+]
+Purpose = Annotated[str, typer.Option(help="Why arguments are opened.")]
+Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Go on with a log that was not verified.")
+]
+Format = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
+
+
 def reconcile(
-    export: Annotated[
-        str,
-        typer.Argument(
-            help="A CSV or JSONL file, `-`, `sqlite:///FILE` or `postgresql://HOST/DATABASE`."
-        ),
-    ],
+    export: Export,
     *,
-    map_: Annotated[
-        Path, typer.Option("--map", metavar="FILE", help="What the export's columns mean (YAML).")
-    ],
-    log: Annotated[Path, typer.Option(metavar="DIR", help="The log's directory.")] = LOG,
-    kek: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The key to the openings, to compare arguments."),
-    ] = None,
-    vkey: Annotated[
-        str, typer.Option(help="The log's key, or a file that holds it, kept outside the log.")
-    ] = "",
-    since: Annotated[
-        str, typer.Option(metavar="TIME", help="The export covers this time on (ISO 8601).")
-    ] = "",
-    until: Annotated[
-        str, typer.Option(metavar="TIME", help="The export covers what is before this time.")
-    ] = "",
-    purpose: Annotated[str, typer.Option(help="Why arguments are opened.")] = "reconcile",
-    unverified: Annotated[
-        bool, typer.Option("--unverified", help="Go on with a log that was not verified.")
-    ] = False,
-    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+    map_: MapFile,
+    log: Log = LOG,
+    kek: Kek = None,
+    vkey: Vkey = "",
+    since: Since = "",
+    until: Until = "",
+    purpose: Purpose = "reconcile",
+    unverified: Unverified = False,
+    output: Format = Output.TABLE,
 ) -> None:
     """Compare a system of record's own export with the log; exit with 8 when they disagree."""
     try:
