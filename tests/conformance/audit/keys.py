@@ -9,7 +9,7 @@ from functools import partial
 from tests.conformance.audit.bases import plain, rotated
 from tests.conformance.audit.case import Case, Finding
 from tests.conformance.audit.stories import Story, witness_fields
-from tests.conformance.audit.structural import LAST, broken
+from tests.conformance.audit.structural import END, LAST, broken
 from tests.conformance.audit.tampering import Draft, resign
 from tests.conformance.audit.writer import (
     EPOCHS,
@@ -19,9 +19,6 @@ from tests.conformance.audit.writer import (
     Key,
     note_text,
 )
-
-END = 13
-"""The last record of the log with three epochs."""
 
 
 def cases() -> Iterator[Case]:

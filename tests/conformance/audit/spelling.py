@@ -120,6 +120,9 @@ def _garbage() -> Iterator[Case]:
     tampered.lines[tampered.after(SEALED)].data = b'{"cp":}\n'
     what = "Something that is no JSON object stands in the place of a checkpoint line."
     yield broken("garbage-checkpoint", what, tampered, "edited", SEALED)
+    what = "The first bytes of a checkpoint line were changed, so that it is none by its look."
+    tampered = respell(SEALED, lambda data: data.replace(b'{"cp":', b'{"cp#:'), seal=True)
+    yield broken("garbage-checkpoint-prefix", what, tampered, "edited", SEALED)
     tampered = draft()
     tampered.insert(len(tampered.lines), b"#\n")
     what = "A line that is no JSON object stands behind the last batch."

@@ -10,6 +10,8 @@ from tests.conformance.audit.tampering import Draft, forged
 from tests.conformance.audit.writer import EPOCHS, STRANGER, Files
 
 LAST = 21
+END = 13
+"""The last record of the log with three epochs."""
 
 
 def draft() -> Draft:
@@ -30,6 +32,8 @@ def cases() -> Iterator[Case]:
     yield from _deleted()
     yield from _inserted()
     yield from _moved()
+    yield from _stray_checkpoints()
+    yield from _joined()
     yield from _covered_up()
     yield from _segments()
 
@@ -89,6 +93,13 @@ def _reserved() -> Iterator[Case]:
         yield broken(f"edit-reserved-{field}-last", what, tampered, kind, LAST)
     what = "Changed: `seq` of a record to that of the one before."
     yield broken("edit-reserved-seq-lower", what, draft().edit(11, seq=10), "edited", 11)
+    for seq in (11, LAST):
+        what = "Changed: `seq` of a record to the next number."
+        tampered = draft().edit(seq, seq=seq + 1)
+        yield broken(f"edit-reserved-seq-next-{seq}", what, tampered, "edited", seq)
+    what = "Changed: the key in the first record, so that it is none."
+    tampered = draft().edit(0, key=EPOCHS[0].vkey[:-4])
+    yield broken("edit-key-of-genesis", what, tampered, "edited", 0)
     what = "Changed: `ts` of a record to a later time than that of the next one."
     tampered = draft().edit(7, ts=1_700_000_900_000_000)
     yield broken("edit-reserved-ts-later", what, tampered, "edited", 7)
@@ -214,6 +225,53 @@ def _moved() -> Iterator[Case]:
     second = tampered.lines[tampered.at(10) : tampered.after(10) + 1]
     tampered.lines[tampered.at(9) : tampered.after(10) + 1] = second + first
     yield broken("swap-batches", "Two batches have changed places.", tampered, "reordered", 9)
+
+
+def _stray_checkpoints() -> Iterator[Case]:
+    tampered = draft()
+    line = tampered.lines.pop(tampered.at(8))
+    tampered.insert(tampered.at(16), line.data)
+    what = "The last record of a batch was moved to a later batch."
+    yield broken("move-last-of-batch", what, tampered, "reordered", 8)
+    tampered = draft()
+    tampered.insert(tampered.at(6) + 1, tampered.lines[tampered.after(12)].data)
+    what = "A copy of a later checkpoint line stands in the middle of a batch."
+    yield broken("insert-later-checkpoint", what, tampered, "inserted", 6)
+    tampered = draft()
+    tampered.insert(tampered.at(16) + 1, tampered.lines[tampered.after(1)].data)
+    what = "A copy of an earlier checkpoint line stands in the middle of a batch."
+    yield broken("insert-earlier-checkpoint", what, tampered, "inserted", 16)
+    tampered = Draft(rotated().files(copy=False))
+    tampered.insert(tampered.at(11) + 1, tampered.lines[tampered.after(3)].data)
+    what = "A copy of a checkpoint line of an earlier epoch stands in the middle of a batch."
+    yield broken("insert-old-epoch-checkpoint", what, tampered, "inserted", 11)
+    tampered = Draft(rotated().files(copy=False))
+    tampered.insert(tampered.at(END), tampered.lines[tampered.at(5)].data)
+    what = "A copy of a rotation stands a second time, far behind the first."
+    yield broken("insert-rotate-again", what, tampered, "inserted", END)
+    tampered = draft()
+    line = tampered.lines.pop(tampered.after(9))
+    tampered.insert(tampered.at(10) + 1, line.data)
+    what = "A checkpoint line was moved behind the next record."
+    yield broken("move-checkpoint-later", what, tampered, "reordered", 9)
+    tampered = draft()
+    line = tampered.lines.pop(tampered.after(12))
+    tampered.insert(tampered.at(10) + 1, line.data)
+    what = "A checkpoint line was moved to before the last records of its batch."
+    yield broken("move-checkpoint-earlier", what, tampered, "reordered", 10)
+    tampered = Draft(rotated().files(copy=False))
+    del tampered.lines[tampered.at(4) : tampered.at(6) + 1]
+    what = "Everything from a batch with a rotation to the first record behind it is gone."
+    yield broken("delete-over-rotation", what, tampered, "deleted", 4)
+
+
+def _joined() -> Iterator[Case]:
+    for at, kind in ((draft().after(9), "checkpoint line"), (draft().at(7), "record")):
+        tampered = draft()
+        tampered.lines[at].data = tampered.lines[at].data[:90]
+        seq = 9 if kind == "checkpoint line" else 7
+        what = f"The end of a {kind} is gone with its LF, so the next line is joined to it."
+        yield broken(f"joined-{seq}", what, tampered, "edited", seq)
 
 
 def _covered_up() -> Iterator[Case]:

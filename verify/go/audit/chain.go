@@ -105,6 +105,11 @@ func (c *chain) line() error {
 		return c.record(parsed)
 	case bytes.IndexByte(c.now.data, 0) >= 0 && c.inLastBatch():
 		return c.fault(Torn, seq, "zero bytes in the last batch")
+	}
+	if c.sealStoodHere() {
+		seq = c.sealSeq()
+	}
+	switch {
 	case errors.Is(err, errNotCanonical):
 		return c.fault(NotCanonical, seq, "%v", err)
 	default:
@@ -154,8 +159,11 @@ func (c *chain) begin(first *record) error {
 	}
 	c.origin = first.text("log")
 	key, err := newEpoch(first.fields["key"], c.origin)
-	if err != nil {
+	switch {
+	case errors.Is(err, errOtherName):
 		return c.fault(WrongLog, 0, "%v", err)
+	case err != nil:
+		return c.fault(Edited, 0, "%v", err)
 	}
 	c.epochs = []epoch{key}
 	return nil
@@ -227,10 +235,10 @@ func (c *chain) checkpoint(parsed fields) error {
 		return c.fault(Edited, c.sealSeq(), "%v", err)
 	case c.origin != "" && seal.origin != c.origin:
 		return c.fault(Edited, c.sealSeq(), "the checkpoint is of `%s`", seal.origin)
-	case len(c.epochs) > 0 && !seal.signatures[0].names(c.epoch()):
-		return c.explainKey(seal)
 	case seal.size != c.size() || len(c.batch) == 0:
 		return c.explainSize(seal)
+	case !seal.signatures[0].names(c.epoch()):
+		return c.explainKey(seal)
 	case seal.root != c.tree.root():
 		return c.fault(Edited, c.sealSeq(), "the root is not that of the records")
 	case !seal.signedBy(c.epoch()):

@@ -16,15 +16,20 @@ const maxWindow = 1 << 16
 type window struct {
 	records []*record
 	seal    *checkpoint // nil where no checkpoint line ends the batch
+	next    *record     // behind that; nil where none follows at once
 }
 
 // ahead reads the rest of the batch.
 func (c *chain) ahead() window {
 	var found window
 	c.scan(func(next *record, seal *checkpoint) bool {
-		if next == nil {
-			found.seal = seal
+		switch {
+		case found.seal != nil:
+			found.next = next
 			return false
+		case next == nil:
+			found.seal = seal
+			return seal != nil
 		}
 		found.records = append(found.records, next)
 		return len(found.records) < maxWindow
@@ -74,6 +79,21 @@ func (c *chain) inLastBatch() bool {
 	}
 }
 
+// sealStoodHere says whether a line that cannot be read stands where a checkpoint line belongs: the
+// next record goes on with the number that would be this one's, or the log ends within a batch.
+func (c *chain) sealStoodHere() bool {
+	if len(c.batch) == 0 {
+		return false
+	}
+	last, goesOn := true, false
+	c.scan(func(next *record, _ *checkpoint) bool {
+		last = false
+		goesOn = next != nil && next.seq == c.size() && next.prev == c.prev
+		return false
+	})
+	return last || goesOn
+}
+
 // claims returns the leaves that the records of a batch say the ones before them have, from the
 // second record on, and the last record's own leaf.
 func claims(links []link) []string {
@@ -88,6 +108,9 @@ func claims(links []link) []string {
 func (c *chain) continued(found *record, rest window, before []string) bool {
 	if len(rest.records) > 0 {
 		return rest.records[0].prev == found.leaf
+	}
+	if rest.next != nil && rest.next.prev == found.leaf {
+		return true
 	}
 	if rest.seal == nil {
 		return false
@@ -141,6 +164,8 @@ func (c *chain) explainSeal(found *record) error {
 	switch {
 	case !c.continued(found, c.ahead(), c.leaves()):
 		return c.fault(Edited, seq, "`cp` is not the hash of the checkpoint line before")
+	case c.sealed == "" && c.sealFollows(seq):
+		return c.fault(Reordered, seq-1, "the checkpoint line before this record stands further on")
 	case c.sealed == "":
 		return c.fault(Deleted, seq-1, "the checkpoint line before this record is gone")
 	case found.cp == "":
@@ -163,7 +188,7 @@ func (c *chain) explainSeq(found *record) error {
 	here, again, highest := false, false, uint64(0)
 	c.scan(func(next *record, _ *checkpoint) bool {
 		if next != nil {
-			here = here || next.seq == seq
+			here = here || (next.seq == seq && next.prev == c.prev)
 			again = again || next.seq == found.seq
 			highest = max(highest, next.seq)
 		}
@@ -236,14 +261,41 @@ func (c *chain) explainSize(seal *checkpoint) error {
 		return c.fault(Inserted, c.sealSeq(), "a checkpoint line without a record of its own")
 	case len(c.batch) > 0 && seal.root == c.tree.root():
 		return c.fault(Edited, c.sealSeq(), "the checkpoint counts %d records", seal.size)
-	case seal.size > size && c.sealFollows(size):
-		return c.fault(Reordered, c.sealSeq(), "the checkpoint line of another batch stands here")
 	case seal.size > size:
-		return c.fault(Deleted, size, "%d records are gone", seal.size-size)
+		return c.explainEarly(seal)
 	case seal.size > c.base.size():
 		return c.fault(Inserted, seal.size, "%d records too many", size-seal.size)
 	default:
 		return c.fault(Inserted, c.sealSeq(), "a checkpoint line of an earlier batch stands here")
+	}
+}
+
+// explainEarly: the checkpoint line counts records that do not stand before it. Either they are
+// gone, or they follow and the line came too early.
+func (c *chain) explainEarly(seal *checkpoint) error {
+	size := c.size()
+	first, goesOn, ended, here, again := true, false, false, false, false
+	c.scan(func(next *record, other *checkpoint) bool {
+		switch {
+		case next != nil:
+			goesOn = goesOn || (first && next.seq == size && next.prev == c.prev)
+			here = here || (next.seq == size && next.prev == c.prev)
+		case other != nil:
+			ended = ended || (other.size == size && len(c.batch) > 0)
+			again = again || other.text == seal.text
+		}
+		first = false
+		return true
+	})
+	switch {
+	case (goesOn || ended) && again:
+		return c.fault(Inserted, c.sealSeq(), "a checkpoint line of a later batch stands here too")
+	case goesOn || ended:
+		return c.fault(Reordered, c.sealSeq(), "the checkpoint line of another batch stands here")
+	case here:
+		return c.fault(Reordered, size, "record %d stands further on", size)
+	default:
+		return c.fault(Deleted, size, "%d records are gone", seal.size-size)
 	}
 }
 

@@ -129,6 +129,8 @@ type epoch struct {
 	note.Verifier
 }
 
+var errOtherName = errors.New("a key of another name")
+
 // newEpoch reads a verifier key of the log of this origin.
 func newEpoch(vkey any, origin string) (epoch, error) {
 	text, _ := vkey.(string)
@@ -137,7 +139,8 @@ func newEpoch(vkey any, origin string) (epoch, error) {
 		return epoch{}, fmt.Errorf("`%s` is no verifier key: %w", text, err)
 	}
 	if verifier.Name() != origin {
-		return epoch{}, fmt.Errorf("the key is of `%s`, not of `%s`", verifier.Name(), origin)
+		return epoch{}, fmt.Errorf("%w: it is of `%s`, not of `%s`", errOtherName, verifier.Name(),
+			origin)
 	}
 	return epoch{text, verifier}, nil
 }
