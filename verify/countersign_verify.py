@@ -9,7 +9,6 @@ Exit codes: 0 valid; 1 integrity failure; 2 usage or I/O; 3 valid, but below the
 4 fork or rollback against what was seen before.
 """
 
-# ruff: noqa: INP001 (a script that stands alone is no package)
 # ruff: noqa: PLR2004 (sizes of hashes and keys are in the spec's words beside them)
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import gc
 import hashlib
 import heapq
 import importlib
@@ -31,7 +31,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from difflib import SequenceMatcher
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -284,13 +283,11 @@ def _refused(text: str) -> None:
     raise ValueError(f"`{text[:20]}` is no whole number")
 
 
-_decode = json.JSONDecoder(
-    parse_float=_refused, parse_int=_bounded, parse_constant=_refused
-).decode
+_decode = json.JSONDecoder(parse_float=_refused, parse_int=_bounded, parse_constant=_refused).decode
 _encode = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False
 ).encode
-_FOLD = bytes.maketrans(b"0123456789:,[-E", b"0000000000::::e")
+_FOLD = bytes.maketrans(b",[-eE", b":::..")
 
 
 def is_plain(value: object) -> bool:
@@ -314,31 +311,39 @@ def plain_record(line: bytes) -> Json | None:
         return None
 
 
-def fast_record(line: bytes) -> Json | None:
-    """Read a line with orjson; what it does not take goes the plain way, for one answer from both.
+def record_reader() -> Callable[[bytes], Json | None]:
+    """The function that reads a line: with orjson, where it is there.
 
-    orjson takes numbers that are not whole. In canonical form they show as a digit before a point,
-    or as one digit and an `e` after what stands before a number; only then is each value looked at.
+    What orjson does not take goes the plain way, for one answer from both. It takes numbers that
+    are not whole: with all digits left out, they show as a point or an `e` right after what can
+    stand before a number; only then is each value looked at.
     """
-    orjson = Tools.orjson
-    try:
-        record: Json = orjson.loads(line)
-        if orjson.dumps(record, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER) != line:
+    if Tools.orjson is None:
+        return plain_record
+    loads, dumps = Tools.orjson.loads, Tools.orjson.dumps
+    option = Tools.orjson.OPT_SORT_KEYS | Tools.orjson.OPT_STRICT_INTEGER
+
+    def fast_record(line: bytes) -> Json | None:
+        try:
+            record: Json = loads(line)
+            if dumps(record, None, option) != line:
+                return None
+        except (ValueError, TypeError):
+            return plain_record(line)
+        if len(line) > LINE_MAX or type(record) is not dict:
             return None
-    except (ValueError, TypeError):
-        return plain_record(line)
-    if len(line) > LINE_MAX or type(record) is not dict:
-        return None
-    folded = line.translate(_FOLD)
-    if (not line.isascii() or b"0." in folded or b":0e" in folded) and not is_plain(record):
-        return None
-    return record
+        folded = line.translate(_FOLD, b"0123456789")
+        if (b":." in folded or not line.isascii()) and not is_plain(record):
+            return None
+        return record
+
+    return fast_record
 
 
 def loose_record(line: bytes) -> Json | None:
     """Read a line that is not canonical, to say what was done to it; None where it is no JSON."""
     try:
-        record = json.loads(line[:LINE_MAX].decode())
+        record = json.loads(line.decode(), parse_constant=_refused)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -354,15 +359,25 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\1" + left + right).digest()
 
 
-def grow(stack: list[bytes], size: int, leaves: Iterable[bytes]) -> None:
-    """Add leaves to the roots of the full subtrees of a tree of `size` leaves."""
+def grow(stack: list[bytes], size: int, leaves: Iterable[bytes]) -> list[bytes]:
+    """Add leaves to the roots of the full subtrees of a tree of `size` leaves.
+
+    Answers the roots of the subtrees of 256 leaves that this completes: the level-1 tile hashes.
+    """
+    tiled = []
     for leaf in leaves:
         node, index = leaf, size
+        if index & 255 == 255:
+            for _ in range(8):
+                node = sha256(b"\1" + stack.pop() + node).digest()
+            tiled.append(node)
+            index >>= 8
         while index & 1:
             node = sha256(b"\1" + stack.pop() + node).digest()
             index >>= 1
         stack.append(node)
         size += 1
+    return tiled
 
 
 def root_of(stack: Sequence[bytes]) -> bytes:
@@ -421,8 +436,8 @@ class Segments:
         return f"{self.segment}:{self.number}"
 
     def __iter__(self) -> Iterator[bytes]:
-        for self.segment in self.names:
-            self.number = 0
+        for segment in self.names:
+            self.segment, self.number = segment, 0
             try:
                 with (self.folder / self.segment).open("rb", buffering=0) as file:
                     yield from self._lines(file.read)
@@ -497,24 +512,24 @@ class Marks:
         self._table = array("Q", bytes(8 * self._room))
         self._used = 0
 
-    def _slot(self, name: object) -> tuple[int, int]:
+    def get(self, name: object) -> int:
+        """The flags of an id; 0 where none were set."""
         key = (hash(name) & 0xFFFFFFFFFFFFFFF0) or 16
         mask, table = self._room - 1, self._table
         slot = (key >> 4) & mask
         while (found := table[slot]) and found & ~15 != key:
             slot = (slot + 1) & mask
-        return slot, key
-
-    def get(self, name: object) -> int:
-        """The flags of an id; 0 where none were set."""
-        return self._table[self._slot(name)[0]] & 15
+        return found & 15
 
     def add(self, name: object, flags: int) -> None:
         """Set flags of an id."""
-        slot, key = self._slot(name)
-        if not self._table[slot]:
-            self._used += 1
-        self._table[slot] |= key | flags
+        key = (hash(name) & 0xFFFFFFFFFFFFFFF0) or 16
+        mask, table = self._room - 1, self._table
+        slot = (key >> 4) & mask
+        while (found := table[slot]) and found & ~15 != key:
+            slot = (slot + 1) & mask
+        self._used += not found
+        table[slot] = found | key | flags
         if self._used * 5 > self._room * 3:
             self._widen()
 
@@ -530,14 +545,26 @@ class Marks:
                 table[slot] = entry
 
 
+def _part(record: Json, name: str) -> Json:
+    value = record.get(name)
+    return value if type(value) is dict else {}
+
+
 class Intent(NamedTuple):
     """A call under way, and the rules that it breaks if it turns out to have been sent."""
 
     seq: int
-    place: str
+    segment: str
+    number: int
     boot: object
     approval: object
-    doubts: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    is_reported: bool = False  # as left open
+
+    @property
+    def place(self) -> str:
+        """Where the intent stands."""
+        return f"{self.segment}:{self.number}"
 
 
 class Allowance:
@@ -578,7 +605,8 @@ class Approval:
 
     def __init__(self, request: Json) -> None:
         self.request = {
-            name: request.get(name) for name in ("binding", "agent", "run", "tool", "op", "args_tag")
+            name: request.get(name)
+            for name in ("binding", "agent", "run", "tool", "op", "args_tag")
         }
         self.expires: int = request["expires"]
         self.quorum: list[int] = list(request["quorum"])
@@ -607,7 +635,7 @@ class Story:
 
     def __init__(self, breach: Callable[[int, str, str], None]) -> None:
         self._breach = breach
-        self.seq, self.place = 0, ""
+        self.seq, self._segment, self._number = 0, "", 0
         self.unscoped = 0  # intents whose token did not say what it allows
         self.key = ""  # the epoch's, set by the chain
         self.last_ts = self.boot_ts = 0
@@ -624,7 +652,7 @@ class Story:
         self._revoked: dict[str, set[object]] = {n: set() for n in ("jti", "root", "run", "agent")}
         self._approvals: dict[object, Approval] = {}
         self._holds: dict[object, object] = {}
-        self._judges: dict[object, Callable[[Json], None]] = {
+        judges: dict[str, Callable[[Json], None]] = {
             "genesis": self._on_genesis,
             "boot": self._on_boot,
             "shutdown": self._on_shutdown,
@@ -641,7 +669,9 @@ class Story:
             "hold.set": self._on_hold,
             "hold.release": self._on_hold,
             "redact": self._on_redact,
-        } | {f"approval.{state}": self._on_state for state in STATES}
+        }
+        judges.update({f"approval.{state}": self._on_state for state in STATES})
+        self._judges = judges
 
     def _break(self, rule: str) -> None:
         self._breach(self.seq, self.place, rule)
@@ -649,10 +679,9 @@ class Story:
     def feed(self, records: Sequence[Json], segment: str, number: int) -> None:
         """Judge records that follow each other, the first at line `number` of the segment."""
         judges, revisions = self._judges, self._revisions
-        for number, record in enumerate(records, number):  # noqa: B020, PLR1704
+        self._segment = segment
+        for self._number, record in enumerate(records, number):
             self.seq = record["seq"]
-            self.place = f"{segment}:{number}"
-            self.last_ts = record["ts"]
             try:
                 judge = judges.get(record["type"])
                 if record["boot"] != self._boot and record["type"] not in {"boot", "genesis"}:
@@ -666,13 +695,21 @@ class Story:
                     judge(record)
             except (AttributeError, KeyError, TypeError, ValueError):
                 self._break("malformed")
+        if records:
+            self.last_ts = records[-1]["ts"]
+
+    @property
+    def place(self) -> str:
+        """Where the record at hand stands."""
+        return f"{self._segment}:{self._number}"
 
     def close(self, *, is_live: bool) -> None:
         """Judge what the end of the log leaves open; a log being written has no end yet."""
         for intent in self._open.values():
             if not is_live:
                 self._sent(intent)
-            if intent.boot != self._boot and self.last_ts - self.boot_ts > GRACE_US:
+            is_orphan = intent.boot != self._boot and self.last_ts - self.boot_ts > GRACE_US
+            if is_orphan and not intent.is_reported:
                 self._breach(intent.seq, intent.place, "orphan_open")
 
     def _sent(self, intent: Intent) -> None:
@@ -704,11 +741,11 @@ class Story:
             self._break("boot_unknown")
 
     def _on_shutdown(self, record: Json) -> None:
-        for intent in self._open.values():
+        for op, intent in self._open.items():
             rule = "intent_open" if intent.boot == record["boot"] else "orphan_open"
-            self._breach(intent.seq, intent.place, rule)
-            self._sent(intent)
-        self._open.clear()
+            if not intent.is_reported:
+                self._breach(intent.seq, intent.place, rule)
+            self._open[op] = intent._replace(is_reported=True)
 
     def _on_event(self, event: object) -> None:
         if self._events.get(event):
@@ -722,35 +759,43 @@ class Story:
 
     def _on_intent(self, record: Json) -> None:
         op, approval = record["op"], record.get("approval")
-        actor, tool = record["actor"], record["tool"]
         known = self._ops.get(op)
         if known & SENT or op in self._open:
             self._break("second_intent")
-        if known & REFUSED or record["decision"]["outcome"] != "permit":
+        intent = Intent(self.seq, self._segment, self._number, record["boot"], approval)
+        self._open[op] = intent
+        actor, tool = _part(record, "actor"), _part(record, "tool")
+        if known & REFUSED or _part(record, "decision").get("outcome") != "permit":
             self._break("effect_despite_deny")
         if approval is None:
             if known & HELD:
                 self._break("approval_missing")
+            self._check_token(record, actor, tool)
         else:
             self._use_approval(record, approval, actor)
-        self._check_token(record, actor, tool, held=approval is not None)
         doubts = []
-        if any(actor[name] in gone for name, gone in self._revoked.items()):
+        gone = self._revoked
+        if (
+            actor.get("jti") in gone["jti"]
+            or actor.get("root") in gone["root"]
+            or actor.get("run") in gone["run"]
+            or actor.get("agent") in gone["agent"]
+        ):
             doubts.append("token_revoked")
-        if self._runs.get(actor["run"]):
+        if self._runs.get(actor.get("run")):
             doubts.append("run_ended")
-        self._open[op] = Intent(self.seq, self.place, record["boot"], approval, tuple(doubts))
+        if doubts:
+            self._open[op] = intent._replace(doubts=tuple(doubts))
 
-    def _check_token(self, record: Json, actor: Json, tool: Json, *, held: bool) -> None:
-        jti = actor["jti"]
+    def _check_token(self, record: Json, actor: Json, tool: Json) -> None:
+        jti = actor.get("jti")
         token = self._tokens.get(jti)
         if token is None:
-            if not held:
-                self._break("token_expired" if self._old_tokens.get(jti) else "token_unknown")
+            self._break("token_expired" if self._old_tokens.get(jti) else "token_unknown")
             return
-        if token.owner != (actor["agent"], actor["run"], actor["root"]):
+        if token.owner != (actor.get("agent"), actor.get("run"), actor.get("root")):
             self._break("token_mismatch")
-        if not held and record["ts"] > token.exp * 1_000_000 + GRACE_US:
+        if record["ts"] > token.exp * 1_000_000 + GRACE_US:
             self._break("token_expired")
         if token.allow is None:
             self.unscoped += 1
@@ -803,7 +848,7 @@ class Story:
                 self._break("approval_decided")
             return
         asked = approval.request
-        about = (record["op"], record["tool"], actor["agent"], actor["run"])
+        about = (record["op"], record["tool"], actor.get("agent"), actor.get("run"))
         if about != (asked["op"], asked["tool"], asked["agent"], asked["run"]):
             self._break("approval_mismatch")
         if not approval.granted:
@@ -832,11 +877,8 @@ class Story:
             if not self._done.get(name):
                 self._break("approval_unknown")
                 return None
-            late = record["type"] in {"approval.vote", "approval.grant"}
-            if late:
-                self._break("approval_late")
-            if record["type"] != "approval.vote":
-                self._break("approval_decided")
+            is_vote = record["type"] == "approval.vote"
+            self._break("approval_late" if is_vote else "approval_decided")
             return None
         asked = approval.request
         if any(record.get(part) != asked[part] for part in ("binding", "agent", "run", "tool")):
@@ -867,7 +909,7 @@ class Story:
         if approval.phase not in before:
             self._break("approval_decided")
         if state == "grant":
-            if approval.phase != "pending" or record["at"] > approval.expires:
+            if record["at"] > approval.expires:
                 self._break("approval_late")
             votes = (approval.approving.get(stage, 0) for stage in range(len(approval.quorum)))
             if any(given < asked for given, asked in zip(votes, approval.quorum, strict=True)):
@@ -938,12 +980,12 @@ class Tiles:
         self._levels: list[list[bytes]] = [[]]
         self._counts = [0]
 
-    def feed(self, leaves: Iterable[bytes]) -> None:
-        """Take the next leaf hashes; compare each tile that they complete."""
+    def feed(self, leaves: Iterable[bytes], tiled: Iterable[bytes]) -> None:
+        """Take the next leaf hashes, and the roots of the level-0 tiles that they complete."""
         if self.stands:
             self._levels[0].extend(leaves)
-            while len(self._levels[0]) >= 256:
-                self._complete(0)
+            for node in tiled:
+                self._complete(0, node)
 
     def close(self) -> None:
         """Compare the partial tiles of the right edge."""
@@ -967,7 +1009,7 @@ class Tiles:
         hashes = [found[at : at + 32] for at in range(0, len(found), 32)]
         return hashes if len(found) == 32 * (end - first) else None
 
-    def _complete(self, level: int) -> None:
+    def _complete(self, level: int, node: bytes) -> None:
         hashes = self._levels[level][:256]
         del self._levels[level][:256]
         data = self._bytes(self._path(level, self._counts[level]))
@@ -976,15 +1018,15 @@ class Tiles:
         elif level == 0:
             self.absent += 1
         self._counts[level] += 1
-        while len(hashes) > 1:
-            pairs = iter(hashes)
-            hashes = [sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs)]  # noqa: B905
         if level + 1 == len(self._levels):
             self._levels.append([])
             self._counts.append(0)
-        self._levels[level + 1].extend(hashes)
-        if len(self._levels[level + 1]) == 256:
-            self._complete(level + 1)
+        above = self._levels[level + 1]
+        above.append(node)
+        if len(above) == 256:
+            stack: list[bytes] = []
+            grow(stack, 0, above)
+            self._complete(level + 1, stack[0])
 
     def _compare(self, level: int, index: int, hashes: list[bytes], data: bytes) -> None:
         if b"".join(hashes) == data[: 32 * len(hashes)]:
@@ -1099,11 +1141,15 @@ class Chain:
         self.head = self.dash = b""
         self.sizes, self.roots = array("Q"), array("Q")
         self.signature: tuple[Note, Key] | None = None  # the last one, if not yet checked
+        self.signed_size = 0  # records under the last signature that was checked
         self.was_signed_badly = False
-        self.strange_keys: set[bytes] = set()
+        self.breaches: list[tuple[int, Finding]] = []  # with the record that showed it
+        self.doubted_from = INT_LIMIT  # records from here on bear no good signature
+        self.strange_keys: dict[bytes, Finding] = {}
+        self.is_last_strange = False  # the last checkpoint line was signed by another key
         self.moved: set[bytes] = set()  # leaves reported as out of their place
         self.scans = 0
-        self.record = fast_record if Tools.orjson else plain_record
+        self.record = record_reader()
 
     # Findings
 
@@ -1112,9 +1158,14 @@ class Chain:
         self.report.add(Finding(kind, max(seq, 0), place, what))
 
     def _breach(self, seq: int, place: str, rule: str) -> None:
-        self.report.add(Finding("semantic", seq, place, RULES[rule], rule))
+        if self.story and len(self.breaches) < FINDINGS_KEPT:
+            finding = Finding("semantic", seq, place, RULES[rule], rule)
+            self.breaches.append((self.story.seq, finding))
+        else:
+            self.report.more += 1
 
     def _tile_differs(self, seq: int, place: str) -> None:
+        self.doubted_from = min(self.doubted_from, seq)
         what = "the record is not the one whose hash the tile keeps: one of the two was changed"
         self.find("edited", seq, place, what)
 
@@ -1169,7 +1220,8 @@ class Chain:
                     or record["ts"] < ts
                     or record.get("cp") != pending
                     or (record["type"] == "genesis") is not (size == 0)
-                    or {type(record["seq"]), type(record["v"]), type(record["ts"])} != {int}
+                    or record["v"] is True  # a bool equals 1 or 0
+                    or ((size < 2 or ts < 2) and bool in (type(record["seq"]), type(record["ts"])))
                 ):
                     return None
                 leaf = sha256(b"\0" + line).digest()
@@ -1214,9 +1266,10 @@ class Chain:
         if got is None or self.key is None:
             return False
         records, leaves = got
+        tiled: list[bytes] = []
         size, stack = self.size + len(leaves), self.stack[:]
         if self.is_anchored:
-            grow(stack, self.size, leaves)
+            tiled = grow(stack, self.size, leaves)
             root = root_of(stack)
         elif (note := self.note(data)) is not None:
             root = note.root
@@ -1238,7 +1291,7 @@ class Chain:
         note = Note(origin, size, root, body, ((origin, blob),), dash)
         if not self._fits_segment(start):
             return False
-        self._take(records, leaves, start)
+        self._take(records, leaves, tiled, start)
         self.stack = stack
         self._commit(note, Line(data, self.segments.segment, self.segments.number))
         last = records[-1] if records else None
@@ -1250,7 +1303,13 @@ class Chain:
         """A segment bears the number of its first record as its name."""
         return start[1] != 1 or self.pieces > 0 or int(start[0][:20]) == self.size
 
-    def _take(self, records: list[Json], leaves: list[bytes], start: tuple[str, int]) -> None:
+    def _take(
+        self,
+        records: list[Json],
+        leaves: list[bytes],
+        tiled: list[bytes],
+        start: tuple[str, int],
+    ) -> None:
         if not records:
             return
         self._note_times(records)
@@ -1258,7 +1317,7 @@ class Chain:
         self.size += len(records)
         self.report.records = self.size
         if self.is_anchored:
-            self.tiles.feed(leaves)
+            self.tiles.feed(leaves, tiled)
         for number, record in enumerate(records, start[1]):
             if record["type"] == "checkpoint.witnessed":
                 self._witnessed(record, f"{start[0]}:{number}")
@@ -1275,8 +1334,7 @@ class Chain:
         got = self._read(batch)
         if got is None or not self._fits_segment(start):
             return False
-        grow(self.stack, self.size, got[1])
-        self._take(*got, start)
+        self._take(*got, grow(self.stack, self.size, got[1]), start)
         self.pieces += len(batch)
         batch.clear()
         return True
@@ -1290,9 +1348,9 @@ class Chain:
         report.checkpoints += 1
         report.size, report.root, report.last_note = note.size, note.root, note.whole
         blob = note.signatures[0][1]
-        if self.key and blob[:4] != self.key.id:
-            if strange := self.strange_key(blob[:4], self.size - 1, line):
-                report.add(strange)
+        self.is_last_strange = self.key is not None and blob[:4] != self.key.id
+        if self.is_last_strange:
+            self.note_strange(blob[:4], self.size - 1, line)
             self.signature = None
         elif self.key:
             self.signature = note, self.key
@@ -1301,16 +1359,21 @@ class Chain:
         while self.known and self.known[-1].note.size <= note.size:
             self.compared.append((self.known.pop(), note))
 
-    def strange_key(self, kid: bytes, seq: int, line: Line) -> Finding | None:
-        """Say once what a key is that signed where it should not have."""
-        if kid in self.strange_keys:
-            return None
-        self.strange_keys.add(kid)
-        if any(epoch.key.id == kid for epoch in self.report.epochs):
-            kind, what = "out_of_epoch", "signed by a key of this log, but not by this epoch's"
-        else:
-            kind, what = "wrong_key", f"signed by key {kid.hex()}, which is no key of this log"
-        return Finding(kind, max(seq, 0), line.place, f"the checkpoint line is {what}")
+    def note_strange(self, kid: bytes, seq: int, line: Line) -> None:
+        """Keep where a key signed first that should not have; its class is told at the end."""
+        finding = Finding("wrong_key", max(seq, 0), line.place, kid.hex())
+        self.strange_keys.setdefault(kid, finding)
+        self.doubted_from = min(self.doubted_from, self.signed_size)
+
+    def _judge_strange(self) -> None:
+        for kid, finding in self.strange_keys.items():
+            keys = [*self.hints.values()] if self.is_stopped else []
+            if any(key.id == kid for key in [*keys, *(epoch.key for epoch in self.report.epochs)]):
+                what = "the checkpoint line is signed by a key of this log, but not by its epoch's"
+                self.report.add(finding._replace(kind="out_of_epoch", what=what))
+            else:
+                what = f"the checkpoint line is signed by key {kid.hex()}, no key of this log"
+                self.report.add(finding._replace(what=what))
 
     def _sign_off(self, where: str) -> None:
         """Check the last signature: that of an epoch, of the log, or of each line if asked."""
@@ -1318,7 +1381,9 @@ class Chain:
             return
         (note, key), self.signature = self.signature, None
         if is_note_signed(note, key):
+            self.signed_size = note.size
             return
+        self.doubted_from = min(self.doubted_from, self.signed_size)
         if not self.was_signed_badly:
             what = "the signature under the checkpoint line is not good: what it covers was changed"
             self.find("edited", note.size - 1, self.last_cp.place, f"{what} ({where})")
@@ -1345,7 +1410,7 @@ class Chain:
             fault = "the change of keys is not the last record of its batch"
         elif any(epoch.key.public == key.public for epoch in epochs):
             fault = "the next key had its time before"
-        elif record.get("epoch") != epochs[-1].number + 1:
+        elif self.is_anchored and record.get("epoch") != epochs[-1].number + 1:
             fault = "the change of keys names another epoch than the next"
         if fault:
             self.find("out_of_epoch", seq, place, fault)
@@ -1394,6 +1459,8 @@ class Chain:
             try:
                 data = unbase64(blob)
             except ValueError:
+                data = b""
+            if len(data) != 76 or not ORIGIN.fullmatch(name):
                 self.find("edited", seq, place, f"the cosignature of `{name[:80]}` cannot be read")
                 return
             for witness in self.witnesses:
@@ -1417,13 +1484,21 @@ class Chain:
             return None
         if len(note.signatures) != 1 or len(note.signatures[0][1]) != 68:
             return None
-        return note if note.signatures[0][0] == note.origin else None
+        return note
 
     def close(self, *, is_live: bool) -> None:
         """Judge what only the end of the log can tell."""
         self.tiles.close()
         if self.story:
             self.story.close(is_live=is_live)
+        self._judge_strange()
+        if not self.report.checkpoints and not self.report.findings:
+            self.find(
+                "missing", 0, self.segments.place, "the log is empty: it has not even a start"
+            )
+        for shown_by, finding in self.breaches:
+            if shown_by < self.doubted_from:  # what lies behind a break is not judged
+                self.report.add(finding)
 
     # Where the chain breaks: see Damage
 
@@ -1445,8 +1520,7 @@ class Chain:
             if item.record and item.record.get("type") == "key.rotate" and item.record is not last:
                 self._rotate(item.record, item.seq or 0, item.line.place, is_last=True)
         if self.is_anchored and written:
-            grow(self.stack, self.size, written)
-            self.tiles.feed(written)
+            self.tiles.feed(written, grow(self.stack, self.size, written))
         else:
             self.is_anchored = False
         stamps = [item.record.get("ts") for item in items if item.record and item.is_canonical]
@@ -1548,6 +1622,7 @@ class Damage:
         self.is_cut_off = False  # the region grew past its bound
         self.written: dict[int, bytes] = {}
         self.is_certain = False
+        self.is_last_unsaid = False  # no record behind the last one says what it was
         self.is_strange = False  # a line here is signed by a key that is reported already
 
     def judge(self) -> Iterator[bytes]:
@@ -1557,7 +1632,9 @@ class Damage:
         self._reconstruct(end)
         findings = self._differences(end)
         if findings:
+            findings = self._amiss_marks(before=findings[0].seq) + findings
             self.chain.story = None
+            self.chain.doubted_from = min(self.chain.doubted_from, findings[0].seq)
             self.chain.report.unchecked.append(
                 f"what the records from {findings[0].seq:,} on say together"
             )
@@ -1630,28 +1707,31 @@ class Damage:
             if tiled and self._leads_to(anchor.root, tiled):
                 self._know(tiled)
                 return
-        words = [*self.found, *([self._seen(self.after)] if self.after else [])]
-        said: dict[int, list[tuple[bytes, Found]]] = {}
-        stands: dict[int, list[bytes]] = {}
-        for item in words:
-            if item.seq is not None and item.prev and self.first < item.seq <= end:
-                said.setdefault(item.seq - 1, []).append((item.prev, item))
-        for item in self.found:
-            if item.seq is not None and self.first <= item.seq < end:
-                stands.setdefault(item.seq, []).append(item.leaf)
-        numbers = {*said, *stands}
-        options = {
-            seq: self._ranked(seq, said, stands.get(seq, [])) for seq in sorted(numbers)
-        }
+        options = self._options(end)
         if anchor and chain.is_anchored and len(options) == end - self.first:
             tries = max(4, 100_000 // len(options))
             for choice in itertools.islice(itertools.product(*options.values()), min(256, tries)):
                 if self._leads_to(anchor.root, choice):
                     self._know(choice)
                     return
-            if end - 1 not in said:
+            if self.is_last_unsaid:
                 options.pop(end - 1)  # nothing but the root speaks for the last one
         self.written = {seq: leaves[0] for seq, leaves in options.items()}
+
+    def _options(self, end: int) -> dict[int, list[bytes]]:
+        """What may have been written at each place, as far as the lines bear witness to it."""
+        said: dict[int, list[tuple[bytes, Found]]] = {}
+        stands: dict[int, list[bytes]] = {}
+        seqs = {item.leaf: item.seq for item in self.found}
+        for item in self.found:
+            if item.seq is not None and self.first <= item.seq < end:
+                stands.setdefault(item.seq, []).append(item.leaf)
+        for item in [*self.found, *([self._seen(self.after)] if self.after else [])]:
+            before = -1 if item.seq is None else item.seq - 1
+            if item.prev and self.first <= before < end and seqs.get(item.prev, before) == before:
+                said.setdefault(before, []).append((item.prev, item))
+        self.is_last_unsaid = end - 1 not in said
+        return {seq: self._ranked(seq, said, stands.get(seq, [])) for seq in sorted({*said, *stands})}
 
     @staticmethod
     def _ranked(
@@ -1721,7 +1801,9 @@ class Damage:
     def _event(self, at: int, end: int, extras: list[Found], rest: list[Found]) -> Finding | None:
         """One finding for the records `at` to `end` that are gone and the lines in their stead."""
         moved, first = self.chain.moved, extras[0] if extras else None
-        gone = {leaf for seq in range(at, min(end, at + REGION_MAX)) if (leaf := self.written.get(seq))}
+        gone = {
+            leaf for seq in range(at, min(end, at + REGION_MAX)) if (leaf := self.written.get(seq))
+        }
         if (gone or extras) and all(leaf in moved for leaf in [*gone, *(x.leaf for x in extras)]):
             return None  # the other half of an exchange that is reported already
         place = first.line.place if first else rest[0].line.place if rest else self._place
@@ -1734,7 +1816,8 @@ class Damage:
         if kind == "reordered":
             moved |= gone | {item.leaf for item in extras}
         is_mark = kind == "torn" and first and first.line.data[1:4] == b'{"c'
-        return Finding(kind, at - bool(is_mark), place, what)
+        is_mark = is_mark or what.startswith("the checkpoint line")
+        return Finding(kind, max(at - bool(is_mark), 0), place, what)
 
     @property
     def _place(self) -> str:
@@ -1751,16 +1834,18 @@ class Damage:
             return is_torn
         if self._foreign(first):
             return "wrong_log", "a line of another log stands here"
+        if rest and (first.record or {}).get("type") is None and self._is_unmarked(rest):
+            return "edited", "the checkpoint line here cannot be read any more"
         seq = first.seq
         if seq is not None and seq > at and not self._stands(seq, first.leaf, rest):
+            if self.is_certain and self.written.get(seq) == first.leaf:
+                return "reordered", f"record {seq:,} stands here, too early"
             claim = b'"prev":"%s"' % first.leaf.hex().encode()
             if any(item.prev == first.leaf for item in rest) or self._search(claim):
                 return "reordered", f"record {seq:,} stands here, too early"
         return "inserted", f"a line that was never written here (it calls itself record {seq})"
 
-    def _other(
-        self, at: int, end: int, extras: list[Found], rest: list[Found]
-    ) -> tuple[str, str]:
+    def _other(self, at: int, end: int, extras: list[Found], rest: list[Found]) -> tuple[str, str]:
         """What happened where other lines stand than were written."""
         first = extras[0]
         seq, is_one = first.seq, len(extras) == 1 == end - at
@@ -1769,6 +1854,8 @@ class Damage:
         if self._foreign(first) and (seq == at or len(extras) >= end - at):
             return "wrong_log", "a line of another log stands here"
         follows = first.prev is not None and first.prev.hex() == self._leaf_before(at)
+        if len(first.line.data) > LINE_MAX:
+            return "not_canonical", f"the line has more than {LINE_MAX:,} bytes"
         if first.record is None:
             return "edited", "the line is no record any more"
         if seq == at and (follows or len(extras) >= end - at):
@@ -1783,6 +1870,11 @@ class Damage:
         if seq is not None and seq < at:
             return "inserted", f"record {seq:,} stands here again"
         return "deleted", f"record {at:,} is gone; record {seq} stands in its place"
+
+    def _is_unmarked(self, rest: list[Found]) -> bool:
+        """Whether the next record names a checkpoint line, and none stands before it."""
+        count = self.first + len(self.found) - len(rest)
+        return bool((rest[0].record or {}).get("cp")) and all(at != count for at, _ in self.marks)
 
     def _torn(self, item: Found) -> tuple[str, str] | None:
         if item.line.data[:1] == TORN and self.after is None and self.anchor is None:
@@ -1805,12 +1897,15 @@ class Damage:
 
     def _stands(self, seq: int, leaf: bytes | None, rest: list[Found]) -> bool:
         """Whether a record stands further on, here or behind the lines that were read."""
-        if any(item.leaf == leaf if leaf else item.seq == seq for item in rest):
-            return True
-        return any(
-            record_leaf(line) == leaf if leaf else True
-            for line in self._search(b'"seq":%d,"' % seq)
-        )
+        before = self._leaf_before(seq)
+
+        def fits(item: Found) -> bool:
+            if leaf:
+                return item.leaf == leaf
+            return item.seq == seq and (not before or (item.prev or b"").hex() == before)
+
+        behind = self._search(b'"seq":%d,"' % seq)
+        return any(map(fits, rest)) or any(fits(self._seen(Line(data, "", 0))) for data in behind)
 
     def _search(self, needle: bytes) -> list[bytes]:
         """The lines behind those that were read that hold these bytes; not done too often."""
@@ -1852,76 +1947,105 @@ class Damage:
         what = "the lines up to here do not fit together"
         return [Finding("edited", self.first + len(self.found) - 1, self._place, what)]
 
-    def _amiss_marks(self) -> list[Finding]:
-        findings: list[Finding] = []
-        marks = list(self.marks)
-        pending, count, mark = self.chain.pending, self.first, self.chain.last_cp
-        for seq, item in enumerate(self.found, self.first):
-            while marks and marks[0][0] <= seq:
+    def _amiss_marks(self, before: int = INT_LIMIT) -> list[Finding]:
+        """What is wrong with checkpoint lines, those up to a record that is not as written."""
+        chain, findings = self.chain, list[Finding]()
+        is_whole = before == INT_LIMIT
+        marks = [
+            (count, line)
+            for count, line in self.marks
+            if is_whole or (count <= before and chain.note(line.data) is None)
+        ]
+        pending, mark, counted = chain.pending, chain.last_cp, self.first - chain.pieces
+        for seq, item in enumerate([*self.found, None], self.first):
+            while marks and (marks[0][0] <= seq or item is None):
                 count, mark = marks.pop(0)
-                findings += self._judge_mark(count, mark, has_new=count > self._count_before(mark))
-                pending = sha256(mark.data).hexdigest()
+                if wrong := self._judge_mark(count, mark, has_new=count > counted):
+                    findings.append(Finding(wrong[0], max(count - 1, 0), mark.place, wrong[1]))
+                counted, pending = count, sha256(mark.data).hexdigest()
+            if item is None or not is_whole:
+                continue
             said = item.record.get("cp") if item.record else None
-            known = findings and findings[-1].seq >= seq - 1
-            if said != pending and not known:
-                findings.append(self._wrong_link(seq, item, pending, mark))
+            is_judged = bool(findings) and findings[-1].seq >= seq - 1
+            if seq == self.first and chain.is_last_strange and mark == chain.last_cp:
+                self.is_strange = True
+            elif said != pending and not is_judged:
+                findings += self._wrong_link(seq, item, pending, mark)
             pending = None
-        for count, mark in marks:
-            findings += self._judge_mark(count, mark, has_new=count > self._count_before(mark))
         return findings
 
-    def _count_before(self, mark: Line) -> int:
-        """How many records stood before the checkpoint line before this one."""
-        lines = [line for _, line in self.marks]
-        at = lines.index(mark)
-        if at:
-            return self.marks[at - 1][0]
-        return self.first - self.chain.pieces
-
-    @staticmethod
-    def _wrong_link(seq: int, item: Found, pending: str | None, mark: Line | None) -> Finding:
+    def _wrong_link(
+        self, seq: int, item: Found, pending: str | None, mark: Line | None
+    ) -> list[Finding]:
+        """What a record says of the checkpoint line before it, where that is not what stands."""
         said = item.record.get("cp") if item.record else None
+        place = mark.place if mark and pending else item.line.place
         if pending is None:
-            what = "the checkpoint line before this record is gone"
-            return Finding("deleted", seq - 1, item.line.place, what)
-        place = mark.place if mark else item.line.place
-        if said is None:
-            return Finding("inserted", seq - 1, place, "a checkpoint line that was never written here")
-        what = "the checkpoint line was changed: the record behind it names another"
-        return Finding("edited", seq - 1, place, what)
+            lines = [line for _, line in self.marks if sha256(line.data).hexdigest() == said]
+            if any(line.data in self.chain.moved for line in lines):
+                return []
+            self.chain.moved.update(line.data for line in lines)
+            kind = "reordered" if lines else "deleted"
+            what = "the checkpoint line before this record " + (
+                "stands further on" if lines else "is gone"
+            )
+        elif said is None:
+            kind, what = "inserted", "a checkpoint line that was never written here"
+        else:
+            kind = "edited"
+            what = "the checkpoint line was changed: the record behind it names another"
+        return [Finding(kind, max(seq - 1, 0), place, what)]
 
-    def _judge_mark(self, count: int, line: Line, *, has_new: bool) -> list[Finding]:
+    def _judge_mark(self, count: int, line: Line, *, has_new: bool) -> tuple[str, str] | None:
         """What is wrong with a checkpoint line behind `count` records that are as written."""
         chain = self.chain
-        if line.data[:1] == TORN:
-            return []
         note = chain.note(line.data)
-
-        def say(kind: str, what: str) -> list[Finding]:
-            return [Finding(kind, max(count - 1, 0), line.place, what)]
-
         if note is None:
-            if loose_record(line.data):
-                return say("edited", "the checkpoint line is not in its one form")
-            return say("edited", "the checkpoint line cannot be read")
-        kid = note.signatures[0][1][:4]
-        if kid not in self.keys or (chain.key and kid != chain.key.id and not self._rotated(kid)):
-            if note.size == count or kid not in self.keys:
-                self.is_strange = True
-                strange = chain.strange_key(kid, count - 1, line)
-                return [strange] if strange else []
+            return self._unreadable(line)
+        if line.data in chain.moved:
+            return None
+        name, blob = note.signatures[0]
+        if chain.report.origin and note.origin != chain.report.origin:
+            return "edited", "the checkpoint line names another log"
+        if name != note.origin:
+            return "wrong_key", "the checkpoint line is signed under another name"
+        if not self._is_epochs(blob[:4]) and (note.size == count or blob[:4] not in self.keys):
+            self.is_strange = True
+            chain.note_strange(blob[:4], count - 1, line)
+            return None
         if not has_new and count:
-            return say("inserted", "a checkpoint line stands here without a new record")
-        is_good = is_note_signed(note, self.keys[kid])
-        if note.size != count and is_good:
-            if any(self._size(other) == count for _, other in self.marks if other != line):
-                return say("reordered", "the checkpoint line that belongs here stands further on")
-            if note.size > count:
-                return say("deleted", f"{note.size - count:,} records before this line are gone")
-            return say("inserted", f"{count - note.size:,} records before this line are too many")
-        if not is_good:
-            return say("edited", "the checkpoint line was changed after it was written")
-        return []
+            return "inserted", "a checkpoint line stands here without a new record"
+        is_good = is_note_signed(note, self.keys[blob[:4]])
+        if is_good and note.size != count:
+            return self._misplaced(count, note.size, line)
+        if not is_good and not self.is_strange and not chain.was_signed_badly:
+            self.is_strange = True  # one finding for a row of them
+            return "edited", "the checkpoint line was changed after it was written"
+        self.is_strange |= not is_good
+        return None
+
+    def _unreadable(self, line: Line) -> tuple[str, str]:
+        loose = loose_record(line.data)
+        if loose and _encode(loose).encode(errors="replace") != line.data:
+            return "not_canonical", "the checkpoint line is not in its one form"
+        if b"\0" in line.data and self.after is None and self.anchor is None:
+            return "torn", "zero bytes stand in the last batch: an interrupted write"
+        return "edited", "the checkpoint line cannot be read"
+
+    def _misplaced(self, count: int, size: int, line: Line) -> tuple[str, str]:
+        """A good checkpoint line stands where it does not belong, between records that do."""
+        if any(self._size(other) == count for _, other in self.marks if other != line):
+            return "reordered", "the checkpoint line that belongs here stands further on"
+        copies = sum(other.data == line.data for _, other in self.marks)
+        if size < count or copies > 1 or self._search(line.data):
+            return "inserted", f"a copy of the checkpoint line of {size:,} records stands here"
+        self.chain.moved.add(line.data)
+        return "reordered", f"the checkpoint line of {size:,} records stands here, too early"
+
+    def _is_epochs(self, kid: bytes) -> bool:
+        """Whether the key id is that of the epoch, or of one that begins among these lines."""
+        key = self.chain.key
+        return kid in self.keys and (key is None or kid == key.id or self._rotated(kid))
 
     def _rotated(self, kid: bytes) -> bool:
         """Whether a `key.rotate` among these lines names the key."""
@@ -1947,7 +2071,8 @@ class Damage:
                 return Finding(kind, seq, place, what)
 
             if not item.is_canonical:
-                kind = "not_canonical" if item.record else "edited"
+                is_long = len(item.line.data) > LINE_MAX
+                kind = "not_canonical" if item.record or is_long else "edited"
                 return say(kind, "the record is not in the one form that the format allows")
             if record.get("log") != origin:
                 return say("wrong_log", "the record is of another log")
@@ -1981,11 +2106,13 @@ class Damage:
             chain.key = self.keys[kid]
             if not chain.report.epochs:
                 chain.report.epochs.append(Epoch(0, chain.key, 0))
+        leaves = set(self.written.values())
+        genuine = [item for item in self.found if item.leaf in leaves]
         if chain.story:
-            for item in self.found:
+            for item in genuine:
                 chain.tell(item)
         written = list(self.written.values()) if self.is_certain else []
-        chain.resume(self.found, written, anchor, self.marks[-1][1])
+        chain.resume(genuine, written, anchor, self.marks[-1][1])
         rest = (line.data for line in self.stream)
         return itertools.chain([self.after.data], rest) if self.after else rest
 
@@ -2124,7 +2251,9 @@ class Verifier:
         for known, passed in chain.compared:
             self._compare(chain, known, passed)
         if chain.is_stopped:
-            chain.report.unchecked += [f"whether {item.source} is of this log" for item in chain.known]
+            chain.report.unchecked += [
+                f"whether {item.source} is of this log" for item in chain.known
+            ]
             return
         is_rewound = False
         for known in sorted(chain.known, key=lambda item: not item.is_seen):
@@ -2132,7 +2261,9 @@ class Verifier:
                 continue
             size, seen = known.note.size, known.is_seen
             is_rewound |= seen
-            what = f"{known.source} counts {size:,} records; {size - chain.size:,} are gone at the end"
+            what = (
+                f"{known.source} counts {size:,} records; {size - chain.size:,} are gone at the end"
+            )
             chain.find("rewound" if seen else "truncated", chain.size, chain.segments.place, what)
             if seen:
                 chain.report.conflict = known.note.whole, chain.report.last_note
@@ -2174,7 +2305,7 @@ class Verifier:
                 for item in report.findings
                 if "signature under" not in item.what or not any(seq <= item.seq for seq in tiled)
             ),
-            key=lambda item: item.seq,
+            key=lambda item: (item.seq, item.kind == "semantic"),
         )
 
     def _assure(self, report: Report) -> None:
@@ -2188,7 +2319,9 @@ class Verifier:
     @staticmethod
     def covered(report: Report, count: int) -> int:
         """How many records a checkpoint covers that this many known witnesses cosigned."""
-        return max((size for size, names in report.cosigned.items() if len(names) >= count), default=0)
+        return max(
+            (size for size, names in report.cosigned.items() if len(names) >= count), default=0
+        )
 
 
 def exit_code(report: Report) -> int:
@@ -2288,7 +2421,12 @@ def check_proof(proof: str, line: bytes, asked: Asked) -> Report:
         note = read_note(whole)
     except ValueError as error:
         return refuse("edited", 0, f"the proof cannot be read: {error}")
-    report.origin, report.size, report.root, report.last_note = note.origin, note.size, note.root, whole
+    report.origin, report.size, report.root, report.last_note = (
+        note.origin,
+        note.size,
+        note.root,
+        whole,
+    )
     if not any(is_note_signed(note, key) for key in asked.keys):
         return refuse("wrong_key", index, "its checkpoint is not signed by a key that you trust")
     line = line.removesuffix(b"\n")
@@ -2526,6 +2664,7 @@ def first_origin(segment: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Verify as the command line says; answer the exit code."""
     began = time.perf_counter()
+    gc.disable()  # what is read is freed as it goes; looking for cycles costs a fifth
     try:
         words = parser().parse_args(arguments)
         if words.max_findings < 1:
