@@ -19,7 +19,8 @@ type link struct {
 type chain struct {
 	files  segments
 	reader *reader
-	now    line // the line at hand
+	now    line     // the line at hand
+	before position // the line before it
 
 	origin string
 	epochs []epoch
@@ -63,6 +64,7 @@ func (c *chain) run() error {
 	defer c.reader.close()
 	for {
 		var err error
+		c.before = c.now.at
 		if c.now, err = c.reader.read(); errors.Is(err, io.EOF) {
 			return c.end()
 		} else if err != nil {
@@ -87,6 +89,11 @@ func (c *chain) fault(kind string, seq uint64, what string, args ...any) error {
 	return &broken{Finding{
 		Kind: kind, Seq: seq, Place: c.files.place(c.now.at), What: fmt.Sprintf(what, args...),
 	}}
+}
+
+// faultBefore is fault at the line before the one at hand.
+func (c *chain) faultBefore(kind string, seq uint64, what string) error {
+	return &broken{Finding{Kind: kind, Seq: seq, Place: c.files.place(c.before), What: what}}
 }
 
 func (c *chain) line() error {

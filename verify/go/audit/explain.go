@@ -137,7 +137,7 @@ func (c *chain) explainPrev(found *record) error {
 	if len(c.batch) == 0 {
 		return here
 	}
-	before := c.fault(Edited, seq-1, "its leaf is not the one that the next record carries")
+	before := c.faultBefore(Edited, seq-1, "its leaf is not the one that the next record carries")
 	rest := c.ahead()
 	links := append(slices.Clone(c.batch), link{found.prev, found.leaf})
 	for _, one := range rest.records {
@@ -165,13 +165,13 @@ func (c *chain) explainSeal(found *record) error {
 	case !c.continued(found, c.ahead(), c.leaves()):
 		return c.fault(Edited, seq, "`cp` is not the hash of the checkpoint line before")
 	case c.sealed == "" && c.sealFollows(seq):
-		return c.fault(Reordered, seq-1, "the checkpoint line before this record stands further on")
+		return c.faultBefore(Reordered, seq-1, "the checkpoint line before this record stands further on")
 	case c.sealed == "":
-		return c.fault(Deleted, seq-1, "the checkpoint line before this record is gone")
+		return c.faultBefore(Deleted, seq-1, "the checkpoint line before this record is gone")
 	case found.cp == "":
-		return c.fault(Inserted, seq-1, "the record knows of no checkpoint line before it")
+		return c.faultBefore(Inserted, seq-1, "the record knows of no checkpoint line before it")
 	default:
-		return c.fault(Edited, seq-1, "the checkpoint line is not the one that the record carries")
+		return c.faultBefore(Edited, seq-1, "the checkpoint line is not the one that the record carries")
 	}
 }
 

@@ -57,7 +57,9 @@ func parseNote(whole string) (*checkpoint, error) {
 	if err != nil || len(root) != 32 || strings.ContainsRune(lines[2], '\r') {
 		return nil, fmt.Errorf("`%s` is no root", lines[2])
 	}
-	parsed := &checkpoint{origin: lines[0], size: size, root: string(root), text: text + "\n", whole: whole}
+	parsed := &checkpoint{
+		origin: lines[0], size: size, root: string(root), text: text + "\n", whole: whole,
+	}
 	parsed.signatures, err = parseSignatures(tail)
 	return parsed, err
 }
