@@ -81,7 +81,7 @@ class HoldDesk:
                 "nobody may approve this call; name approvers who are not on its own side",
                 code="no_eligible_approver",
             )
-        event = self._event(request, resolved, document)
+        event = self._event(request, resolved, decision, document)
         stored = await self._store.create(request, event)
         await self._relay()
         return stored
@@ -145,7 +145,9 @@ class HoldDesk:
         return tuple(sorted(side - {""}))
 
     @staticmethod
-    def _event(request: ApprovalRequest, resolved: ResolvedCall, document: bytes) -> OutboxEvent:
+    def _event(
+        request: ApprovalRequest, resolved: ResolvedCall, decision: Hold, document: bytes
+    ) -> OutboxEvent:
         event_id = f"{request.id}:PENDING"
         claims = resolved.call.claims
         subject = records.data_subject(claims)
@@ -156,7 +158,7 @@ class HoldDesk:
             fields={
                 "state": "PENDING",
                 "actor": records.build_actor(claims),
-                "decision": {"outcome": "hold", "reasons": records.codes(request.reasons)},
+                "decision": records.build_decision(decision),
                 "policy": {"rev": request.policy_revision},
                 "spec": request.spec_digest,
                 "expires": request.expires_at,

@@ -17,10 +17,12 @@ import typer
 from gateway.adapters import audit_reader, audit_verify
 from gateway.adapters.audit_files import list_segments
 from gateway.cli.audit_reconcile import reconcile
+from gateway.cli.audit_replay import replay
 from gateway.cli.exits import Exit
 
 app = typer.Typer(name="audit", help="Verify and read the audit log.", no_args_is_help=True)
 app.command()(reconcile)
+app.command()(replay)
 
 _FOLLOW_PAUSE_S = 0.2
 _SHOWN = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))

@@ -14,7 +14,7 @@ from gateway.core.canonical import digest_of
 from gateway.core.decision import Decision, Deny, Hold, Permit
 from gateway.core.entry import Entry, Opening
 from gateway.core.issuing import Question
-from gateway.core.records import codes
+from gateway.core.records import build_decision
 from gateway.core.token import Claims, Run
 
 _ALLOW_MAX_CHARS: Final = 8_192
@@ -113,10 +113,9 @@ def _judged(
     *,
     event_id: str | None = None,
 ) -> Entry:
-    outcome = {Permit: "permit", Hold: "hold", Deny: "deny"}[type(decision)]
     judged = {
         **fields,
-        "decision": {"outcome": outcome, "reasons": codes(decision.reasons)},
+        "decision": build_decision(decision),
         "policy": {"rev": decision.revision},
     }
     opening = Opening("policy.input", question.document, question.data_subject)

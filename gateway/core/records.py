@@ -55,7 +55,8 @@ def codes(reasons: Sequence[Reason]) -> list[str]:
     ]
 
 
-def _decision(decision: Permit | Hold | Deny) -> dict[str, Any]:
+def build_decision(decision: Permit | Hold | Deny) -> dict[str, Any]:
+    """What was decided and why; what must be done for it, by type."""
     outcome = {Permit: "permit", Hold: "hold", Deny: "deny"}[type(decision)]
     fields: dict[str, Any] = {"outcome": outcome, "reasons": codes(decision.reasons)}
     if not isinstance(decision, Deny) and decision.obligations:
@@ -91,7 +92,7 @@ def build_intent(  # noqa: PLR0917 - what was decided, on what, at what charge
     fields: dict[str, Any] = {
         "actor": actor,
         "tool": build_tool(resolved.tool),
-        "decision": _decision(decision),
+        "decision": build_decision(decision),
         "charge": _charge(charge),
         "surface": raw.meta.surface,
     }
@@ -132,7 +133,7 @@ def build_refused(
     elif name:
         openings.append(Opening("asked", name.encode("utf-8", "replace"), subject))
     if decision is not None:
-        fields["decision"] = _decision(decision)
+        fields["decision"] = build_decision(decision)
         openings += _policy_openings(fields, decision.revision, document, subject)
     if arguments is not None:
         openings.append(Opening("args", arguments, subject))

@@ -1,0 +1,161 @@
+"""What the `countersign audit` commands that read records share: options, filters, words."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from msgspec import Struct
+
+from gateway.adapters.audit_files import Files, list_segments
+from gateway.adapters.audit_keys import load_or_create_kek
+from gateway.adapters.audit_openings import Vault
+from gateway.cli.exits import Exit
+from gateway.core.approval import person
+from gateway.core.audit_filter import Filter, Selection, parse_when
+from gateway.core.errors import ConfigurationError
+
+_SHOWN: Final = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))
+
+LogDir = Annotated[Path, typer.Argument(metavar="DIR", help="The log's directory.")]
+AgentOption = Annotated[str | None, typer.Option(metavar="ID", help="Who called.")]
+HumanOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Whose values these are, or who voted; needs `--kek`."),
+]
+ToolOption = Annotated[str | None, typer.Option(metavar="ID", help="Which tool, as `shop.refund`.")]
+RuleOption = Annotated[
+    str | None,
+    typer.Option(metavar="POLICY:CODE", help="Why it was decided so; `POLICY:` for any code."),
+]
+OpOption = Annotated[str | None, typer.Option(metavar="ID", help="Which operation.")]
+RunOption = Annotated[str | None, typer.Option(metavar="ID", help="Which run.")]
+DecisionOption = Annotated[
+    str | None, typer.Option(metavar="permit|hold|deny", help="What was decided.")
+]
+TypeOption = Annotated[
+    list[str] | None,
+    typer.Option("--type", metavar="TYPE", help="Record type, `call.*` for several; repeatable."),
+]
+SinceOption = Annotated[
+    str, typer.Option(metavar="TIME", help="From this time on: ISO 8601, or how long ago (7d).")
+]
+UntilOption = Annotated[str, typer.Option(metavar="TIME", help="Before this time.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="No more than the first.")
+]
+KekOption = Annotated[
+    Path | None, typer.Option("--kek", metavar="FILE", help="The key to the openings.")
+]
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """The filters of one command line."""
+
+    agent: str | None = None
+    human: str | None = None
+    tool: str | None = None
+    rule: str | None = None
+    op: str | None = None
+    run: str | None = None
+    decision: str | None = None
+    types: tuple[str, ...] = ()
+    since: str = ""
+    until: str = ""
+
+    def select(self, vault: Vault | None = None) -> Selection:
+        """Return what takes the records asked for. Exits where a filter makes no sense."""
+        if self.decision not in {None, "permit", "hold", "deny"}:
+            raise fail(f"`{self.decision}` is none of permit, hold, deny", Exit.USAGE)
+        if self.human is not None and vault is None:
+            raise fail("give `--kek`: a human is found by the key of their values", Exit.USAGE)
+        now_us = time.time_ns() // 1000
+        try:
+            wanted = Filter(
+                agent=self.agent,
+                tool=self.tool,
+                rule=self.rule,
+                op=self.op,
+                run=self.run,
+                decision=self.decision,
+                types=self.types,
+                since_us=parse_when(self.since, now_us) if self.since else None,
+                until_us=parse_when(self.until, now_us) if self.until else None,
+            )
+            str(wanted).encode()  # what is no text is in no record
+        except (ValueError, OverflowError) as error:
+            raise fail(str(error), Exit.USAGE) from None
+        if self.human is None or vault is None:
+            return Selection(wanted)
+        names = (self.human, person(self.human), f"human:{person(self.human)}")
+        return Selection(wanted, {vault.key_id(name) for name in names})
+
+    def said(self) -> dict[str, str]:
+        """Return the filters that were given, for the record of the reading."""
+        named = {
+            "agent": self.agent,
+            "human": self.human,
+            "tool": self.tool,
+            "rule": self.rule,
+            "op": self.op,
+            "run": self.run,
+            "decision": self.decision,
+            "type": ",".join(self.types),
+            "since": self.since,
+            "until": self.until,
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+def require_log(directory: Path) -> None:
+    """Exit with 5 where a directory holds no log."""
+    if not list_segments(directory):
+        raise fail(f"`{directory}` holds no audit log", Exit.NOT_FOUND)
+
+
+def open_vault(directory: Path, kek: Path | None) -> Vault | None:
+    """Return what opens the log's openings, where a key is given. Exits for an unusable one."""
+    if kek is None:
+        return None
+    if not kek.is_file():
+        raise fail(f"key file `{kek}` is not there; name it with `--kek`", Exit.USAGE)
+    try:
+        return Vault(directory / "openings" / "keys", load_or_create_kek(kek), "", Files())
+    except ConfigurationError as error:
+        raise fail(str(error), Exit.USAGE) from None
+
+
+def warn(message: str) -> None:
+    """Tell people something beside the data."""
+    typer.echo(f"warning: {message}", err=True)
+
+
+def fail(message: str, code: Exit) -> typer.Exit:
+    """Tell people why there is no data, and return what to raise."""
+    for line in message.splitlines():
+        typer.echo(f"error: {line}", err=True)
+    return typer.Exit(code)
+
+
+def describe(record: dict[str, Any]) -> str:
+    """Return a record as a line of a table."""
+    words = [record.get(name) for name in ("stage", "reason", "status", "state")]
+    words += [_inner(record, *names) for names in _SHOWN]
+    said = " ".join(word for word in words if isinstance(word, str))
+    head = f"{record['seq']:>8}  {show_time(record.get('ts'))}  {record.get('type', ''):<17}"
+    return f"{head} {record.get('op', '')}  {said}".rstrip()
+
+
+def show_time(ts: object) -> str:
+    """Return a record's time for people."""
+    if not isinstance(ts, int):
+        return "-"
+    return datetime.fromtimestamp(ts / 1_000_000, UTC).isoformat(timespec="milliseconds")
+
+
+def _inner(record: dict[str, Any], outer: str, inner: str) -> object:
+    value = record.get(outer)
+    return value.get(inner) if isinstance(value, dict) else None

@@ -1,0 +1,189 @@
+"""`countersign audit replay`: recompute every recorded decision from what it was decided on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, get_args
+
+import msgspec
+import orjson
+import typer
+
+from gateway.adapters.audit_query import Found, find_records
+from gateway.adapters.audit_replay import Replay, Replayed, Tally
+from gateway.adapters.audit_values import ValueReader
+from gateway.cli.audit_filters import (
+    Asked,
+    LimitOption,
+    OpOption,
+    SinceOption,
+    ToolOption,
+    UntilOption,
+    fail,
+    open_vault,
+    require_log,
+    warn,
+)
+from gateway.cli.exits import Exit
+from gateway.config import load_config
+from gateway.core.errors import ConfigurationError
+from gateway.core.replay import FAILURES, Kind
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+CONFIG: Final = Path("countersign.yaml")
+MISSING: Final[tuple[Kind, ...]] = ("lost", "unreplayable")
+_PROGRESS_S: Final = 2.0
+_UNRECORDED: Final = (
+    "policy inputs are opened to replay decisions, and no record says so; none of them is shown"
+)
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where a log, the key to its openings and the bundles that decided are."""
+
+    log: Path
+    kek: Path
+    bundles: Path
+
+
+def replay(
+    *,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The gateway's configuration.")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
+    ] = None,
+    kek: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key to the openings.")
+    ] = None,
+    bundles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The bundles that decided: `bundles` in DIR.")
+    ] = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    op: OpOption = None,
+    tool: ToolOption = None,
+    limit: LimitOption = None,
+    fail_on_change: Annotated[
+        bool,
+        typer.Option(help="Exit with 8 also for what is lost or cannot be replayed."),
+    ] = False,
+    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+) -> None:
+    """Recompute every recorded decision; exit with 8 when one differs."""
+    places = _find_places(config, directory, kek, bundles)
+    require_log(places.log)
+    vault = open_vault(places.log, places.kek)
+    assert vault is not None  # noqa: S101 - there is a key
+    selection = Asked(op=op, tool=tool, since=since, until=until).select()
+    warn(_UNRECORDED)
+    records = find_records(places.log, selection, limit=limit, unreadable=_tell_unreadable)
+    run = Replay(ValueReader(places.log, vault), places.bundles)
+    tally, failed = asyncio.run(_replay(run, records, _Progress(), output))
+    _print_tally(tally, failed, output)
+    failures = {*FAILURES, *(MISSING if fail_on_change else ())}
+    if any(tally.kinds[kind] for kind in failures):
+        raise typer.Exit(Exit.VERIFICATION_FAILED)
+    if not tally.total:
+        raise fail("no record tells of a decision", Exit.NOT_FOUND)
+    if tally.total == sum(tally.kinds[kind] for kind in MISSING):
+        raise fail("nothing could be replayed; is the KEK the log's?", Exit.ERROR)
+
+
+def _find_places(
+    config: Path | None, directory: Path | None, kek: Path | None, bundles: Path | None
+) -> Places:
+    """Return where everything is, by the configuration or by what is named. Exits with 2."""
+    if directory is not None:
+        if config is not None or kek is None:
+            raise fail("give `--dir` with `--kek`, or else `--config` alone", Exit.USAGE)
+        return Places(directory, kek, bundles or directory / "bundles")
+    try:
+        found = load_config(config or CONFIG, os.environ).audit
+    except (ConfigurationError, OSError) as error:
+        raise fail(f"{error}\nor name the log with `--dir` and `--kek`", Exit.USAGE) from None
+    return Places(found.dir, kek or found.kek, bundles or found.dir / "bundles")
+
+
+class _Progress:
+    """Says now and then how far it is."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now: Final = now
+        self._started: Final = now()
+        self._told = self._started
+
+    def tell(self, tally: Tally, seq: int) -> None:
+        """Say so, unless it was said a moment ago."""
+        now = self._now()
+        if now - self._told < _PROGRESS_S:
+            return
+        self._told = now
+        rate = tally.total / (now - self._started)
+        typer.echo(f"{tally.total:,} decisions, to record {seq:,} ({rate:,.0f}/s)", err=True)
+
+
+async def _replay(
+    run: Replay, records: Iterator[Found], progress: _Progress, output: Output
+) -> tuple[Tally, list[Replayed]]:
+    tally, failed = Tally(), list[Replayed]()
+    try:
+        async with aclosing(run.run(records)) as found:
+            async for item in found:
+                tally.add(item)
+                if item.kind in FAILURES:
+                    if output is Output.JSON:
+                        failed.append(item)
+                    else:
+                        _print_item(item, output)
+                progress.tell(tally, item.seq)
+    finally:
+        await run.close()
+    return tally, failed
+
+
+def _tell_unreadable(place: str) -> None:
+    warn(f"{place} is no record; see `countersign audit verify`")
+
+
+def _print_item(item: Replayed, output: Output) -> None:
+    if output is Output.TABLE:
+        typer.echo(f"{item.kind} at record {item.seq} ({item.type} {item.op}): {item.what}")
+    else:
+        typer.echo(msgspec.json.encode(item))
+
+
+def _print_tally(tally: Tally, failed: list[Replayed], output: Output) -> None:
+    reasons = [
+        {"kind": kind, "what": what, "count": count}
+        for (kind, what), count in sorted(tally.reasons.items())
+    ]
+    counts: dict[str, int] = {kind: tally.kinds[kind] for kind in KINDS}
+    summary: dict[str, object] = {"decisions": tally.total, **counts, "reasons": reasons}
+    if output is Output.JSON:
+        told = [msgspec.to_builtins(item) for item in failed]
+        typer.echo(orjson.dumps({**summary, "findings": told}, option=orjson.OPT_INDENT_2))
+    elif output is Output.JSONL:
+        typer.echo(orjson.dumps({"summary": summary}))
+    else:
+        for kind, count in counts.items():
+            typer.echo(f"{kind:<13} {count:>8}")
+            for each in reasons:
+                if each["kind"] == kind:
+                    typer.echo(f"  {each['count']:>6}  {each['what']}")
+        typer.echo(f"{'decisions':<13} {tally.total:>8}")
