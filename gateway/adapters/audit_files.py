@@ -61,6 +61,15 @@ class Files:
         finally:
             os.close(descriptor)
 
+    def overwrite(self, path: Path) -> None:
+        """Put zeros in the place of a file's bytes, durably."""
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            self.write(descriptor, bytes(os.fstat(descriptor).st_size))
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def replace(self, path: Path, data: bytes) -> None:
         """Put a whole file in place: a reader sees the old or the new one, never a part."""
         fresh = path.with_name(path.name + ".new")

@@ -96,6 +96,7 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
     if isinstance(signer, KeyFile):
         signer.settle(adopt=in_use > 0)
     vault = Vault(directory / "openings" / "keys", settings.kek, boot, files)
+    vault.finish(found.events)  # before any of these subjects can get a new key
     builder = RecordBuilder(
         chain=found.chain,
         events=found.events,

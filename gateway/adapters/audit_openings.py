@@ -11,7 +11,7 @@ import binascii
 import contextlib
 import hmac
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ from msgspec import Struct
 
 from gateway.adapters.audit_files import Files, list_segments, segment_name
 from gateway.adapters.audit_keys import KEK_BYTES
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit_reader import read_lines, read_records
+from gateway.core.approval import person
 from gateway.core.chain import commit, place
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import ConfigurationError
@@ -32,6 +33,8 @@ _NONCE_BYTES: Final = 12
 _DEK_BYTES: Final = 32
 _CACHED_SUBJECTS: Final = 4096
 _PLACE: Final = b"cs/opening/v1"
+_ERASING: Final = ".erasing"
+_UNREADABLE: Final = ".unreadable"
 
 
 class Vault:
@@ -65,8 +68,12 @@ class Vault:
         return cached
 
     def key_id(self, subject: str) -> str:
-        """Return the id of a subject's key, 32 hex digits, which tells nothing without the KEK."""
-        return hmac.digest(self._naming, subject.encode(), "sha256")[:16].hex()
+        """Return the id of a subject's key, 32 hex digits, which tells nothing without the KEK.
+
+        All names of one person lead to one key, so that none of them is forgotten when it is
+        erased.
+        """
+        return hmac.digest(self._naming, person(subject).encode(), "sha256")[:16].hex()
 
     def load(self, key_id: str) -> bytes | None:
         """Return a subject's key; None when it was erased, or was wrapped under another KEK."""
@@ -82,12 +89,49 @@ class Vault:
 
         What the storage below keeps (snapshots, backups, worn flash cells) is out of reach here.
         """
-        self._ciphers.pop(subject, None)
-        path = self._path(self.key_id(subject))
-        existed = path.exists()
-        path.unlink(missing_ok=True)
+        return self.erase_key(self.key_id(subject))
+
+    def erase_key(self, key_id: str) -> bool:
+        """Delete a key by its id, as `erase` does, and the mark that it was about to be."""
+        self._ciphers.clear()
+        path = self._path(key_id)
+        existed = self.has_key(key_id)
+        for file in (path, path.with_suffix(_UNREADABLE)):
+            with contextlib.suppress(FileNotFoundError):
+                self._files.overwrite(file)
+                file.unlink()
         self._files.sync_directory(self._directory)
+        self.unmark(key_id)
         return existed
+
+    def has_key(self, key_id: str) -> bool:
+        """Whether anything is kept of a key, readable or not."""
+        path = self._path(key_id)
+        return path.exists() or path.with_suffix(_UNREADABLE).exists()
+
+    def mark(self, key_id: str, event_id: str) -> None:
+        """Say durably that the record of this event id erases a key.
+
+        A crash can come between that record and the erasure: `finish` then makes up for it.
+        """
+        self._files.replace(self._path(key_id).with_suffix(_ERASING), event_id.encode())
+        self._files.sync_directory(self._directory)
+
+    def unmark(self, key_id: str) -> None:
+        """Take back `mark`, durably: nothing is to be erased, or all of it was.
+
+        INVARIANT: no mark is left when the subject gets a new key, which it would erase.
+        """
+        self._path(key_id).with_suffix(_ERASING).unlink(missing_ok=True)
+        self._files.sync_directory(self._directory)
+
+    def finish(self, recorded: Container[str]) -> None:
+        """Erase what a crash left marked, where its event id is `recorded`; else drop the mark."""
+        for mark in sorted(self._directory.glob(f"*{_ERASING}")):
+            if mark.read_text(errors="replace") in recorded:
+                self.erase_key(mark.stem)
+            else:
+                self.unmark(mark.stem)
 
     def sync(self) -> None:
         """Return once every key made so far is on the disk."""
@@ -101,7 +145,7 @@ class Vault:
         dek, nonce = os.urandom(_DEK_BYTES), os.urandom(_NONCE_BYTES)
         path = self._path(key_id)
         with contextlib.suppress(FileNotFoundError):
-            path.rename(path.with_suffix(".unreadable"))
+            path.rename(path.with_suffix(_UNREADABLE))
         path.touch(mode=0o600)
         path.write_bytes(nonce + self._wrapping.encrypt(nonce, dek, key_id.encode()))
         self._unsynced.append(path)
@@ -263,6 +307,16 @@ def read_sealed(file: Path) -> Iterator[Sealed]:
         for line in lines:
             with contextlib.suppress(msgspec.DecodeError):
                 yield decode(line)
+
+
+def count_sealed(directory: Path, key_id: str, *, after: int) -> int:
+    """Return how many lines of the log's openings are under a key, of records past `after`."""
+    needle = b'"key":"%b"' % key_id.encode()
+    return sum(
+        needle in line and int(line[len(b'{"seq":') : line.index(b",")]) > after
+        for file in list_segments(directory / "openings")
+        for line in read_lines(file)
+    )
 
 
 def unseal(sealed: Sealed, vault: Vault) -> dict[str, tuple[bytes, bytes]]:

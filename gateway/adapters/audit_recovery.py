@@ -55,12 +55,18 @@ class RecoveredOperation(Struct, frozen=True):
 
 
 class Recovered(Struct, frozen=True):
-    """What the log knew when it was opened, by operation id."""
+    """What the log knew when it was opened, by operation id.
+
+    `holds`: the subject of each legal hold that was set; None for one that was released since.
+    `redacted`: the last `redact` of each data subject, by key id.
+    """
 
     open_intents: dict[str, OpenIntent]
     operations: dict[str, RecoveredOperation]
     event_ids: set[str]
     ended_runs: set[str] = msgspec.field(default_factory=set)
+    holds: dict[str, str | None] = msgspec.field(default_factory=dict)
+    redacted: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Cut(Struct, frozen=True):
@@ -115,6 +121,10 @@ class _Index:
             self.epoch_us = value["ts"]
         elif kind == "run.end":
             self.recovered.ended_runs.add(value["run"])
+        elif kind in {"hold.set", "hold.release"}:
+            self.recovered.holds[value["hold"]] = value["subject"] if kind == "hold.set" else None
+        elif kind == "redact":
+            self.recovered.redacted[value["subject"]] = record.seq
         if (
             self._fold is not None
             and record.seq >= self._fold_from

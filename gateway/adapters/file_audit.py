@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
+from gateway.adapters.audit_builder import Batch
 from gateway.adapters.audit_files import Files
 from gateway.adapters.audit_key_file import KeyFile
 from gateway.adapters.audit_open import LogSettings, OpenedLog, open_log, write_vkeys
-from gateway.adapters.audit_openings import read_opening
+from gateway.adapters.audit_openings import count_sealed, read_opening
 from gateway.adapters.audit_queue import CommitQueue, Pending, unavailable
+from gateway.adapters.audit_reader import read_records
 from gateway.adapters.audit_recovery import Fold
 from gateway.adapters.audit_writer import SEGMENT_MAX_BYTES
 from gateway.core import note
@@ -40,6 +43,8 @@ class FileAuditLog:
         self._vault: Final = opened.vault
         self._epochs: Final = list(opened.epochs)
         self._rotating: Final = asyncio.Lock()
+        self._erasing: Final[deque[tuple[int, str]]] = deque()
+        self._redacted: Final = dict(opened.recovered.redacted)
         self._queue: CommitQueue | None = None
         self.epoch_us = opened.epoch_us
         """Since when the signing key is in use, in µs since 1970."""
@@ -91,7 +96,7 @@ class FileAuditLog:
         self._queue = CommitQueue(
             build=self._builder.add,
             seal=self._builder.seal,
-            write=self._writer.write,
+            write=self._write,
             tidy=self._tidy,
             is_full=lambda: self.is_full,
             unwanted=self._close_unsent,
@@ -158,6 +163,25 @@ class FileAuditLog:
             await asyncio.to_thread(write_vkeys, self._log.settings, self._epochs)
         return receipt
 
+    async def redact(self, entry: Entry, key_id: str) -> Receipt:
+        """Write a `redact` and erase its subject: both, or after a crash both at the next start.
+
+        Everything of the subject up to that record becomes unreadable, and nothing after it.
+        `entry` has an event id. Raises `AuditError` as `record` does.
+        """
+        assert entry.event_id is not None  # noqa: S101 - what `Vault.finish` looks for
+        queue = self._running()
+        await asyncio.to_thread(self._vault.mark, key_id, entry.event_id)
+        try:
+            pending, future = queue.put(entry, timed=False)
+        except AuditError:
+            await asyncio.to_thread(self._vault.unmark, key_id)
+            raise
+        self._erasing.append((pending.receipt.seq, key_id))
+        self._redacted[key_id] = pending.receipt.seq
+        queue.cut()  # what comes next is kept under a new key
+        return await future
+
     @property
     def epochs(self) -> tuple[str, ...]:
         """The verifier keys of the log's epochs, oldest first."""
@@ -191,12 +215,45 @@ class FileAuditLog:
         """
         return read_opening(self._log.settings.directory, self._vault, seq, path)
 
+    def read_record(self, seq: int) -> dict[str, Any] | None:
+        """Return a durable record; None where there is none. Reads files: not for the loop."""
+        if seq >= self.size:
+            return None
+        found = next(read_records(self._log.settings.directory, first=seq), None)
+        return found if found is not None and found["seq"] == seq else None
+
+    def key_id(self, subject: str) -> str:
+        """Return what stands for a data subject in records: the id of its key."""
+        return self._vault.key_id(subject)
+
+    def has_key(self, key_id: str) -> bool:
+        """Whether there is anything to erase."""
+        return self._vault.has_key(key_id)
+
+    def count_openings(self, key_id: str) -> int:
+        """Return how many openings were kept under a key since its subject was last erased.
+
+        Reads files: not for the loop.
+        """
+        after = self._redacted.get(key_id, -1)
+        return count_sealed(self._log.settings.directory, key_id, after=after)
+
     def erase(self, subject: str) -> bool:
         """Make every opening of a data subject unreadable, durably. Return whether any could be.
 
         The caller records why (`redact`).
         """
         return self._vault.erase(subject)
+
+    def _write(self, batch: Batch) -> None:
+        """Make a batch durable, and erase what it says is erased. In the commit thread.
+
+        INVARIANT: this comes between the record and the next batch, whose openings are not made
+        before. So a subject's values up to the record are gone, and all later ones are readable.
+        """
+        self._writer.write(batch)
+        while self._erasing and self._erasing[0][0] < batch.end:
+            self._vault.erase_key(self._erasing.popleft()[1])
 
     def _running(self) -> CommitQueue:
         if self._queue is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.adapters.audit_openings import commit_openings
 from gateway.adapters.audit_queue import overloaded, unavailable
 from gateway.core import note
+from gateway.core.approval import person
 from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome
 from gateway.core.chain import PROFILE, Chain
 from gateway.core.entry import Entry, Opening, Receipt
@@ -42,7 +44,7 @@ class MemoryAuditLog:
         self._chain: Final = Chain(origin)
         self._events: Final[dict[str, Receipt]] = {}
         self._openings: Final[dict[tuple[int, str], Opening]] = {}
-        self._erased: Final[set[str]] = set()
+        self._erased: Final[dict[str, int]] = {}
         self._failure: AuditError | None = None
         self._poisoned = False
         self.key: Final = note.build_key(origin, self._signer.public_key())
@@ -91,13 +93,43 @@ class MemoryAuditLog:
             opening = self._openings[seq, path]
         except KeyError:
             raise LookupError(f"record {seq} commits to nothing at `{path}`") from None
-        return None if opening.subject in self._erased else opening.value
+        return None if seq < self._erased.get(self.key_id(opening.subject), 0) else opening.value
 
     def erase(self, subject: str) -> bool:
         """Make every opening so far of a data subject unreadable. Return whether there was one."""
-        known = [place for place, opening in self._openings.items() if opening.subject == subject]
-        self._erased.add(subject)
-        return bool(known)
+        key_id = self.key_id(subject)
+        known = self.has_key(key_id)
+        self._erased[key_id] = self._chain.seq
+        return known
+
+    async def redact(self, entry: Entry, key_id: str) -> Receipt:
+        """Write a `redact` and erase its subject: everything up to it, and nothing after it."""
+        receipt = self._append(entry)
+        self._erased[key_id] = receipt.seq
+        return receipt
+
+    def read_record(self, seq: int) -> dict[str, Any] | None:
+        """Return a record; None where there is none."""
+        return next((record for record in self.records if record["seq"] == seq), None)
+
+    def key_id(self, subject: str) -> str:
+        """Return what stands for a data subject in records; one for all names of a person."""
+        return hashlib.sha256(person(subject).encode()).hexdigest()[:32]
+
+    def has_key(self, key_id: str) -> bool:
+        """Whether there is anything to erase."""
+        return self.count_openings(key_id) > 0
+
+    def count_openings(self, key_id: str) -> int:
+        """Return in how many records there are readable values of a subject."""
+        after = self._erased.get(key_id, 0)
+        return len(
+            {
+                seq
+                for (seq, _), opening in self._openings.items()
+                if self.key_id(opening.subject) == key_id and seq >= after
+            }
+        )
 
     def overload(self, *, overloaded_now: bool = True) -> None:
         """Refuse intents and other records as if the disk did not keep up; or no longer."""
