@@ -166,24 +166,29 @@ def _votes() -> Iterator[Case]:
         seq = story.vote("ap-1", who)
         what = f"The {who} of the call, who may not, votes on it."
         yield breach(rule, who, what, story, seq)
-    story = asked(quorum=[1])
+    story = asked(quorum=1)
     story.vote("ap-1", "alice")
     seq = story.vote("ap-1", "owner")
     story.state("grant", "ap-1")
     yield breach(rule, "beside", "One who may not votes beside one who may.", story, seq)
     rule = "approval_twice"
-    story = asked(quorum=[2])
+    story = asked(quorum=2)
     story.vote("ap-1", "alice")
     story.vote("ap-1", "bob")
     seq = story.vote("ap-1", "alice")
     story.state("grant", "ap-1")
     yield breach(rule, "approve", "One voter approves twice.", story, seq)
-    story = asked(quorum=[1, 1])
-    story.vote("ap-1", "alice", stage=0)
-    story.vote("ap-1", "bob", stage=1)
-    seq = story.vote("ap-1", "bob", stage=1, decision="deny")
-    what = "One voter votes twice in the second stage, once for and once against."
+    story = asked(quorum=2)
+    story.vote("ap-1", "alice")
+    story.vote("ap-1", "bob", stage=2)
+    seq = story.vote("ap-1", "bob", stage=2, decision="deny")
+    what = "One voter votes twice, once for and once against."
     yield breach(rule, "both-ways", what, story, seq)
+    story = asked(quorum=3)
+    story.vote("ap-1", "alice")
+    seq = story.vote("ap-1", "alice", stage=2)
+    what = "One voter votes in two stages: a person counts once in all of them."
+    yield breach(rule, "two-stages", what, story, seq)
 
 
 def _quorums() -> Iterator[Case]:
@@ -191,18 +196,16 @@ def _quorums() -> Iterator[Case]:
     story = asked()
     seq = story.state("grant", "ap-1")
     yield breach(rule, "none", "A grant without any vote.", story, seq)
-    story = asked(quorum=[2])
+    story = asked(quorum=2)
     story.vote("ap-1", "alice")
     seq = story.state("grant", "ap-1")
     yield breach(rule, "one-of-two", "A grant with one vote of two.", story, seq)
-    story = asked(quorum=[1, 1])
-    story.vote("ap-1", "alice", stage=0)
-    story.vote("ap-1", "bob", stage=0)
+    story = asked(quorum=3)
+    story.vote("ap-1", "alice")
+    story.vote("ap-1", "bob", stage=2)
     seq = story.state("grant", "ap-1")
-    yield breach(
-        rule, "stage", "A grant with two votes in one stage, none in the next.", story, seq
-    )
-    story = asked(quorum=[2])
+    yield breach(rule, "two-of-three", "A grant with two votes of three.", story, seq)
+    story = asked(quorum=2)
     story.vote("ap-1", "alice")
     story.vote("ap-1", "bob", decision="deny")
     seq = story.state("grant", "ap-1")

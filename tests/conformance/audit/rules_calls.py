@@ -283,7 +283,8 @@ def _tokens() -> Iterator[Case]:
 
 def _revoked() -> Iterator[Case]:
     rule = "token_revoked"
-    for name, value in (("jti", "t1"), ("root", "t1"), ("run", "run-1"), ("agent", "bot")):
+    names = {"jti": "t1", "root": "t1", "run": "run-1", "agent": "bot", "client": "desk"}
+    for name, value in names.items():
         story = Story().ready()
         story.put("token.revoke", reason="killed", **{name: value})
         seq = story.intent("op-1")

@@ -160,7 +160,7 @@ class Story(LogWriter):
             "decision": HOLD,
             "policy": {"rev": "rev-1", "input": commit("policy.input", f"call {op}")},
             "spec": "sha256:92eb5ffee6ae2fec",
-            "quorum": [1],
+            "quorum": 1,
             "sod": sorted([person(approval, "owner"), person(approval, "launcher")]),
             "expires": self.now_s + HELD_S,
             "args": commit("args", f'{{"id":"{op}"}}'),
@@ -169,7 +169,7 @@ class Story(LogWriter):
         self.requests[approval] = fields
         return self.put("approval.request", **fields)
 
-    def vote(self, approval: str, who: str, /, *, stage: int = 0, **over: Any) -> int:
+    def vote(self, approval: str, who: str, /, *, stage: int = 1, **over: Any) -> int:
         """Write `approval.vote`."""
         fields: Record = {
             "op": f"vote-{approval}-{who}-{stage}",

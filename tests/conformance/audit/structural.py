@@ -58,7 +58,7 @@ EDITS: list[tuple[str, int, str, dict[str, object]]] = [
     ("commitment-length", 7, "the length in a commitment", {"args__bytes": 99}),
     ("policy-input", 4, "the commitment of a policy input", {"policy__input__c": "B" * 43}),
     ("voter-tag", 11, "the tag of a voter", {"voter_tag": "C" * 22}),
-    ("quorum", 10, "the quorum of an approval", {"quorum": [0]}),
+    ("quorum", 10, "the quorum of an approval", {"quorum": 0}),
     ("token-scope", 3, "the scopes of a token", {"scopes": ["tools:call", "admin"]}),
     ("field-gone", 15, "a field of a refusal is gone", {"reason": ...}),
     ("nested-gone", 13, "a nested field is gone", {"tool__effect": ...}),

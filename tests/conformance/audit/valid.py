@@ -212,10 +212,11 @@ def _authority() -> Iterator[Case]:
     story.call("op-1", jti="t2")
     yield sound("revoked-other", "A call of another agent than the one revoked.", story)
     story = Story().ready()
-    story.put("token.revoke", reason="killed", client="desk")
-    story.call("op-1")
-    what = "A client was revoked; of what an intent names, that is not judged by §6.2."
-    yield sound("revoked-client", what, story)
+    story.put("token.revoke", reason="killed", agent="bot", client="desk")
+    story.token("t2", run="run-2")
+    story.call("op-1", jti="t2")
+    what = "An agent was revoked and let in again: the new token is good."
+    yield sound("revoked-before", what, story)
     allowed: list[tuple[str, Any]] = [
         ("any", [{"server": "*", "tool": "*"}]),
         ("named", [{"server": "erp", "tool": "*"}, {"server": "crm", "tool": "update"}]),
@@ -298,13 +299,13 @@ def _held_calls() -> Iterator[Case]:
 
 
 def _votes() -> Iterator[Case]:
-    story = asked(quorum=[2, 1])
-    story.vote("ap-1", "alice", stage=0)
-    story.vote("ap-1", "bob", stage=0)
-    story.vote("ap-1", "alice", stage=1)
+    story = asked(quorum=3)
+    story.vote("ap-1", "alice")
+    story.vote("ap-1", "bob")
+    story.vote("ap-1", "carol", stage=2)
     story.state("grant", "ap-1")
-    yield sound("two-stages", "Two stages, in each of which one person votes.", story)
-    story = asked(quorum=[2])
+    yield sound("two-stages", "Two stages, and three people who vote.", story)
+    story = asked(quorum=2)
     story.vote("ap-1", "alice")
     story.vote("ap-1", "bob", decision="deny")
     story.vote("ap-1", "carol")

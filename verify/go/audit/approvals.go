@@ -37,7 +37,7 @@ type approval struct {
 	granted bool
 	used    bool // an intent of it is open or was sent
 	expires int64
-	votes   map[int64]map[string]bool // stage: voter tag: approves
+	votes   map[string]bool // voter tag: approves
 }
 
 func (s *rules) request(r *record) {
@@ -46,7 +46,7 @@ func (s *rules) request(r *record) {
 	s.heldOps[r.text("op")] = id
 	s.approvals[id] = &approval{
 		id: id, request: r.fields, state: asked, expires: expires,
-		votes: map[int64]map[string]bool{},
+		votes: map[string]bool{},
 	}
 }
 
@@ -103,14 +103,10 @@ func (s *rules) vote(r *record) {
 	if slices.Contains(one.request.texts("sod"), voter) {
 		s.at(r, "approval_self", "the voter is one of those who may not vote")
 	}
-	stage, _ := r.number("stage")
-	if one.votes[stage] == nil {
-		one.votes[stage] = map[string]bool{}
+	if _, voted := one.votes[voter]; voted {
+		s.at(r, "approval_twice", "the voter voted before")
 	}
-	if _, voted := one.votes[stage][voter]; voted {
-		s.at(r, "approval_twice", "the voter voted in stage %d before", stage)
-	}
-	one.votes[stage][voter] = r.text("decision") == "approve"
+	one.votes[voter] = r.text("decision") == "approve"
 }
 
 func (s *rules) late(r *record, one *approval) {
@@ -139,19 +135,15 @@ func (s *rules) move(r *record) {
 }
 
 func (s *rules) quorum(r *record, one *approval) {
-	asked, _ := one.request["quorum"].([]any)
-	for stage, item := range asked {
-		least, _ := item.(int64)
-		approving := int64(0)
-		for _, approves := range one.votes[int64(stage)] {
-			if approves {
-				approving++
-			}
+	least, known := one.request["quorum"].(int64)
+	approving := int64(0)
+	for _, approves := range one.votes {
+		if approves {
+			approving++
 		}
-		if approving < least {
-			s.at(r, "approval_quorum", "%d of %d votes in stage %d", approving, least, stage)
-			return
-		}
+	}
+	if !known || approving < least {
+		s.at(r, "approval_quorum", "%d of %d people approved", approving, least)
 	}
 }
 

@@ -13,10 +13,11 @@ const scopeCall = "tools:call"
 const anything = "*"
 
 // revocable are the members of `actor` that a `token.revoke` may name.
-var revocable = []string{"jti", "root", "run", "agent"}
+var revocable = []string{"jti", "root", "run", "agent", "client"}
 
 // token is what `token.issue` said.
 type token struct {
+	seq    uint64
 	actor  map[string]string
 	exp    int64 // seconds
 	scopes []string
@@ -103,8 +104,12 @@ func (t *token) covers(tool fields) bool {
 // authorityGone returns the rules that a call breaks if it is sent now.
 func (s *rules) authorityGone(actor fields) []breach {
 	var found []breach
+	issued := uint64(0)
+	if one := s.tokens[actor.text("jti")]; one != nil {
+		issued = one.seq
+	}
 	for _, name := range revocable {
-		if value := actor.text(name); value != "" && s.revoked[name][value] {
+		if value := actor.text(name); value != "" && s.revoked[name][value] > issued {
 			what := fmt.Sprintf("%s `%s` was revoked before", name, value)
 			found = append(found, breach{"token_revoked", what})
 			break
@@ -148,7 +153,7 @@ func (s *rules) issue(r *record) {
 		s.at(r, "run_ended", "a token for run `%s`, which ended before", run)
 	}
 	exp, _ := r.number("exp")
-	issued := &token{actor: map[string]string{}, exp: exp, scopes: r.texts("scopes")}
+	issued := &token{seq: r.seq, actor: map[string]string{}, exp: exp, scopes: r.texts("scopes")}
 	if scopes := r.text("scopes"); scopes != "" {
 		issued.scopes = strings.Fields(scopes)
 	}
@@ -162,7 +167,7 @@ func (s *rules) issue(r *record) {
 func (s *rules) revoke(r *record) {
 	for _, name := range revocable {
 		if value := r.text(name); value != "" {
-			s.revoked[name][value] = true
+			s.revoked[name][value] = r.seq
 		}
 	}
 }

@@ -43,8 +43,8 @@ type rules struct {
 	policies  set
 	refused   set
 	events    set
-	ended     set // runs
-	revoked   map[string]set
+	ended     set                          // runs
+	revoked   map[string]map[string]uint64 // member: value: seq of the last revocation
 	tokens    map[string]*token
 	calls     map[string]*call
 	open      map[string]*call
@@ -70,9 +70,9 @@ type call struct {
 type breach struct{ rule, what string }
 
 func newRules(files segments) *rules {
-	revoked := map[string]set{}
+	revoked := map[string]map[string]uint64{}
 	for _, name := range revocable {
-		revoked[name] = set{}
+		revoked[name] = map[string]uint64{}
 	}
 	return &rules{
 		files: files, policies: set{}, refused: set{}, events: set{}, ended: set{},
