@@ -485,8 +485,8 @@ RULES = {
     "approval_late": "the vote or grant came after the approval had expired or was decided",
     "approval_expired": "the call came after the approval had expired",
     "approval_self": "somebody voted who may not vote on this call",
-    "approval_twice": "one person voted twice in one stage",
-    "approval_quorum": "it was granted with fewer approving votes than were required",
+    "approval_twice": "one person voted twice",
+    "approval_quorum": "fewer different people approved it than had to",
     "approval_decided": "the approval was already at an end, or not yet at this point",
     "approval_reused": "one approval was used for a second call",
     "hold_persons": "a legal hold was set or released by fewer than two persons",
@@ -609,13 +609,13 @@ class Approval:
             for name in ("binding", "agent", "run", "tool", "op", "args_tag")
         }
         self.expires: int = request["expires"]
-        self.quorum: list[int] = list(request["quorum"])
+        self.quorum: int = request["quorum"] + 0  # a TypeError where it is no number
         self.sod = frozenset(request.get("sod") or ())
         self.phase = "pending"
         self.ended = False
         self.granted = False
-        self.approving: dict[object, int] = {}
-        self.voters: set[tuple[object, object]] = set()
+        self.approving: set[object] = set()
+        self.voters: set[object] = set()
 
 
 # From which phases (§9.2) an approval may come to a state, and whether that is its end.
@@ -889,16 +889,16 @@ class Story:
         approval = self._found(record)
         if approval is None:
             return
-        stage, tag = record["stage"], record["voter_tag"]
+        tag = record["voter_tag"]
         if approval.phase != "pending" or record["at"] > approval.expires:
             self._break("approval_late")
         if tag in approval.sod:
             self._break("approval_self")
-        if (stage, tag) in approval.voters:
+        if tag in approval.voters:
             self._break("approval_twice")
-        elif record["decision"] == "approve":
-            approval.approving[stage] = approval.approving.get(stage, 0) + 1
-        approval.voters.add((stage, tag))
+        approval.voters.add(tag)
+        if record["decision"] == "approve":
+            approval.approving.add(tag)
 
     def _on_state(self, record: Json) -> None:
         approval = self._found(record)
@@ -911,8 +911,7 @@ class Story:
         if state == "grant":
             if record["at"] > approval.expires:
                 self._break("approval_late")
-            votes = (approval.approving.get(stage, 0) for stage in range(len(approval.quorum)))
-            if any(given < asked for given, asked in zip(votes, approval.quorum, strict=True)):
+            if len(approval.approving) < approval.quorum:
                 self._break("approval_quorum")
             approval.granted = True
             approval.phase = "granted" if approval.phase == "pending" else approval.phase
@@ -1622,6 +1621,7 @@ class Damage:
         self.is_cut_off = False  # the region grew past its bound
         self.written: dict[int, bytes] = {}
         self.is_certain = False
+        self.is_explained = False  # by an exchange that is reported already
         self.is_last_unsaid = False  # no record behind the last one says what it was
         self.is_strange = False  # a line here is signed by a key that is reported already
 
@@ -1638,7 +1638,7 @@ class Damage:
             self.chain.report.unchecked.append(
                 f"what the records from {findings[0].seq:,} on say together"
             )
-        else:
+        elif not self.is_explained:
             findings = self._amiss()
         for finding in findings:
             self.chain.find(*finding[:4])
@@ -1805,6 +1805,7 @@ class Damage:
             leaf for seq in range(at, min(end, at + REGION_MAX)) if (leaf := self.written.get(seq))
         }
         if (gone or extras) and all(leaf in moved for leaf in [*gone, *(x.leaf for x in extras)]):
+            self.is_explained = True
             return None  # the other half of an exchange that is reported already
         place = first.line.place if first else rest[0].line.place if rest else self._place
         if first is None:
@@ -1941,11 +1942,14 @@ class Damage:
         findings = self._amiss_marks()
         if findings or self.is_strange:
             return findings
-        if signed := self._amiss_records():
-            self.chain.story = None
-            return [signed]
-        what = "the lines up to here do not fit together"
-        return [Finding("edited", self.first + len(self.found) - 1, self._place, what)]
+        wrong = self._amiss_records()
+        if wrong is None:
+            what = "the lines up to here do not fit together"
+            seq = max(self.first + len(self.found) - 1, 0)
+            wrong = Finding("edited", seq, self._place, what)
+        self.chain.story = None
+        self.chain.doubted_from = min(self.chain.doubted_from, wrong.seq)
+        return [wrong]
 
     def _amiss_marks(self, before: int = INT_LIMIT) -> list[Finding]:
         """What is wrong with checkpoint lines, those up to a record that is not as written."""
@@ -2083,6 +2087,10 @@ class Damage:
                 return say("edited", "its number or version is not what belongs here")
             if (record.get("type") == "genesis") is not (seq == 0):
                 return say("edited", "a log begins with its one genesis record")
+            if not isinstance(record.get("type"), str):
+                return say("edited", "it is of no type")
+            if seq == 0 and chain.key is None:
+                return say("edited", "the log names itself no key that can be used")
             if prev is not None and record.get("prev") != prev:
                 return say("edited", "it does not follow on the record before")
             if item.line.number == 1 and int(item.line.segment[:20]) != seq:
@@ -2255,12 +2263,9 @@ class Verifier:
                 f"whether {item.source} is of this log" for item in chain.known
             ]
             return
-        is_rewound = False
-        for known in sorted(chain.known, key=lambda item: not item.is_seen):
-            if not self._is_ours(chain, known) or (is_rewound and not known.is_seen):
-                continue
+        ours = [known for known in chain.known if self._is_ours(chain, known)]
+        for known in sorted(ours, key=lambda item: not item.is_seen)[:1]:
             size, seen = known.note.size, known.is_seen
-            is_rewound |= seen
             what = (
                 f"{known.source} counts {size:,} records; {size - chain.size:,} are gone at the end"
             )
@@ -2664,7 +2669,6 @@ def first_origin(segment: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Verify as the command line says; answer the exit code."""
     began = time.perf_counter()
-    gc.disable()  # what is read is freed as it goes; looking for cycles costs a fifth
     try:
         words = parser().parse_args(arguments)
         if words.max_findings < 1:
@@ -2691,5 +2695,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # what is read is freed as it goes; looking for cycles costs a fifth
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.exit(main())

@@ -263,7 +263,7 @@ class Log:
             "decision": {"outcome": "hold", "reasons": []},
             "policy": {"rev": DIGEST, "input": commitment()},
             "spec": DIGEST,
-            "quorum": [1],
+            "quorum": 1,
             "sod": ["tag-launcher"],
             "expires": self.ts // SECOND + 900,
             "args": commitment(),
@@ -275,7 +275,7 @@ class Log:
     def vote(self, name: str, voter: str = "tag-anna", **fields: object) -> Self:
         honest = {
             "decision": "approve",
-            "stage": 0,
+            "stage": 1,
             "at": self.ts // SECOND,
             "voter_tag": voter,
             "voter": commitment("v"),
