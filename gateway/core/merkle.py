@@ -1,16 +1,21 @@
 """The hash tree of RFC 6962 (§2.1; proofs as RFC 9162 §2.1.3 and §2.1.4 verify them).
 
 Leaves and nodes are hashed under different prefixes, so that a node can never pass for a leaf.
+Proofs are made from the roots of whole subtrees, wherever those are kept (`Node`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 HASH_BYTES: Final = 32
+
+Node = Callable[[int, int], bytes]
+"""`node(level, index)`: root of the subtree over the leaves `index << level` to
+`(index + 1) << level`, which all are in the tree. May raise what its store raises."""
 
 
 def hash_leaf(data: bytes) -> bytes:
@@ -102,6 +107,62 @@ def is_consistent(
         return False
     path = [root1, *proof] if size1 & (size1 - 1) == 0 else list(proof)
     return len(path) > 1 and _fold(path, size1, size2) == (root1, root2)
+
+
+def root_of(size: int, node: Node) -> bytes:
+    """Return the head of the tree of the first `size` leaves."""
+    return _root_between(0, size, node) if size else EMPTY_ROOT
+
+
+def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
+    """Return the proof that `is_included` takes: RFC 6962 §2.1.1, at most 2 log n node lookups.
+
+    Raises `ValueError` where the tree of `size` leaves has no leaf `index`.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"a tree of {size} leaves has no leaf {index}")
+    return _path(0, index, size, node)
+
+
+def consistency_proof(old: int, new: int, node: Node) -> list[bytes]:
+    """Return the proof that `is_consistent` takes: RFC 6962 §2.1.2.
+
+    Raises `ValueError` unless 1 <= old <= new: about an empty tree there is nothing to prove.
+    """
+    if not 1 <= old <= new:
+        raise ValueError(f"a tree of {new} leaves does not grow from one of {old}")
+    if old == new:
+        return []
+    level = (old & -old).bit_length() - 1  # the last whole subtree of the old tree
+    index = (old >> level) - 1
+    start = [node(level, index)] if index else []
+    return start + _path(level, index, new, node)
+
+
+def _path(level: int, index: int, size: int, node: Node) -> list[bytes]:
+    """Return the siblings on the way from a subtree up to the root, nearest first."""
+    path = []
+    while (last := (size - 1) >> level) > 0:
+        sibling = index ^ 1
+        if sibling < last:
+            path.append(node(level, sibling))
+        elif sibling == last:
+            path.append(_root_between(sibling << level, size, node))
+        level, index = level + 1, index >> 1
+    return path
+
+
+def _root_between(begin: int, end: int, node: Node) -> bytes:
+    """Return the root over leaves `begin` to `end`; `begin` is a place where such a subtree can."""
+    parts = []
+    while begin < end:
+        level = (end - begin).bit_length() - 1
+        parts.append(node(level, begin >> level))
+        begin += 1 << level
+    root = parts.pop()
+    while parts:
+        root = hash_node(parts.pop(), root)
+    return root
 
 
 def _fold(path: Sequence[bytes], size1: int, size2: int) -> tuple[bytes, bytes] | None:

@@ -1,0 +1,118 @@
+"""C2SP tlog-tiles: where the hashes of a tree stand, and what a tile is called.
+
+A tile holds 256 hashes of 32 bytes: the roots of the subtrees of 256^level leaves each. What lies
+between two levels is worked out from the lower one. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.core.merkle import HASH_BYTES, hash_node
+
+TILE_BITS: Final = 8
+TILE_WIDTH: Final = 1 << TILE_BITS
+TILE_BYTES: Final = TILE_WIDTH * HASH_BYTES
+LEVEL_MAX: Final = 63
+_GROUP: Final = 1000
+
+
+class Tile(Struct, frozen=True, order=True):
+    """Place of a tile. `width`: how many hashes it holds, 1 to 255 for a partial one."""
+
+    level: int
+    index: int
+    width: int = TILE_WIDTH
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the tile will never change."""
+        return self.width == TILE_WIDTH
+
+    @property
+    def full_path(self) -> str:
+        """The path of the full tile of this place."""
+        return f"tile/{self.level}/{_encode_index(self.index)}"
+
+    @property
+    def path(self) -> str:
+        """`tile/<level>/<index>[.p/<width>]`."""
+        return self.full_path if self.is_full else f"{self.full_path}.p/{self.width}"
+
+    @property
+    def first_leaf(self) -> int:
+        """The first leaf that the tile's hashes cover."""
+        return self.leaf_of(0)
+
+    def leaf_of(self, offset: int) -> int:
+        """The first leaf under the tile's hash at `offset`."""
+        return (self.index * TILE_WIDTH + offset) << (TILE_BITS * self.level)
+
+
+def parse_path(path: str) -> Tile:
+    """Read a tile's path. Raises `ValueError` for anything that `Tile.path` would not write."""
+    head, partial, width = path.partition(".p/")
+    try:
+        folder, level, *groups = head.split("/")
+        index = int("".join(group.removeprefix("x") for group in groups))
+        tile = Tile(int(level), index, int(width) if partial else TILE_WIDTH)
+    except ValueError:
+        raise ValueError(f"`{path}` is no tile") from None
+    if folder != "tile" or not tile.level <= LEVEL_MAX or not 1 <= tile.width <= TILE_WIDTH:
+        raise ValueError(f"`{path}` is no tile")
+    if tile.path != path:  # also whatever else `int` reads: signs, underscores, other digits
+        raise ValueError(f"`{path}` is not the one spelling of its tile")
+    return tile
+
+
+def width_at(level: int, index: int, size: int) -> int:
+    """Return how many hashes the tile of this place has in a tree of `size` leaves: 0 to 256."""
+    hashes = (size >> (TILE_BITS * level)) - index * TILE_WIDTH
+    return min(max(hashes, 0), TILE_WIDTH)
+
+
+def edge_of(size: int) -> Iterator[Tile]:
+    """Yield the partial tiles of a tree: its right edge, the lowest level first."""
+    level = 0
+    while hashes := size >> (TILE_BITS * level):
+        index, width = divmod(hashes, TILE_WIDTH)
+        if width:
+            yield Tile(level, index, width)
+        level += 1
+
+
+def tile_of(level: int, index: int) -> tuple[int, int, int, int]:
+    """Say where a node of the tree is: level and index of its tile, and which hashes are under it.
+
+    `level`, `index`: the root over the leaves `index << level` to `(index + 1) << level`. The last
+    two numbers are the first of the tile's hashes that are its leaves, and the one past the last.
+    """
+    tile_level, height = divmod(level, TILE_BITS)
+    tile_index, offset = divmod(index << height, TILE_WIDTH)
+    return tile_level, tile_index, offset, offset + (1 << height)
+
+
+def split(data: bytes) -> list[bytes]:
+    """Return the hashes of a tile, or of a part of one."""
+    return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
+
+
+def root_over(data: bytes) -> bytes:
+    """Return the root over hashes that stand one after the other; their number is a power of 2."""
+    hashes = split(data)
+    while len(hashes) > 1:
+        pairs = iter(hashes)
+        hashes = [hash_node(left, right) for left, right in zip(pairs, pairs, strict=True)]
+    return hashes[0]
+
+
+def _encode_index(index: int) -> str:
+    index, last = divmod(index, _GROUP)
+    groups = [f"{last:03}"]
+    while index:
+        index, group = divmod(index, _GROUP)
+        groups.append(f"x{group:03}")
+    return "/".join(reversed(groups))
