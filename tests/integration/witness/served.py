@@ -33,15 +33,19 @@ class ServedWitness:
         self._log_key = log_key
         self._clock = clock
         self._root = b""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[ServedWitness]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/prefix/"
         try:
             yield self
         finally:
             server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cosign(self, text: bytes, time_s: int | None = None) -> str:
         """Return the line of a cosignature over anything."""
@@ -50,18 +54,28 @@ class ServedWitness:
         key = self.identity.key
         return f"— {build_cosignature(Cosignature(key.name, key.id, when, signature))}\n"
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"POST /prefix/add-checkpoint HTTP/1.1\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-            body = await reader.readexactly(length)
-            self.requests.append(body)
-            if self.behave is not None:
-                await self.behave(writer, body)
-            else:
-                await reply(writer, *self.answer(body))
-        writer.close()
+            try:
+                await self._converse(reader, writer)
+            finally:
+                writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"POST /prefix/add-checkpoint HTTP/1.1\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        self.requests.append(body)
+        if self.behave is not None:
+            await self.behave(writer, body)
+        else:
+            await reply(writer, *self.answer(body))
 
     def answer(self, request: bytes) -> tuple[int, str, bytes]:
         """Answer `add-checkpoint` by the book."""
