@@ -118,7 +118,7 @@ def sign(
 ) -> dict[str, str]:
     """Return the headers with an AWS Signature Version 4 for S3 over all of them.
 
-    `headers` have lower-case names, `host` among them; `url` has no query.
+    `headers` have lower-case names, `host` among them; a query in `url` is sorted and quoted.
     """
     stamp = now.strftime("%Y%m%dT%H%M%SZ")
     digest = hashlib.sha256(content).hexdigest()
@@ -127,7 +127,8 @@ def sign(
         headers["x-amz-security-token"] = credentials.token
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{headers[name].strip()}\n" for name in sorted(headers))
-    request = f"{method}\n{urlsplit(url).path}\n\n{lines}\n{names}\n{digest}"
+    place = urlsplit(url)
+    request = f"{method}\n{place.path}\n{place.query}\n{lines}\n{names}\n{digest}"
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
     key = f"AWS4{credentials.secret}".encode()
