@@ -5,19 +5,14 @@ Reads never change anything. Errors are `application/problem+json`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, TypeVar, cast, get_args
+from typing import Annotated, Final, Literal, cast, get_args
 
 import msgspec
-import orjson
 from fastapi import APIRouter, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from gateway.core import strict_json
 from gateway.core.approval import (
     APPROVER,
     EXPIRABLE,
@@ -28,35 +23,23 @@ from gateway.core.approval import (
     next_state,
 )
 from gateway.core.approval_entries import state_event, vote_events
-from gateway.core.errors import ApprovalError, CountersignError, CredentialError, RequestError
+from gateway.core.errors import ApprovalError, RequestError
 from gateway.core.ports import ApprovalStore, Clock, Ids
+from gateway.http.admin_route import (
+    REASON_MAX_CHARS,
+    ProblemRoute,
+    read_body,
+    reply,
+    require_role,
+)
 from gateway.http.approval_views import build_summary, build_view
 from gateway.http.humans import Admit, Human, Humans
-from gateway.http.problem import problem
 
 OPERATOR: Final = "operator"
 """The role that may cancel what waits, and say what became of a call that may have run."""
 
-BODY_MAX_BYTES: Final = 16_384
-REASON_MAX_CHARS: Final = 2_000
 LIST_MAX: Final = 500
 CANCEL_ATTEMPTS: Final = 3
-
-_STATUS: Final = {
-    "body_invalid": 400,
-    "body_too_large": 413,
-    "request_invalid": 400,
-    "token_missing": 401,
-    "token_invalid": 401,
-    "role_missing": 403,
-    "approval_forbidden": 403,
-    "approval_not_found": 404,
-    "approval_conflict": 409,
-    "audit_unavailable": 503,
-    "audit_overloaded": 503,
-    "state_unavailable": 503,
-    "approval_unavailable": 503,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +61,6 @@ class ApprovalDeps:
     on_decided: Callable[[str], None] = lambda _request_id: None
 
 
-T = TypeVar("T")
 Comment = Annotated[str, msgspec.Meta(max_length=REASON_MAX_CHARS)]
 
 
@@ -103,27 +85,9 @@ class ResolveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Comment
 
 
-class _ProblemRoute(APIRoute):
-    """A route whose `CountersignError`s leave as problem documents."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except CountersignError as error:
-                return _tell(error)
-            except RequestValidationError as error:
-                places = ", ".join(f"`{found['loc'][-1]}`" for found in error.errors())
-                return problem(400, "request_invalid", f"these parameters do not fit: {places}")
-
-        return answer
-
-
 def build_router(deps: ApprovalDeps) -> APIRouter:
     """Build `GET /v1/approvals[/{id}]` and `POST /v1/approvals/{id}/(votes|cancel|resolve)`."""
-    router = APIRouter(prefix="/v1/approvals", tags=["approvals"], route_class=_ProblemRoute)
+    router = APIRouter(prefix="/v1/approvals", tags=["approvals"], route_class=ProblemRoute)
 
     @router.get("")
     async def find(
@@ -132,21 +96,21 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Response:
         """List held calls, oldest first."""
-        await _authenticate(deps, request, APPROVER, OPERATOR)
+        await require_role(deps.admit, request, APPROVER, OPERATOR)
         found = await deps.store.find(states=[_state(name) for name in state], limit=limit)
-        return _json({"approvals": [build_summary(one) for one in found]})
+        return reply({"approvals": [build_summary(one) for one in found]})
 
     @router.get("/{request_id}")
     async def show(request: Request, request_id: str) -> Response:
         """Show one held call with everything that a vote is about."""
-        await _authenticate(deps, request, APPROVER, OPERATOR)
+        await require_role(deps.admit, request, APPROVER, OPERATOR)
         return await _view(deps, await _load(deps, request_id))
 
     @router.post("/{request_id}/votes")
     async def vote(request: Request, request_id: str) -> Response:
         """Count the caller's vote; answered once it is durable in the audit log."""
-        human = await _authenticate(deps, request, APPROVER)
-        body = await _read(request, VoteBody)
+        human = await require_role(deps.admit, request, APPROVER)
+        body = await read_body(request, VoteBody)
         if body.decision == "deny" and not body.reason.strip():
             raise RequestError("say why: a denial needs a `reason`", code="request_invalid")
         return await _view(deps, await _vote(deps, human, request_id, body))
@@ -154,15 +118,15 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
     @router.post("/{request_id}/cancel")
     async def cancel(request: Request, request_id: str) -> Response:
         """Take back a call that was not dispatched yet."""
-        human = await _authenticate(deps, request, OPERATOR)
-        body = await _read(request, CancelBody)
+        human = await require_role(deps.admit, request, OPERATOR)
+        body = await read_body(request, CancelBody)
         return await _view(deps, await _cancel(deps, human, request_id, body.reason))
 
     @router.post("/{request_id}/resolve")
     async def resolve(request: Request, request_id: str) -> Response:
         """Say whether a call in state UNKNOWN ran. Nothing is sent either way."""
-        human = await _authenticate(deps, request, OPERATOR)
-        body = await _read(request, ResolveBody)
+        human = await require_role(deps.admit, request, OPERATOR)
+        body = await read_body(request, ResolveBody)
         return await _view(deps, await _resolve(deps, human, request_id, body))
 
     return router
@@ -244,14 +208,6 @@ async def _resolve(
     return after
 
 
-async def _authenticate(deps: ApprovalDeps, request: Request, *roles: str) -> Human:
-    human = await deps.admit(request.headers.get("authorization"))
-    if not set(roles).isdisjoint(human.roles):
-        return human
-    needed = " or ".join(f"`{role}`" for role in roles)
-    raise CredentialError(f"this needs the role {needed}", code="role_missing")
-
-
 async def _load(deps: ApprovalDeps, request_id: str) -> ApprovalRequest:
     found = await deps.store.get(request_id)
     if found is None:
@@ -261,13 +217,7 @@ async def _load(deps: ApprovalDeps, request_id: str) -> ApprovalRequest:
 
 async def _view(deps: ApprovalDeps, request: ApprovalRequest) -> Response:
     votes = await deps.store.votes(request.id)
-    return _json(build_view(request, votes, deps.humans.everyone()))
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(
-        orjson.dumps(body), headers={"Cache-Control": "no-store"}, media_type="application/json"
-    )
+    return reply(build_view(request, votes, deps.humans.everyone()))
 
 
 def _state(name: str) -> State:
@@ -277,30 +227,3 @@ def _state(name: str) -> State:
             code="request_invalid",
         )
     return cast("State", name)
-
-
-async def _read(request: Request, kind: type[T]) -> T:
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > BODY_MAX_BYTES:
-            raise RequestError(
-                f"the body is larger than {BODY_MAX_BYTES} bytes", code="body_too_large"
-            )
-    try:
-        return msgspec.convert(strict_json.parse(bytes(raw), max_depth=1), kind)
-    except msgspec.ValidationError as error:
-        raise RequestError(
-            f"the body does not fit: {str(error)[:200]}", code="request_invalid"
-        ) from None
-
-
-def _tell(error: CountersignError) -> Response:
-    status = _STATUS.get(error.code, 500)
-    if status == HTTPStatus.UNAUTHORIZED:
-        challenge = {"WWW-Authenticate": 'Bearer realm="countersign"'}
-        return problem(status, error.code, str(error), headers=challenge)
-    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return problem(status, error.code, str(error))
-    # What broke inside is for the operators' log.
-    return problem(status, error.code, "this could not be completed", "try again later")

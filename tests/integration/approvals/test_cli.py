@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
-from gateway.cli.approvals import visible
+from gateway.cli.admin_api import visible
 
 if TYPE_CHECKING:
     from tests.integration.approvals.conftest import Gateway

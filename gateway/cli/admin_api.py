@@ -1,0 +1,126 @@
+"""How commands speak to the admin REST API of a running gateway.
+
+`COUNTERSIGN_URL` names the gateway, `COUNTERSIGN_TOKEN` is the person's own credential.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Final, NoReturn
+
+import httpx
+import typer
+
+from gateway.cli.exits import Exit
+
+TIMEOUT_S: Final = 30.0
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_EXITS: Final[Mapping[int, Exit]] = {
+    401: Exit.AUTH,
+    403: Exit.DENIED,
+    404: Exit.NOT_FOUND,
+    409: Exit.CONFLICT,
+    410: Exit.NOT_FOUND,
+}
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
+
+
+def ask(
+    method: str,
+    path: str,
+    *,
+    params: Sequence[tuple[str, str]] = (),
+    body: Mapping[str, str | bool | int] | None = None,
+) -> Any:  # noqa: ANN401 - the JSON of the answer
+    """Return the answer of a route, such as `/v1/keys`. Exits with the code that fits an error."""
+    url, token = _settings()
+    try:
+        response = httpx.request(
+            method,
+            f"{url}{path}",
+            params=list(params),
+            json=body,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_S,
+            trust_env=httpx.URL(url).host not in _LOOPBACK,  # no proxy stands before loopback
+        )
+        answer = response.json()
+    except httpx.HTTPError as error:
+        fail(Exit.ERROR, f"the gateway cannot be reached ({type(error).__name__}); is it running?")
+    except ValueError:
+        fail(Exit.ERROR, "the answer is not from a gateway; check COUNTERSIGN_URL")
+    if response.status_code != httpx.codes.OK:
+        detail = answer.get("detail", "no detail") if isinstance(answer, dict) else "no detail"
+        fail(_EXITS.get(response.status_code, Exit.ERROR), visible(str(detail)))
+    return answer
+
+
+def _settings() -> tuple[str, str]:
+    url = os.environ.get("COUNTERSIGN_URL", "").rstrip("/")
+    token = os.environ.get("COUNTERSIGN_TOKEN", "")
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        fail(Exit.USAGE, "set COUNTERSIGN_URL to the gateway's address, such as https://gateway")
+    if parsed.scheme == "http" and parsed.host not in _LOOPBACK:
+        fail(Exit.USAGE, "COUNTERSIGN_URL must be https; a credential is not sent in the clear")
+    if not token:
+        fail(Exit.AUTH, "set COUNTERSIGN_TOKEN to your own credential")
+    if not token.isascii() or not token.isprintable():
+        fail(Exit.AUTH, "COUNTERSIGN_TOKEN holds a character that no credential has")
+    return url, token
+
+
+def check_id(text: str, source: str) -> str:
+    """Return an id that can stand in a path; exits for any other text. `source`: where it is."""
+    if not text.isalnum():
+        fail(Exit.USAGE, f"an id is letters and digits; copy it from `{source}`")
+    return text
+
+
+def fail(code: Exit, message: str) -> NoReturn:
+    """Say what went wrong and exit."""
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def visible(text: str) -> str:
+    r"""Return `text` with every character that could deceive a reader written as `\u….`.
+
+    Control characters move a terminal's cursor, bidirectional and zero-width ones make text read
+    as another: an agent chooses the arguments that an approver sees.
+    """
+    return "".join(char if char.isprintable() else _escape(ord(char)) for char in text)
+
+
+def _escape(number: int) -> str:
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"  # noqa: PLR2004 - BMP
+
+
+def print_json(value: object) -> None:
+    """Print data for programs."""
+    print(json.dumps(value, indent=2))
+
+
+def print_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells in columns, the first row being their heads."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

@@ -1,0 +1,94 @@
+"""What of an opened value people see who need not see all of it (issue AUD-06).
+
+Reviewers say in a manifest which arguments are sensitive, policies which parts of a result an agent
+must not see. Both are hidden here, too, from everyone who has not asked for the whole value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.pointer import split
+
+MASKED: Final = "[masked]"
+_WHOLE: Final = orjson.dumps(MASKED)
+_HARMLESS: Final = frozenset({"annotate", "limit_result"})
+"""Obligations that hide nothing of a result that was handed out."""
+
+_INDEX_MAX_CHARS: Final = 9
+
+
+def mask_arguments(value: bytes, pointers: Iterable[str] | None) -> bytes:
+    """Return arguments (JSON) without what `pointers` lead to; nothing where they are not known."""
+    document = _load(value)
+    if document is None or pointers is None:
+        return _WHOLE
+    return orjson.dumps(_without(document, pointers))
+
+
+def mask_input(value: bytes, pointers: Iterable[str] | None) -> bytes:
+    """Return a policy input with its arguments masked as `mask_arguments` does, and no result."""
+    document = _load(value)
+    context = document.get("context") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(context, dict):
+        return _WHOLE
+    shown = dict(context)
+    if "args" in shown:
+        shown["args"] = MASKED if pointers is None else _without(shown["args"], pointers)
+    if "result" in shown:
+        shown["result"] = MASKED
+    return orjson.dumps({**document, "context": shown})
+
+
+def mask_result(value: bytes, outcome: Mapping[str, Any]) -> bytes:
+    """Return a result, or nothing of it where policy hid any part from the agent.
+
+    The record says that something was hidden, and not where: so all of it is hidden here.
+    """
+    obligations = outcome.get("obligations")
+    types = obligations if isinstance(obligations, list) else []
+    is_hidden = outcome.get("status") == "withheld" or not _HARMLESS.issuperset(map(str, types))
+    return _WHOLE if is_hidden else value
+
+
+def read_sensitive(value: bytes | None) -> tuple[str, ...] | None:
+    """Return the pointers that a recorded policy input names as sensitive; None without any."""
+    document = None if value is None else _load(value)
+    resource = document.get("resource") if isinstance(document, dict) else None
+    found = resource.get("sensitive") if isinstance(resource, dict) else None
+    return tuple(map(str, found)) if isinstance(found, list) else None
+
+
+def _load(value: bytes) -> Any:  # noqa: ANN401 - JSON has any type
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _without(document: Any, pointers: Iterable[str]) -> Any:  # noqa: ANN401 - any JSON
+    for pointer in pointers:
+        try:
+            document = _hide(document, split(pointer))
+        except ValueError:  # no pointer: what it was meant to hide is not known
+            return MASKED
+    return document
+
+
+def _hide(value: Any, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSON
+    """Return `value` with what `path` leads to replaced.
+
+    Where the shape is not the one that the path supposes, the last value on the way is replaced.
+    """
+    if not path:
+        return MASKED
+    name, rest = path[0], path[1:]
+    if isinstance(value, dict):
+        return value if name not in value else {**value, name: _hide(value[name], rest)}
+    if isinstance(value, list) and name.isascii() and name.isdigit():
+        index = int(name[:_INDEX_MAX_CHARS])
+        return [_hide(item, rest) if at == index else item for at, item in enumerate(value)]
+    return MASKED
