@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import gc
 import hashlib
 import heapq
@@ -176,7 +175,7 @@ def unbase64(text: str) -> bytes:
     """Decode base64 in its one spelling. Raises ValueError for any other."""
     try:
         data = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError("no base64") from None
     if base64.b64encode(data).decode() != text:
         raise ValueError("base64 in another spelling than the one")
