@@ -24,14 +24,13 @@ from connectors.http_pool import HttpPool
 from connectors.manifest import Manifest, UpstreamAuth, load_manifest
 from connectors.refresh import Refresher
 from connectors.upstreams import Endpoint, Transport, build_transport
-from gateway.adapters.audit_key_file import KeyFile
-from gateway.adapters.audit_keys import load_or_create_kek
 from gateway.adapters.bundle_store import save_bundle
 from gateway.adapters.file_audit import FileAuditLog
 from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
 from gateway.adapters.policy_watch import PolicyWatcher
 from gateway.adapters.regorus_policy import RegorusPolicy
 from gateway.adapters.sql_approvals import SqlApprovals
+from gateway.adapters.sql_holds import SqlHolds
 from gateway.adapters.sql_idempotency import SqlIdempotency
 from gateway.adapters.sql_ledger import SqlLedger
 from gateway.adapters.sql_runs import SqlRuns
@@ -47,6 +46,7 @@ from gateway.dispatch import Step
 from gateway.http.app import GatewayApp
 from gateway.http.wire_guard import GuardedProtocol
 from gateway.logs import configure_logging, describe
+from gateway.wiring_audit import ROTATION_CHECK_S, build_custody, open_log, rotate_if_due
 from gateway.wiring_path import Parts, Server, build_path
 
 SWEEP_S: Final = 1.0
@@ -107,7 +107,7 @@ class Gateway:
         self._stack.push_async_callback(self._state.close)
         sequence, families = await self._ledger_store.load()
         self._ledger.restore(families)
-        audit = self._open_log(origin, sequence)
+        audit = self._open_log(sequence)
         await audit.start()
         self._stack.push_async_callback(audit.close)
         self._audit = audit
@@ -128,7 +128,9 @@ class Gateway:
         self._ended_runs.update(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
         # A state put back from a backup does not know them: what was ended stays ended.
         self._ended_runs.update(audit.recovered.ended_runs)
-        path = build_path(self._parts(audit, transports, refresher), reached=self._reached)
+        parts = self._parts(audit, transports, refresher)
+        await parts.custody.settle(audit.recovered.holds)
+        path = build_path(parts, reached=self._reached)
         dispatcher = path.dispatcher
         await dispatcher.recover(audit.recovered.operations)
         for op, intent in audit.recovered.open_intents.items():
@@ -143,6 +145,7 @@ class Gateway:
         self._spawn(_every(SWEEP_S, dispatcher.sweep))
         self._spawn(_every(FLUSH_S, path.refusals.flush))
         self._spawn(_every(SNAPSHOT_S, self.tidy))
+        self._spawn(_every(ROTATION_CHECK_S, self._rotate_key))
         if config.dev:
             self._spawn(self._watcher(audit).run())
 
@@ -150,25 +153,9 @@ class Gateway:
         """Let calls under way end, then take everything down in reverse."""
         await self._stack.aclose()
 
-    def _open_log(self, origin: str, fold_from: int) -> FileAuditLog:
-        config = self._config.audit
-        log = FileAuditLog.open(
-            config.dir,
-            origin=origin,
-            signer=KeyFile(config.key),
-            kek=load_or_create_kek(config.kek),
-            clock=self._clock,
-            limits=self._limits,
-            deployment={
-                "environment": self._config.environment,
-                "issuer": self._config.tokens.issuer,
-            },
-            fold=self._ledger.replay,
-            fold_from=fold_from,
-            segment_max_bytes=config.segment_max_bytes,
-            reserve_bytes=config.reserve_mib * 1024 * 1024,
-        )
-        _log.info("audit_open", dir=str(config.dir), size=log.size, vkey=log.epochs[-1])
+    def _open_log(self, fold_from: int) -> FileAuditLog:
+        log = open_log(self._config, self._clock, fold=self._ledger.replay, fold_from=fold_from)
+        _log.info("audit_open", dir=str(self._config.audit.dir), size=log.size, vkey=log.epochs[-1])
         return log
 
     def _build_transports(
@@ -229,6 +216,13 @@ class Gateway:
             catalog=self._catalog,
             policy=self._policy,
             audit=audit,
+            custody=build_custody(
+                log=audit,
+                holds=SqlHolds(self._state),
+                clock=self._clock,
+                ids=self._ids,
+                catalog=self._catalog,
+            ),
             transports=transports,
             refresher=refresher,
             ended_runs=self._ended_runs,
@@ -273,6 +267,11 @@ class Gateway:
         self._ledger.forget(over)
         if self._audit is not None:
             await self._ledger_store.save(self._audit.size, self._ledger.snapshot())
+
+    async def _rotate_key(self) -> None:
+        if self._audit is not None:
+            max_age_h = self._config.audit.key_max_age_h
+            await rotate_if_due(self._audit, self._clock, self._ids, max_age_h)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))

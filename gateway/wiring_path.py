@@ -30,6 +30,7 @@ from gateway.core.limits import Limits
 from gateway.core.ports import Clock, Ids, ToolTransport
 from gateway.core.refusal import Refusal, Stage
 from gateway.core.token import Claims
+from gateway.custody import Custody
 from gateway.dispatch import Dispatcher, Step
 from gateway.enforce import Enforcement
 from gateway.holding import Deployment, HoldDesk
@@ -48,6 +49,7 @@ from gateway.http.status_tool import StatusTool
 from gateway.http.tools_admin import ToolsAdmin
 from gateway.judge import Judge
 from gateway.refusals import RefusalRecorder
+from gateway.wiring_audit import build_routers as build_audit_routers
 
 Server = HttpServerSection | StdioServerSection
 Refuse = Callable[[str, str], Awaitable[None]]
@@ -68,6 +70,7 @@ class Parts:
     catalog: Catalog
     policy: RegorusPolicy
     audit: FileAuditLog
+    custody: Custody
     transports: Mapping[str, ToolTransport]
     refresher: Refresher
     ended_runs: set[str]
@@ -300,6 +303,14 @@ def _build_app(
         build_runs_router(issue),
         build_approvals_router(approvals),
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
+        *build_audit_routers(
+            config=config,
+            log=parts.audit,
+            custody=parts.custody,
+            clock=parts.clock,
+            ids=parts.ids,
+            admit=admit,
+        ),
     ]
     return GatewayApp(
         mcp=mcp,

@@ -1,0 +1,124 @@
+"""What the composition root makes of the log itself: custody, keys, commands without a gateway."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import structlog
+from fastapi import APIRouter
+from msgspec import Struct
+
+from connectors.catalog import Catalog
+from gateway.adapters.audit_key_file import KeyFile
+from gateway.adapters.audit_keys import load_or_create_kek
+from gateway.adapters.audit_recovery import Fold
+from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.sql_holds import SqlHolds
+from gateway.adapters.sql_ledger import SqlLedger
+from gateway.adapters.sql_store import SqlState
+from gateway.adapters.system import SystemClock, SystemIds
+from gateway.config import Config
+from gateway.core.holds import HoldStore
+from gateway.core.ports import Clock, Ids
+from gateway.core.records import build_orphan
+from gateway.custody import Custody, KeyedLog, rotate_key
+from gateway.http.audit_admin import AuditAdminDeps, build_audit_admin_routers
+from gateway.http.humans import Admit
+
+ROTATION_CHECK_S: Final = 60.0
+"""How often the age of the signing key is looked at, in seconds."""
+
+_HOUR_US: Final = 3_600_000_000
+_log: Final = structlog.get_logger("gateway.audit")
+
+
+def build_custody(
+    *, log: FileAuditLog, holds: HoldStore, clock: Clock, ids: Ids, catalog: Catalog
+) -> Custody:
+    """Return the custody of a running gateway's log."""
+
+    def sensitive(tool_id: str) -> Sequence[str] | None:
+        tools = catalog.view().callable_tools(None)
+        return next((tool.review.sensitive for tool in tools if tool.id == tool_id), None)
+
+    return Custody(log=log, holds=holds, clock=clock, ids=ids, sensitive=sensitive)
+
+
+def build_routers(
+    *, config: Config, log: FileAuditLog, custody: Custody, clock: Clock, ids: Ids, admit: Admit
+) -> list[APIRouter]:
+    """Build the admin routes of the log."""
+    deps = AuditAdminDeps(
+        custody=custody,
+        keys=log,
+        rotate=lambda by: rotate_key(log, clock, ids, "command", by),
+        key_max_age_h=config.audit.key_max_age_h,
+        admit=admit,
+    )
+    return build_audit_admin_routers(deps)
+
+
+async def rotate_if_due(log: KeyedLog, clock: Clock, ids: Ids, max_age_h: int) -> None:
+    """Let a new key sign where the one in use is `max_age_h` hours old (0: never)."""
+    age_us = clock.now_ns() // 1000 - log.epoch_us
+    if max_age_h and age_us >= max_age_h * _HOUR_US:
+        await rotate_key(log, clock, ids, "schedule")
+        _log.info("audit_key_rotated", epoch=len(log.epochs) - 1, vkey=log.epochs[-1])
+
+
+def open_log(
+    config: Config, clock: Clock, *, fold: Fold | None = None, fold_from: int = 0
+) -> FileAuditLog:
+    """Open the log of a configuration. Raises `ConfigurationError`, also where it is held."""
+    settings = config.audit
+    return FileAuditLog.open(
+        settings.dir,
+        origin=settings.origin,
+        signer=KeyFile(settings.key),
+        kek=load_or_create_kek(settings.kek),
+        clock=clock,
+        limits=config.call_limits(),
+        deployment={"environment": config.environment, "issuer": config.tokens.issuer},
+        fold=fold,
+        fold_from=fold_from,
+        segment_max_bytes=settings.segment_max_bytes,
+        reserve_bytes=settings.reserve_mib * 1024 * 1024,
+    )
+
+
+class Offline(Struct, frozen=True):
+    """The log of a gateway that is stopped, in the hands of whoever runs the command (`by`)."""
+
+    log: FileAuditLog
+    custody: Custody
+    clock: Clock
+    ids: Ids
+    by: str
+
+
+@asynccontextmanager
+async def open_offline(config: Config) -> AsyncIterator[Offline]:
+    """Take the log of a stopped gateway, close what a crash left open, and give it back.
+
+    Nobody is authenticated here: who can read the keys may do everything. The record names the
+    account of the operating system. Raises `ConfigurationError` where a gateway holds the log.
+    """
+    clock, ids = SystemClock(), SystemIds()
+    async with AsyncExitStack() as stack:
+        state = SqlState(config.state.url)
+        stack.push_async_callback(state.close)
+        await state.open(environment=config.environment, log_origin=config.audit.origin)
+        sequence, _ = await SqlLedger(state).load()
+        log = open_log(config, clock, fold_from=sequence)
+        stack.push_async_callback(log.close)
+        await log.start()
+        custody = Custody(
+            log=log, holds=SqlHolds(state), clock=clock, ids=ids, sensitive=lambda _tool: None
+        )
+        await custody.settle(log.recovered.holds)
+        for op, intent in log.recovered.open_intents.items():
+            await log.record(build_orphan(op, intent.seq, intent.approval))
+        yield Offline(log, custody, clock, ids, f"os:{getpass.getuser()}")
