@@ -2547,8 +2547,9 @@ def as_text(report: Report, shown: int, proof: Path | None) -> str:
     for name, size in sorted(report.witnessed.items()):
         lines.append(f"witness {name} cosigned the first {size:,} records")
     lines += [f"not checked: {what}" for what in [*report.unchecked, *ALWAYS_UNCHECKED]]
-    text = "\n".join(lines)
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return "\n".join(
+        "".join(char if char.isprintable() else "?" for char in line) for line in lines
+    )
 
 
 # --- Command line --------------------------------------------------------------------------------
