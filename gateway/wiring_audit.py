@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from fastapi import APIRouter
@@ -25,7 +25,7 @@ from gateway.core.holds import HoldStore
 from gateway.core.ports import Clock, Ids
 from gateway.core.records import build_orphan
 from gateway.custody import Custody, KeyedLog, rotate_key
-from gateway.http.audit_admin import AuditAdminDeps, build_audit_admin_routers
+from gateway.http.audit_admin import AuditAdminDeps, build_audit_admin_routers, view_keys
 from gateway.http.humans import Admit
 
 ROTATION_CHECK_S: Final = 60.0
@@ -96,7 +96,16 @@ class Offline(Struct, frozen=True):
     custody: Custody
     clock: Clock
     ids: Ids
+    max_age_h: int
     by: str
+
+    def view_keys(self) -> dict[str, Any]:
+        """Return what `GET /v1/keys` answers."""
+        return view_keys(self.log, self.max_age_h)
+
+    async def rotate_key(self) -> None:
+        """Let a new key sign."""
+        await rotate_key(self.log, self.clock, self.ids, "command", self.by)
 
 
 @asynccontextmanager
@@ -121,4 +130,5 @@ async def open_offline(config: Config) -> AsyncIterator[Offline]:
         await custody.settle(log.recovered.holds)
         for op, intent in log.recovered.open_intents.items():
             await log.record(build_orphan(op, intent.seq, intent.approval))
-        yield Offline(log, custody, clock, ids, f"os:{getpass.getuser()}")
+        by = f"os:{getpass.getuser()}"
+        yield Offline(log, custody, clock, ids, config.audit.key_max_age_h, by)

@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-_GROUPS: Final = ("approvals", "audit", "config", "policy", "tools")
+_GROUPS: Final = ("approvals", "audit", "config", "keys", "policy", "tools")
 _SINGLE: Final = ("init", "serve")
 
 

@@ -16,6 +16,7 @@ import typer
 
 from gateway.adapters import audit_reader, audit_verify
 from gateway.adapters.audit_files import list_segments
+from gateway.cli import audit_admin
 from gateway.cli.audit_reconcile import reconcile
 from gateway.cli.audit_replay import replay
 from gateway.cli.exits import Exit
@@ -23,6 +24,9 @@ from gateway.cli.exits import Exit
 app = typer.Typer(name="audit", help="Verify and read the audit log.", no_args_is_help=True)
 app.command()(reconcile)
 app.command()(replay)
+app.command("open")(audit_admin.open_)
+app.command()(audit_admin.redact)
+app.add_typer(audit_admin.hold)
 
 _FOLLOW_PAUSE_S = 0.2
 _SHOWN = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))
