@@ -15,7 +15,9 @@ from gateway.config_models import (
     GrantSection,
     HttpServerSection,
     LauncherSection,
+    S3AnchorSection,
 )
+from gateway.core.cosignature import parse_witness_vkey
 from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.limits import Limits
 from gateway.core.token import Constraint, Grant
@@ -45,6 +47,8 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_storage(config)
     yield from _check_identities(config)
     yield from _check_limits(config)
+    yield from _check_witnesses(config)
+    yield from _check_anchors(config)
     for number, client in enumerate(config.clients):
         path = ("clients", number)
         yield from _check_grants(client.grants, (*path, "grants"), known)
@@ -131,11 +135,17 @@ def _check_public_url(config: ConfigShape, public: SplitResult | None) -> Iterat
 
 
 def _check_upstream(url: str, path: KeyPath, *, dev: bool) -> Iterator[Finding]:
+    yield from _check_url(url, path, "mcp", "arguments and credentials", dev=dev)
+
+
+def _check_url(
+    url: str, path: KeyPath, page: str, what_crosses: str, *, dev: bool
+) -> Iterator[Finding]:
     parts = _split_url(url)
     if parts is None:
-        yield path, "is no URL without user and fragment", "write `https://host/mcp`"
+        yield path, "is no URL without user and fragment", f"write `https://host/{page}`"
     elif parts.scheme == "http" and not is_loopback(parts.hostname or "") and not dev:
-        message = "arguments and credentials would cross the network in the clear"
+        message = f"{what_crosses} would cross the network in the clear"
         yield path, message, f"use `https://`, {_DEV_HINT}"
 
 
@@ -184,6 +194,38 @@ def _check_limits(config: ConfigShape) -> Iterator[Finding]:
             yield ("limits", name), "is set elsewhere", f"set `{SET_ELSEWHERE[name]}`"
         elif name not in LIMIT_NAMES:
             yield ("limits", name), f"unknown limit `{name}`", suggest(name, LIMIT_NAMES)
+
+
+def _check_witnesses(config: ConfigShape) -> Iterator[Finding]:
+    section, base = config.audit.witness, ("audit", "witness")
+    known: set[object] = set()
+    for number, entry in enumerate(section.witnesses):
+        path = (*base, "witnesses", number)
+        yield from _check_url(entry.url, (*path, "url"), "", "checkpoints", dev=config.dev)
+        try:
+            key = parse_witness_vkey(entry.vkey)
+        except ValueError as error:
+            yield (*path, "vkey"), str(error), "copy it from who runs the witness"
+            continue
+        if key.public in known or (entry.name or key.name) in known:
+            hint = "a quorum counts each witness once, under its own name and key"
+            yield path, "another witness has this name or key", hint
+        known |= {key.public, entry.name or key.name}
+    if section.witnesses and section.quorum > len(section.witnesses):
+        message = f"{section.quorum} of {len(section.witnesses)} witnesses can never be had"
+        yield (*base, "quorum"), message, "ask for fewer, or name more"
+    if section.key in (config.audit.key, config.audit.kek, config.tokens.key):
+        yield (*base, "key"), "shares its file with another key", "give each its own file"
+    if section.alert_after_s < section.interval_s:
+        message = "every interval would be told as too long"
+        yield (*base, "alert_after_s"), message, "make it longer than `interval_s`"
+
+
+def _check_anchors(config: ConfigShape) -> Iterator[Finding]:
+    for number, anchor in enumerate(config.audit.anchors):
+        if isinstance(anchor, S3AnchorSection) and anchor.url:
+            path = ("audit", "anchors", number, "url")
+            yield from _check_url(anchor.url, path, "", "checkpoints", dev=config.dev)
 
 
 def _check_grants(

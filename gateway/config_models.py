@@ -33,13 +33,15 @@ LocalPath = Annotated[Path, AfterValidator(_resolve)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 SecretHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+SecretFrom = Annotated[str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
 Number = StrictInt | StrictFloat
 
+_FROM: Final = "`env:NAME` or `file:PATH`"
 _HASH: Final = "`sha256:` and the hex SHA-256 of a generated secret"
 
 
-def _section() -> Any:  # noqa: ANN401 - stands for any section; its own defaults fill it
-    return Field(default_factory=dict, validate_default=True)
+def _section(description: str | None = None) -> Any:  # noqa: ANN401 - stands for any section
+    return Field(default_factory=dict, validate_default=True, description=description)
 
 
 class Section(BaseModel):
@@ -54,6 +56,56 @@ class StateSection(Section):
     """Where runs, holds and spent budgets are kept."""
 
     url: str = Field("sqlite:///state.db", description="a database URL, `sqlite:///path`")
+
+
+class WitnessEntry(Section):
+    """A witness, believed as far as its key signs."""
+
+    name: str = Field(
+        "", max_length=64, description="what the logs call it; by default as in its key"
+    )
+    url: str = Field(description="where it takes `add-checkpoint`, without that: `https://…`")
+    vkey: str = Field(description="its C2SP verifier key, `name+hash+key`, of algorithm 0x04")
+
+
+class WitnessSection(Section):
+    """Others who see the log grow, and sign that they did."""
+
+    key: LocalPath = Field(
+        Path("keys/witness.pem"), description="the Ed25519 key by which they know the log, PEM"
+    )
+    quorum: int = Field(1, ge=1, le=64, description="how many of them it takes, at least 1")
+    interval_s: int = Field(60, ge=1, le=3_600, description="seconds between checkpoints")
+    alert_after_s: int = Field(
+        300, ge=1, le=604_800, description="seconds that a record may wait before it is told"
+    )
+    witnesses: tuple[WitnessEntry, ...] = Field((), description="a list of `url` and `vkey`")
+
+
+class FileAnchorSection(Section):
+    """A folder that takes one file for each checkpoint."""
+
+    type: Literal["file"]
+    path: LocalPath = Field(description="a folder, best one that something carries away")
+
+
+class S3AnchorSection(Section):
+    """A bucket with object lock that takes one object for each checkpoint."""
+
+    type: Literal["s3"]
+    url: str = Field("", description="the endpoint; by default that of AWS in the region")
+    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,32}$", description="such as eu-west-1")
+    bucket: str = Field(pattern=r"^[A-Za-z0-9._-]{3,63}$", description="made with object lock")
+    prefix: str = Field("", max_length=512, description="a folder in the bucket")
+    lock_days: int = Field(
+        ge=1, le=36_500, description="days, 1 to 36500, for which nobody can delete it"
+    )
+    access_key_from: SecretFrom = Field("env:AWS_ACCESS_KEY_ID", description=_FROM)
+    secret_key_from: SecretFrom = Field("env:AWS_SECRET_ACCESS_KEY", description=_FROM)
+    session_token_from: SecretFrom | None = Field(None, description=_FROM)
+
+
+AnchorSection = Annotated[FileAnchorSection | S3AnchorSection, Field(discriminator="type")]
 
 
 class AuditSection(Section):
@@ -75,6 +127,10 @@ class AuditSection(Section):
     )
     key_max_age_h: StrictInt = Field(
         24, ge=0, le=8_784, description="hours after which a new signing key takes over; 0: never"
+    )
+    witness: WitnessSection = _section("who sees the log grow, and signs that they did")
+    anchors: tuple[AnchorSection, ...] = Field(
+        (), description="where checkpoints are kept besides; each has `type: file` or `type: s3`"
     )
 
 

@@ -18,12 +18,22 @@ from gateway.core.cosignature import (
     find_cosignature,
     read_answer,
 )
-from gateway.core.errors import CountersignError
-from gateway.core.note import NoteKey, SignedCheckpoint
+from gateway.core.note import Checkpoint, NoteKey, SignedCheckpoint
 from gateway.core.ports import Clock
 
-Prove = Callable[[int, int], list[bytes]]
-"""Makes the consistency proof from one size of the log to another. May read files."""
+Prove = Callable[[int, Checkpoint], list[bytes]]
+"""Makes the consistency proof from a size of the log to a checkpoint of it. May read files.
+
+Raises `LookupError`, `ValueError` or `OSError` where none can be made that adds up: a wrong one
+would have an honest witness say that this log was rewritten.
+"""
+
+Introduce = Callable[[Checkpoint], str]
+"""Makes one more signature line under a checkpoint, by a key under which the witness knows us.
+
+The log's own keys change by epoch, and are destroyed. A witness knows a log by keys that somebody
+there wrote down; it is not told every day.
+"""
 
 
 class Witness:
@@ -35,12 +45,14 @@ class Witness:
         name: str,
         url: str,
         key: NoteKey,
+        introduce: Introduce,
         prove: Prove,
         http: httpx.AsyncClient,
         clock: Clock,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._url: Final = f"{url.rstrip('/')}/add-checkpoint"
+        self._introduce: Final = introduce
         self._prove: Final = prove
         self._http: Final = http
         self._clock: Final = clock
@@ -56,14 +68,14 @@ class Witness:
         """
         size = signed.checkpoint.size
         old = self.size if self.size <= size else 0
-        answer = await self._ask(old, size, note)
+        answer = await self._ask(old, signed.checkpoint, note)
         if isinstance(answer, Conflict):
             # 1. Whatever size a witness tells, it is asked again with a proof from there to here;
             #    more than there is here means that this log was cut back, or that it lies.
             if answer.size > size:
                 return NoCosignature("ahead")
             self.size = answer.size
-            answer = await self._ask(answer.size, size, note)
+            answer = await self._ask(answer.size, signed.checkpoint, note)
             if isinstance(answer, Conflict):
                 return NoCosignature("moving")
         if isinstance(answer, NoCosignature):
@@ -75,11 +87,11 @@ class Witness:
             self.size = size
         return found
 
-    async def _ask(self, old: int, size: int, note: str) -> Lines | Conflict | NoCosignature:
+    async def _ask(self, old: int, new: Checkpoint, note: str) -> Lines | Conflict | NoCosignature:
         try:
-            proof = await asyncio.to_thread(self._prove, old, size) if 0 < old < size else []
-            content = build_request(old, proof, note)
-        except (OSError, ValueError, LookupError, CountersignError):
+            proof = await asyncio.to_thread(self._prove, old, new) if 0 < old < new.size else []
+            content = build_request(old, proof, note + self._introduce(new))
+        except (OSError, ValueError, LookupError):
             return NoCosignature("unproven")
         reply = await exchange(
             self._http, "POST", self._url, content=content, timeout_s=self._timeout_s

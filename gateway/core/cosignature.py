@@ -17,12 +17,12 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Struct
 
 from gateway.core.entry import Entry
 from gateway.core.merkle import HASH_BYTES
-from gateway.core.note import Checkpoint, NoteKey, check_name
+from gateway.core.note import Checkpoint, NoteKey, check_name, sign
 
 ANSWER_MAX_BYTES: Final = 16_384
 """More than sixteen signature lines of the longest kind in use."""
@@ -240,6 +240,11 @@ def _entries(body: bytes) -> list[str]:
 def _is_of(entry: str, key: NoteKey) -> bool:
     name, _, encoded = entry.partition(" ")
     return _from_base64(encoded)[:_KEY_ID_BYTES] == key.id and name == key.name
+
+
+def build_introduction(checkpoint: Checkpoint, key: NoteKey, signer: Ed25519PrivateKey) -> str:
+    """Return one more signature line for a checkpoint's note: the last line of a note by `key`."""
+    return sign(checkpoint, key, signer).partition("\n\n")[2]
 
 
 def build_witnessed_note(note: str, cosignatures: Sequence[Cosignature]) -> str:

@@ -37,6 +37,11 @@ class GatewayApp:
         self._api: App = api
         self._ready = ready
         self._ids = ids
+        self._told: dict[str, Callable[[], Mapping[str, Any]]] = {}
+
+    def tell(self, name: str, what: Callable[[], Mapping[str, Any]]) -> None:
+        """Show one more member at `/readyz`, whatever it says being no reason not to be ready."""
+        self._told[name] = what
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event. What nobody foresaw is told by its type and place only."""
@@ -71,6 +76,7 @@ class GatewayApp:
         checks = dict(self._ready())
         ready = all(checks.values())
         body: dict[str, Any] = {"status": "ready" if ready else "not_ready", "checks": checks}
+        body.update((name, what()) for name, what in self._told.items())
         await send_json(send, 200 if ready else 503, orjson.dumps(body), _SECURITY)
 
     @staticmethod

@@ -12,6 +12,7 @@ from gateway.adapters.system import SystemIds
 from gateway.adapters.witness_client import Witness
 from gateway.adapters.witness_file import WitnessFile
 from gateway.adapters.witnessing import Anchor, Settings, Witnessing
+from gateway.core.note import Checkpoint
 from tests.integration.audit.parts import StillClock
 from tests.integration.witness.parts import Log, WitnessIdentity
 from tests.integration.witness.served import ServedWitness
@@ -48,6 +49,11 @@ async def served(log: Log, clock: StillClock) -> AsyncIterator[list[ServedWitnes
         yield witnesses
 
 
+def introduce(_checkpoint: Checkpoint) -> str:
+    """These witnesses know the log by its own key."""
+    return ""
+
+
 class Build:
     """Makes clients of the log, one after the other as a gateway that restarts would."""
 
@@ -68,6 +74,7 @@ class Build:
                 name=f"w{number}",
                 url=one.url,
                 key=one.identity.key,
+                introduce=introduce,
                 prove=self.log.prove,
                 http=self.http,
                 clock=self.clock,

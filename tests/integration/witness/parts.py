@@ -21,7 +21,7 @@ from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.core.cosignature import build_witness_key, build_witness_vkey
 from gateway.core.entry import Entry
 from gateway.core.merkle import Tree, hash_leaf
-from gateway.core.note import NoteKey, build_vkey
+from gateway.core.note import Checkpoint, NoteKey, build_vkey
 
 ROOT = Path(__file__).parents[3]
 OMNIWITNESS = shutil.which("omniwitness", path=f"{ROOT}/.cache/bin{os.pathsep}{os.environ['PATH']}")
@@ -49,9 +49,9 @@ class Log:
         note: str = orjson.loads(self.audit.lines[-1])["cp"]
         return note
 
-    def prove(self, old: int, new: int) -> list[bytes]:
+    def prove(self, old: int, new: Checkpoint) -> list[bytes]:
         lines = [line for line in self.audit.lines if not line.startswith(b'{"cp":')]
-        return prove_consistency([hash_leaf(line) for line in lines], old, new)
+        return prove_consistency([hash_leaf(line) for line in lines], old, new.size)
 
 
 def prove_consistency(leaves: Sequence[bytes], old: int, new: int) -> list[bytes]:

@@ -180,7 +180,7 @@ async def test_without_a_proof_nothing_is_asked(build: Build) -> None:
     await client.turn()
     await build.log.grow(1)
 
-    def prove(_old: int, _new: int) -> list[bytes]:
+    def prove(_old: int, _new: notes.Checkpoint) -> list[bytes]:
         raise OSError("no tile")
 
     (witness, *_) = build.witnesses()

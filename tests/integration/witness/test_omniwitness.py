@@ -7,16 +7,26 @@ builds it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.adapters.bounded_http import Reply, build_client, exchange
 from gateway.adapters.system import SystemClock
-from gateway.adapters.witness_client import Witness
+from gateway.adapters.witness_client import Introduce, Witness
 from gateway.core import note as notes
-from gateway.core.cosignature import Cosignature, NoCosignature, Reason, build_request, is_cosigned
+from gateway.core.cosignature import (
+    Cosignature,
+    NoCosignature,
+    Reason,
+    build_introduction,
+    build_request,
+    is_cosigned,
+)
+from tests.integration.witness.conftest import introduce
 from tests.integration.witness.parts import OMNIWITNESS, Log, Omniwitness, WitnessIdentity
 
 pytestmark = [
@@ -38,10 +48,20 @@ def identity() -> WitnessIdentity:
 
 
 def build_witness(
-    url: str, identity: WitnessIdentity, log: Log, http: httpx.AsyncClient
+    url: str,
+    identity: WitnessIdentity,
+    log: Log,
+    http: httpx.AsyncClient,
+    introduce: Introduce = introduce,
 ) -> Witness:
     return Witness(
-        name="w1", url=url, key=identity.key, prove=log.prove, http=http, clock=SystemClock()
+        name="w1",
+        url=url,
+        key=identity.key,
+        introduce=introduce,
+        prove=log.prove,
+        http=http,
+        clock=SystemClock(),
     )
 
 
@@ -96,6 +116,27 @@ async def test_a_second_history_under_the_same_key_is_refused(
             assert await submit(witness, forged) == NoCosignature(reason)
         await log.grow(1)
         assert isinstance(await submit(build_witness(url, identity, log, http), log), Cosignature)
+
+
+async def test_the_log_is_known_by_one_key_while_its_own_change(
+    tmp_path: Path, identity: WitnessIdentity, http: httpx.AsyncClient
+) -> None:
+    lasting = Log(seed=9)  # for its key alone
+    async with Omniwitness(tmp_path / "w", identity, [lasting]).running() as url:
+        log = Log()
+        signer = Ed25519PrivateKey.from_private_bytes(bytes([9]) * 32)
+        introduce = partial(build_introduction, key=lasting.audit.key, signer=signer)
+        witness = build_witness(url, identity, log, http, introduce)
+        note = ""
+        for epoch in range(3):
+            await log.grow(5)
+            own = Ed25519PrivateKey.generate()
+            checkpoint = notes.parse(log.newest()).checkpoint
+            note = notes.sign(checkpoint, notes.build_key(checkpoint.origin, own.public_key()), own)
+            found = await witness.submit(note, notes.parse(note))
+            assert isinstance(found, Cosignature), (epoch, found)
+        stranger = build_witness(url, identity, log, http)
+        assert await stranger.submit(note, notes.parse(note)) == NoCosignature("unavailable")
 
 
 async def test_a_log_or_key_that_the_witness_was_not_told_of_gets_no_cosignature(
