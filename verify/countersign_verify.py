@@ -494,7 +494,7 @@ RULES = {
     "malformed": "a field has a form that the spec does not know",
 }
 SENT, NOT_SENT, REFUSED, HELD = 1, 2, 4, 8  # what is known of an operation
-GRANTED, ENDED, USED = 1, 2, 4  # what is known of an approval that is over
+DENIED, ENDED, USED = 1, 2, 4  # what is known of an approval that is over
 RUN_OVER, TOKEN_OVER, EVENT = 1, 1, 1
 GRACE_US = 60_000_000  # how much later than a time limit a record may stand (§6.2)
 TOKEN_KEPT_S = 3_600
@@ -585,14 +585,15 @@ class Allowance:
         name, effects = entry["tool"], entry.get("effects")
         return (
             entry["server"] in ("*", server)
-            and (name in ("*", tool) or f"{server}.{name}" == tool)
+            and (name == "*" or f"{server}.{name}" == tool)
             and (effects is None or "*" in effects or effect in effects)
         )
 
 
 class Token(NamedTuple):
-    """An issued token: its agent, run and family, its end in seconds, what it allows."""
+    """An issued token: its record, agent, run and family, its end in seconds, what it allows."""
 
+    seq: int
     owner: tuple[object, object, object]
     exp: int
     callable: bool
@@ -610,8 +611,8 @@ class Approval:
         self.expires: int = request["expires"]
         self.quorum: int = request["quorum"] + 0  # a TypeError where it is no number
         self.sod = frozenset(request.get("sod") or ())
+        self.issued = -1  # the record that issued the token of the request
         self.phase = "pending"
-        self.ended = False
         self.granted = False
         self.approving: set[object] = set()
         self.voters: set[object] = set()
@@ -648,7 +649,8 @@ class Story:
         self._tokens: dict[object, Token] = {}
         self._expiry: list[tuple[int, str]] = []
         self._allowances: dict[str, Allowance] = {}
-        self._revoked: dict[str, set[object]] = {n: set() for n in ("jti", "root", "run", "agent")}
+        names = ("jti", "root", "run", "agent", "client")
+        self._revoked: dict[str, dict[object, int]] = {name: {} for name in names}
         self._approvals: dict[object, Approval] = {}
         self._holds: dict[object, object] = {}
         judges: dict[str, Callable[[Json], None]] = {
@@ -774,17 +776,25 @@ class Story:
             self._use_approval(record, approval, actor)
         doubts = []
         gone = self._revoked
-        if (
-            actor.get("jti") in gone["jti"]
-            or actor.get("root") in gone["root"]
-            or actor.get("run") in gone["run"]
-            or actor.get("agent") in gone["agent"]
-        ):
+        revoked = max(
+            gone["jti"].get(actor.get("jti"), -1),
+            gone["root"].get(actor.get("root"), -1),
+            gone["run"].get(actor.get("run"), -1),
+            gone["agent"].get(actor.get("agent"), -1),
+            gone["client"].get(actor.get("client"), -1),
+        )
+        if revoked >= 0 and revoked > self._issued(actor, approval):
             doubts.append("token_revoked")
         if self._runs.get(actor.get("run")):
             doubts.append("run_ended")
         if doubts:
             self._open[op] = intent._replace(doubts=tuple(doubts))
+
+    def _issued(self, actor: Json, approval: object) -> int:
+        """Where the token was issued: a revocation ends what was issued before it."""
+        token = self._tokens.get(actor.get("jti"))
+        held = self._approvals.get(approval)
+        return token.seq if token else held.issued if held else -1
 
     def _check_token(self, record: Json, actor: Json, tool: Json) -> None:
         jti = actor.get("jti")
@@ -820,7 +830,7 @@ class Story:
         if delivery == "not_sent":
             approval.phase = "granted"
         elif delivery == "sent":
-            self._retire(intent.approval, approval, GRANTED | USED)
+            self._retire(intent.approval, USED)
         else:
             approval.phase = "lost"
 
@@ -829,8 +839,8 @@ class Story:
 
     # Approvals (§9.2)
 
-    def _retire(self, name: object, approval: Approval, flags: int) -> None:
-        self._done.add(name, flags | (GRANTED if approval.granted else 0))
+    def _retire(self, name: object, flags: int) -> None:
+        self._done.add(name, flags)
         del self._approvals[name]
 
     def _use_approval(self, record: Json, name: object, actor: Json) -> None:
@@ -839,12 +849,12 @@ class Story:
             over = self._done.get(name)
             if not over:
                 self._break("approval_unknown")
-            elif not over & GRANTED:
+            elif over & DENIED:
                 self._break("approval_missing")
+            elif over & ENDED:
+                self._break("approval_decided")
             if over & USED:
                 self._break("approval_reused")
-            if over & ENDED:
-                self._break("approval_decided")
             return
         asked = approval.request
         about = (record["op"], record["tool"], actor.get("agent"), actor.get("run"))
@@ -866,7 +876,10 @@ class Story:
         if name in self._approvals or self._done.get(name):
             self._break("approval_decided")
             return
-        self._approvals[name] = Approval(record)
+        approval = Approval(record)
+        if token := self._tokens.get(_part(record, "actor").get("jti")):
+            approval.issued = token.seq
+        self._approvals[name] = approval
 
     def _found(self, record: Json) -> Approval | None:
         """The approval that a record is about; None, after saying why, where it is over."""
@@ -915,7 +928,8 @@ class Story:
             approval.granted = True
             approval.phase = "granted" if approval.phase == "pending" else approval.phase
         elif is_end:
-            self._retire(record["approval"], approval, ENDED)
+            used = USED if approval.phase in {"lost", "unknown"} else 0
+            self._retire(record["approval"], used | (DENIED if state == "deny" else ENDED))
         else:
             approval.phase = "unknown"
 
@@ -938,13 +952,13 @@ class Story:
                 self._allowances.clear()
             shared = self._allowances.setdefault(_encode(allow), Allowance(allow))
         owner = record["agent"], record["run"], record["root"]
-        self._tokens[jti] = Token(owner, exp, "tools:call" in scopes, shared)
+        self._tokens[jti] = Token(self.seq, owner, exp, "tools:call" in scopes, shared)
         heapq.heappush(self._expiry, (exp, jti))
 
     def _on_revoke(self, record: Json) -> None:
         for name, gone in self._revoked.items():
             if record.get(name) is not None:
-                gone.add(record[name])
+                gone[record[name]] = self.seq
 
     def _on_run_end(self, record: Json) -> None:
         self._runs.add(record["run"], RUN_OVER)
@@ -1877,8 +1891,8 @@ class Damage:
         return bool((rest[0].record or {}).get("cp")) and all(at != count for at, _ in self.marks)
 
     def _torn(self, item: Found) -> tuple[str, str] | None:
-        if item.line.data[:1] == TORN and self.after is None and self.anchor is None:
-            return "torn", "the log breaks off within a line: an interrupted write, or a cut"
+        if item.line.data[:1] == TORN:
+            return "torn", "the segment breaks off within a line: an interrupted write, or a cut"
         if item.record is None and b"\0" in item.line.data and self.after is None:
             return "torn", "zero bytes stand in the last batch: an interrupted write"
         return None
@@ -2012,15 +2026,16 @@ class Damage:
             return "edited", "the checkpoint line names another log"
         if name != note.origin:
             return "wrong_key", "the checkpoint line is signed under another name"
-        if not self._is_epochs(blob[:4]) and (note.size == count or blob[:4] not in self.keys):
+        keys = {epoch.key.id: epoch.key for epoch in chain.report.epochs} | self.keys
+        is_good = blob[:4] in keys and is_note_signed(note, keys[blob[:4]])
+        if note.size != count and (is_good or (blob[:4] not in keys and self._search(line.data))):
+            return self._misplaced(count, note.size, line)
+        if not self._is_epochs(blob[:4]):
             self.is_strange = True
             chain.note_strange(blob[:4], count - 1, line)
             return None
         if not has_new and count:
             return "inserted", "a checkpoint line stands here without a new record"
-        is_good = is_note_signed(note, self.keys[blob[:4]])
-        if is_good and note.size != count:
-            return self._misplaced(count, note.size, line)
         if not is_good and not self.is_strange and not chain.was_signed_badly:
             self.is_strange = True  # one finding for a row of them
             return "edited", "the checkpoint line was changed after it was written"
@@ -2288,13 +2303,10 @@ class Verifier:
         note, keys = known.note, [epoch.key for epoch in chain.report.epochs]
         if note.origin == chain.report.origin and any(is_note_signed(note, key) for key in keys):
             return True
+        what = f"{known.source} is not signed by a key of this log"
         if known.is_seen:
             what = "another log of this name was seen here before, with other keys"
-            chain.find("forked", note.size - 1, known.source, what)
-            chain.report.conflict = note.whole, chain.report.last_note
-        else:
-            what = f"{known.source} is not signed by a key of this log"
-            chain.find("wrong_key", note.size - 1, known.source, what)
+        chain.find("wrong_key", note.size - 1, known.source, what)
         return False
 
     # The verdict

@@ -63,12 +63,12 @@ def test_another_history_is_a_fork_with_a_proof(judge: Judge, state: Path) -> No
     assert proof["shown"].startswith(f"{log.origin}\n6\n")
 
 
-def test_another_key_for_a_log_that_was_seen_is_a_fork(judge: Judge, state: Path) -> None:
+def test_another_key_for_a_log_that_was_seen_is_told(judge: Judge, state: Path) -> None:
     judge(Log().start().call("op-1"), "--state", str(state))
     other = Log(key=TestKey("stranger")).start()
-    report = judge(other, "--state", str(state))
-    assert (report["exit"], found(report)) == (4, [("forked", 5)])
-    assert Path(report["fraud_proof"]).exists()
+    report = judge(other, "--state", str(state), pinned=False)
+    assert (report["exit"], found(report)) == (1, [("wrong_key", 5)])
+    assert report["fraud_proof"] is None
 
 
 def test_logs_of_other_names_do_not_disturb_each_other(judge: Judge, state: Path) -> None:

@@ -201,6 +201,29 @@ VIOLATIONS: dict[str, tuple[str, int, Build]] = {
         5,
         lambda log: log.revoke(agent="invoice-bot").intent("op-1").outcome("op-1"),
     ),
+    "revoked-client": (
+        "token_revoked",
+        5,
+        lambda log: log.revoke(client="workflow").intent("op-1").outcome("op-1"),
+    ),
+    "revoked-again": (
+        "token_revoked",
+        7,
+        lambda log: (
+            log.revoke(agent="invoice-bot")
+            .token("jti-2", "run-2")
+            .revoke(agent="invoice-bot")
+            .intent("op-1", actor=OTHER)
+            .outcome("op-1")
+        ),
+    ),
+    "scope-by-the-full-name": (
+        "token_scope",
+        5,
+        lambda log: log.token(
+            "jti-2", "run-2", allow=[{"server": "billing", "tool": "billing.refund"}]
+        ).intent("op-1", actor=OTHER),
+    ),
     "revoked-and-an-orphan": (
         "token_revoked",
         5,
@@ -400,6 +423,26 @@ VIOLATIONS: dict[str, tuple[str, int, Build]] = {
         5,
         lambda log: log.request("ap-1", "op-1").request("ap-1", "op-1"),
     ),
+    "call-after-deny": (
+        "approval_missing",
+        6,
+        lambda log: (
+            log.request("ap-1", "op-1")
+            .state("ap-1", "deny")
+            .intent("op-1", approval="ap-1")
+            .outcome("op-1")
+        ),
+    ),
+    "call-after-expire": (
+        "approval_decided",
+        6,
+        lambda log: (
+            log.request("ap-1", "op-1")
+            .state("ap-1", "expire")
+            .intent("op-1", approval="ap-1")
+            .outcome("op-1")
+        ),
+    ),
     "call-after-cancel": (
         "approval_decided",
         8,
@@ -466,11 +509,14 @@ SEVERAL: dict[str, tuple[list[tuple[str, int]], Build]] = {
             .outcome("op-1")
         ),
     ),
-    "call-after-deny": (
-        [("approval_missing", 6), ("approval_decided", 6)],
+    "call-after-resolve": (
+        [("second_intent", 11), ("approval_decided", 11), ("approval_reused", 11)],
         lambda log: (
-            log.request("ap-1", "op-1")
-            .state("ap-1", "deny")
+            held(log)
+            .intent("op-1", approval="ap-1")
+            .outcome("op-1", delivery="unknown")
+            .state("ap-1", "unknown")
+            .state("ap-1", "resolve")
             .intent("op-1", approval="ap-1")
             .outcome("op-1")
         ),
@@ -544,7 +590,23 @@ HONEST: dict[str, Build] = {
         log.intent("op-1").run_end().outcome("op-1").intent("op-2").outcome("op-2", delivery="not_sent")
     ),
     "another-token-revoked": lambda log: (
-        log.revoke(jti="jti-9").revoke(client="workflow").intent("op-1").outcome("op-1")
+        log.revoke(jti="jti-9", client="other").revoke(run="run-9").intent("op-1").outcome("op-1")
+    ),
+    "let-in-again": lambda log: (
+        log.revoke(agent="invoice-bot", client="workflow")
+        .token("jti-2", "run-2")
+        .intent("op-1", actor=OTHER)
+        .outcome("op-1")
+    ),
+    "let-in-again-and-held-for-long": lambda log: (
+        log.revoke(agent="invoice-bot")
+        .token("jti-2", "run-2")
+        .request("ap-1", "op-1", actor=OTHER, run="run-2", expires=EXP + 9000)
+        .vote("ap-1")
+        .state("ap-1", "grant")
+        .token("jti-3", "run-3", after=8000)
+        .intent("op-1", actor=OTHER, approval="ap-1")
+        .outcome("op-1")
     ),
     "orphan-closed": lambda log: (
         log.intent("op-1").batch().boot("boot-1").orphan("op-1").batch().policy(after=100).shutdown()
@@ -609,11 +671,9 @@ HONEST: dict[str, Build] = {
         .intent("op-1", actor=OTHER)
         .outcome("op-1")
     ),
-    "scope-by-full-name": lambda log: (
+    "scope-by-effect": lambda log: (
         log.token(
-            "jti-2",
-            "run-2",
-            allow=[{"server": "billing", "tool": "billing.refund", "effects": ["money"]}],
+            "jti-2", "run-2", allow=[{"server": "billing", "tool": "refund", "effects": ["money"]}]
         )
         .intent("op-1", actor=OTHER)
         .outcome("op-1")
