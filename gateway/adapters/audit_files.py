@@ -72,11 +72,19 @@ class Files:
 
     def replace(self, path: Path, data: bytes) -> None:
         """Put a whole file in place: a reader sees the old or the new one, never a part."""
+        self._replace(path, data, sync=True)
+
+    def put(self, path: Path, data: bytes) -> None:
+        """Put a whole file in place as `replace` does, but let a power failure tear it."""
+        self._replace(path, data, sync=False)
+
+    def _replace(self, path: Path, data: bytes, *, sync: bool) -> None:
         fresh = path.with_name(path.name + ".new")
         descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, _PRIVATE)
         try:
             self.write(descriptor, data)
-            self.sync(descriptor)
+            if sync:
+                self.sync(descriptor)
         finally:
             os.close(descriptor)
         fresh.replace(path)

@@ -16,6 +16,8 @@ from gateway.adapters.audit_key_file import KeyFile
 from gateway.adapters.audit_openings import OpeningsWriter, Vault
 from gateway.adapters.audit_recovery import Fold, Recovered, Recovery, recover
 from gateway.adapters.audit_reserve import Reserve
+from gateway.adapters.audit_tile_check import TileCheck, refuse
+from gateway.adapters.audit_tiles import TileWriter
 from gateway.adapters.audit_writer import SegmentWriter
 from gateway.core import note
 from gateway.core.chain import PROFILE
@@ -83,6 +85,7 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
     directory, files, signer = settings.directory, settings.files, settings.signer
     signers = signer.candidates() if isinstance(signer, KeyFile) else [signer]
     keys = [_key(settings.origin, candidate) for candidate in signers]
+    tiles = TileCheck(directory, refuse(directory))
     found = recover(
         directory,
         origin=settings.origin,
@@ -90,7 +93,9 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
         files=files,
         fold=settings.fold,
         fold_from=settings.fold_from,
+        leaf=tiles.add,
     )
+    tiles.finish()
     _check(settings, found)
     in_use = keys.index(found.keys[-1]) if found.keys else 0
     if isinstance(signer, KeyFile):
@@ -111,7 +116,7 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
         lock_fd=lock_fd,
         boot=boot,
         builder=builder,
-        writer=_build_writer(settings, found, vault, boot),
+        writer=_build_writer(settings, found, vault, tiles.repair(files), boot),
         vault=vault,
         recovered=found.recovered,
         key_file=signer if isinstance(signer, KeyFile) else None,
@@ -126,12 +131,15 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
     return opened
 
 
-def _build_writer(settings: LogSettings, found: Recovery, vault: Vault, boot: str) -> SegmentWriter:
+def _build_writer(
+    settings: LogSettings, found: Recovery, vault: Vault, tiles: TileWriter, boot: str
+) -> SegmentWriter:
     directory, files = settings.directory, settings.files
     return SegmentWriter(
         directory,
         durable=found.chain.seq,
         openings=OpeningsWriter(directory / "openings", vault, boot, files),
+        tiles=tiles,
         reserve=Reserve(directory / "reserve", settings.reserve_bytes, files),
         clock=settings.clock,
         files=files,

@@ -34,6 +34,7 @@ from gateway.core.note import NoteKey
 from gateway.core.note import parse as parse_note
 
 Fold = Callable[[dict[str, Any]], None]
+Leaf = Callable[[bytes], None]
 
 
 class OpenIntent(Struct, frozen=True):
@@ -96,7 +97,8 @@ class Recovery(Struct, frozen=True):
 class _Index:
     """Gathers what starting needs to know of the records."""
 
-    def __init__(self, fold: Fold | None, fold_from: int) -> None:
+    def __init__(self, fold: Fold | None, fold_from: int, leaf: Leaf) -> None:
+        self._leaf: Final = leaf
         self._fold: Final = fold
         self._fold_from: Final = fold_from
         self.events: Final[dict[str, Receipt]] = {}
@@ -105,6 +107,7 @@ class _Index:
         self.epoch_us = 0
 
     def add(self, record: Record) -> None:
+        self._leaf(record.leaf)
         value = record.value
         if "event" in value:
             self.events[value["event"]] = Receipt(record.seq, record.leaf)
@@ -164,15 +167,17 @@ def recover(
     files: Files,
     fold: Fold | None = None,
     fold_from: int = 0,
+    leaf: Leaf = lambda _leaf: None,
 ) -> Recovery:
     """Check the log in `directory` and return where it goes on. The caller holds its lock.
 
     Every record's place, link and time is checked, every root, and the last signature of each
-    epoch, which covers them all. One of `keys` must be the last epoch's. Raises
-    `ConfigurationError` naming file, line and remedy for a damaged log.
+    epoch, which covers them all. One of `keys` must be the last epoch's. `leaf` is called with the
+    leaf hash of each record of a complete batch. Raises `ConfigurationError` naming file, line and
+    remedy for a damaged log.
     """
     segments = list_segments(directory)
-    index = _Index(fold, fold_from)
+    index = _Index(fold, fold_from, leaf)
     check = ChainCheck(origin, None)
     scan = _Scan(directory, check, index, _load_anchor(directory), keys)
     for segment in segments[:-1]:

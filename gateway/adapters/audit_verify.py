@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.adapters.audit_files import is_locked, list_segments, segment_name
 from gateway.adapters.audit_reader import read_lines
+from gateway.adapters.audit_tile_check import TileBreak, TileCheck
 from gateway.core.chain_check import (
     WINDOW_LINES,
     Anchor,
@@ -101,20 +102,28 @@ class _Verification:
         self._directory: Final = directory
         self._key: Final = key
         self._check: Final = ChainCheck(key.name, key, every_signature=every_signature)
+        self._contradicted: Final[list[TileBreak]] = []
+        self._tiles: Final = TileCheck(directory, self._contradicted.append)
         self._anchors: Final[list[tuple[str, Anchor]]] = []
         self._checkpoints = 0
         self._first_ts: int | None = None
         self._place = ""
         self._growing = False
+        self._was_held = is_locked(directory)
 
     def run(self, known: SignedCheckpoint | None, warnings: tuple[str, ...]) -> Report:
-        """Stop at the first break: what comes after it stands on nothing."""
+        """Stop at the first break: what comes after it stands on nothing.
+
+        Tiles may tell of another before it, where all later links were worked out again.
+        """
         if known is not None:
             self._anchors.append(("known checkpoint", Anchor(known)))
         findings = tuple(self._own_copy())
         if not findings:
             finding = self._read() or next(self._ending(), None)
             findings = () if finding is None else (finding,)
+            told = [Finding(one.kind, one.seq, one.place, one.what) for one in self._contradicted]
+            findings = tuple(sorted((*findings, *told), key=lambda one: one.seq)[:1])
         chain = self._check.chain
         if self._growing:
             warnings += (GROWING,)
@@ -151,6 +160,7 @@ class _Verification:
             finding = self._read_segment(segment, is_last=segment is segments[-1])
             if finding is not None:
                 return finding
+        self._tiles.finish(growing=self._was_held or is_locked(self._directory))
         return None
 
     def _read_segment(self, segment: Path, *, is_last: bool) -> Finding | None:
@@ -171,7 +181,9 @@ class _Verification:
             self._checkpoints += 1
             for _, anchor in self._anchors:
                 anchor.meet(answer)
-        elif self._first_ts is None:
+            return
+        self._tiles.add(answer.leaf)
+        if self._first_ts is None:
             self._first_ts = self._check.chain.ts
 
     def _unfinished(self, *, may_grow: bool) -> Finding | None:

@@ -13,6 +13,7 @@ from gateway.adapters.audit_builder import Batch
 from gateway.adapters.audit_files import Files, segment_name
 from gateway.adapters.audit_openings import OpeningsWriter
 from gateway.adapters.audit_reserve import FULL, Reserve
+from gateway.adapters.audit_tiles import TileWriter
 from gateway.core.ports import Clock
 
 _LAZY_NS: Final = 1_000_000_000
@@ -28,6 +29,7 @@ class SegmentWriter:
         *,
         durable: int,
         openings: OpeningsWriter,
+        tiles: TileWriter,
         reserve: Reserve,
         clock: Clock,
         files: Files,
@@ -35,6 +37,7 @@ class SegmentWriter:
     ) -> None:
         self._directory: Final = directory
         self._openings: Final = openings
+        self.tiles: Final = tiles
         self._reserve: Final = reserve
         self._clock: Final = clock
         self._files: Final = files
@@ -44,6 +47,8 @@ class SegmentWriter:
         self._note = ""
         self._tidied_ns = clock.monotonic_ns()
         self.durable = durable
+        self.head = (0, "")
+        """Number of records, and note, of the last checkpoint. Safe to read from any thread."""
 
     def resume(self, segment: Path | None) -> None:
         """Go on in `segment`, or in a new one."""
@@ -72,6 +77,8 @@ class SegmentWriter:
         self._files.sync(self._descriptor)
         self._bytes += len(batch.data)
         self._note = batch.note
+        self.tiles.add(batch.leaves)
+        self.head = (batch.end, batch.note)
         self.durable = batch.end
 
     @property
@@ -85,23 +92,26 @@ class SegmentWriter:
         return not self._note and not self._reserve.is_spent
 
     def tidy(self, *, force: bool = False) -> None:
-        """Sync the openings and renew the `checkpoint` copy, once per second at most.
+        """Write tiles that are full; once per second at most, renew all that lies behind.
 
-        Raises `OSError` as `write` does.
+        That is: sync the openings, write the partial tiles and the `checkpoint` copy. Raises
+        `OSError` as `write` does.
         """
         now_ns = self._clock.monotonic_ns()
-        if not force and now_ns - self._tidied_ns < _LAZY_NS:
-            return
-        self._tidied_ns = now_ns
-        self._openings.sync()
+        is_due = force or now_ns - self._tidied_ns >= _LAZY_NS
+        if is_due:
+            self._tidied_ns = now_ns
+            self._openings.sync()
         try:
-            if self._note:
+            self._write_tiles(edge=is_due)
+            if is_due and self._note:
                 self._files.replace(self._directory / "checkpoint", self._note.encode())
                 self._note = ""
         except OSError as error:
             if not self._make_room(error):
                 raise
-        self._reserve.refill()
+        if is_due:
+            self._reserve.refill()
 
     def close(self) -> None:
         """Close the files. Nothing is written: whoever poisoned the log closes it too."""
@@ -109,6 +119,18 @@ class SegmentWriter:
             os.close(self._descriptor)
             self._descriptor = None
         self._openings.abandon()
+
+    def _write_tiles(self, *, edge: bool) -> None:
+        """Write tiles, before the copy that counts on them.
+
+        What is left of a full disk is for outcomes: until there is room, tiles lie behind.
+        """
+        if self._reserve.is_spent:
+            return
+        if edge:
+            self.tiles.write_edge()
+        else:
+            self.tiles.write_full()
 
     def _append(self, batch: Batch) -> None:
         if self._bytes >= self._segment_max_bytes:

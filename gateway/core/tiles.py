@@ -6,7 +6,6 @@ between two levels is worked out from the lower one. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -16,11 +15,10 @@ from gateway.core.merkle import HASH_BYTES, hash_node
 TILE_BITS: Final = 8
 TILE_WIDTH: Final = 1 << TILE_BITS
 TILE_BYTES: Final = TILE_WIDTH * HASH_BYTES
-LEVEL_MAX: Final = 63
 _GROUP: Final = 1000
 
 
-class Tile(Struct, frozen=True, order=True):
+class Tile(Struct, frozen=True):
     """Place of a tile. `width`: how many hashes it holds, 1 to 255 for a partial one."""
 
     level: int
@@ -42,46 +40,9 @@ class Tile(Struct, frozen=True, order=True):
         """`tile/<level>/<index>[.p/<width>]`."""
         return self.full_path if self.is_full else f"{self.full_path}.p/{self.width}"
 
-    @property
-    def first_leaf(self) -> int:
-        """The first leaf that the tile's hashes cover."""
-        return self.leaf_of(0)
-
     def leaf_of(self, offset: int) -> int:
         """The first leaf under the tile's hash at `offset`."""
         return (self.index * TILE_WIDTH + offset) << (TILE_BITS * self.level)
-
-
-def parse_path(path: str) -> Tile:
-    """Read a tile's path. Raises `ValueError` for anything that `Tile.path` would not write."""
-    head, partial, width = path.partition(".p/")
-    try:
-        folder, level, *groups = head.split("/")
-        index = int("".join(group.removeprefix("x") for group in groups))
-        tile = Tile(int(level), index, int(width) if partial else TILE_WIDTH)
-    except ValueError:
-        raise ValueError(f"`{path}` is no tile") from None
-    if folder != "tile" or not tile.level <= LEVEL_MAX or not 1 <= tile.width <= TILE_WIDTH:
-        raise ValueError(f"`{path}` is no tile")
-    if tile.path != path:  # also whatever else `int` reads: signs, underscores, other digits
-        raise ValueError(f"`{path}` is not the one spelling of its tile")
-    return tile
-
-
-def width_at(level: int, index: int, size: int) -> int:
-    """Return how many hashes the tile of this place has in a tree of `size` leaves: 0 to 256."""
-    hashes = (size >> (TILE_BITS * level)) - index * TILE_WIDTH
-    return min(max(hashes, 0), TILE_WIDTH)
-
-
-def edge_of(size: int) -> Iterator[Tile]:
-    """Yield the partial tiles of a tree: its right edge, the lowest level first."""
-    level = 0
-    while hashes := size >> (TILE_BITS * level):
-        index, width = divmod(hashes, TILE_WIDTH)
-        if width:
-            yield Tile(level, index, width)
-        level += 1
 
 
 def tile_of(level: int, index: int) -> tuple[int, int, int, int]:

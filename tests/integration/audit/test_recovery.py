@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from tests.integration.audit.parts import Open, note_entry, records_of
 
 @pytest.fixture
 async def written(open_log: Open, directory: Path) -> bytes:
-    """A log of five records in four batches, closed, without the copy of its checkpoint."""
+    """A log of five records in four batches, closed, without what follows a batch later."""
     log = open_log()
     await log.start()
     for number in range(2):
         await log.record(note_entry(number))
     await log.close()
     (directory / "checkpoint").unlink()
+    shutil.rmtree(directory / "tile")
     return list_segments(directory)[0].read_bytes()
 
 
@@ -34,6 +36,7 @@ def _put(directory: Path, content: bytes) -> Path:
     segment = directory / f"{0:020d}.jsonl"
     segment.write_bytes(content)
     (directory / "checkpoint").unlink(missing_ok=True)
+    shutil.rmtree(directory / "tile", ignore_errors=True)
     return segment
 
 
