@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 LOOPBACK = ["127.0.0.1", "::1"]
+KEPT = {"COUNTERSIGN_REQUIRE_ALL", "COUNTERSIGN_OPA", "COUNTERSIGN_FAULT_FACTOR"}
 REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
 
 # No deadline: the cores are shared with the gateways, workers and upstreams that other tests start.
@@ -26,7 +27,7 @@ settings.load_profile("countersign")
 def pytest_configure() -> None:
     """Drop the developer's own gateway settings, for this process and those that it starts."""
     for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
-        if name not in {"COUNTERSIGN_REQUIRE_ALL", "COUNTERSIGN_OPA"}:
+        if name not in KEPT:
             del os.environ[name]
 
 
