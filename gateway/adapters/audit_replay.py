@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -24,6 +25,7 @@ _BATCH_RECORDS: Final = 512
 _BATCH_BYTES: Final = 8 << 20
 _ENGINES_MAX: Final = 2
 _DEADLINE_MS: Final = 5_000
+_WORKERS_MAX: Final = 4
 
 
 class Replayed(Struct, frozen=True):
@@ -67,7 +69,11 @@ class _Asked(Struct):
 
 
 class Replay:
-    """Recomputes decisions. One engine per bundle revision, of which few run at a time."""
+    """Recomputes decisions. One engine per bundle revision, of which few run at a time.
+
+    Engines are told of no tools, so the bundle's own entry point gives every answer, and none of
+    the shortcuts by which a gateway saves time.
+    """
 
     def __init__(self, values: ValueReader, bundles: Path) -> None:
         """`bundles`: where every bundle that ever decided is kept (`bundle_store`)."""
@@ -135,7 +141,9 @@ class Replay:
 
     async def _start(self, rev: str) -> RegorusPolicy | Verdict:
         try:
-            engine = RegorusPolicy(load_bundle(self._bundles, rev), deadline_ms=_DEADLINE_MS)
+            engine = RegorusPolicy(
+                load_bundle(self._bundles, rev), workers=_workers(), deadline_ms=_DEADLINE_MS
+            )
             await engine.start()
         except (CountersignError, KeyError, ValueError, OSError) as error:
             code = error.code if isinstance(error, CountersignError) else "policy_bundle_unreadable"
@@ -147,6 +155,11 @@ class Replay:
     async def _end(engine: RegorusPolicy | Verdict) -> None:
         if isinstance(engine, RegorusPolicy):
             await engine.stop()
+
+
+def _workers() -> int:
+    """Return how many processes decide: one core is left to this one."""
+    return max(1, min(_WORKERS_MAX, len(os.sched_getaffinity(0)) - 1))
 
 
 def _batches(asked: Iterator[_Asked]) -> Iterator[list[_Asked]]:

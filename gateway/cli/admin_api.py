@@ -44,9 +44,13 @@ def ask(
     *,
     params: Sequence[tuple[str, str]] = (),
     body: Mapping[str, str | bool | int] | None = None,
+    url: str | None = None,
 ) -> Any:  # noqa: ANN401 - the JSON of the answer
-    """Return the answer of a route, such as `/v1/keys`. Exits with the code that fits an error."""
-    url, token = _settings()
+    """Return the answer of a route, such as `/v1/keys`. Exits with the code that fits an error.
+
+    `url` overrides `COUNTERSIGN_URL`.
+    """
+    url, token = _settings(url)
     try:
         response = httpx.request(
             method,
@@ -68,8 +72,8 @@ def ask(
     return answer
 
 
-def _settings() -> tuple[str, str]:
-    url = os.environ.get("COUNTERSIGN_URL", "").rstrip("/")
+def _settings(given: str | None) -> tuple[str, str]:
+    url = (given or os.environ.get("COUNTERSIGN_URL", "")).rstrip("/")
     token = os.environ.get("COUNTERSIGN_TOKEN", "")
     try:
         parsed = httpx.URL(url)

@@ -17,6 +17,8 @@ import typer
 from gateway.adapters import audit_reader, audit_verify
 from gateway.adapters.audit_files import list_segments
 from gateway.cli import audit_admin
+from gateway.cli.audit_export import export
+from gateway.cli.audit_query import query
 from gateway.cli.audit_reconcile import reconcile
 from gateway.cli.audit_replay import replay
 from gateway.cli.exits import Exit
@@ -27,6 +29,8 @@ app.command()(replay)
 app.command("open")(audit_admin.open_)
 app.command()(audit_admin.redact)
 app.add_typer(audit_admin.hold)
+app.command()(query)
+app.command()(export)
 
 _FOLLOW_PAUSE_S = 0.2
 _SHOWN = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))

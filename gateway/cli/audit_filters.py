@@ -74,6 +74,7 @@ class Asked(Struct, frozen=True, kw_only=True):
             raise fail("give `--kek`: a human is found by the key of their values", Exit.USAGE)
         now_us = time.time_ns() // 1000
         try:
+            "".join(self.said().values()).encode()  # what is no text is in no record
             wanted = Filter(
                 agent=self.agent,
                 tool=self.tool,
@@ -85,7 +86,6 @@ class Asked(Struct, frozen=True, kw_only=True):
                 since_us=parse_when(self.since, now_us) if self.since else None,
                 until_us=parse_when(self.until, now_us) if self.until else None,
             )
-            str(wanted).encode()  # what is no text is in no record
         except (ValueError, OverflowError) as error:
             raise fail(str(error), Exit.USAGE) from None
         if self.human is None or vault is None:
@@ -131,6 +131,11 @@ def open_vault(directory: Path, kek: Path | None) -> Vault | None:
 def warn(message: str) -> None:
     """Tell people something beside the data."""
     typer.echo(f"warning: {message}", err=True)
+
+
+def tell_unreadable(place: str) -> None:
+    """Tell people that a line is no record."""
+    warn(f"{place} is no record; see `countersign audit verify`")
 
 
 def fail(message: str, code: Exit) -> typer.Exit:

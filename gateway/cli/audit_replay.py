@@ -28,6 +28,7 @@ from gateway.cli.audit_filters import (
     fail,
     open_vault,
     require_log,
+    tell_unreadable,
     warn,
 )
 from gateway.cli.exits import Exit
@@ -92,7 +93,7 @@ def replay(
     assert vault is not None  # noqa: S101 - there is a key
     selection = Asked(op=op, tool=tool, since=since, until=until).select()
     warn(_UNRECORDED)
-    records = find_records(places.log, selection, limit=limit, unreadable=_tell_unreadable)
+    records = find_records(places.log, selection, limit=limit, unreadable=tell_unreadable)
     run = Replay(ValueReader(places.log, vault), places.bundles)
     tally, failed = asyncio.run(_replay(run, records, _Progress(), output))
     _print_tally(tally, failed, output)
@@ -155,10 +156,6 @@ async def _replay(
     finally:
         await run.close()
     return tally, failed
-
-
-def _tell_unreadable(place: str) -> None:
-    warn(f"{place} is no record; see `countersign audit verify`")
 
 
 def _print_item(item: Replayed, output: Output) -> None:

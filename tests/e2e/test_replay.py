@@ -69,7 +69,8 @@ class Log:
 
     def bundle_of(self, seq: int) -> Path:
         record = next(read_records(self.audit, first=seq))
-        return self.audit / "bundles" / record["policy"]["rev"].removeprefix("sha256:")
+        rev: str = record["policy"]["rev"]
+        return self.audit / "bundles" / rev.removeprefix("sha256:")
 
     def change_openings(self, seq: int, change: Any) -> None:  # noqa: ANN401 - bytes → bytes
         """Change the lines of one record's openings."""

@@ -1,0 +1,110 @@
+"""`countersign audit query`: find records of a log."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, BinaryIO, cast
+
+import typer
+
+from gateway.adapters.audit_export import HashingWriter
+from gateway.adapters.audit_query import Found, find_records
+from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
+from gateway.cli.audit_filters import (
+    AgentOption,
+    Asked,
+    DecisionOption,
+    HumanOption,
+    KekOption,
+    LimitOption,
+    LogDir,
+    OpOption,
+    RuleOption,
+    RunOption,
+    SinceOption,
+    ToolOption,
+    TypeOption,
+    UntilOption,
+    describe,
+    open_vault,
+    require_log,
+    tell_unreadable,
+)
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def query(
+    directory: LogDir,
+    *,
+    agent: AgentOption = None,
+    human: HumanOption = None,
+    tool: ToolOption = None,
+    rule: RuleOption = None,
+    op: OpOption = None,
+    run: RunOption = None,
+    decision: DecisionOption = None,
+    types: TypeOption = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    limit: LimitOption = None,
+    kek: KekOption = None,
+    url: UrlOption = "",
+    purpose: PurposeOption = "",
+    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+) -> None:
+    """Print the records that pass every filter, unchecked, oldest first.
+
+    How a call ended goes with it. `-o jsonl` prints the lines of the log byte for byte.
+    """
+    require_log(directory)
+    asked = Asked(
+        agent=agent,
+        human=human,
+        tool=tool,
+        rule=rule,
+        op=op,
+        run=run,
+        decision=decision,
+        types=tuple(types or ()),
+        since=since,
+        until=until,
+    )
+    selection = asked.select(open_vault(directory, kek) if human is not None else None)
+    announcer = Announcer(url, purpose, asked.said())
+    records = find_records(directory, selection, limit=limit, unreadable=tell_unreadable)
+    stdout = sys.stdout.buffer
+    if not announcer.is_recorded:
+        _print(records, output, stdout)
+        return
+    # What is recorded is what is shown: it waits aside until the gateway has written so.
+    with tempfile.TemporaryFile() as spool:
+        writer = _print(records, output, cast("BinaryIO", spool))
+        announcer.read("query", writer.end().span)
+        spool.seek(0)
+        shutil.copyfileobj(spool, stdout)
+
+
+def _print(records: Iterable[Found], output: Output, out: BinaryIO) -> HashingWriter:
+    writer = HashingWriter(out)
+    if output is Output.JSON:
+        lead = b"["
+        for found in records:
+            writer.write_record(found.record["seq"], lead + b"\n" + found.line)
+            lead = b","
+        writer.write(b"[]\n" if lead == b"[" else b"\n]\n")
+        return writer
+    for found in records:
+        line = found.line if output is Output.JSONL else describe(found.record).encode()
+        writer.write_record(found.record["seq"], line + b"\n")
+    return writer
