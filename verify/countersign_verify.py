@@ -390,7 +390,7 @@ def root_of(stack: Sequence[bytes]) -> bytes:
 
 
 def included_root(index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes | None:
-    """Work out the root that an inclusion proof leads to (RFC 9162 §2.1.3.2); None if it is none."""
+    """Work out the root that an inclusion proof leads to (RFC 9162 §2.1.3.2); None if to none."""
     if not 0 <= index < size:
         return None
     fn, sn, root = index, size - 1, leaf
@@ -467,7 +467,7 @@ RULES = {
     "outcome_mismatch": "it closes another intent than the last one of its operation",
     "second_outcome": "the call had ended before: one intent is closed twice",
     "second_intent": "the call was sent a second time under one operation id",
-    "orphan_open": "the call was under way when its process died, and nothing says what became of it",
+    "orphan_open": "the call was under way when its process died; nothing says what became of it",
     "intent_open": "the gateway shut down in order, but the call never ended",
     "effect_despite_deny": "the call went ahead although it was not permitted",
     "policy_unknown": "it was decided by a policy that had never been activated",
@@ -721,8 +721,6 @@ class Story:
 
     def _on_genesis(self, record: Json) -> None:
         self._genesis = record["boot"], self.place
-        if record.get("key") != self.key:
-            self._break("key_mismatch")
 
     def _on_boot(self, record: Json) -> None:
         self._boot, self.boot_ts = record.get("op"), record["ts"]
@@ -846,15 +844,7 @@ class Story:
     def _use_approval(self, record: Json, name: object, actor: Json) -> None:
         approval = self._approvals.get(name)
         if approval is None:
-            over = self._done.get(name)
-            if not over:
-                self._break("approval_unknown")
-            elif over & DENIED:
-                self._break("approval_missing")
-            elif over & ENDED:
-                self._break("approval_decided")
-            if over & USED:
-                self._break("approval_reused")
+            self._use_ended(self._done.get(name))
             return
         asked = approval.request
         about = (record["op"], record["tool"], actor.get("agent"), actor.get("run"))
@@ -869,6 +859,16 @@ class Story:
         if approval.phase in {"sending", "lost", "unknown"}:
             self._break("approval_reused")
         approval.phase = "sending"
+
+    def _use_ended(self, over: int) -> None:
+        if not over:
+            self._break("approval_unknown")
+        elif over & DENIED:
+            self._break("approval_missing")
+        elif over & ENDED:
+            self._break("approval_decided")
+        if over & USED:
+            self._break("approval_reused")
 
     def _on_request(self, record: Json) -> None:
         name = record["approval"]
@@ -1063,7 +1063,7 @@ class Tiles:
 
     def _partials(self, folder: Path) -> Iterator[tuple[int, bytes]]:
         try:
-            names = sorted(os.listdir(folder))
+            names = sorted(path.name for path in folder.iterdir())
         except OSError:
             return
         for name in names:
@@ -1435,6 +1435,7 @@ class Chain:
     # Checkpoints from elsewhere, witnesses (§4.3)
 
     def take_cosignatures(self, note: Note) -> None:
+        """Count the good cosignatures of known witnesses under a checkpoint of this log."""
         for name, blob in note.signatures:
             for witness in self.witnesses:
                 good = is_cosigned(note.text, witness, name, blob)
@@ -1744,7 +1745,9 @@ class Damage:
             if item.prev and self.first <= before < end and seqs.get(item.prev, before) == before:
                 said.setdefault(before, []).append((item.prev, item))
         self.is_last_unsaid = end - 1 not in said
-        return {seq: self._ranked(seq, said, stands.get(seq, [])) for seq in sorted({*said, *stands})}
+        return {
+            seq: self._ranked(seq, said, stands.get(seq, [])) for seq in sorted({*said, *stands})
+        }
 
     @staticmethod
     def _ranked(
@@ -2081,36 +2084,40 @@ class Damage:
     def _amiss_records(self) -> Finding | None:
         """The first breach of rules 1 and 2 in records that are as they were signed."""
         chain = self.chain
-        prev, ts, origin = chain.prev, chain.ts, chain.report.origin or self._origin
+        prev, ts = chain.prev, chain.ts
         for seq, item in enumerate(self.found, self.first):
             record, place = item.record or {}, item.line.place
-
-            def say(kind: str, what: str, seq: int = seq, place: str = place) -> Finding:
-                return Finding(kind, seq, place, what)
-
             if not item.is_canonical:
                 is_long = len(item.line.data) > LINE_MAX
                 kind = "not_canonical" if item.record or is_long else "edited"
-                return say(kind, "the record is not in the one form that the format allows")
-            if record.get("log") != origin:
-                return say("wrong_log", "the record is of another log")
-            stamp = record.get("ts")
-            if type(stamp) is not int or stamp < ts:
-                return say("edited", "its time is before that of the record before")
-            if item.seq != seq or type(record.get("v")) is not int or record.get("v") != 1:
-                return say("edited", "its number or version is not what belongs here")
-            if (record.get("type") == "genesis") is not (seq == 0):
-                return say("edited", "a log begins with its one genesis record")
-            if not isinstance(record.get("type"), str):
-                return say("edited", "it is of no type")
-            if seq == 0 and chain.key is None:
-                return say("edited", "the log names itself no key that can be used")
+                what = "the record is not in the one form that the format allows"
+                return Finding(kind, seq, place, what)
+            if record.get("log") != (chain.report.origin or self._origin):
+                return Finding("wrong_log", seq, place, "the record is of another log")
+            what = self._misfit(item, seq, ts)
             if prev is not None and record.get("prev") != prev:
-                return say("edited", "it does not follow on the record before")
-            if item.line.number == 1 and int(item.line.segment[:20]) != seq:
-                return say("edited", "the segment does not begin with the record of its name")
-            prev, ts = item.leaf.hex(), stamp
+                what = what or "it does not follow on the record before"
+            if what:
+                return Finding("edited", seq, place, what)
+            prev, ts = item.leaf.hex(), record["ts"]
         return None
+
+    def _misfit(self, item: Found, seq: int, ts: int) -> str:
+        """Why a canonical record of this log does not belong at a place; empty if it does."""
+        record = item.record or {}
+        if type(record.get("ts")) is not int or record["ts"] < ts:
+            return "its time is before that of the record before"
+        if item.seq != seq or type(record.get("v")) is not int or record["v"] != 1:
+            return "its number or version is not what belongs here"
+        if (record.get("type") == "genesis") is not (seq == 0):
+            return "a log begins with its one genesis record"
+        if not isinstance(record.get("type"), str):
+            return "it is of no type"
+        if seq == 0 and self.chain.key is None:
+            return "the log names itself no key that can be used"
+        if item.line.number == 1 and int(item.line.segment[:20]) != seq:
+            return "the segment does not begin with the record of its name"
+        return ""
 
     # Going on
 
@@ -2159,11 +2166,11 @@ class Asked:
 def segment_names(folder: Path) -> list[str]:
     """The names of the segments, in order. Raises UnusableError where there are none."""
     try:
-        names = sorted(name for name in os.listdir(folder) if SEGMENT.fullmatch(name))
+        items = sorted(folder.iterdir())
+        names = [item.name for item in items if SEGMENT.fullmatch(item.name)]
         if names:
             return names
-        below = [item for item in sorted(folder.iterdir()) if item.is_dir()]
-        logs = [item for item in below if any(map(SEGMENT.fullmatch, os.listdir(item)))]
+        logs = [item for item in items if item.is_dir() and any(item.glob("0" * 20 + ".jsonl"))]
     except NotADirectoryError:
         raise UnusableError(f"`{folder}` is a file: name the log's directory") from None
     except OSError as error:
@@ -2418,47 +2425,55 @@ class Memory:
 # --- One record's proof (§5) ---------------------------------------------------------------------
 
 
+def read_proof(proof: str) -> tuple[int, list[bytes], Note]:
+    """Read a `.tlog-proof`: the record's number, the path, the checkpoint. Raises ValueError."""
+    head, _, whole = proof.partition("\n\n")
+    first, *rest = head.split("\n")
+    if first != "c2sp.org/tlog-proof@v1" or not rest or not rest[0].startswith("index "):
+        raise ValueError("it is no c2sp.org/tlog-proof@v1")
+    path = [unbase64(text) for text in rest[1:]]
+    if any(len(node) != 32 for node in path):
+        raise ValueError("a hash has not 32 bytes")
+    return uncounted(rest[0][6:]), path, read_note(whole)
+
+
+def unproven(
+    index: int, path: list[bytes], note: Note, line: bytes, keys: list[Key]
+) -> Finding | None:
+    """Why a proof does not prove the line; None if it does."""
+    if not any(is_note_signed(note, key) for key in keys):
+        what = "its checkpoint is not signed by a key that you trust"
+        return Finding("wrong_key", index, "proof", what)
+    if included_root(index, note.size, record_leaf(line), path) != note.root:
+        what = "the line is not the record that stands there in the log"
+        return Finding("edited", index, "proof", what)
+    record = plain_record(line)
+    if record is None:
+        what = "the line is not in the one form of a record"
+        return Finding("not_canonical", index, "proof", what)
+    if record.get("log") != note.origin or record.get("seq") != index:
+        return Finding("wrong_log", index, "proof", "the line is of another log or place")
+    return None
+
+
 def check_proof(proof: str, line: bytes, asked: Asked) -> Report:
     """Check a `.tlog-proof` of one record line under a checkpoint signed by a trusted key."""
     report = Report()
-
-    def refuse(kind: str, seq: int, what: str) -> Report:
-        report.add(Finding(kind, seq, "proof", what))
-        return report
-
-    head, _, whole = proof.partition("\n\n")
-    first, *rest = head.split("\n")
     try:
-        if first != "c2sp.org/tlog-proof@v1" or not rest or not rest[0].startswith("index "):
-            raise ValueError("it is no c2sp.org/tlog-proof@v1")
-        index, path = uncounted(rest[0][6:]), [unbase64(text) for text in rest[1:]]
-        if any(len(node) != 32 for node in path):
-            raise ValueError("a hash has not 32 bytes")
-        note = read_note(whole)
+        index, path, note = read_proof(proof)
     except ValueError as error:
-        return refuse("edited", 0, f"the proof cannot be read: {error}")
-    report.origin, report.size, report.root, report.last_note = (
-        note.origin,
-        note.size,
-        note.root,
-        whole,
-    )
-    if not any(is_note_signed(note, key) for key in asked.keys):
-        return refuse("wrong_key", index, "its checkpoint is not signed by a key that you trust")
-    line = line.removesuffix(b"\n")
-    if included_root(index, note.size, record_leaf(line), path) != note.root:
-        return refuse("edited", index, "the line is not the record that stands there in the log")
-    record = plain_record(line)
-    if record is None:
-        return refuse("not_canonical", index, "the line is not in the one form of a record")
-    if record.get("log") != note.origin or record.get("seq") != index:
-        return refuse("wrong_log", index, "the line is of another log or place")
+        report.add(Finding("edited", 0, "proof", f"the proof cannot be read: {error}"))
+        return report
+    report.origin, report.size, report.root = note.origin, note.size, note.root
+    if wrong := unproven(index, path, note, line.removesuffix(b"\n"), asked.keys):
+        report.add(wrong)
+        return report
+    report.records = 1
     for name, blob in note.signatures:
         for witness in asked.witnesses:
             if is_cosigned(note.text, witness, name, blob):
                 report.cosigned.setdefault(note.size, set()).add(name)
                 report.witnessed[name] = note.size
-    report.records = 1
     if asked.needs_witnesses and not Verifier.covered(report, asked.needs_witnesses):
         report.weak.append(f"fewer than {asked.needs_witnesses} known witnesses cosigned it")
     return report

@@ -132,10 +132,10 @@ class Log:
 
     # Lines
 
-    def add(self, kind: str, /, op: str = "op-x", **fields: object) -> Self:
-        """One record; `after` is by how many seconds it comes later."""
+    def add(self, kind: str, /, **fields: Any) -> Self:  # noqa: ANN401 (a field of any form)
+        """One record; `after` is by how many seconds it comes later, `...` leaves a field out."""
         after = fields.pop("after", 0.001)
-        self.ts += int(float(str(after)) * SECOND)
+        self.ts += int(after * SECOND)
         record: Json = {
             "v": 1,
             "log": self.origin,
@@ -144,7 +144,7 @@ class Log:
             "ts": self.ts,
             "boot": self.boot_id,
             "type": kind,
-            "op": op,
+            "op": "op-x",
         }
         if self.pending:
             record["cp"] = self.pending

@@ -28,7 +28,9 @@ def log() -> Log:
     return Log().start().call("op-1")
 
 
-def run(script: ModuleType, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def run(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, str, str]:
     code: int = script.main(list(words))
     out, err = capsys.readouterr()
     return code, out, err
@@ -64,6 +66,7 @@ def test_wrong_usage_is_answered_with_one_plain_line(
     script: ModuleType,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
+    *,
     log: Log,
     words: list[str],
     says: str,
@@ -94,9 +97,7 @@ def test_a_segment_that_cannot_be_read_is_a_plain_answer(
     assert run(script, capsys, str(folder), "--state", "none")[0] == 2
 
 
-def test_help_tells_the_exit_codes(
-    script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_tells_the_exit_codes(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         script.main(["--help"])
     assert "4 fork or rollback" in " ".join(capsys.readouterr().out.split())
@@ -241,6 +242,7 @@ def test_a_proof_that_does_not_prove_is_refused(
     script: ModuleType,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
+    *,
     log: Log,
     file: str,
     old: bytes,

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.req("AUD-07")
 
 
 def three_epochs() -> Log:
-    """Records 0-3 start, 4-5 a call, 6 the first rotation, 7-8 a call, 9 the second, 10 a policy."""
+    """0-3 start, 4-5 a call, 6 the first rotation, 7-8 a call, 9 the second, 10 a policy."""
     return Log().start().call("op-1").rotate().call("op-2").rotate().policy().batch()
 
 

@@ -172,7 +172,9 @@ class Gateway:
         self.log.policy(f"{self.next:064x}")
 
 
-@given(st.lists(st.tuples(st.integers(0, 19), st.sampled_from([0.0, 0.5, 40.0, 1000.0])), max_size=60))
+@given(
+    st.lists(st.tuples(st.integers(0, 19), st.sampled_from([0.0, 0.5, 40.0, 1000.0])), max_size=60)
+)
 @settings(max_examples=120)
 def test_honest_histories_raise_no_alarm(
     module: ModuleType,

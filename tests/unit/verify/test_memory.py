@@ -43,9 +43,7 @@ def test_a_log_that_shrank_is_rewound_with_a_proof(judge: Judge, state: Path) ->
     assert json.loads(state.read_text())["logs"][log.origin] == whole
 
 
-def test_a_rewound_log_is_told_once_though_its_copy_says_so_too(
-    judge: Judge, state: Path
-) -> None:
+def test_a_rewound_log_is_told_once_though_its_copy_says_so_too(judge: Judge, state: Path) -> None:
     log = Log().start().call("op-1")
     judge(log, "--state", str(state))
     del log.lines[0][-2:]

@@ -587,7 +587,11 @@ HONEST: dict[str, Build] = {
         .outcome("op-2", delivery="not_sent")
     ),
     "run-over-in-time": lambda log: (
-        log.intent("op-1").run_end().outcome("op-1").intent("op-2").outcome("op-2", delivery="not_sent")
+        log.intent("op-1")
+        .run_end()
+        .outcome("op-1")
+        .intent("op-2")
+        .outcome("op-2", delivery="not_sent")
     ),
     "another-token-revoked": lambda log: (
         log.revoke(jti="jti-9", client="other").revoke(run="run-9").intent("op-1").outcome("op-1")
@@ -609,7 +613,13 @@ HONEST: dict[str, Build] = {
         .outcome("op-1")
     ),
     "orphan-closed": lambda log: (
-        log.intent("op-1").batch().boot("boot-1").orphan("op-1").batch().policy(after=100).shutdown()
+        log.intent("op-1")
+        .batch()
+        .boot("boot-1")
+        .orphan("op-1")
+        .batch()
+        .policy(after=100)
+        .shutdown()
     ),
     "orphan-not-yet-closed": lambda log: log.intent("op-1").batch().boot("boot-1").policy(after=59),
     "open-at-the-end": lambda log: log.intent("op-1").policy(after=1000),
@@ -683,7 +693,10 @@ HONEST: dict[str, Build] = {
     "two-events": lambda log: log.add("custom", event="e-1").add("custom", event="e-2"),
     "unknown-type": lambda log: log.add("future.thing", actor=[1], policy=None, approval=7),
     "policy-changes": lambda log: (
-        log.policy("cd" * 32).refused("op-1", policy={"rev": "cd" * 32}).intent("op-2").outcome("op-2")
+        log.policy("cd" * 32)
+        .refused("op-1", policy={"rev": "cd" * 32})
+        .intent("op-2")
+        .outcome("op-2")
     ),
 }
 
@@ -704,7 +717,7 @@ def test_a_scope_that_was_left_out_is_counted_as_unchecked(judge: Judge) -> None
 
 
 MALFORMED: dict[str, Build] = {
-    "list-as-op": lambda log: log.add("call.outcome", op=["x"]),  # type: ignore[arg-type]
+    "list-as-op": lambda log: log.add("call.outcome", op=["x"]),
     "list-as-event": lambda log: log.add("custom", event=[]),
     "list-as-policy": lambda log: log.add("custom", policy=[1]),
     "list-as-revision": lambda log: log.add("custom", policy={"rev": []}),
