@@ -1,0 +1,165 @@
+"""Opening a value is a record with a purpose, and shows no more than it must (AUD-06)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.core.entry import Entry, Opening
+from tests.unit.audit_admin.conftest import Desk
+
+pytestmark = pytest.mark.req("AUD-06")
+ROUTE = "/v1/audit/openings"
+ARGS = b'{"iban":"DE1","note":"rent"}'
+INPUT = b'{"resource":{"sensitive":["/note"]},"context":{"args":%b,"now_ns":1}}' % ARGS
+
+
+async def ask(
+    desk: Desk, seq: int, path: str = "args", who: str = "aud", **more: object
+) -> httpx.Response:
+    return await desk.post(who, ROUTE, seq=seq, path=path, purpose="case 7", **more)
+
+
+def value_of(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON
+    assert answer.status_code == 200, answer.text
+    return json.loads(answer.json()["value"])
+
+
+async def test_an_opening_is_on_record_with_its_purpose_before_it_is_shown(desk: Desk) -> None:
+    seq = await desk.keep()
+    answer = await ask(desk, seq)
+    record = desk.records()[-1]
+    assert (record["type"], record["what"], record["records"]) == ("audit.read", "opening", 1)
+    assert (record["first"], record["last"], record["path"]) == (seq, seq, "args")
+    assert record["masked"] is True
+    assert desk.log.read_opening(record["seq"], "by") == b"aud"
+    assert desk.log.read_opening(record["seq"], "purpose") == b"case 7"
+    shown = answer.json()
+    assert shown["record"] == record["seq"]
+    assert shown["commitment"] == desk.log.read_record(seq)["args"]  # type: ignore[index]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_nothing_is_shown_that_could_not_be_recorded(desk: Desk) -> None:
+    seq = await desk.keep()
+    desk.log.overload()
+    answer = await ask(desk, seq)
+    assert answer.status_code == 503
+    assert b"iban" not in answer.content
+    assert (await desk.post("ada", "/v1/audit/redactions")).status_code == 400
+
+
+async def test_what_reviewers_call_sensitive_is_masked(desk: Desk) -> None:
+    seq = await desk.keep(args=ARGS)
+    assert value_of(await ask(desk, seq)) == {"iban": "[masked]", "note": "rent"}
+
+
+async def test_what_they_called_sensitive_when_it_was_recorded_is_masked_too(desk: Desk) -> None:
+    seq = await desk.keep(args=ARGS, policy__input=INPUT)
+    masked = {"iban": "[masked]", "note": "[masked]"}
+    assert value_of(await ask(desk, seq)) == masked
+    assert value_of(await ask(desk, seq, "policy.input"))["context"]["args"] == masked
+
+
+async def test_all_arguments_of_a_tool_that_nobody_knows_are_masked(desk: Desk) -> None:
+    seq = await desk.keep(args=ARGS)
+    desk.sensitive.clear()
+    assert value_of(await ask(desk, seq)) == "[masked]"
+
+
+async def test_an_admin_who_asks_sees_all_and_the_record_says_so(desk: Desk) -> None:
+    seq = await desk.keep(args=ARGS)
+    answer = await ask(desk, seq, who="ada", unmasked=True)
+    assert value_of(answer) == {"iban": "DE1", "note": "rent"}
+    assert desk.records()[-1]["masked"] is False
+    assert value_of(await ask(desk, seq, who="ada"))["iban"] == "[masked]"
+
+
+async def test_only_admins_see_what_is_masked(desk: Desk) -> None:
+    seq = await desk.keep(args=ARGS)
+    before = len(desk.records())
+    answer = await ask(desk, seq, unmasked=True)
+    assert (answer.status_code, answer.json()["code"]) == (403, "role_missing")
+    assert len(desk.records()) == before
+
+
+@pytest.mark.parametrize("who", ["ann", "otto"])
+async def test_others_open_nothing(desk: Desk, who: str) -> None:
+    assert (await ask(desk, await desk.keep(), who=who)).status_code == 403
+
+
+async def test_a_stranger_opens_nothing(desk: Desk) -> None:
+    answer = await ask(desk, await desk.keep(), who="mallory")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(("seq", "path"), [(99, "args"), (2, "tool.id"), (2, "x.y"), (0, "args")])
+async def test_what_is_not_there_is_not_found_and_not_recorded(
+    desk: Desk, seq: int, path: str
+) -> None:
+    await desk.keep()
+    answer = await ask(desk, seq, path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "opening_not_found")
+    assert not desk.records("audit.read")
+
+
+async def test_what_was_erased_is_gone(desk: Desk) -> None:
+    seq = await desk.keep()
+    desk.log.erase("olga")
+    answer = await ask(desk, seq)
+    assert (answer.status_code, answer.json()["code"]) == (410, "opening_erased")
+    assert "erased" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"seq": 1, "path": "args"},
+        {"seq": -1, "path": "args", "purpose": "x"},
+        {"seq": 1, "path": "", "purpose": "x"},
+        {"seq": 1, "path": "args", "purpose": " "},
+        {"seq": 1, "path": "args", "purpose": "x" * 2001},
+        {"seq": "1", "path": "args", "purpose": "x"},
+        {"seq": 1, "path": "args", "purpose": "x", "who": "me"},
+    ],
+)
+async def test_a_request_without_a_record_a_path_and_a_purpose_is_refused(
+    desk: Desk, body: dict[str, object]
+) -> None:
+    answer = await desk.post("aud", ROUTE, **body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "request_invalid")
+
+
+async def outcome(desk: Desk, **fields: str | list[str]) -> int:
+    opening = Opening("result", b'{"content":[]}', "olga")
+    entry = Entry(type="call.outcome", op="1", fields=dict(fields), openings=(opening,))
+    return (await desk.log.record(entry)).seq
+
+
+async def test_a_result_of_which_policy_hid_a_part_is_masked(desk: Desk) -> None:
+    cases: list[tuple[dict[str, str | list[str]], object]] = [
+        ({"status": "ok"}, {"content": []}),
+        ({"status": "ok", "obligations": ["annotate", "limit_result"]}, {"content": []}),
+        ({"status": "ok", "obligations": ["redact"]}, "[masked]"),
+        ({"status": "ok", "obligations": ["mask", "annotate"]}, "[masked]"),
+        ({"status": "withheld"}, "[masked]"),
+    ]
+    for fields, shown in cases:
+        seq = await outcome(desk, **fields)
+        assert value_of(await ask(desk, seq, "result")) == shown, fields
+
+
+async def test_who_did_it_is_shown_as_it_is(desk: Desk) -> None:
+    seq = await desk.keep(voter=b"ann", reason=b"looks right")
+    assert (await ask(desk, seq, "voter")).json()["value"] == "ann"
+
+
+async def test_bytes_that_are_no_text_come_in_base64(desk: Desk) -> None:
+    seq = await desk.keep(asked=b"\xff\x00")
+    shown = (await ask(desk, seq, "asked")).json()
+    assert (shown["value"], shown["encoding"]) == ("/wA=", "base64")
