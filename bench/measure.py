@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from bench.audit import AuditPlan
 from bench.fsync import measure_fsync
 from bench.load import Figures, LoadGenerator
 from bench.processes import find_family, read_usage
@@ -28,6 +29,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     sweep_s: float
     fsync_s: float
     decision_rounds: int
+    audit: AuditPlan
 
 
 QUICK: Final = Plan(
@@ -39,6 +41,7 @@ QUICK: Final = Plan(
     sweep_s=0,
     fsync_s=0.5,
     decision_rounds=1_000,
+    audit=AuditPlan(1.0, 50_000),
 )
 FULL: Final = Plan(
     pairs=5,
@@ -49,6 +52,7 @@ FULL: Final = Plan(
     sweep_s=3,
     fsync_s=0.5,
     decision_rounds=5_000,
+    audit=AuditPlan(4.0, 1_000_000),
 )
 
 

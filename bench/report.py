@@ -101,7 +101,12 @@ GOALS: Final = (
         _shown("{governed_over_bare} ({governed_over_bare_worst} to {governed_over_bare_best})"),
         _at_least("governed_over_bare", 0.5),
     ),
-    Goal("the same over a bare proxy on aiohttp", "", _shown("{governed_over_aiohttp_bare}")),
+    Goal(
+        "the same over a bare proxy on aiohttp",
+        "≥ 0.5",
+        _shown("{governed_over_aiohttp_bare}"),
+        _at_least("governed_over_aiohttp_bare", 0.5),
+    ),
     Goal(
         "governed calls/s, one worker",
         "≥ 4,500",
@@ -138,6 +143,44 @@ GOALS: Final = (
         "flat",
         _shown("{decision_us_10_agents} → {decision_us_100_agents} → {decision_us_1000_agents} µs"),
         _is_flat,
+    ),
+    Goal(
+        "audit CPU per record, building to durable",
+        "≤ 60 µs",
+        _shown("{audit_cpu_us_per_record} µs"),
+        _at_most("audit_cpu_us_per_record", 60),
+    ),
+    Goal(
+        "durable records/s, 64 callers over one",
+        "≥ 10",
+        _shown(
+            "{audit_group_commit_gain} ({audit_records_per_s_64:,} ÷ {audit_records_per_s_1:,})"
+        ),
+        _at_least("audit_group_commit_gain", 10),
+    ),
+    Goal(
+        "records verified for each second of CPU",
+        "≥ 100,000",
+        _shown("{verified_per_s:,} (of {verified_records:,})"),
+        _at_least("verified_per_s", 100_000),
+    ),
+    Goal(
+        "the same on a bare Python, standard library alone",
+        "≥ 30,000",
+        _shown("{verified_per_s_stdlib:,}"),
+        _at_least("verified_per_s_stdlib", 30_000),
+    ),
+    Goal(
+        "memory of the verifier",
+        "≤ 64 MB",
+        _shown("{verifier_rss_mb} MB"),
+        _at_most("verifier_rss_mb", 64),
+    ),
+    Goal(
+        "finding and proving one record of them",
+        "≤ 50 ms",
+        _shown("{proof_ms} ms"),
+        _at_most("proof_ms", 50),
     ),
 )
 

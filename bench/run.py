@@ -13,6 +13,7 @@ from typing import Final
 import httpx
 from msgspec import Struct
 
+from bench.audit import measure_audit
 from bench.client import ask
 from bench.decisions import measure_decisions
 from bench.governed import Calls, Governed, count_calls, start_governed, verify_log
@@ -40,6 +41,8 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
 
     Raises `MeasurementError` when something could not be measured, or was not governed.
     """
+    say("the audit log alone")
+    audit = measure_audit(folder / "audit", plan.audit)
     say("policy decisions, 10 to 1,000 agents")
     decisions = measure_decisions(folder / "decisions", plan.decision_rounds)
     load = LoadGenerator(folder)
@@ -57,6 +60,7 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     verify_log(stage.governed.audit)
     return {
         **build_results(measured, decisions),
+        **audit,
         "governed_calls": calls.intents,
         "refused_calls": calls.refused.total(),
         "refused_because": ", ".join(sorted(calls.refused)),

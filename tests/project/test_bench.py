@@ -9,7 +9,19 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bench import client, decisions, governed, load, policies, report, requests, run, upstream
+from bench import (
+    audit,
+    client,
+    decisions,
+    governed,
+    load,
+    policies,
+    report,
+    requests,
+    run,
+    upstream,
+)
+from bench.audit import AuditPlan
 from bench.fsync import measure_fsync
 from bench.measure import FULL, QUICK, Measured, Pair, Turn
 from bench.processes import MeasurementError, Processes, find_family, read_usage
@@ -24,6 +36,19 @@ KEYS = {
     "added_p99_ms_64",
     "cpu_us_per_call",
     "rss_mb",
+}
+
+
+AUDIT: dict[str, float | int] = {
+    "audit_records_per_s_1": 2_000,
+    "audit_records_per_s_64": 24_000,
+    "audit_group_commit_gain": 12.0,
+    "audit_cpu_us_per_record": 34.0,
+    "verified_records": 1_000_000,
+    "verified_per_s": 120_000,
+    "verified_per_s_stdlib": 40_000,
+    "verifier_rss_mb": 40.0,
+    "proof_ms": 1.5,
 }
 
 
@@ -49,6 +74,7 @@ def results() -> report.Results:
     )
     return {
         **report.build_results(measured, {10: 60.0, 100: 61.0, 1000: 62.0}),
+        **AUDIT,
         "governed_calls": 16_000,
         "refused_calls": 0,
         "refused_because": "",
@@ -83,7 +109,7 @@ def test_the_table_shows_each_goal_beside_what_was_measured(results: report.Resu
     lines = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")]
     assert {len(line) for line in lines} == {4}
     goals = [line for line in lines[2:] if line[1].strip()]
-    assert [line[3].strip() for line in goals] == ["yes"] * 5
+    assert [line[3].strip() for line in goals] == ["yes"] * 12
     assert "3,000 against 6,000" in table
 
 
@@ -95,11 +121,27 @@ def test_the_table_shows_each_goal_beside_what_was_measured(results: report.Resu
         ("added_beyond_fsync_ms", 1.01),
         ("rss_mb", 251),
         ("decision_us_1000_agents", 80.0),
+        ("governed_over_aiohttp_bare", 0.49),
+        ("audit_cpu_us_per_record", 60.1),
+        ("audit_group_commit_gain", 9.9),
+        ("verified_per_s", 99_999),
+        ("verified_per_s_stdlib", 29_999),
+        ("verifier_rss_mb", 64.1),
+        ("proof_ms", 50.1),
     ],
 )
 def test_a_missed_goal_is_shown_as_missed(results: report.Results, key: str, value: float) -> None:
     table = report.build_table({**results, key: value})
     assert table.count("**no**") == 1
+
+
+@pytest.mark.req("AUD-13")
+def test_the_audit_log_is_measured_on_a_log_that_the_stand_alone_verifier_accepts(
+    tmp_path: Path,
+) -> None:
+    found = audit.measure_audit(tmp_path / "audit", AuditPlan(0.05, 2_000))
+    assert found.keys() == AUDIT.keys()
+    assert all(value > 0 for value in found.values())
 
 
 def test_the_table_goes_between_the_markers_and_nothing_else_changes(tmp_path: Path) -> None:
