@@ -48,6 +48,7 @@ from gateway.http.wire_guard import GuardedProtocol
 from gateway.logs import configure_logging, describe
 from gateway.wiring_audit import ROTATION_CHECK_S, build_custody, open_log, rotate_if_due
 from gateway.wiring_path import Parts, Server, build_path
+from gateway.wiring_witness import build_witnessing
 
 SWEEP_S: Final = 1.0
 SNAPSHOT_S: Final = 30.0
@@ -148,10 +149,20 @@ class Gateway:
         self._spawn(_every(ROTATION_CHECK_S, self._rotate_key))
         if config.dev:
             self._spawn(self._watcher(audit).run())
+        self._have_witnessed(audit, path.app)
 
     async def stop(self) -> None:
         """Let calls under way end, then take everything down in reverse."""
         await self._stack.aclose()
+
+    def _have_witnessed(self, audit: FileAuditLog, app: GatewayApp) -> None:
+        found = build_witnessing(self._config.audit, audit=audit, clock=self._clock, ids=self._ids)
+        if found is not None:
+            witnessing, http = found
+            self._stack.push_async_callback(http.aclose)
+            self._stack.push_async_callback(self._cancel_tasks)  # before its client is closed
+            app.tell("witness", witnessing.status)
+            self._spawn(witnessing.run())
 
     def _open_log(self, fold_from: int) -> FileAuditLog:
         log = open_log(self._config, self._clock, fold=self._ledger.replay, fold_from=fold_from)

@@ -16,11 +16,12 @@ import typer
 
 from gateway.adapters import audit_reader, audit_verify
 from gateway.adapters.audit_files import list_segments
-from gateway.cli import audit_admin
+from gateway.cli import audit_admin, audit_proofs
 from gateway.cli.audit_export import export
 from gateway.cli.audit_query import query
 from gateway.cli.audit_reconcile import reconcile
 from gateway.cli.audit_replay import replay
+from gateway.cli.audit_witnesses import witnesses
 from gateway.cli.exits import Exit
 
 app = typer.Typer(name="audit", help="Verify and read the audit log.", no_args_is_help=True)
@@ -31,6 +32,8 @@ app.command()(audit_admin.redact)
 app.add_typer(audit_admin.hold)
 app.command()(query)
 app.command()(export)
+app.command()(witnesses)
+audit_proofs.register(app)
 
 _FOLLOW_PAUSE_S = 0.2
 _SHOWN = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))

@@ -42,8 +42,9 @@ class Log:
         return self
 
     @property
-    def vkey(self) -> str:
-        return build_vkey(self.audit.key)
+    def named(self) -> tuple[str, str]:
+        """Its origin and verifier key, as a witness is told them."""
+        return self.audit.key.name, build_vkey(self.audit.key)
 
     def newest(self) -> str:
         note: str = orjson.loads(self.audit.lines[-1])["cp"]
@@ -93,15 +94,17 @@ class WitnessIdentity:
 
 
 class Omniwitness:
-    """The real witness: its database outlives its processes."""
+    """The real witness: its database outlives its processes. `logs`: origin and verifier key."""
 
-    def __init__(self, folder: Path, identity: WitnessIdentity, logs: Sequence[Log]) -> None:
+    def __init__(
+        self, folder: Path, identity: WitnessIdentity, logs: Sequence[tuple[str, str]]
+    ) -> None:
         self._folder = folder
         folder.mkdir()
         (folder / "key").write_text(identity.note_key())
         entries = [
-            {"Origin": log.audit.key.name, "PublicKey": log.vkey, "URL": "http://127.0.0.1:1/"}
-            for log in logs
+            {"Origin": origin, "PublicKey": vkey, "URL": "http://127.0.0.1:1/"}
+            for origin, vkey in logs
         ]
         (folder / "logs.yaml").write_bytes(orjson.dumps({"Logs": entries}))  # JSON is YAML
         self.identity = identity

@@ -74,7 +74,7 @@ async def test_every_size_is_cosigned_across_restarts_of_both_sides(
     tmp_path: Path, identity: WitnessIdentity, http: httpx.AsyncClient
 ) -> None:
     log = await Log().grow(1)
-    program = Omniwitness(tmp_path / "w", identity, [log])
+    program = Omniwitness(tmp_path / "w", identity, [log.named])
     async with program.running() as url:
         witness = build_witness(url, identity, log, http)
         for more in (0, 1, 1, 2, 3, 5, 8, 100):
@@ -103,7 +103,7 @@ async def test_a_second_history_under_the_same_key_is_refused(
     tmp_path: Path, identity: WitnessIdentity, http: httpx.AsyncClient
 ) -> None:
     log = await Log().grow(20)
-    async with Omniwitness(tmp_path / "w", identity, [log]).running() as url:
+    async with Omniwitness(tmp_path / "w", identity, [log.named]).running() as url:
         assert isinstance(await submit(build_witness(url, identity, log, http), log), Cosignature)
         refusals: list[tuple[int, Reason]] = [
             (20, "inconsistent"),
@@ -122,7 +122,7 @@ async def test_the_log_is_known_by_one_key_while_its_own_change(
     tmp_path: Path, identity: WitnessIdentity, http: httpx.AsyncClient
 ) -> None:
     lasting = Log(seed=9)  # for its key alone
-    async with Omniwitness(tmp_path / "w", identity, [lasting]).running() as url:
+    async with Omniwitness(tmp_path / "w", identity, [lasting.named]).running() as url:
         log = Log()
         signer = Ed25519PrivateKey.from_private_bytes(bytes([9]) * 32)
         introduce = partial(build_introduction, key=lasting.audit.key, signer=signer)
@@ -144,7 +144,7 @@ async def test_a_log_or_key_that_the_witness_was_not_told_of_gets_no_cosignature
 ) -> None:
     log = await Log().grow(3)
     # tlog-witness asks for 404 and 403 here; this program answers both with 500.
-    for number, known in enumerate(([], [await Log(seed=1).grow(3)])):
+    for number, known in enumerate(([], [Log(seed=1).named])):
         async with Omniwitness(tmp_path / str(number), identity, known).running() as url:
             answer = await submit(build_witness(url, identity, log, http), log)
             assert answer == NoCosignature("unavailable")
