@@ -11,11 +11,10 @@ from typing import BinaryIO, Final
 import orjson
 
 from gateway.adapters.audit_files import list_segments
-from gateway.adapters.audit_reader import LINE_MAX_BYTES, read_record
+from gateway.adapters.audit_reader import LINE_MAX_BYTES, read_lines, read_record
 from gateway.core.chain import CHECKPOINT_PREFIX
 from gateway.core.chain_check import parse_checkpoint
 from gateway.core.merkle import hash_leaf
-from gateway.core.note import SignedCheckpoint
 
 _REGION_BYTES: Final = 32_768
 """Below this, reading on costs less than halving once more."""
@@ -49,17 +48,37 @@ def read_from(directory: Path, first: int, end: int) -> Iterator[bytes]:
             return
 
 
-def newest_checkpoint(directory: Path) -> tuple[SignedCheckpoint, str] | None:
-    """Return the last checkpoint that stands whole in the segments, and its note; not verified."""
+def newest_checkpoint(directory: Path) -> str | None:
+    """Return the note of the last checkpoint line that stands whole; None for none that is one."""
     for segment in reversed(list_segments(directory)):
         with segment.open("rb") as file:
             line = _last_checkpoint(file)
         if line is not None:
-            signed = parse_checkpoint(line)
-            if signed is None:
-                return None
-            return signed, orjson.loads(line)["cp"]
+            return _note_of(line)
     return None
+
+
+def checkpoint_over(directory: Path, seq: int) -> str | None:
+    """Return the note of the first checkpoint that covers record `seq`; None for none."""
+    segments = list_segments(directory)
+    at = max(bisect_right([int(segment.stem) for segment in segments], seq) - 1, 0)
+    for segment in segments[at : at + 1]:
+        with segment.open("rb") as file:
+            offset = _seek(file, seq)
+            if all(found != seq for found, _ in _records(file, offset)):
+                return None
+            while line := file.readline(LINE_MAX_BYTES):
+                if line.startswith(CHECKPOINT_PREFIX) and line.endswith(b"\n"):
+                    return _note_of(line[:-1])
+    return None
+
+
+def find_operation(directory: Path, op: str) -> list[int]:
+    """Return the numbers of the records of an operation, in order."""
+    needle = b'"op":%b' % orjson.dumps(op)
+    lines = (line for segment in list_segments(directory) for line in read_lines(segment))
+    records = (read_record(line) for line in lines if needle in line)
+    return [record["seq"] for record in records if record and record.get("op") == op]
 
 
 def _seek(file: BinaryIO, seq: int) -> int:
@@ -91,6 +110,11 @@ def _records(file: BinaryIO, offset: int) -> Iterator[tuple[int, bytes]]:
         if record is None:
             return
         yield record["seq"], line
+
+
+def _note_of(line: bytes) -> str | None:
+    """Return the note of a checkpoint line (no LF) that is written as it must be."""
+    return None if parse_checkpoint(line) is None else orjson.loads(line)["cp"]
 
 
 def _last_checkpoint(file: BinaryIO) -> bytes | None:

@@ -80,7 +80,12 @@ class TileWriter:
     """
 
     def __init__(
-        self, directory: Path, files: Files, *, full: Sequence[int], edges: Sequence[bytes]
+        self,
+        directory: Path,
+        files: Files,
+        *,
+        full: Sequence[int],
+        edges: Sequence[bytes | bytearray],
     ) -> None:
         self._directory: Final = directory
         self._files: Final = files
@@ -88,7 +93,8 @@ class TileWriter:
         self._lock: Final = threading.Lock()
         self._full: Final = list(full) or [0]
         self._edges: Final = [bytearray(edge) for edge in edges] or [bytearray()]
-        self._widths: Final[dict[int, int]] = {}
+        # the width last written at each level where a partial tile may stand; 0 for an unknown one
+        self._widths: Final = dict.fromkeys(range(len(self._edges)), 0)
 
     def add(self, leaves: Sequence[bytes]) -> None:
         """Take the leaf hashes of the next records."""
@@ -97,16 +103,13 @@ class TileWriter:
             self._edges[0] += joined
 
     def write_full(self) -> None:
-        """Write every tile that is full, durably. Raises `OSError`; then it can be called again."""
+        """Write every tile that is full. Raises `OSError`; then it can be called again."""
         for level in range(len(self._edges)):
             while len(self._edges[level]) >= TILE_BYTES:
                 self._write_full(level)
 
     def write_edge(self) -> None:
-        """Write the partial tiles as they are now, after the full ones. Raises `OSError`.
-
-        They are not synced: one that a crash leaves torn is made anew at the next start.
-        """
+        """Write the partial tiles as they are now, after the full ones. Raises `OSError`."""
         self.write_full()
         for level, edge in enumerate(self._edges):
             width = len(edge) // HASH_BYTES
@@ -147,19 +150,22 @@ class TileWriter:
                 self._edges.append(bytearray())
                 self._full.append(0)
             self._edges[level + 1] += root
-        self._widths.pop(level, None)
-        drop_partial(self._directory, tile)
+        if self._widths.pop(level, None) is not None:
+            drop_partial(self._directory, tile)
 
 
 def put_tile(directory: Path, tile: Tile, data: bytes, files: Files) -> None:
-    """Write a tile, whole or not at all; a full one durably."""
+    """Write a tile, whole or not at all.
+
+    It is not synced: a sync costs more than all the rest, at the expense of the next batch, and
+    what a power failure tears is made anew from the segments at the next start.
+    """
     path = directory / tile.path
-    write = files.replace if tile.is_full else files.put
     try:
-        write(path, data)
+        files.put(path, data)
     except FileNotFoundError:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write(path, data)
+        files.put(path, data)
 
 
 def partial_widths(directory: Path, tile: Tile) -> list[int]:

@@ -28,6 +28,11 @@ def hash_node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+def hash_pair(both: bytes) -> bytes:
+    """SHA-256(0x01 ‖ left ‖ right) of two hashes that stand one after the other."""
+    return hashlib.sha256(b"\x01" + both).digest()
+
+
 class Tree:
     """A tree that only grows, kept as the roots of its perfect subtrees: O(log n) memory.
 

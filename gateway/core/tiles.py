@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.merkle import HASH_BYTES, hash_node
+from gateway.core.merkle import HASH_BYTES, hash_pair
 
 TILE_BITS: Final = 8
 TILE_WIDTH: Final = 1 << TILE_BITS
@@ -63,11 +63,10 @@ def split(data: bytes) -> list[bytes]:
 
 def root_over(data: bytes) -> bytes:
     """Return the root over hashes that stand one after the other; their number is a power of 2."""
-    hashes = split(data)
-    while len(hashes) > 1:
-        pairs = iter(hashes)
-        hashes = [hash_node(left, right) for left, right in zip(pairs, pairs, strict=True)]
-    return hashes[0]
+    while len(data) > HASH_BYTES:
+        starts = range(0, len(data), 2 * HASH_BYTES)
+        data = b"".join([hash_pair(data[at : at + 2 * HASH_BYTES]) for at in starts])
+    return data
 
 
 def _encode_index(index: int) -> str:
