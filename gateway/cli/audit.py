@@ -16,7 +16,7 @@ import typer
 
 from gateway.adapters import audit_reader, audit_verify
 from gateway.adapters.audit_files import list_segments
-from gateway.cli import audit_admin
+from gateway.cli import audit_admin, audit_proofs
 from gateway.cli.audit_export import export
 from gateway.cli.audit_query import query
 from gateway.cli.audit_reconcile import reconcile
@@ -33,6 +33,7 @@ app.add_typer(audit_admin.hold)
 app.command()(query)
 app.command()(export)
 app.command()(witnesses)
+audit_proofs.register(app)
 
 _FOLLOW_PAUSE_S = 0.2
 _SHOWN = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))
