@@ -38,9 +38,10 @@ Json = dict[str, Any]
 
 OK, BROKEN, USAGE, WEAK, FORKED = 0, 1, 2, 3, 4
 LINE_MAX = 16_384  # bytes of a record line without its LF (§2)
-BLOCK = 1 << 18  # bytes read at a time
+BLOCK = 1 << 16  # bytes read at a time
 BATCH_MAX = 4_096  # lines kept for a diagnosis; a longer batch is checked in pieces
 REGION_MAX = 4_096  # lines behind a break that are compared with what should stand there
+REGION_BYTES = 1 << 23
 TRIES_MAX = 64  # bad signatures until the search for a good one behind a break is given up
 SCANS_MAX = 8  # times that the rest of the log is searched for a record that is not in its place
 FINDINGS_KEPT = 1_000
@@ -576,9 +577,10 @@ class Allowance:
     def covers(self, tool: Json) -> bool:
         """Whether one entry covers the tool and its effect."""
         key = tool.get("server"), tool.get("id"), tool.get("effect")
-        if key not in self._known:
-            self._known[key] = any(self._covers(entry, *key) for entry in self.entries)
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = any(self._covers(entry, *key) for entry in self.entries)
+        return known
 
     @staticmethod
     def _covers(entry: Json, server: object, tool: object, effect: object) -> bool:
@@ -651,6 +653,7 @@ class Story:
         self._allowances: dict[str, Allowance] = {}
         names = ("jti", "root", "run", "agent", "client")
         self._revoked: dict[str, dict[object, int]] = {name: {} for name in names}
+        self._is_revoking = False
         self._approvals: dict[object, Approval] = {}
         self._holds: dict[object, object] = {}
         judges: dict[str, Callable[[Json], None]] = {
@@ -763,8 +766,10 @@ class Story:
             self._break("second_intent")
         intent = Intent(self.seq, self._segment, self._number, record["boot"], approval)
         self._open[op] = intent
-        actor, tool = _part(record, "actor"), _part(record, "tool")
-        if known & REFUSED or _part(record, "decision").get("outcome") != "permit":
+        actor, tool, decision = record.get("actor"), record.get("tool"), record.get("decision")
+        actor = actor if type(actor) is dict else {}
+        tool = tool if type(tool) is dict else {}
+        if known & REFUSED or type(decision) is not dict or decision.get("outcome") != "permit":
             self._break("effect_despite_deny")
         if approval is None:
             if known & HELD:
@@ -773,20 +778,17 @@ class Story:
         else:
             self._use_approval(record, approval, actor)
         doubts = []
-        gone = self._revoked
-        revoked = max(
-            gone["jti"].get(actor.get("jti"), -1),
-            gone["root"].get(actor.get("root"), -1),
-            gone["run"].get(actor.get("run"), -1),
-            gone["agent"].get(actor.get("agent"), -1),
-            gone["client"].get(actor.get("client"), -1),
-        )
-        if revoked >= 0 and revoked > self._issued(actor, approval):
+        if self._is_revoking and self._revoked_at(actor) > self._issued(actor, approval):
             doubts.append("token_revoked")
         if self._runs.get(actor.get("run")):
             doubts.append("run_ended")
         if doubts:
             self._open[op] = intent._replace(doubts=tuple(doubts))
+
+    def _revoked_at(self, actor: Json) -> int:
+        """The last record that revoked anything that the call stands on; -2 if none did."""
+        gone = self._revoked
+        return max(gone[name].get(actor.get(name), -2) for name in gone)
 
     def _issued(self, actor: Json, approval: object) -> int:
         """Where the token was issued: a revocation ends what was issued before it."""
@@ -956,6 +958,7 @@ class Story:
         heapq.heappush(self._expiry, (exp, jti))
 
     def _on_revoke(self, record: Json) -> None:
+        self._is_revoking = True
         for name, gone in self._revoked.items():
             if record.get(name) is not None:
                 gone[record[name]] = self.seq
@@ -1074,6 +1077,9 @@ class Tiles:
 # --- The chain (§6.1) ----------------------------------------------------------------------------
 
 
+RARE = frozenset({"key.rotate", "checkpoint.witnessed"})  # types that the chain itself reads
+
+
 class Epoch(NamedTuple):
     """A signing key and the first record that its signatures cover alone (§4.2)."""
 
@@ -1148,6 +1154,7 @@ class Chain:
         self.stack: list[bytes] = []
         self.is_anchored = True  # the tree is known, so that roots can be compared
         self.is_stopped = False
+        self.rare: list[tuple[int, Json]] = []  # of the batch at hand, with their index in it
         self.pieces = 0  # records of the batch at hand that were taken in already
         self.key: Key | None = None
         self.head = self.dash = b""
@@ -1219,7 +1226,8 @@ class Chain:
             return None
         size, prev, ts, pending = self.size, self.prev, self.ts, self.pending
         origin, read = self.report.origin, self.record
-        records, leaves = [], []
+        records, leaves = list[Json](), list[bytes]()
+        self.rare.clear()
         try:
             for line in batch:
                 record = read(line)
@@ -1231,11 +1239,13 @@ class Chain:
                     or record["v"] != 1
                     or record["ts"] < ts
                     or record.get("cp") != pending
-                    or (record["type"] == "genesis") is not (size == 0)
+                    or ((kind := record["type"]) == "genesis") is not (size == 0)
                     or record["v"] is True  # a bool equals 1 or 0
                     or ((size < 2 or ts < 2) and bool in (type(record["seq"]), type(record["ts"])))
                 ):
                     return None
+                if kind in RARE:
+                    self.rare.append((len(records), record))
                 leaf = sha256(b"\0" + line).digest()
                 prev, pending, ts = leaf.hex(), None, record["ts"]
                 size += 1
@@ -1306,9 +1316,8 @@ class Chain:
         self._take(records, leaves, tiled, start)
         self.stack = stack
         self._commit(note, Line(data, self.segments.segment, self.segments.number))
-        last = records[-1] if records else None
-        if last is not None and any(record["type"] == "key.rotate" for record in records):
-            self._rotations(records, start)
+        if self.rare:
+            self._rotations(len(records), start)
         return True
 
     def _fits_segment(self, start: tuple[str, int]) -> bool:
@@ -1330,9 +1339,9 @@ class Chain:
         self.report.records = self.size
         if self.is_anchored:
             self.tiles.feed(leaves, tiled)
-        for number, record in enumerate(records, start[1]):
+        for index, record in self.rare:
             if record["type"] == "checkpoint.witnessed":
-                self._witnessed(record, f"{start[0]}:{number}")
+                self._witnessed(record, f"{start[0]}:{start[1] + index}")
         if self.story:
             self.story.feed(records, *start)
 
@@ -1403,12 +1412,12 @@ class Chain:
 
     # Keys (§4.2)
 
-    def _rotations(self, records: list[Json], start: tuple[str, int]) -> None:
-        first = self.size - len(records)
-        for index, record in enumerate(records):
+    def _rotations(self, count: int, start: tuple[str, int]) -> None:
+        first = self.size - count
+        for index, record in self.rare:
             if record["type"] == "key.rotate":
                 place = f"{start[0]}:{start[1] + index}"
-                self._rotate(record, first + index, place, is_last=index == len(records) - 1)
+                self._rotate(record, first + index, place, is_last=index == count - 1)
 
     def _rotate(self, record: Json, seq: int, place: str, *, is_last: bool) -> None:
         epochs = self.report.epochs
@@ -1661,7 +1670,7 @@ class Damage:
     # Reading on to a checkpoint line that can be trusted
 
     def _gather(self) -> None:
-        room, tries = 32 * BLOCK, 0
+        room, tries = REGION_BYTES, 0
         while line := self.after or next(self.stream, None):
             self.after = None
             room -= len(line.data)
