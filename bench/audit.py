@@ -213,10 +213,11 @@ def build_log(directory: Path, records: int) -> None:
 def _verify(python: list[str], directory: Path, records: int) -> tuple[float, float]:
     """Run the stand-alone verifier; return records for each second of its CPU, and MB it held."""
     command = [*python, str(VERIFIER), str(directory), "--state", "none", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory)
-    assert process.stdout is not None
-    report = orjson.loads(process.stdout.read())
-    _, _, usage = os.wait4(process.pid, 0)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory) as process:
+        assert process.stdout is not None
+        report = orjson.loads(process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
     if not report["valid"] or report["records"] != records:
         raise MeasurementError(f"the verifier does not accept the bench's log: {report}")
     return records / (usage.ru_utime + usage.ru_stime), usage.ru_maxrss / 1024
