@@ -126,6 +126,7 @@ class HoldDesk:
             claims=msgspec.to_builtins(claims),
             meta=msgspec.to_builtins(raw.meta),
             actor_chain=chain,
+            effect=tool.review.effect,
         )
         return replace(request, binding=self.binding_of(request))
 

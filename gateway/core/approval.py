@@ -112,6 +112,7 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True):
     `binding` is what approvers vote on: SHA-256 over everything in DESIGN §5 (`build_binding`).
     `separation` are the people and agents who may not vote. `actor_chain` is the agent and whoever
     it acts through. `caller` is what a resumed call is checked against: agent, run, token family.
+    `effect` is what the tool's manifest said when the call was held.
     """
 
     id: str
@@ -145,6 +146,7 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True):
     claims: dict[str, Any]
     meta: dict[str, Any]
     actor_chain: tuple[str, ...] = ()
+    effect: str | None = None
     claim_token: str | None = None
     lease_until: int | None = None
     outcome: str | None = None

@@ -188,12 +188,15 @@ def build_approval_event(
     openings: Sequence[Opening] = (),
 ) -> Entry:
     """`approval.*`: one step in the life of a held call, bound to what was asked."""
+    tool = {"id": request.tool_id, "server": request.server, "def": request.definition_digest}
+    if request.effect is not None:  # one held by an earlier version says none
+        tool["effect"] = request.effect
     body: dict[str, Any] = {
         "approval": request.id,
         "binding": request.binding,
         "agent": request.agent,
         "run": request.run_id,
-        "tool": {"id": request.tool_id, "server": request.server, "def": request.definition_digest},
+        "tool": tool,
         **(fields or {}),
     }
     return Entry(
