@@ -96,7 +96,8 @@ class Desk:
             admit=build_admit(people, self._refuse),
         )
         api = FastAPI()
-        for router in build_audit_admin_routers(deps):
+        self.routers = build_audit_admin_routers(deps)
+        for router in self.routers:
             api.include_router(router)
         transport = httpx.ASGITransport(app=api)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway.test")
