@@ -84,7 +84,7 @@ async def test_a_gateways_log_is_witnessed_and_a_lost_witness_is_told(
     parts: Parts, start: Start
 ) -> None:
     async with parts.witness():
-        gateway = start(parts.site).wait_ready()
+        gateway = start(parts.site, step="never").wait_ready()
         agent = gateway.agent()
         await wait(gateway, records_beyond=0, behind=False, problems={})
         agent.call("stub__echo", {"value": "seen by a witness"})
@@ -111,7 +111,7 @@ async def test_a_log_begun_anew_under_the_same_keys_is_refused_and_told(
     parts: Parts, start: Start
 ) -> None:
     async with parts.witness():
-        gateway = start(parts.site).wait_ready()
+        gateway = start(parts.site, step="never").wait_ready()
         gateway.agent()
         await wait(gateway, records_beyond=0)
         assert gateway.stop() == 0
@@ -120,7 +120,7 @@ async def test_a_log_begun_anew_under_the_same_keys_is_refused_and_told(
         shutil.rmtree(parts.site.folder / "anchors")
         for file in parts.site.folder.glob("state.db*"):
             file.unlink()
-        forged = start(parts.site).wait_ready()
+        forged = start(parts.site, step="never").wait_ready()
         for _ in range(3):
             forged.agent()
         await asyncio.to_thread(
