@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
 from gateway.adapters.audit_files import Files, list_segments, segment_name
 from gateway.adapters.audit_keys import KEK_BYTES
-from gateway.adapters.audit_reader import read_lines, read_records
+from gateway.adapters.audit_reader import read_lines
+from gateway.adapters.audit_seek import find_line
 from gateway.core.approval import person
 from gateway.core.chain import commit, place
 from gateway.core.entry import Entry, Opening
@@ -348,8 +350,8 @@ def read_opening(directory: Path, vault: Vault, seq: int, path: str) -> bytes | 
 
     None when its subject was erased. Raises `LookupError` when there is no such commitment.
     """
-    record = next(read_records(directory, first=seq), {})
-    commitment: Any = record if record.get("seq") == seq else {}
+    line = find_line(directory, seq)
+    commitment: Any = {} if line is None else orjson.loads(line)
     for name in path.split("."):
         commitment = commitment.get(name) if isinstance(commitment, dict) else None
     if not isinstance(commitment, dict) or "c" not in commitment:

@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
@@ -17,8 +18,8 @@ from gateway.adapters.audit_key_file import KeyFile
 from gateway.adapters.audit_open import LogSettings, OpenedLog, open_log, write_vkeys
 from gateway.adapters.audit_openings import count_sealed, read_opening
 from gateway.adapters.audit_queue import CommitQueue, Pending, unavailable
-from gateway.adapters.audit_reader import read_records
 from gateway.adapters.audit_recovery import Fold
+from gateway.adapters.audit_seek import find_line
 from gateway.adapters.audit_writer import SEGMENT_MAX_BYTES
 from gateway.core import note
 from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome
@@ -140,6 +141,10 @@ class FileAuditLog:
         _, future = self._running().put(entry, timed=True)
         return await future
 
+    async def prove(self, record: Receipt) -> str:
+        """As the port promises. Off the loop, since it may read a tile."""
+        return await asyncio.to_thread(self._writer.prove, record)
+
     async def rotate_key(self, entry: Entry, now_us: int) -> Receipt:
         """End the epoch: a new key signs from the next batch on, the old one is destroyed.
 
@@ -217,10 +222,8 @@ class FileAuditLog:
 
     def read_record(self, seq: int) -> dict[str, Any] | None:
         """Return a durable record; None where there is none. Reads files: not for the loop."""
-        if seq >= self.size:
-            return None
-        found = next(read_records(self._log.settings.directory, first=seq), None)
-        return found if found is not None and found["seq"] == seq else None
+        line = find_line(self._log.settings.directory, seq) if seq < self.size else None
+        return None if line is None else dict(orjson.loads(line))
 
     def key_id(self, subject: str) -> str:
         """Return what stands for a data subject in records: the id of its key."""
