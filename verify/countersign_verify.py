@@ -1147,6 +1147,7 @@ class Chain:
         self.witnesses: list[Key] = []
         self.all_signatures = False
         self.size = 0
+        self.uncovered = 0  # whole records at the end without a checkpoint line
         self.prev: str | None = "0" * 64  # None: not known, after a gap
         self.ts = -INT_LIMIT
         self.pending: str | None = None
@@ -1167,6 +1168,7 @@ class Chain:
         self.strange_keys: dict[bytes, Finding] = {}
         self.is_last_strange = False  # the last checkpoint line was signed by another key
         self.moved: set[bytes] = set()  # leaves reported as out of their place
+        self.moved_seqs: set[int] = set()
         self.scans = 0
         self.record = record_reader()
 
@@ -1222,7 +1224,7 @@ class Chain:
 
     def _read(self, batch: list[bytes]) -> tuple[list[Json], list[bytes]] | None:
         """The records of a batch and their leaves, where each line is as rules 1 and 2 want it."""
-        if not self.size and not self._begin(batch):
+        if not self.size and not self.begin(batch):
             return None
         size, prev, ts, pending = self.size, self.prev, self.ts, self.pending
         origin, read = self.report.origin, self.record
@@ -1255,7 +1257,7 @@ class Chain:
             return None
         return records, leaves
 
-    def _begin(self, batch: list[bytes]) -> bool:
+    def begin(self, batch: list[bytes]) -> bool:
         """Take the log's name and first key from `genesis`."""
         record = self.record(batch[0]) if batch else None
         if record is None or record.get("type") != "genesis":
@@ -1268,11 +1270,15 @@ class Chain:
         if not isinstance(origin, str) or key.name != origin:
             return False
         self._name(origin)
-        self.key = key
         self.report.epochs = [Epoch(0, key, 0)]
+        self.use(key)
+        return True
+
+    def use(self, key: Key) -> None:
+        """Expect this key's signatures from here on."""
+        self.key = key
         if self.story:
             self.story.key = key.text
-        return True
 
     def _name(self, origin: str) -> None:
         self.report.origin = origin
@@ -1437,9 +1443,7 @@ class Chain:
             self.find("out_of_epoch", seq, place, fault)
         self._sign_off(f"end of epoch {epochs[-1].number}")
         epochs.append(Epoch(epochs[-1].number + 1, key, self.size))
-        self.key = key
-        if self.story:
-            self.story.key = key.text
+        self.use(key)
 
     # Checkpoints from elsewhere, witnesses (§4.3)
 
@@ -1568,6 +1572,7 @@ class Chain:
         if batch and self._read(batch) is None:
             self._mend(lines, source)
             return
+        self.uncovered = len(batch)
         count = self.size + len(batch)
         place = lines[-1].place if lines else self.segments.place
         if is_locked(self.segments.folder / "LOCK"):
@@ -1634,6 +1639,8 @@ class Damage:
         behind = (Line(data, segments.segment, segments.number) for data in source)
         self.stream: Iterator[Line] = itertools.chain(lines, behind)
         self.first = chain.size
+        if not self.first:
+            chain.begin([line.data for line in lines[:1]])
         self.keys = dict(chain.hints) if not chain.size or not chain.is_anchored else {}
         if chain.key:
             self.keys[chain.key.id] = chain.key
@@ -1829,7 +1836,9 @@ class Damage:
         gone = {
             leaf for seq in range(at, min(end, at + REGION_MAX)) if (leaf := self.written.get(seq))
         }
-        if (gone or extras) and all(leaf in moved for leaf in [*gone, *(x.leaf for x in extras)]):
+        seqs = range(at, min(end, at + REGION_MAX))
+        is_told = all(seq in self.chain.moved_seqs for seq in seqs) or bool(gone)
+        if is_told and all(leaf in moved for leaf in [*gone, *(item.leaf for item in extras)]):
             self.is_explained = True
             return None  # the other half of an exchange that is reported already
         place = first.line.place if first else rest[0].line.place if rest else self._place
@@ -1841,6 +1850,7 @@ class Damage:
             kind, what = self._other(at, end, extras, rest)
         if kind == "reordered":
             moved |= gone | {item.leaf for item in extras}
+            self.chain.moved_seqs |= {*seqs, *(item.seq for item in extras if item.seq)}
         is_mark = kind == "torn" and first and first.line.data[1:4] == b'{"c'
         is_mark = is_mark or what.startswith("the checkpoint line")
         return Finding(kind, max(at - bool(is_mark), 0), place, what)
@@ -1867,7 +1877,8 @@ class Damage:
             if self.is_certain and self.written.get(seq) == first.leaf:
                 return "reordered", f"record {seq:,} stands here, too early"
             claim = b'"prev":"%s"' % first.leaf.hex().encode()
-            if any(item.prev == first.leaf for item in rest) or self._search(claim):
+            end = [line for line in self._search(b"\\n%d\\n" % (seq + 1)) if line[:6] == CP]
+            if any(item.prev == first.leaf for item in rest) or end or self._search(claim):
                 return "reordered", f"record {seq:,} stands here, too early"
         return "inserted", f"a line that was never written here (it calls itself record {seq})"
 
@@ -2042,12 +2053,12 @@ class Damage:
         is_good = blob[:4] in keys and is_note_signed(note, keys[blob[:4]])
         if note.size != count and (is_good or (blob[:4] not in keys and self._search(line.data))):
             return self._misplaced(count, note.size, line)
+        if not has_new and count:
+            return "inserted", "a checkpoint line stands here without a new record"
         if not self._is_epochs(blob[:4]):
             self.is_strange = True
             chain.note_strange(blob[:4], count - 1, line)
             return None
-        if not has_new and count:
-            return "inserted", "a checkpoint line stands here without a new record"
         if not is_good and not self.is_strange and not chain.was_signed_badly:
             self.is_strange = True  # one finding for a row of them
             return "edited", "the checkpoint line was changed after it was written"
@@ -2139,13 +2150,13 @@ class Damage:
                 chain.report.unchecked.append(f"everything behind {self._place}")
             chain.is_stopped = True
             return iter(())
-        kid = anchor.signatures[0][1][:4]
-        if chain.key is None or not self.is_certain:
-            chain.key = self.keys[kid]
-            if not chain.report.epochs:
-                chain.report.epochs.append(Epoch(0, chain.key, 0))
-        leaves = set(self.written.values())
-        genuine = [item for item in self.found if item.leaf in leaves]
+        leaves = dict.fromkeys(self.written.values(), False)
+        genuine = []
+        for item in self.found:
+            if leaves.get(item.leaf) is False:
+                genuine.append(item)
+                leaves[item.leaf] = True
+        self._take_key(self.keys[anchor.signatures[0][1][:4]], genuine)
         if chain.story:
             for item in genuine:
                 chain.tell(item)
@@ -2153,6 +2164,16 @@ class Damage:
         chain.resume(genuine, written, anchor, self.marks[-1][1])
         rest = (line.data for line in self.stream)
         return itertools.chain([self.after.data], rest) if self.after else rest
+
+    def _take_key(self, key: Key, genuine: list[Found]) -> None:
+        """Go on with the key of a good signature, where the record that named it is damaged."""
+        chain, epochs = self.chain, self.chain.report.epochs
+        if not self.first and not (genuine and genuine[0].seq == 0 and chain.key):
+            epochs[:] = [Epoch(0, key, 0)]
+            chain.use(key)
+        elif not self.is_certain and key != chain.key and not self._rotated(key.id):
+            epochs.append(Epoch(epochs[-1].number + 1, key, self.first))
+            chain.use(key)
 
 
 # --- The whole verification ----------------------------------------------------------------------
@@ -2293,13 +2314,16 @@ class Verifier:
                 f"whether {item.source} is of this log" for item in chain.known
             ]
             return
-        ours = [known for known in chain.known if self._is_ours(chain, known)]
+        count = chain.size + chain.uncovered
+        ours = [
+            known
+            for known in chain.known
+            if self._is_ours(chain, known) and (known.note.size > count or known.is_seen)
+        ]
         for known in sorted(ours, key=lambda item: not item.is_seen)[:1]:
             size, seen = known.note.size, known.is_seen
-            what = (
-                f"{known.source} counts {size:,} records; {size - chain.size:,} are gone at the end"
-            )
-            chain.find("rewound" if seen else "truncated", chain.size, chain.segments.place, what)
+            what = f"{known.source} counts {size:,} records; here are {count:,}"
+            chain.find("rewound" if seen else "truncated", count, chain.segments.place, what)
             if seen:
                 chain.report.conflict = known.note.whole, chain.report.last_note
 

@@ -24,6 +24,7 @@ class Gateway:
         self.waiting: list[tuple[str, str]] = []  # (approval, op)
         self.granted: dict[str, str] = {}  # op -> approval
         self.tokens = [{**ACTOR, "exp": self.log.ts // SECOND + 300}]
+        self.dead: list[object] = []  # tokens revoked, or of a run that is over
         self.witness = TestKey("witness", "w.example", 4)
 
     def name(self, prefix: str) -> str:
@@ -107,6 +108,10 @@ class Gateway:
     def resume(self) -> None:
         for op, approval in list(self.granted.items()):
             asked = self.log.requests[approval]
+            if asked["actor"]["jti"] in self.dead:
+                self.log.state(approval, "cancel")
+                del self.granted[op]
+                continue
             if op not in self.calls and self.log.ts // SECOND <= asked["expires"]:
                 self.log.intent(op, approval=approval, actor=asked["actor"])
                 self.calls.append(op)
@@ -126,11 +131,14 @@ class Gateway:
 
     def revoke(self) -> None:
         if len(self.tokens) > 1:
-            self.log.revoke(jti=self.tokens.pop()["jti"])
+            self.dead.append(self.tokens.pop()["jti"])
+            self.log.revoke(jti=self.dead[-1])
 
     def end_run(self) -> None:
         if len(self.tokens) > 1:
-            self.log.run_end(str(self.tokens.pop()["run"]))
+            token = self.tokens.pop()
+            self.dead.append(token["jti"])
+            self.log.run_end(str(token["run"]))
 
     def batch(self) -> None:
         if self.log.in_batch:
