@@ -45,6 +45,19 @@ class Files:
         finally:
             os.close(descriptor)
 
+    def settle(self, path: Path) -> None:
+        """Bring to the disk what a process that ended has written to a file, and read it from there.
+
+        A process that was killed leaves data that all can see and a power failure still takes. One
+        whose sync failed leaves data in memory that counts as synced and is not: it is forgotten.
+        """
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self.sync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
     def sync_directory(self, path: Path) -> None:
         """Return once the names in a directory are on the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -52,6 +65,18 @@ class Files:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def make_directory(self, path: Path, mode: int = 0o777) -> None:
+        """Make a directory where there is none, and those above it, durably.
+
+        Without its name, whatever is synced in it is lost. So the name of one that stands there is
+        synced again: a process may have made it and been killed before it came to that.
+        """
+        if not path.is_dir():
+            self.make_directory(path.parent)
+            path.mkdir(mode=mode, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # above what is ours; made by someone else
+            self.sync_directory(path.parent)
 
     def allocate(self, path: Path, size: int) -> None:
         """Make a file of `size` bytes for which the disk has set the room aside."""

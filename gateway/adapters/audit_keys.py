@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -83,14 +84,26 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Put a file where none is, durably: a crash leaves all of it or nothing, never a part.
+
+    Raises `FileExistsError`, also where another process comes first.
+    """
     files = Files()
-    descriptor = files.create(path)
+    if path.exists():
+        with contextlib.suppress(OSError):  # who made it may have been killed before this
+            files.sync_directory(path.parent)
+        raise FileExistsError(path)
+    files.make_directory(path.parent)
+    fresh = path.with_name(f"{path.name}.{os.urandom(8).hex()}.new")
+    descriptor = files.create(fresh)
     try:
         files.write(descriptor, data)
         files.sync(descriptor)
+        os.link(fresh, path)
     finally:
         os.close(descriptor)
+        fresh.unlink()
+    files.sync_directory(path.parent)
 
 
 def _read_private(path: Path) -> bytes:

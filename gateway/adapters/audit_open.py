@@ -68,7 +68,7 @@ def open_log(settings: LogSettings) -> OpenedLog:
     or shorter than the state that reflects it.
     """
     try:
-        _make_directories(settings.directory)
+        _make_directories(settings)
         lock_fd = lock(settings.directory)
         try:
             return _open_locked(settings, lock_fd, os.urandom(_BOOT_BYTES).hex())
@@ -194,9 +194,11 @@ def _check(settings: LogSettings, found: Recovery) -> None:
         )
 
 
-def _make_directories(directory: Path) -> None:
+def _make_directories(settings: LogSettings) -> None:
+    directory = settings.directory
     try:
-        (directory / "openings" / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.files.make_directory(directory / "openings" / "keys", 0o700)
+        settings.files.make_directory(directory)
     except OSError as error:
         raise ConfigurationError(
             f"audit directory `{directory}` cannot be made: {error.strerror}"

@@ -177,6 +177,11 @@ def recover(
     remedy for a damaged log.
     """
     segments = list_segments(directory)
+    # INVARIANT: what is believed here is durable, before anything is done because of it: a key
+    # adopted, a subject erased, a batch written behind it.
+    if segments:
+        files.settle(segments[-1])
+        files.sync_directory(directory)
     index = _Index(fold, fold_from, leaf)
     check = ChainCheck(origin, None)
     scan = _Scan(directory, check, index, _load_anchor(directory), keys)
