@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from gateway.core import records
-from gateway.core.answer import Answer, Completed, Pending, Refused
+from gateway.core.answer import Answer, CallReceipt, Completed, Pending, Refused
 from gateway.core.approval import ApprovalRequest
 from gateway.core.call import (
     AuthenticatedCall,
@@ -31,6 +31,7 @@ from gateway.core.call import (
 from gateway.core.caller import CallerCache
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.decision import Permit
+from gateway.core.entry import Receipt
 from gateway.core.errors import (
     AuditError,
     CountersignError,
@@ -271,6 +272,15 @@ class Enforcement:
         if await self._judge.hides(call, tool):
             return Refused(refused.op, Refusal("resolve", "tool_unknown"))
         return refused
+
+    async def prove(self, outcome: Receipt) -> CallReceipt | None:
+        """Return the receipt of a call that has ended; None, and a line logged, for trouble."""
+        try:
+            proof = await self._audit.prove(outcome)
+        except AuditError as error:  # the call is over and recorded: its reply leaves without
+            _log.warning("receipt_failed", seq=outcome.seq, error=describe(error))
+            return None
+        return CallReceipt(outcome.seq, outcome.leaf.hex(), proof)
 
     async def turn_away(self, op: str, refusal: Refusal) -> Refused:
         """Record a request of somebody who was not asked for a token."""

@@ -23,10 +23,7 @@ from gateway.core.merkle import (
     root_of,
 )
 from gateway.core.note import Checkpoint, NoteKey, parse, parse_vkey
-from gateway.core.tlog_proof import TlogProof, build_proof, find_fault
-
-UNPROVEN: Final = "audit_unproven"
-"""Code of the `AuditError` for a log that is not what its checkpoint says."""
+from gateway.core.tlog_proof import UNPROVEN, TlogProof, build_proof, find_fault, unproven
 
 
 class Head(Struct, frozen=True):
@@ -99,7 +96,7 @@ class LogProver:
         proof = TlogProof(seq, hashes, self._head.note)
         fault = find_fault(proof, hash_leaf(line), self._keys)
         if fault is not None:
-            raise _unproven(f"no proof of record {seq}: {fault}")
+            raise unproven(seq, fault)
         return Proven(seq, line, build_proof(proof))
 
     def prove_growth(self, old: int, old_root: bytes | None = None) -> str:

@@ -14,7 +14,9 @@ from gateway.adapters.audit_files import Files, segment_name
 from gateway.adapters.audit_openings import OpeningsWriter
 from gateway.adapters.audit_reserve import FULL, Reserve
 from gateway.adapters.audit_tiles import TileWriter
+from gateway.core.entry import Receipt
 from gateway.core.ports import Clock
+from gateway.core.tlog_proof import prove
 
 _LAZY_NS: Final = 1_000_000_000
 SEGMENT_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -47,8 +49,8 @@ class SegmentWriter:
         self._note = ""
         self._tidied_ns = clock.monotonic_ns()
         self.durable = durable
-        self.head = (0, "")
-        """Number of records, and note, of the last checkpoint. Safe to read from any thread."""
+        self.head = ""
+        """The note of the last checkpoint, from the first batch on. For any thread."""
 
     def resume(self, segment: Path | None) -> None:
         """Go on in `segment`, or in a new one."""
@@ -78,7 +80,7 @@ class SegmentWriter:
         self._bytes += len(batch.data)
         self._note = batch.note
         self.tiles.add(batch.leaves)
-        self.head = (batch.end, batch.note)
+        self.head = batch.note
         self.durable = batch.end
 
     @property
@@ -112,6 +114,13 @@ class SegmentWriter:
                 raise
         if is_due:
             self._reserve.refill()
+
+    def prove(self, record: Receipt) -> str:
+        """Return the proof of a durable record, verified. For any thread; may read a tile.
+
+        Raises `AuditError` `audit_unproven`.
+        """
+        return prove(record, self.head, self.tiles.node)
 
     def close(self) -> None:
         """Close the files. Nothing is written: whoever poisoned the log closes it too."""

@@ -14,10 +14,12 @@ from gateway.adapters.audit_queue import overloaded, unavailable
 from gateway.core import note
 from gateway.core.approval import person
 from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome
-from gateway.core.chain import PROFILE, Chain
+from gateway.core.chain import CHECKPOINT_PREFIX, PROFILE, Chain
 from gateway.core.entry import Entry, Opening, Receipt
 from gateway.core.errors import AuditError
 from gateway.core.limits import Limits
+from gateway.core.merkle import hash_leaf, nodes_over
+from gateway.core.tlog_proof import prove
 
 _BOOT: Final = "0" * 32
 
@@ -73,6 +75,12 @@ class MemoryAuditLog:
     async def record(self, entry: Entry) -> Receipt:
         """As the port promises."""
         return self._append(entry)
+
+    async def prove(self, record: Receipt) -> str:
+        """As the port promises."""
+        lines = [line for line in self.lines if not line.startswith(CHECKPOINT_PREFIX)]
+        signed: str = orjson.loads(self.lines[-1])["cp"]
+        return prove(record, signed, nodes_over(list(map(hash_leaf, lines))))
 
     @property
     def healthy(self) -> bool:

@@ -16,6 +16,18 @@ class Completed(Struct, frozen=True):
     filtered: FilteredResult
 
 
+class CallReceipt(Struct, frozen=True):
+    """That the outcome of a call is record `seq` of the log.
+
+    `leaf` is the hash of that record, in hex, which says nothing of what it holds; `proof` a C2SP
+    tlog-proof.
+    """
+
+    seq: int
+    leaf: str
+    proof: str
+
+
 class Refused(Struct, frozen=True):
     """The call went no further than `refusal.stage`. `op` is what to ask the operators about."""
 

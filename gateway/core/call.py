@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from gateway.core.catalog import Tool
 from gateway.core.decision import Obligation, Permit
-from gateway.core.entry import Entry
+from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import Delivery
 from gateway.core.limits import Limits
 from gateway.core.token import Claims, Grant
@@ -49,6 +49,8 @@ class CallMeta(Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
     log_level: str | None = None
     claimed: dict[str, Any] = {}
+    receipt: bool = False
+    """Whether the caller asks for a proof that the outcome of the call is in the log."""
 
 
 class RawCall(Struct, frozen=True, kw_only=True):
@@ -145,3 +147,8 @@ class RecordedOutcome(Struct, frozen=True):
     outcome: Outcome
     seq: int
     leaf: bytes
+
+    @property
+    def place(self) -> Receipt:
+        """Where the record of the outcome stands."""
+        return Receipt(self.seq, self.leaf)

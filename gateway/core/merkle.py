@@ -114,6 +114,19 @@ def is_consistent(
     return len(path) > 1 and _fold(path, size1, size2) == (root1, root2)
 
 
+def nodes_over(leaves: Sequence[bytes]) -> Node:
+    """Return what looks up nodes over leaf hashes in memory; hashes anew each time."""
+
+    def node(level: int, index: int) -> bytes:
+        row = list(leaves[index << level : (index + 1) << level])
+        while len(row) > 1:
+            pairs = iter(row)
+            row = [hash_node(left, right) for left, right in zip(pairs, pairs, strict=True)]
+        return row[0]
+
+    return node
+
+
 def root_of(size: int, node: Node) -> bytes:
     """Return the head of the tree of the first `size` leaves."""
     return _root_between(0, size, node) if size else EMPTY_ROOT

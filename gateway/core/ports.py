@@ -101,6 +101,13 @@ class AuditLog(Protocol):
         """Write any other record."""
         ...
 
+    async def prove(self, record: Receipt) -> str:
+        """Return the C2SP tlog-proof of a durable record, under the newest checkpoint.
+
+        Raises `AuditError` `audit_unproven` where what is kept of the tree does not add up.
+        """
+        ...
+
     def knows(self, event_id: str) -> bool:
         """Whether the log holds an entry of this event id."""
         ...

@@ -23,11 +23,17 @@ from msgspec import Struct
 
 from gateway.core import note
 from gateway.core.cosignature import split_witnessed_note
-from gateway.core.merkle import HASH_BYTES, is_included
+from gateway.core.entry import Receipt
+from gateway.core.errors import AuditError
+from gateway.core.merkle import HASH_BYTES, Node, inclusion_proof, is_included
 from gateway.core.note import NoteKey, SignedCheckpoint
 
 HEADER: Final = "c2sp.org/tlog-proof@v1"
+UNPROVEN: Final = "audit_unproven"
+"""Code of the `AuditError` for a log that is not what its checkpoint says."""
+
 _INDEX: Final = "index "
+_ASTRAY: Final = "record and hashes do not add up to the root of its checkpoint"
 _DIGITS_MAX: Final = 19
 
 
@@ -70,6 +76,29 @@ def parse_proof(text: str) -> TlogProof:
     return proof
 
 
+def prove(record: Receipt, signed: str, node: Node) -> str:
+    """Return the proof of a record of one's own log under its checkpoint's note.
+
+    Raises `AuditError` `audit_unproven` where the nodes do not lead from the record to the root,
+    or are not there.
+    """
+    try:
+        stated = note.parse(signed).checkpoint
+        hashes = inclusion_proof(record.seq, stated.size, node)
+    except (LookupError, ValueError, OSError) as error:
+        raise unproven(record.seq, str(error)) from error
+    if not is_included(record.leaf, record.seq, stated.size, hashes, stated.root):
+        raise unproven(record.seq, _ASTRAY)
+    return build_proof(TlogProof(record.seq, tuple(hashes), signed))
+
+
+def unproven(seq: int, why: str) -> AuditError:
+    """The log is not what its checkpoint says. Answer: verify the log."""
+    return AuditError(
+        f"no proof of record {seq}: {why}; see `countersign audit verify`", code=UNPROVEN
+    )
+
+
 def find_fault(proof: TlogProof, leaf: bytes, keys: Sequence[NoteKey]) -> str | None:
     """Say why a proof does not show the record of this leaf hash; None where it does.
 
@@ -83,7 +112,7 @@ def find_fault(proof: TlogProof, leaf: bytes, keys: Sequence[NoteKey]) -> str | 
     # 4. The record adds up to the signed root: without it, any checkpoint fits any record.
     stated = signed.checkpoint
     if not is_included(leaf, proof.index, stated.size, proof.hashes, stated.root):
-        return "record and hashes do not add up to the root of its checkpoint"
+        return _ASTRAY
     return None
 
 

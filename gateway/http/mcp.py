@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.answer import Pending, Refused
+from gateway.core.answer import Completed, Pending, Refused
 from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, Relay
 from gateway.core.catalog import CatalogView
 from gateway.core.limits import Limits
@@ -150,6 +150,9 @@ class McpEndpoint:
             request.wire,
             plain=isinstance(answer, Pending) and self._is_plain(raw),
         )
+        if asked.meta.receipt and isinstance(answer, Completed):
+            receipt = await self._enforcement.prove(answer.recorded.place)
+            reply = reply if receipt is None else mcp_reply.add_receipt(reply, receipt)
         if stream.started:
             await stream.finish(reply.body)
         else:

@@ -11,6 +11,7 @@ import structlog
 from gateway.core.answer import Completed, Refused
 from gateway.core.call import Arguments, CallMeta, RawCall
 from gateway.core.canonical import digest
+from gateway.core.entry import Receipt
 from gateway.core.errors import CountersignError
 from gateway.core.limits import Limits
 from gateway.core.ports import ApprovalStore, Clock, IdempotencyStore
@@ -50,21 +51,21 @@ class RecentReplies:
     """Replies of ended calls, as many of the last ones as a bounded room holds."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[Owner, Reply]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Owner, Reply, Receipt]] = OrderedDict()
         self._bytes = 0
 
-    def add(self, op: str, owner: Owner, reply: Reply) -> None:
-        """Keep a reply for the agent and run that made the call."""
-        self._kept[op] = (owner, reply)
+    def add(self, op: str, owner: Owner, reply: Reply, outcome: Receipt) -> None:
+        """Keep a reply, and where its outcome stands, for the agent and run of the call."""
+        self._kept[op] = (owner, reply, outcome)
         self._bytes += len(reply.body)
         while len(self._kept) > _RECENT_MAX or self._bytes > _RECENT_MAX_BYTES:
-            _, (_, oldest) = self._kept.popitem(last=False)
+            _, (_, oldest, _) = self._kept.popitem(last=False)
             self._bytes -= len(oldest.body)
 
-    def get(self, op: str, owner: Owner) -> Reply | None:
+    def get(self, op: str, owner: Owner) -> tuple[Reply, Receipt] | None:
         """Return the reply to the call `op` of this owner, if it is still kept."""
-        kept_for, reply = self._kept.get(op, (None, None))
-        return reply if kept_for == owner else None
+        kept = self._kept.get(op)
+        return None if kept is None or kept[0] != owner else kept[1:]
 
 
 class RestEndpoint:
@@ -180,9 +181,15 @@ class RestEndpoint:
     async def _call(self, raw: RawCall, claims: Claims) -> Reply:
         answer = await self._enforcement.call(raw)
         reply = rest.build_answer(answer, raw.op)
-        if isinstance(answer, Completed):
-            self._recent.add(raw.op, (claims.subject, claims.run_id), reply)
-        return reply
+        if not isinstance(answer, Completed):
+            return reply
+        outcome = answer.recorded.place
+        self._recent.add(raw.op, (claims.subject, claims.run_id), reply, outcome)
+        return await self._with_receipt(reply, outcome) if raw.meta.receipt else reply
+
+    async def _with_receipt(self, reply: Reply, outcome: Receipt) -> Reply:
+        receipt = await self._enforcement.prove(outcome)
+        return reply if receipt is None else rest.add_receipt(reply, receipt)
 
     async def _look_up(self, raw: RawCall, call_id: str) -> Reply:
         """A call of the same agent and run: held ones durably, others while they are recent."""
@@ -190,8 +197,8 @@ class RestEndpoint:
         if isinstance(call, Refused):
             return rest.build_problem(call.refusal, call.op)
         owner = (call.claims.subject, call.claims.run_id)
-        if (reply := self._recent.get(call_id, owner)) is not None:
-            return reply
+        if (kept := self._recent.get(call_id, owner)) is not None:
+            return await self._with_receipt(*kept) if raw.meta.receipt else kept[0]
         try:
             held = await self._approvals.get_by_op(call_id)
         except CountersignError as error:
@@ -231,7 +238,10 @@ class RestEndpoint:
             server=None,
             arguments=arguments,
             meta=CallMeta(
-                surface="rest", traceparent=headers.text(b"traceparent"), claimed=claimed or {}
+                surface="rest",
+                traceparent=headers.text(b"traceparent"),
+                claimed=claimed or {},
+                receipt=headers.one.get(b"countersign-receipt") == b"1",
             ),
         )
 

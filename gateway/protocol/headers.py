@@ -23,6 +23,7 @@ _SINGLE: Final = frozenset(
         b"host",
         b"idempotency-key",
         b"traceparent",
+        b"countersign-receipt",
     }
 )
 _PARAM: Final = b"mcp-param-"

@@ -28,6 +28,8 @@ META_INFO: Final = _META + "clientInfo"
 META_LOG_LEVEL: Final = _META + "logLevel"
 CLAIMED: Final = "countersign/claimed"
 """`_meta` member in which an agent may say things of itself: they can only tighten an outcome."""
+RECEIPT: Final = "countersign/receipt"
+"""`_meta` member that asks for a receipt (`true`), and the one that carries it."""
 _NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 RequestId = str | int
@@ -225,5 +227,6 @@ def read_tool_call(
             traceparent=traceparent if isinstance(traceparent, str) else None,
             log_level=level if isinstance(level, str) else None,
             claimed=claimed if isinstance(claimed, dict) else {},
+            receipt=meta.get(RECEIPT) is True,
         ),
     )

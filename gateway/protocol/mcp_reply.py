@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import msgspec
 import orjson
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gateway.core.answer import Answer, Completed, Pending, Refused
+from gateway.core.answer import Answer, CallReceipt, Completed, Pending, Refused
 from gateway.core.approval import ApprovalRequest
 from gateway.core.catalog import Tool
 from gateway.core.names import STATUS_TOOL
 from gateway.core.refusal import Refusal, kind_of
-from gateway.protocol.mcp import LEGACY, MODERN, Rejected, RequestId, Wire
+from gateway.protocol.mcp import LEGACY, MODERN, RECEIPT, Rejected, RequestId, Wire
 
 SERVER_INFO: Final = {"name": "countersign", "title": "Countersign gateway", "version": "0.1.0"}
 CAPABILITIES: Final = {"tools": {"listChanged": False}, "logging": {}}
@@ -78,6 +78,7 @@ class _Peek(Struct):
 
 
 _peek: Final = msgspec.json.Decoder(_Peek).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def build_result(request_id: RequestId, result: bytes, wire: Wire) -> bytes:
@@ -148,6 +149,25 @@ def build_answer(request_id: RequestId, answer: Answer, wire: Wire, *, plain: bo
             refusal = Refusal("call", filtered.withheld or "internal_error")
             op = recorded.outcome.intent.intent.resolved.call.raw.op
             return build_refusal(request_id, refusal, wire, op=op)
+
+
+def add_receipt(reply: Reply, receipt: CallReceipt) -> Reply:
+    """Put a receipt into a result's `_meta`, or an error's `data`, where there is room for it."""
+    try:
+        message = _decode_members(reply.body)
+        outer, inner = ("result", "_meta") if "result" in message else ("error", "data")
+        told = _decode_members(message[outer])
+        beside = _decode_members(told[inner]) if inner in told else {}
+    except msgspec.DecodeError:  # the tool put something else there: nothing of its own is lost
+        return reply
+    beside[RECEIPT] = _raw(receipt)
+    told[inner] = _raw(beside)
+    message[outer] = _raw(told)
+    return Reply(reply.status, msgspec.json.encode(message), reply.code)
+
+
+def _raw(value: object) -> Raw:
+    return Raw(msgspec.json.encode(value))
 
 
 def _build_tool_error(request_id: RequestId, error: bytes, wire: Wire) -> Reply:

@@ -9,7 +9,7 @@ import orjson
 from msgspec import Raw, Struct
 
 from gateway.core import strict_json
-from gateway.core.answer import Answer, Completed, Pending, Refused
+from gateway.core.answer import Answer, CallReceipt, Completed, Pending, Refused
 from gateway.core.approval import ApprovalRequest
 from gateway.core.call import Arguments
 from gateway.core.catalog import Tool
@@ -101,6 +101,12 @@ def build_answer(answer: Answer, op: str) -> Reply:
             result = filtered.result or b"null"
             text = b'{"id":"%b","status":"%b","result":%b}'
             return Reply(200, text % (op.encode(), status, result))
+
+
+def add_receipt(reply: Reply, receipt: CallReceipt) -> Reply:
+    """Add the member `receipt` to the body."""
+    body = b'%b,"receipt":%b}' % (reply.body[:-1], msgspec.json.encode(receipt))
+    return Reply(reply.status, body, reply.code, reply.location)
 
 
 def build_held(request: ApprovalRequest) -> Reply:

@@ -14,11 +14,12 @@ from gateway.adapters.file_audit import FileAuditLog
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.core.call import RecordedIntent, RecordedOutcome
 from gateway.core.chain_check import Break, ChainCheck, Record
-from gateway.core.entry import Opening
+from gateway.core.entry import Opening, Receipt
 from gateway.core.errors import AuditError
 from gateway.core.limits import Limits
 from gateway.core.note import build_key
 from gateway.core.ports import AuditLog
+from gateway.core.tlog_proof import find_fault, parse_proof
 from tests.integration.audit.parts import (
     DEPLOYMENT,
     KEK,
@@ -98,6 +99,24 @@ async def test_an_intent_and_its_outcome_are_recorded_with_what_they_are_about(l
     assert isinstance(ended, RecordedOutcome)
     assert ended.outcome.intent is recorded
     assert ended.seq == recorded.seq + 1
+
+
+@pytest.mark.req("AUD-02")
+async def test_every_durable_record_is_proven(subject: Subject) -> None:
+    receipts = [await subject.log.record(note_entry(n)) for n in range(5)]
+    for receipt in receipts:
+        proof = parse_proof(await subject.log.prove(receipt))
+        assert (proof.index, proof.signed.checkpoint.size) == (receipt.seq, subject.log.size)
+        assert find_fault(proof, receipt.leaf, [KEY]) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [Receipt(0, bytes(32)), Receipt(99, bytes(32)), Receipt(-1, bytes(32))]
+)
+async def test_a_record_that_is_not_there_is_not_proven(log: Log, wrong: Receipt) -> None:
+    with pytest.raises(AuditError, match="no proof of record") as refused:
+        await log.prove(wrong)
+    assert refused.value.code == "audit_unproven"
 
 
 async def test_an_event_is_recorded_once(log: Log) -> None:

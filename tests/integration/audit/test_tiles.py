@@ -101,6 +101,8 @@ async def test_partial_tiles_stand_for_each_checkpoint_copy_until_the_full_one_d
     for number in range(3):
         clock.ns += 1_000_000_000
         await log.record(note_entry(number))
+        last = directory / f"tile/0/000.p/{log.size}"
+        await until(last.exists)
     await log.close()
     leaves = leaves_of(directory)
     sizes = (2, 3, 4, 5, 6)  # with `shutdown`

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.adapters.memory_idempotency import MemoryIdempotency
 from gateway.core.decision import Decision, Phase
+from gateway.core.entry import Receipt
 from gateway.core.errors import ApprovalError, PolicyError
 from gateway.http.rest import RecentReplies
 from gateway.protocol.rest import Reply as RestReply
@@ -116,20 +117,19 @@ async def test_a_held_call_is_looked_up_until_its_result_is_there() -> None:
 
 
 def test_replies_are_kept_within_bounds() -> None:
-    recent, owner = RecentReplies(), ("bot", "run")
+    recent, owner, where = RecentReplies(), ("bot", "run"), Receipt(3, bytes(32))
     big = RestReply(200, b"x" * (6 << 20))
     for number in range(4):
-        recent.add(str(number), owner, big)
-    assert [recent.get(str(number), owner) is big for number in range(4)] == [False] * 2 + [
-        True
-    ] * 2
-    recent.add("huge", owner, RestReply(200, b"x" * (17 << 20)))
+        recent.add(str(number), owner, big, where)
+    found = [recent.get(str(number), owner) for number in range(4)]
+    assert found == [None, None, (big, where), (big, where)]
+    recent.add("huge", owner, RestReply(200, b"x" * (17 << 20)), where)
     assert recent.get("huge", owner) is None
     small = RestReply(200, b"x")
     for number in range(10_001):
-        recent.add(f"s{number}", owner, small)
+        recent.add(f"s{number}", owner, small, where)
     assert recent.get("s0", owner) is None
-    assert recent.get("s10000", owner) is small
+    assert recent.get("s10000", owner) == (small, where)
     assert recent.get("s10000", ("bot", "other")) is None
 
 
