@@ -176,7 +176,10 @@ class FileAuditLog:
         """
         assert entry.event_id is not None  # noqa: S101 - what `Vault.finish` looks for
         queue = self._running()
-        await asyncio.to_thread(self._vault.mark, key_id, entry.event_id)
+        try:
+            await asyncio.to_thread(self._vault.mark, key_id, entry.event_id)
+        except OSError as error:
+            raise unavailable(f"an erasure cannot be prepared: {error}") from error
         try:
             pending, future = queue.put(entry, timed=False)
         except AuditError:

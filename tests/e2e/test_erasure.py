@@ -160,6 +160,7 @@ def test_all_are_erased_and_the_chain_stands(house: House) -> None:
     assert (refused.exit_code, hold in refused.output) == (6, True)
     house.must("canary-ada", "audit", "hold", "release", hold, "--reason", "canary settled")
     house.must("canary-abe", "audit", "hold", "confirm-release", hold)
+    assert len(house.must("canary-ada", "keys", "rotate")["keys"]) == 2
     assert not house.find_canaries()
     assert {why for *_, why in house.openings()} == {""}
     before = house.segments()

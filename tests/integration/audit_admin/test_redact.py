@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit_files import Files
+from gateway.adapters.audit_files import Files, segment_name
 from gateway.adapters.audit_verify import verify
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import AuditError
@@ -43,6 +43,14 @@ class CrashingFiles(Files):
         super().overwrite(path)
         if self.armed and self._before == "unlink":
             raise CrashError
+
+
+class MarkingFiles(FaultyFiles):
+    """A disk that fails, in the end, once an erasure has been announced."""
+
+    def replace(self, path: Path, data: bytes) -> None:
+        super().replace(path, data)
+        self.fail_sync = path.suffix == ".erasing"
 
 
 def redact(key_id: str, event: str = "redact:1") -> Entry:
@@ -193,3 +201,46 @@ async def test_records_are_read_one_at_a_time(open_log: Open) -> None:
     assert found is not None
     assert found["n"] == 7
     assert log.read_record(receipt.seq + 1) is None
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+async def test_where_a_sync_fails_the_disk_decides_whether_it_was_erased(
+    is_written: bool,  # noqa: FBT001 - a case of the test
+    open_log: Open,
+    directory: Path,
+) -> None:
+    disk = MarkingFiles()
+    log = open_log(files=disk)
+    await log.start()
+    receipt = await log.record(note_entry(openings=ARGS))
+    segment = directory / segment_name(0)
+    before = segment.read_bytes()
+    key = log.key_id("alice")
+    with pytest.raises(AuditError):
+        await log.redact(redact(key), key)
+    disk.fail_sync = False
+    assert log.read_opening(receipt.seq, "args") == b"alice's"
+    await log.close()
+    if not is_written:
+        segment.write_bytes(before)
+    again = open_log()
+    kinds = [record["type"] for record in records_of(directory)]
+    assert ("redact" in kinds) == is_written
+    assert (again.read_opening(receipt.seq, "args") is None) == is_written
+    assert f"{key}.erasing" not in keys_of(directory)
+
+
+async def test_an_erasure_that_cannot_be_announced_does_not_begin(
+    open_log: Open, files: FaultyFiles
+) -> None:
+    log = open_log()
+    await log.start()
+    receipt = await log.record(note_entry(openings=ARGS))
+    key = log.key_id("alice")
+    files.fail_sync = True
+    with pytest.raises(AuditError, match="cannot be prepared"):
+        await log.redact(redact(key), key)
+    files.fail_sync = False
+    assert log.healthy
+    assert log.read_opening(receipt.seq, "args") == b"alice's"
+    assert (await log.record(note_entry())).seq == receipt.seq + 1
