@@ -37,6 +37,7 @@ from gateway.holding import Deployment, HoldDesk
 from gateway.http.app import GatewayApp, build_api
 from gateway.http.approvals import ApprovalDeps
 from gateway.http.approvals import build_router as build_approvals_router
+from gateway.http.audit_access import build_audit_access_router
 from gateway.http.challenge import Challenges
 from gateway.http.humans import Admit, HumanEntry, Humans, build_admit
 from gateway.http.issue_desk import IssueDeps
@@ -303,6 +304,7 @@ def _build_app(
         build_runs_router(issue),
         build_approvals_router(approvals),
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
+        build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(
             config=config,
             log=parts.audit,

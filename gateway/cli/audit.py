@@ -17,6 +17,7 @@ import typer
 from gateway.adapters import audit_reader, audit_verify
 from gateway.adapters.audit_files import list_segments
 from gateway.cli import audit_admin, audit_proofs
+from gateway.cli.audit_bundle import bundle
 from gateway.cli.audit_export import export
 from gateway.cli.audit_query import query
 from gateway.cli.audit_reconcile import reconcile
@@ -32,6 +33,7 @@ app.command()(audit_admin.redact)
 app.add_typer(audit_admin.hold)
 app.command()(query)
 app.command()(export)
+app.command()(bundle)
 app.command()(witnesses)
 audit_proofs.register(app)
 

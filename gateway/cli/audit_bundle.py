@@ -1,0 +1,166 @@
+"""`countersign audit bundle`: evidence that one offline command verifies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, BinaryIO, cast
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.adapters.audit_keys import load_key
+from gateway.adapters.audit_openings import Vault
+from gateway.adapters.audit_query import Found, find_records
+from gateway.adapters.audit_values import ValueReader
+from gateway.adapters.evidence import Evidence, Wanted, write_evidence
+from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
+from gateway.cli.audit_export import write_aside
+from gateway.cli.audit_filters import (
+    AgentOption,
+    Asked,
+    DecisionOption,
+    HumanOption,
+    KekOption,
+    LimitOption,
+    LogDir,
+    OpOption,
+    RuleOption,
+    RunOption,
+    SinceOption,
+    ToolOption,
+    TypeOption,
+    UntilOption,
+    fail,
+    open_vault,
+    require_log,
+    tell_unreadable,
+    warn,
+)
+from gateway.cli.exits import Exit
+from gateway.core.audit_access import Span
+from gateway.core.errors import AuditError, ConfigurationError
+
+
+def bundle(
+    directory: LogDir,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The ZIP file to write.")],
+    agent: AgentOption = None,
+    human: HumanOption = None,
+    tool: ToolOption = None,
+    rule: RuleOption = None,
+    op: OpOption = None,
+    run: RunOption = None,
+    decision: DecisionOption = None,
+    types: TypeOption = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    limit: LimitOption = None,
+    openings: Annotated[
+        bool, typer.Option("--openings", help="Open what the records commit to; needs `--kek`.")
+    ] = False,
+    kek: KekOption = None,
+    bundles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The policy bundles: `bundles` in DIR.")
+    ] = None,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An Ed25519 key, PEM, for the manifest.")
+    ] = None,
+    url: UrlOption = "",
+    purpose: PurposeOption = "",
+) -> None:
+    """Write records, proofs, policies and the verifier into one file that proves itself."""
+    require_log(directory)
+    if openings and kek is None:
+        raise fail("`--openings` needs `--kek`", Exit.USAGE)
+    if openings and not purpose.strip():
+        raise fail("say with `--purpose` why values are opened", Exit.USAGE)
+    asked = Asked(
+        agent=agent,
+        human=human,
+        tool=tool,
+        rule=rule,
+        op=op,
+        run=run,
+        decision=decision,
+        types=tuple(types or ()),
+        since=since,
+        until=until,
+    )
+    vault = open_vault(directory, kek)
+    find = partial(_find, directory, asked, vault, limit)
+    announcer = Announcer(url, purpose, asked.said())
+    records: Iterable[Found] = find()
+    if openings:
+        span = _span(find())
+        announcer.read("opening", span)
+        # A live log grows: what was announced is what is opened.
+        records = takewhile(lambda found: found.record["seq"] <= (span.last or 0), records)
+    wanted = Wanted(
+        directory=directory,
+        bundles=bundles or directory / "bundles",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        asked=", ".join(f"{k} {v}" for k, v in asked.said().items() if k != "human"),
+        values=ValueReader(directory, vault) if openings and vault is not None else None,
+        signer=_load_signer(sign),
+    )
+    _write(records, wanted, announcer, out)
+
+
+def _write(records: Iterable[Found], wanted: Wanted, announcer: Announcer, out: Path) -> None:
+    try:
+        with write_aside(out) as aside:
+            made = write_evidence(records, wanted, aside)
+            if not made.span.records:
+                raise fail("no record fits, so there is no evidence", Exit.NOT_FOUND)
+            digest = _digest(aside)
+            announcer.export("bundle", digest, made.span)
+    except OSError as error:
+        raise fail(f"the bundle cannot be written: {error}", Exit.ERROR) from None
+    except AuditError as error:
+        raise fail(str(error), Exit.VERIFICATION_FAILED) from None
+    _tell(made, digest)
+
+
+def _tell(made: Evidence, digest: str) -> None:
+    for rev in made.missing_policies:
+        warn(f"the policies `{rev}` are not kept any more, and not in the bundle")
+    if made.beyond:
+        warn(f"{made.beyond} records are not under a checkpoint yet, and not in the bundle")
+    said = f"{made.span.records} records, {made.openings} values opened, SHA-256 {digest}"
+    typer.echo(said, err=True)
+
+
+def _find(directory: Path, asked: Asked, vault: Vault | None, limit: int | None) -> Iterator[Found]:
+    selection = asked.select(vault)
+    return find_records(directory, selection, limit=limit, unreadable=tell_unreadable)
+
+
+def _span(records: Iterator[Found]) -> Span:
+    """Return which records are about to be read, without keeping them."""
+    count, first, last = 0, None, None
+    for found in records:
+        count, last = count + 1, cast("int", found.record["seq"])
+        first = last if first is None else first
+    return Span(count, first, last)
+
+
+def _digest(file: BinaryIO) -> str:
+    file.flush()
+    file.seek(0, os.SEEK_SET)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file is one
+
+
+def _load_signer(path: Path | None) -> Ed25519PrivateKey | None:
+    if path is None:
+        return None
+    try:
+        return load_key(path)
+    except (ConfigurationError, OSError) as error:
+        raise fail(str(error), Exit.USAGE) from None
