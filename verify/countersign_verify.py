@@ -1220,7 +1220,7 @@ class Chain:
             batch = []
         if batch or self.pieces:
             self._end(batch, start, source)
-        self._sign_off("end of the log")
+        self._sign_off()
 
     def _read(self, batch: list[bytes]) -> tuple[list[Json], list[bytes]] | None:
         """The records of a batch and their leaves, where each line is as rules 1 and 2 want it."""
@@ -1382,7 +1382,7 @@ class Chain:
         elif self.key:
             self.signature = note, self.key
             if self.all_signatures:
-                self._sign_off("line")
+                self._sign_off()
         while self.known and self.known[-1].note.size <= note.size:
             self.compared.append((self.known.pop(), note))
 
@@ -1402,7 +1402,7 @@ class Chain:
                 what = f"the checkpoint line is signed by key {kid.hex()}, no key of this log"
                 self.report.add(finding._replace(what=what))
 
-    def _sign_off(self, where: str) -> None:
+    def _sign_off(self) -> None:
         """Check the last signature: that of an epoch, of the log, or of each line if asked."""
         if self.signature is None or self.last_cp is None:
             return
@@ -1413,7 +1413,7 @@ class Chain:
         self.doubted_from = min(self.doubted_from, self.signed_size)
         if not self.was_signed_badly:
             what = "the signature under the checkpoint line is not good: what it covers was changed"
-            self.find("edited", note.size - 1, self.last_cp.place, f"{what} ({where})")
+            self.find("edited", note.size - 1, self.last_cp.place, what)
         self.was_signed_badly = True
 
     # Keys (§4.2)
@@ -1441,7 +1441,7 @@ class Chain:
             fault = "the change of keys names another epoch than the next"
         if fault:
             self.find("out_of_epoch", seq, place, fault)
-        self._sign_off(f"end of epoch {epochs[-1].number}")
+        self._sign_off()
         epochs.append(Epoch(epochs[-1].number + 1, key, self.size))
         self.use(key)
 
@@ -1641,7 +1641,7 @@ class Damage:
         self.first = chain.size
         if not self.first:
             chain.begin([line.data for line in lines[:1]])
-        self.keys = dict(chain.hints) if not chain.size or not chain.is_anchored else {}
+        self.keys = dict(chain.hints)
         if chain.key:
             self.keys[chain.key.id] = chain.key
         self.found: list[Found] = []

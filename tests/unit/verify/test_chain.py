@@ -252,6 +252,50 @@ def test_a_batch_without_a_record_is_refused(judge: Judge) -> None:
     assert found(judge(log)) == [("inserted", 3)]
 
 
+def test_the_last_record_moved_to_an_earlier_place_is_named_once(judge: Judge) -> None:
+    log = honest()
+    lines, index = line_of(log, 13)
+    lines.insert(0, lines.pop(index))
+    assert found(judge(log)) == [("reordered", 8)]
+
+
+def test_the_last_checkpoint_line_gone_is_no_cut(judge: Judge) -> None:
+    log = honest()
+    log.lines[-1].pop()
+    assert found(judge(log)) == [("missing", 13)]
+
+
+def test_a_torn_batch_that_was_complete_before_is_a_cut_too(judge: Judge, tmp_path: Path) -> None:
+    folder = honest().write(tmp_path / "log")
+    last = folder / f"{8:020d}.jsonl"
+    last.write_bytes(last.read_bytes()[:-400])
+    assert found(judge(folder)) == [("torn", 13), ("truncated", 13)]
+
+
+def test_damage_in_the_first_batch_leaves_the_rest_readable(judge: Judge) -> None:
+    log = Log().start().segment().boot("boot-1").batch().rotate().policy().batch()
+    del log.lines[0][-1]
+    report = judge(log)
+    assert found(report) == [("deleted", 3)]
+    assert len(report["epochs"]) == 2
+
+
+def test_a_gap_over_a_change_of_keys_is_a_gap_only(judge: Judge) -> None:
+    log = Log().start().call("op-1").rotate().call("op-2").call("op-3")
+    lines, index = line_of(log, 2)
+    del lines[index : line_of(log, 8)[1]]
+    report = judge(log)
+    assert found(report) == [("deleted", 2)]
+
+
+def test_a_key_changed_in_genesis_is_told_by_the_pinned_one(judge: Judge) -> None:
+    log = honest()
+    other = TestKey("stranger").vkey.encode()
+    edit(log, 0, log.key.vkey.encode(), other)
+    assert found(judge(log))[0] == ("edited", 0)
+    assert found(judge(log, pinned=False))[0] == ("edited", 0)
+
+
 # The rehashed log
 
 

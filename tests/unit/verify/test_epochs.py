@@ -137,6 +137,26 @@ def test_damage_around_a_rotation_does_not_hide_the_next_key(judge: Judge) -> No
     assert len(report["epochs"]) == 3
 
 
+def line_of(log: Log, seq: int) -> int:
+    return next(i for i, line in enumerate(log.lines[0]) if b'"seq":%d,' % seq in line)
+
+
+def test_a_rotation_that_stands_twice_is_one_finding(judge: Judge) -> None:
+    log = three_epochs()
+    index = line_of(log, 6)
+    log.lines[0].insert(index, log.lines[0][index])
+    report = judge(log)
+    assert found(report) == [("inserted", 7)]
+    assert len(report["epochs"]) == 3
+
+
+def test_a_rotations_checkpoint_line_that_stands_twice_is_inserted(judge: Judge) -> None:
+    log = three_epochs()
+    index = line_of(log, 6) + 1
+    log.lines[0].insert(index, log.lines[0][index])
+    assert found(judge(log)) == [("inserted", 6)]
+
+
 # Witnesses
 
 
