@@ -46,7 +46,7 @@ class Files:
             os.close(descriptor)
 
     def settle(self, path: Path) -> None:
-        """Bring to the disk what a process that ended has written to a file, and read it from there.
+        """Bring to the disk what a process that ended wrote to a file; have it read from there.
 
         A process that was killed leaves data that all can see and a power failure still takes. One
         whose sync failed leaves data in memory that counts as synced and is not: it is forgotten.

@@ -17,7 +17,7 @@ _CREATING: Final = os.O_CREAT | os.O_TRUNC
 _REAL: Final = {
     name: getattr(os, name)
     for name in (
-        "open", "close", "write", "fsync", "fdatasync", "truncate", "ftruncate", "unlink",
+        "open", "close", "write", "pwrite", "fsync", "fdatasync", "truncate", "ftruncate", "unlink",
         "remove", "rename", "replace", "link", "mkdir", "posix_fallocate",
     )
 }  # fmt: skip
@@ -25,7 +25,10 @@ _REAL_IO_OPEN: Final = io.open
 
 
 class Op(NamedTuple):
-    """One change. `fd` of an open file, or `path`; `to` of a rename or a link."""
+    """One change. `fd` of an open file, or `path`; `to` of a rename or a link.
+
+    `size` of a write is its offset; -1: where the file ends, or where the last write ended.
+    """
 
     name: str
     fd: int = -1
@@ -106,7 +109,18 @@ class Tap:
 
         if descriptor not in self.paths:
             return do()
-        result: int = self.operation(Op("write", descriptor, data=bytes(data)), do)
+        result: int = self.operation(Op("write", descriptor, data=bytes(data), size=-1), do)
+        return result
+
+    def _pwrite(self, descriptor: int, data: Any, offset: int) -> int:  # noqa: ANN401
+        def do() -> int:
+            written: int = _REAL["pwrite"](descriptor, data, offset)
+            return written
+
+        if descriptor not in self.paths:
+            return do()
+        op = Op("write", descriptor, data=bytes(data), size=offset)
+        result: int = self.operation(op, do)
         return result
 
     def _fsync(self, descriptor: int) -> None:
