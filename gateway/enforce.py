@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from gateway.core import records
-from gateway.core.answer import Answer, CallReceipt, Completed, Pending, Refused
+from gateway.core.answer import Answer, Completed, Pending, Refused
 from gateway.core.approval import ApprovalRequest
 from gateway.core.call import (
     AuthenticatedCall,
@@ -31,7 +31,6 @@ from gateway.core.call import (
 from gateway.core.caller import CallerCache
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.decision import Permit
-from gateway.core.entry import Receipt
 from gateway.core.errors import (
     AuditError,
     CountersignError,
@@ -48,6 +47,7 @@ from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Held, Judge
 from gateway.logs import describe
+from gateway.receipts import ReceiptDesk
 from gateway.refusals import RefusalRecorder
 from gateway.unbroken import Unbroken
 
@@ -84,7 +84,7 @@ class Enforcement:
         self._revoked = revoked
         self._clock = clock
         self._limits = limits
-        self.unbroken = Unbroken()
+        self.unbroken, self.receipts = Unbroken(), ReceiptDesk(audit)
 
     async def call(self, raw: RawCall, relay: Relay | None = None) -> Answer:
         """Govern one call. Never raises for anything a caller can do."""
@@ -272,15 +272,6 @@ class Enforcement:
         if await self._judge.hides(call, tool):
             return Refused(refused.op, Refusal("resolve", "tool_unknown"))
         return refused
-
-    async def prove(self, outcome: Receipt) -> CallReceipt | None:
-        """Return the receipt of a call that has ended; None, and a line logged, for trouble."""
-        try:
-            proof = await self._audit.prove(outcome)
-        except AuditError as error:  # the call is over and recorded: its reply leaves without
-            _log.warning("receipt_failed", seq=outcome.seq, error=describe(error))
-            return None
-        return CallReceipt(outcome.seq, outcome.leaf.hex(), proof)
 
     async def turn_away(self, op: str, refusal: Refusal) -> Refused:
         """Record a request of somebody who was not asked for a token."""

@@ -151,7 +151,7 @@ class McpEndpoint:
             plain=isinstance(answer, Pending) and self._is_plain(raw),
         )
         if asked.meta.receipt and isinstance(answer, Completed):
-            receipt = await self._enforcement.prove(answer.recorded.place)
+            receipt = await self._enforcement.receipts.prove(answer.recorded.place)
             reply = reply if receipt is None else mcp_reply.add_receipt(reply, receipt)
         if stream.started:
             await stream.finish(reply.body)

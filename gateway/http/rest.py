@@ -188,7 +188,7 @@ class RestEndpoint:
         return await self._with_receipt(reply, outcome) if raw.meta.receipt else reply
 
     async def _with_receipt(self, reply: Reply, outcome: Receipt) -> Reply:
-        receipt = await self._enforcement.prove(outcome)
+        receipt = await self._enforcement.receipts.prove(outcome)
         return reply if receipt is None else rest.add_receipt(reply, receipt)
 
     async def _look_up(self, raw: RawCall, call_id: str) -> Reply:
