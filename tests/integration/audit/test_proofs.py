@@ -246,3 +246,24 @@ async def test_records_are_proven_while_the_log_is_being_written(
         prover.prove(RECORDS + 2)
     with pytest.raises(AuditError, match="the first 4 records"):
         prover.prove_growth(4, bytes(32))
+
+
+@pytest.mark.req("AUD-02")
+async def test_outcomes_are_proven_at_once_while_tiles_fill(
+    open_log: Open, signer: Ed25519PrivateKey
+) -> None:
+    log = open_log()
+    await log.start()
+    key = build_key(ORIGIN, signer.public_key())
+
+    async def record_and_prove(number: int) -> None:
+        receipt = await log.record(note_entry(number))
+        proof = parse_proof(await log.prove(receipt))
+        assert proof.index == receipt.seq
+        assert find_fault(proof, receipt.leaf, [key]) is None
+
+    first = await log.record(note_entry())
+    for begin in range(0, 800, 40):
+        await asyncio.gather(*(record_and_prove(begin + number) for number in range(40)))
+    old = parse_proof(await log.prove(first))  # its tile is on the disk by now
+    assert (old.index, find_fault(old, first.leaf, [key])) == (first.seq, None)
