@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -119,6 +121,63 @@ def test_the_demo_leaves_its_data_and_no_process(honest: Run) -> None:
     assert find_processes(honest.folder) == []
     assert (honest.folder / "countersign.yaml").is_file()
     assert list((honest.folder / "audit").glob("*.jsonl"))
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.req("AUD-03", "AUD-04")
+def test_a_bare_python_finds_nothing_in_the_log_of_the_demo(honest: Run) -> None:
+    honest.process.wait(PATIENCE_S)
+    log = honest.folder / "audit"
+    key = (log / "log.vkey").read_text(encoding="utf-8").splitlines()[0]
+    command = [sys.executable, "-I", "-S", str(ROOT / "verify" / "countersign_verify.py")]
+    done = subprocess.run(
+        [*command, str(log), "--key", key, "--state", "none", "--all-signatures"],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "VALID" in done.stdout
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.req("AUD-01")
+def test_the_page_of_the_format_describes_every_member_of_every_record_of_the_demo(
+    honest: Run,
+) -> None:
+    honest.process.wait(PATIENCE_S)
+    page = (ROOT / "docs" / "spec" / "audit-log-v1.md").read_text(encoding="utf-8")
+    common = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    described = _described(page)
+    records = [
+        json.loads(line)
+        for segment in sorted((honest.folder / "audit").glob("*.jsonl"))
+        for line in segment.read_text(encoding="utf-8").splitlines()
+        if not line.startswith('{"cp":')
+    ]
+    undescribed = {
+        f"{record['type']}: {name}"
+        for record in records
+        for name in record.keys() - common - described.get(record["type"], set())
+    }
+    assert undescribed == set()
+    assert len({record["type"] for record in records}) >= 12
+
+
+def _described(page: str) -> dict[str, set[str]]:
+    """Return the members that the table of record types gives to each type."""
+    table = page[page.index("### 9.1 Fields") : page.index("### 9.2")]
+    found: dict[str, set[str]] = {}
+    for row in re.findall(r"^\| (`[a-z]+[a-z.`, ]*) \| [^|]* \| (.*) \|$", table, re.MULTILINE):
+        names = re.findall(r"`([a-z.]+)`", row[0])
+        members = set(re.findall(r"`(\w+)`", row[1]))
+        for name in names:
+            full = names[0].split(".")[0] + name if name.startswith(".") else name
+            found.setdefault(full, set()).update(members)
+    return found
 
 
 @pytest.mark.network

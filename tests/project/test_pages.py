@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
-ID = re.compile(r"\bGW-\d\d\b")
+ID = re.compile(r"\b[A-Z]{2,3}-\d\d\b")
 
 # Put together here, so that this file does not hold what it looks for.
 MACHINE = re.compile(

@@ -36,3 +36,15 @@ def test_the_page_s_commitment_is_ours() -> None:
 
 def test_the_page_names_every_reserved_member() -> None:
     assert {name for name in RESERVED if f"| `{name}` |" in PAGE} == RESERVED
+
+
+@pytest.mark.req("AUD-01")
+def test_the_page_describes_every_type_of_record_that_the_code_writes() -> None:
+    code = "\n".join(
+        path.read_text("utf-8") for path in (Path(__file__).parents[3] / "gateway").rglob("*.py")
+    )
+    written = set(re.findall(r'type="((?:[a-z]+\.[a-z]+)|genesis|boot|shutdown)"', code))
+    written |= {name for name in re.findall(r'"((?:run|token)\.[a-z]+)"', code) if "." in name}
+    assert len(written) >= 15
+    table = PAGE[PAGE.index("### 9.1 Fields") : PAGE.index("### 9.2")]
+    assert {name for name in written if f"`{name}`" not in table} == set()
