@@ -227,6 +227,11 @@ class OpeningsWriter:
         if path.stat().st_size:
             self._files.write(self._descriptor, b"\n")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a file is open to write to."""
+        return self._descriptor is not None
+
     def add(self, unsealed: Unsealed) -> None:
         """Encrypt a record's openings, one line for each data subject; `write` writes them.
 

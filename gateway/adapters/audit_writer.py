@@ -46,6 +46,7 @@ class SegmentWriter:
         self._segment_max_bytes: Final = segment_max_bytes
         self._descriptor: int | None = None
         self._bytes = 0
+        self._first = durable
         self._note = ""
         self._tidied_ns = clock.monotonic_ns()
         self.durable = durable
@@ -59,7 +60,8 @@ class SegmentWriter:
             return
         self._descriptor = self._files.append_to(segment)
         self._bytes = segment.stat().st_size
-        self._openings.open(int(segment.stem))
+        self._first = int(segment.stem)
+        self._openings.open(self._first)
 
     def write(self, batch: Batch) -> None:
         """Make a batch durable.
@@ -110,8 +112,9 @@ class SegmentWriter:
                 self._files.replace(self._directory / "checkpoint", self._note.encode())
                 self._note = ""
         except OSError as error:
-            if not self._make_room(error):
+            if error.errno not in FULL:
                 raise
+            self._make_room(error)  # none left: tiles and copy lie behind until there is
         if is_due:
             self._reserve.refill()
 
@@ -144,6 +147,8 @@ class SegmentWriter:
     def _append(self, batch: Batch) -> None:
         if self._bytes >= self._segment_max_bytes:
             self._rotate(batch.first)
+        if not self._openings.is_open:  # the disk was full when it should have been
+            self._openings.open(self._first)
         for unsealed in batch.openings:
             self._openings.add(unsealed)
         self._openings.write()
@@ -165,4 +170,5 @@ class SegmentWriter:
             os.close(self._descriptor)
         self._descriptor = fresh
         self._bytes = 0
+        self._first = first
         self._openings.open(first)

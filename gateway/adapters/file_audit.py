@@ -151,10 +151,16 @@ class FileAuditLog:
         `entry` is a `key.rotate` without `epoch` and `key`. Raises `AuditError` as `record` does;
         then the next start settles which key is in use, as the log says.
         """
-        if self._log.key_file is None:
+        key_file = self._log.key_file
+        if key_file is None:
             raise unavailable("its key is not in a file, so it cannot change")
+        # A change that its caller gave up half way would leave the key in use where the next one
+        # drops its own.
+        return await asyncio.shield(self._rotate(key_file, entry, now_us))
+
+    async def _rotate(self, key_file: KeyFile, entry: Entry, now_us: int) -> Receipt:
         async with self._rotating:
-            successor = await asyncio.to_thread(self._log.key_file.propose)
+            successor = await asyncio.to_thread(key_file.propose)
             key = note.build_key(self._epochs[0].name, successor.public_key())
             named = {"epoch": len(self._epochs), "key": note.build_vkey(key)}
             queue = self._running()
@@ -164,7 +170,7 @@ class FileAuditLog:
             receipt = await future
             self._epochs.append(key)
             self.epoch_us = now_us
-            await asyncio.to_thread(self._log.key_file.settle, adopt=True)
+            await asyncio.to_thread(key_file.settle, adopt=True)
             await asyncio.to_thread(write_vkeys, self._log.settings, self._epochs)
         return receipt
 

@@ -1,0 +1,183 @@
+"""Where a disk that fills up, or a caller that gives up, meets something that is half done."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.audit_files import Files
+from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
+from gateway.adapters.file_audit import FileAuditLog
+from gateway.core.entry import Entry
+from gateway.core.errors import AuditError
+from tests.fault.story import Ack, Place, SetClock, Writer, inspect, intent, outcome, tell_opened
+
+pytestmark = pytest.mark.req("AUD-10")
+FULL = OSError(errno.ENOSPC, "no space left on device")
+
+
+class Narrow(Files):
+    """A disk that is full for files of these names, and for the reserve."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.is_full = False
+
+    def _meet(self, path: Path) -> None:
+        if self.is_full and any(name in str(path) for name in self.names):
+            raise FULL
+
+    def replace(self, path: Path, data: bytes) -> None:
+        self._meet(path)
+        super().replace(path, data)
+
+    def append_to(self, path: Path) -> int:
+        self._meet(path)
+        return super().append_to(path)
+
+    def create(self, path: Path) -> int:
+        self._meet(path)
+        return super().create(path)
+
+    def allocate(self, path: Path, size: int) -> None:
+        self._meet(path)
+        super().allocate(path, size)
+
+
+def entry(number: int) -> Entry:
+    return Entry(type="config.change", op=f"op-{number}", fields={"setting": "x"})
+
+
+async def test_a_checkpoint_copy_for_which_there_is_no_room_waits_and_poisons_nothing(
+    tmp_path: Path,
+) -> None:
+    place, files, clock = Place(tmp_path), Narrow("checkpoint", "reserve"), SetClock()
+    acks: list[Ack] = []
+    log = place.open(files=files, clock=clock)
+    tell_opened(log, acks.append)
+    await log.start()
+    recorded = await log.record_intent(intent("op-1", "alice"))
+    before = (place.audit / "checkpoint").read_bytes()
+    files.is_full = True
+    for _ in range(3):  # the reserve is given up, then there is none
+        clock.ns += 2 * 10**9
+        done = await log.record_outcome(outcome(recorded))
+        acks.append(Ack("outcome", done.seq, done.leaf.hex(), "op-1"))
+    assert log.healthy
+    assert log.is_full
+    with pytest.raises(AuditError, match="full"):
+        await log.record_intent(intent("op-2", "alice"))
+    assert (place.audit / "checkpoint").read_bytes() == before
+    files.is_full = False
+    clock.ns += 2 * 10**9
+    await log.close()
+    assert (place.audit / "checkpoint").read_bytes() != before
+    assert inspect(place, acks, clock) == []
+
+
+@pytest.mark.parametrize("name", [".jsonl", "openings/"])
+async def test_a_segment_for_which_there_is_no_room_begins_in_the_room_of_the_reserve(
+    tmp_path: Path, name: str
+) -> None:
+    place, clock = Place(tmp_path), SetClock()
+    acks: list[Ack] = []
+    files = OnceFull(name, place.audit / "reserve")
+    log = place.open(files=files, clock=clock, segment_max_bytes=1000)
+    tell_opened(log, acks.append)
+    await log.start()
+    writer = Writer(log, acks.append, name="w", seed=1)
+    await writer.call()
+    files.is_full = True
+    for _ in range(3):
+        receipt = await log.record_outcome(outcome(await log.record_intent(intent("op", "a"))))
+        acks.append(Ack("outcome", receipt.seq, receipt.leaf.hex(), "op"))
+        clock.ns += 2 * 10**9
+        await until_room(log, clock)
+    assert files.refused
+    assert log.healthy
+    await log.close()
+    assert inspect(place, acks, clock) == []
+
+
+class OnceFull(Narrow):
+    """A disk that is full until the reserve is given up."""
+
+    def __init__(self, name: str, reserve: Path) -> None:
+        super().__init__(name)
+        self._reserve = reserve
+        self.refused = 0
+
+    def _meet(self, path: Path) -> None:
+        if self._reserve.exists() and path.suffix == ".jsonl" and self.refused < 1:
+            try:
+                super()._meet(path)
+            except OSError:
+                self.refused += 1
+                raise
+
+
+async def until_room(log: FileAuditLog, clock: SetClock) -> None:
+    """Wait until the reserve is taken again."""
+    async with asyncio.timeout(20):
+        while log.is_full:
+            clock.ns += 2 * 10**9
+            await asyncio.sleep(0.01)
+
+
+class Slow(Files):
+    """A disk that can be held up."""
+
+    def __init__(self) -> None:
+        self.flowing, self.entered = threading.Event(), threading.Event()
+        self.flowing.set()
+
+    def sync(self, descriptor: int) -> None:
+        self.entered.set()
+        assert self.flowing.wait(20)
+        super().sync(descriptor)
+
+
+async def test_a_key_change_whose_caller_gives_up_is_done_all_the_same(tmp_path: Path) -> None:
+    place, files = Place(tmp_path), Slow()
+    acks: list[Ack] = []
+    log = place.open(files=files)
+    tell_opened(log, acks.append)
+    await log.start()
+    files.flowing.clear()
+    files.entered.clear()
+    rotate = Entry(type="key.rotate", op="r", fields={"why": "command"})
+    change = asyncio.ensure_future(log.rotate_key(rotate, 1))
+    await asyncio.to_thread(files.entered.wait, 20)
+    change.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await change
+    files.flowing.set()
+    await log.rotate_key(rotate, 2)
+    receipt = await log.record(entry(1))
+    acks.append(Ack("record", receipt.seq, receipt.leaf.hex(), "op-1"))
+    assert len(log.epochs) == 3
+    await log.close()
+    assert inspect(place, acks) == []
+
+
+def test_a_key_file_comes_whole_or_not_at_all(tmp_path: Path) -> None:
+    class CutError(Exception):
+        pass
+
+    def cut(*_: object) -> None:
+        raise CutError
+
+    key, kek = tmp_path / "keys" / "a.pem", tmp_path / "keys" / "a.kek"
+    for name in ("write", "sync"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Files, name, cut)
+            for make, path in ((load_or_create, key), (load_or_create_kek, kek)):
+                with pytest.raises(CutError):
+                    make(path)
+                assert list(path.parent.iterdir()) == []
+    assert load_or_create(key)[1] == load_or_create(key)[1]
+    assert load_or_create_kek(kek) == load_or_create_kek(kek)
