@@ -236,9 +236,11 @@ def _tiles() -> Iterator[Case]:
         what = "A hash in the partial tile of level 0 was changed."
         changed = _changed(files, tile, seq * 32 + 5)
         yield broken(f"tile-partial-{seq}", what, changed, "edited", seq)
-    what = "The partial tile of level 0 lacks its last hash."
-    changed = files | {tile: files[tile][:-32]}
-    yield broken("tile-partial-short", what, changed, "edited", LAST)
+    what = "The log was cut back to an earlier checkpoint, but the tile has hashes beyond it."
+    draft = Draft(plain().files(tiles=True, copy=False))
+    end = draft.after(12) + 1
+    size = sum(line.is_record for line in draft.lines[:end])
+    yield broken("tile-beyond", what, draft.cut(end), "truncated", size)
     what = "A record was changed, and its hash in the tile too."
     draft = Draft(files).edit(7, surface="rest")
     yield broken("tile-and-record", what, draft, "edited", 7)

@@ -380,6 +380,16 @@ def _known() -> Iterator[Case]:
 
 def _tiles() -> Iterator[Case]:
     files = plain().files(tiles=True)
+    (tile,) = (name for name in files if name.startswith("tile/0/"))
+    for name, data in (
+        ("short", files[tile][:-32]),
+        ("torn", files[tile][:-7]),
+        ("zeroed", files[tile][:-64] + bytes(64)),
+        ("empty", b""),
+    ):
+        what = f"The partial tile of level 0 is {name}, as a power failure can leave it."
+        yield sound(f"tile-{name}", what, files | {tile: data})
+    files = plain().files(tiles=True)
     yield sound("tiles", "A partial tile.", files)
     hashes = files["tile/0/000.p/22"]
     older = files | {"tile/0/000.p/13": hashes[: 13 * 32]}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/transparency-dev/merkle/compact"
 )
@@ -62,10 +61,7 @@ func (t *tiles) node(id compact.NodeID, hash []byte) {
 	}
 	at := int(id.Index%tileWidth) * hashBytes
 	for _, file := range open.widths {
-		if at >= len(file.data) && !file.short(at) {
-			continue
-		}
-		if at+hashBytes > len(file.data) || string(file.data[at:at+hashBytes]) != string(hash) {
+		if stands := file.hash(at); stands != nil && string(stands) != string(hash) {
 			t.found = append(t.found, Finding{
 				Kind: Edited, Seq: id.Index << id.Level, Place: file.name,
 				What: "the tile's hash is not that of the records", order: orderTiles,
@@ -74,13 +70,41 @@ func (t *tiles) node(id compact.NodeID, hash []byte) {
 	}
 }
 
-// short says whether a file ends before a hash that its name says it has.
-func (f tileFile) short(at int) bool {
-	width := tileWidth
-	if _, partial, is := strings.Cut(f.name, ".p/"); is {
-		width, _ = strconv.Atoi(partial)
+// hash returns the hash at an offset, or nil where the tile ends before it or is torn there.
+func (f tileFile) hash(at int) []byte {
+	if at+hashBytes > len(f.data) {
+		return nil
 	}
-	return at < width*hashBytes
+	if found := f.data[at : at+hashBytes]; string(found) != string(make([]byte, hashBytes)) {
+		return found
+	}
+	return nil
+}
+
+// beyond finds tiles of more records than the log has: it was longer.
+func (t *tiles) beyond(size uint64) error {
+	if t == nil {
+		return nil
+	}
+	for number, first := size/tileWidth, int(size%tileWidth); number <= size/tileWidth+1; number, first = number+1, 0 {
+		open, err := t.open(0, number)
+		if err != nil {
+			return err
+		}
+		for _, file := range open.widths {
+			for at := first * hashBytes; at < len(file.data); at += hashBytes {
+				if file.hash(at) == nil {
+					continue
+				}
+				t.found = append(t.found, Finding{
+					Kind: Truncated, Seq: size, Place: file.name,
+					What: "the tile has hashes of records behind the log's last", order: orderTiles,
+				})
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
 // open reads a tile, full or partial.

@@ -81,6 +81,11 @@ func Verify(dir string, options Options) (*Report, error) {
 		return nil, err
 	} else {
 		v.whole()
+		if len(v.report.Findings) == 0 {
+			if err := v.tiles.beyond(v.chain.size()); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if v.tiles != nil {
 		if v.tiles.err != nil {
