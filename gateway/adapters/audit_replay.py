@@ -26,6 +26,8 @@ _BATCH_BYTES: Final = 8 << 20
 _ENGINES_MAX: Final = 2
 _DEADLINE_MS: Final = 5_000
 _WORKERS_MAX: Final = 4
+_CROWDED: Final = frozenset({"policy_worker_died", "policy_overloaded", "policy_unavailable"})
+"""Codes that can be another question's fault, asked in the same batch."""
 
 
 class Replayed(Struct, frozen=True):
@@ -182,7 +184,19 @@ async def _decide(engine: RegorusPolicy, batch: Sequence[_Asked]) -> None:
         return_exceptions=True,
     )
     for (each, question), answer in zip(questions, answers, strict=True):
-        each.verdict = compare(each.found.record, question, _answered(answer))
+        again = _answered(answer)
+        if isinstance(again, str) and again in _CROWDED:
+            again = await _decide_alone(engine, each.document, question)
+        each.verdict = compare(each.found.record, question, again)
+
+
+async def _decide_alone(
+    engine: RegorusPolicy, document: bytes, question: Question
+) -> Decision | str:
+    try:
+        return await engine.decide(question.tool_id, question.phase, document)
+    except PolicyError as error:
+        return error.code
 
 
 def _answered(answer: Decision | BaseException) -> Decision | str:

@@ -14,7 +14,6 @@ from gateway.adapters.audit_files import Files, list_segments
 from gateway.adapters.audit_keys import load_or_create_kek
 from gateway.adapters.audit_openings import Vault
 from gateway.cli.exits import Exit
-from gateway.core.approval import person
 from gateway.core.audit_filter import Filter, Selection, parse_when
 from gateway.core.errors import ConfigurationError
 
@@ -90,8 +89,7 @@ class Asked(Struct, frozen=True, kw_only=True):
             raise fail(str(error), Exit.USAGE) from None
         if self.human is None or vault is None:
             return Selection(wanted)
-        names = (self.human, person(self.human), f"human:{person(self.human)}")
-        return Selection(wanted, {vault.key_id(name) for name in names})
+        return Selection(wanted, {vault.key_id(self.human)})
 
     def said(self) -> dict[str, str]:
         """Return the filters that were given, for the record of the reading."""

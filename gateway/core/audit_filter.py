@@ -69,10 +69,6 @@ class Filter(Struct, frozen=True, kw_only=True):
             for value in (self.agent, self.tool, self.rule, self.run, self.decision)
         )
 
-    def admits(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record passes by what it says itself."""
-        return self.admits_place(record) and self.admits_call(record)
-
     def admits_place(self, record: Mapping[str, Any]) -> bool:
         """Whether time, type and operation fit."""
         if not self.is_timely(record) or (self.op is not None and record.get("op") != self.op):

@@ -7,6 +7,7 @@ import hashlib
 import html.parser
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.adapters import evidence
 from gateway.adapters.audit_files import Files, list_segments
 from gateway.adapters.audit_key_file import KeyFile
 from gateway.adapters.audit_keys import create_key, load_or_create_kek, vkey_of
@@ -28,6 +30,7 @@ from gateway.adapters.evidence import find_verifiers
 from gateway.adapters.policy_bundle import Bundle, default_pack, load_bundle_dir
 from gateway.cli.exits import Exit
 from gateway.core.entry import Entry, Opening
+from gateway.core.evidence import Opened, page_tail, write_opened
 from gateway.core.note import parse_vkey
 from tests.integration.audit_queries.desk import ORIGIN, Desk, audit, call_of
 
@@ -420,6 +423,38 @@ def test_records_that_no_checkpoint_covers_are_left_out(desk: Desk) -> None:
     result = audit("bundle", desk.audit, "--out", desk.folder / "x.zip")
     assert result.exit_code == Exit.OK
     assert "1 records are not under a checkpoint yet" in result.stderr
+
+
+def test_a_long_value_is_cut_on_the_page_alone() -> None:
+    long = Opened(1, "args", bytes(32), b"x" * 5_000)
+    page = b"".join(page_tail([long]))
+    assert b"(5000 characters in all)" in page
+    assert len(page) < 3_000
+    assert len(base64.b64decode(json.loads(write_opened(long))["value"])) == 5_000
+
+
+def test_a_log_without_a_checkpoint_gives_no_evidence(tmp_path: Path) -> None:
+    (tmp_path / f"{0:020d}.jsonl").write_bytes(b"")
+    result = audit("bundle", tmp_path, "--out", tmp_path / "x.zip")
+    assert result.exit_code == Exit.VERIFICATION_FAILED
+    assert "no checkpoint" in result.stderr
+
+
+def test_a_log_whose_start_is_gone_gives_no_evidence(desk: Desk) -> None:
+    shutil.rmtree(desk.audit / "tile", ignore_errors=True)
+    segment = list_segments(desk.audit)[0]
+    segment.write_bytes(segment.read_bytes().partition(b"\n")[2])
+    result = audit("bundle", desk.audit, "--out", desk.folder / "x.zip")
+    assert result.exit_code == Exit.VERIFICATION_FAILED
+
+
+def test_without_its_verifiers_no_bundle_is_made(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "find_verifiers", lambda: desk.folder)
+    result = audit("bundle", desk.audit, "--out", desk.folder / "x.zip")
+    assert result.exit_code == Exit.VERIFICATION_FAILED
+    assert "the verifier is not installed" in result.stderr
 
 
 def test_wrong_usage_is_told(desk: Desk) -> None:

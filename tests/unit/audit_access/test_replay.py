@@ -1,0 +1,145 @@
+"""What replay says of a recorded decision when policy is asked again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.core.approval import spec_digest
+from gateway.core.decision import (
+    ApprovalSpec,
+    Decision,
+    Deny,
+    Hold,
+    Obligation,
+    Permit,
+    Phase,
+    Reason,
+    Stage,
+)
+from gateway.core.replay import Question, compare, is_decided, read_question
+
+pytestmark = pytest.mark.req("AUD-05")
+
+OK = (Reason("ok", "words", "shop"),)
+SPEC = ApprovalSpec(stages=((Stage(groups=("approver",)),),))
+PERMIT = Permit(OK, (), "r")
+OBLIGED = Permit(OK, (Obligation("redact", {}),), "r")
+HOLD = Hold(OK, (), "r", SPEC)
+DENY = Deny((Reason("no_policy_permits"),), "r")
+CALL = Question("call", "shop.pay")
+RESUME = Question("resume", "shop.pay", "a1", spec_digest(SPEC))
+
+
+def record(
+    outcome: str,
+    *reasons: str,
+    obligations: list[str] | None = None,
+    **fields: Any,  # noqa: ANN401 - JSON
+) -> dict[str, Any]:
+    decision: dict[str, Any] = {"outcome": outcome, "reasons": list(reasons)}
+    if obligations is not None:
+        decision["obligations"] = obligations
+    return {"type": "call.intent", "decision": decision, "policy": {"rev": "r"}, **fields}
+
+
+def refused(*reasons: str) -> dict[str, Any]:
+    return record("deny", *reasons, type="call.refused")
+
+
+def held(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return record("hold", "shop:ok", type="approval.request", **fields)
+
+
+OTHER_SPEC = Question("resume", "shop.pay", "a1", "sha256:00")
+RESUMED_INPUT = (
+    b'{"phase":"resume","resource":{"id":"t"},"context":{"args":{"a":[1]},'
+    b'"approval":{"id":"a1","spec_digest":"d","state":"APPROVED"}}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "question", "again", "kind"),
+    [
+        (record("permit", "shop:ok"), CALL, PERMIT, "agreed"),
+        (record("permit", "shop:ok", obligations=["redact"]), CALL, OBLIGED, "agreed"),
+        (refused("no_policy_permits"), CALL, DENY, "agreed"),
+        (held(), CALL, HOLD, "agreed"),
+        (record("permit", "shop:ok", approval="a1"), RESUME, HOLD, "agreed"),
+        (record("permit", "shop:ok", approval="a1"), RESUME, PERMIT, "agreed"),
+        (record("permit", "shop:ok", type="token.issue"), Question("issue"), PERMIT, "agreed"),
+        (record("permit", "shop:ok", type="new.type"), Question("list"), PERMIT, "agreed"),
+        # the gateway's own
+        (refused("calls_exhausted"), CALL, PERMIT, "gateway"),
+        (refused("arguments_invalid"), CALL, PERMIT, "gateway"),
+        (refused("policy_timeout"), CALL, PERMIT, "gateway"),
+        (refused("policy_timeout"), CALL, DENY, "gateway"),
+        (refused("policy_error"), CALL, "policy_error", "gateway"),
+        # differences
+        (refused("calls_exhausted"), CALL, DENY, "differs"),
+        (refused("calls_exhausted"), CALL, HOLD, "differs"),
+        (refused("calls_exhausted", "x"), CALL, PERMIT, "differs"),
+        (record("permit", "policy_timeout"), CALL, DENY, "differs"),
+        (record("permit", "shop:ok"), CALL, HOLD, "differs"),
+        (record("permit", "shop:ok"), CALL, OBLIGED, "differs"),
+        (record("permit", "shop:ok", obligations=["redact"]), CALL, PERMIT, "differs"),
+        (record("permit", "ok"), CALL, PERMIT, "differs"),
+        (record("permit"), CALL, PERMIT, "differs"),
+        (record("permit", "shop:ok"), RESUME, PERMIT, "differs"),
+        (record("permit", "shop:ok", approval="a1"), CALL, PERMIT, "differs"),
+        (record("permit", "shop:ok", approval="a2"), RESUME, HOLD, "differs"),
+        (record("hold", "shop:ok", approval="a1"), RESUME, HOLD, "differs"),
+        (record("permit", "shop:ok", approval="a1"), OTHER_SPEC, HOLD, "differs"),
+        (held(spec="sha256:00"), CALL, HOLD, "differs"),
+        # no answer
+        (record("permit", "shop:ok"), CALL, "policy_timeout", "unreplayable"),
+        (record("permit", "policy_error"), CALL, "policy_error", "unreplayable"),
+    ],
+)  # fmt: skip
+def test_a_decision_is_compared_with_what_policy_says_again(
+    said: dict[str, Any], question: Question, again: Decision | str, kind: str
+) -> None:
+    verdict = compare(said, question, again)
+    assert verdict.kind == kind
+    assert bool(verdict.what) == (kind != "agreed")
+
+
+def test_a_difference_is_told_with_both_sides() -> None:
+    assert compare(record("permit", "shop:ok"), CALL, DENY).what == (
+        "outcome: recorded `permit`, recomputed `deny`"
+    )
+    assert compare(record("permit"), CALL, PERMIT).what == (
+        "reasons: recorded none, recomputed `shop:ok`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        (b'{"phase":"call","resource":{"id":"shop.pay"},"context":{"approval":null}}', CALL),
+        (b'{"phase":"issue","resource":{"id":"x"},"now":99999999999999999999}', Question("issue")),
+        (RESUMED_INPUT, Question("resume", "t", "a1", "d")),
+        (b'{"phase":"list"}', Question("list")),
+    ],
+)
+def test_a_recorded_input_says_what_was_asked(text: bytes, question: Question) -> None:
+    assert read_question(text) == question
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"phase":"later"}', b'{"phase":"call"'])
+def test_what_asks_nothing_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the decoder's words
+        read_question(text)
+
+
+def test_only_records_with_a_decision_of_policy_are_replayed() -> None:
+    assert is_decided(record("permit"))
+    assert not is_decided({"decision": "approve", "policy": {}})
+    assert not is_decided({"decision": {}})
+
+
+def test_a_phase_is_one_that_policies_know() -> None:
+    phases: tuple[Phase, ...] = ("issue", "list", "call", "result", "resume")
+    for phase in phases:
+        assert read_question(b'{"phase":"%b"}' % phase.encode()).phase == phase
