@@ -984,6 +984,19 @@ class Story:
 # --- Tiles (§5) ----------------------------------------------------------------------------------
 
 
+def is_whole(found: bytes) -> bool:
+    """Whether a hash stands here: where a power failure tore a tile, it is short or zero (§5)."""
+    return len(found) == 32 and any(found)
+
+
+TILE = re.compile(r"([0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+
+
+def is_whole(node: bytes) -> bool:
+    """Whether a tile holds a hash in this place: a power failure leaves it short or zero (§5)."""
+    return len(node) == 32 and any(node)
+
+
 class Tiles:
     """Compares the hashes worked out with the tiles that stand beside the segments."""
 
@@ -1046,9 +1059,30 @@ class Tiles:
     def _compare(self, level: int, index: int, hashes: list[bytes], data: bytes) -> None:
         if b"".join(hashes) == data[: 32 * len(hashes)]:
             return
-        at = next(i for i, mine in enumerate(hashes) if data[32 * i : 32 * i + 32] != mine)
-        path = self._path(level, index).relative_to(self.folder.parent)
-        self._differs((256 * index + at) << (8 * level), f"{path}:{at}")
+        for at, mine in enumerate(hashes):
+            theirs = data[32 * at : 32 * at + 32]
+            if theirs != mine and is_whole(theirs):
+                path = self._path(level, index).relative_to(self.folder.parent)
+                self._differs((256 * index + at) << (8 * level), f"{path}:{at}")
+                return
+
+    def beyond(self, size: int) -> str:
+        """The path of a tile with hashes of more records than these; empty if there is none."""
+        for folder, _, names in os.walk(self.folder):
+            parts = Path(folder).relative_to(self.folder).parts
+            for name in names:
+                match = TILE.fullmatch("/".join([*parts, name]))
+                if match is None:
+                    continue
+                level, index = int(match[1]), int(re.sub("[x/]", "", match[2]))
+                end = 256 * index + int(match[3] or 256)
+                while end << (8 * level) > size and end > 256 * index:
+                    data = self._bytes(Path(folder, name)) or b""
+                    at = 32 * (end - 256 * index)
+                    if is_whole(data[at - 32 : at]):
+                        return f"tile/{match[0]}"
+                    end -= 1
+        return ""
 
     def _path(self, level: int, index: int) -> Path:
         parts = [f"{index % 1000:03d}"]
@@ -1522,6 +1556,8 @@ class Chain:
             self.find(
                 "missing", 0, self.segments.place, "the log is empty: it has not even a start"
             )
+        if not is_live and not self.report.findings and (place := self.tiles.beyond()):
+            self.find("truncated", self.size, place, "the tiles know of records behind the last")
         for shown_by, finding in self.breaches:
             if shown_by < self.doubted_from:  # what lies behind a break is not judged
                 self.report.add(finding)
@@ -2282,6 +2318,7 @@ class Verifier:
         chain.close(is_live=is_locked(self.asked.folder / "LOCK"))
         self._pinned(chain)
         self._elsewhere(chain)
+        self._beyond(chain)
         if chain.story and chain.story.unscoped:
             what = f"the scope of {chain.story.unscoped:,} calls, whose tokens did not list theirs"
             chain.report.unchecked.append(what)
@@ -2326,6 +2363,16 @@ class Verifier:
             chain.find("rewound" if seen else "truncated", count, chain.segments.place, what)
             if seen:
                 chain.report.conflict = known.note.whole, chain.report.last_note
+
+    def _beyond(self, chain: Chain) -> None:
+        """No tile is of more records than there are (rule 8), unless they are being written."""
+        count = chain.size + chain.uncovered
+        is_told = any(item.kind in {"truncated", "rewound"} for item in chain.report.findings)
+        if is_told or chain.is_stopped or is_locked(self.asked.folder / "LOCK"):
+            return
+        if path := chain.tiles.beyond(count):
+            what = f"{path} holds hashes of records that are gone"
+            chain.find("truncated", count, chain.segments.place, what)
 
     def _compare(self, chain: Chain, known: Known, passed: Note) -> None:
         note = known.note

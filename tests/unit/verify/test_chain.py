@@ -669,10 +669,46 @@ def test_deep_tiles_are_compared(judge: Judge, tmp_path: Path) -> None:
         data = tile.read_bytes()
         tile.write_bytes(b"\1" + data[1:])
         assert found(judge(folder)) == [("edited", seq)], path
-        tile.write_bytes(data[:-1])
+        for torn in (
+            data[:-1],
+            data[:40],
+            b"",
+            data[:32] + bytes(32) + data[64:],
+            bytes(len(data)),
+        ):
+            tile.write_bytes(torn)
+            assert judge(folder)["valid"], path
+        tile.write_bytes(data[:-33] + b"x" + data[-32:-1])
         assert found(judge(folder))[0][0] == "edited", path
         tile.write_bytes(data)
     (folder / "tile/0/000").unlink()
+    assert judge(folder)["valid"]
+
+
+@pytest.mark.parametrize("count", [1, 92, 93, 348])
+def test_tiles_of_more_records_than_there_are_show_a_cut(
+    judge: Judge, tmp_path: Path, count: int
+) -> None:
+    log = Log().start()
+    for index in range(600):
+        log.add("custom", n=index, after=0)
+        if len(log.leaves) == 604 - count:
+            log.batch()
+            end = len(log.lines[0])
+    log.batch()
+    leaves = list(log.leaves)
+    del log.lines[0][end:]
+    folder = log.write(tmp_path / "log", copy=False)
+    write_tiles(folder, leaves)
+    assert found(judge(folder)) == [("truncated", 604 - count)]
+    (folder / "LOCK").touch()
+    with (folder / "LOCK").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert judge(folder)["valid"]
+    for path in (folder / "tile").rglob("*"):
+        if path.is_file():
+            path.write_bytes(bytes(path.stat().st_size))
+    (folder / "tile" / "notes.txt").touch()
     assert judge(folder)["valid"]
 
 
