@@ -984,11 +984,6 @@ class Story:
 # --- Tiles (§5) ----------------------------------------------------------------------------------
 
 
-def is_whole(found: bytes) -> bool:
-    """Whether a hash stands here: where a power failure tore a tile, it is short or zero (§5)."""
-    return len(found) == 32 and any(found)
-
-
 TILE = re.compile(r"([0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
@@ -1556,8 +1551,6 @@ class Chain:
             self.find(
                 "missing", 0, self.segments.place, "the log is empty: it has not even a start"
             )
-        if not is_live and not self.report.findings and (place := self.tiles.beyond()):
-            self.find("truncated", self.size, place, "the tiles know of records behind the last")
         for shown_by, finding in self.breaches:
             if shown_by < self.doubted_from:  # what lies behind a break is not judged
                 self.report.add(finding)
