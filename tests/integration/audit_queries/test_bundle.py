@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import html.parser
@@ -32,7 +33,7 @@ from gateway.cli.exits import Exit
 from gateway.core.entry import Entry, Opening
 from gateway.core.evidence import Opened, page_tail, write_opened
 from gateway.core.note import parse_vkey
-from tests.integration.audit_queries.desk import ORIGIN, Desk, audit, call_of
+from tests.integration.audit_queries.desk import ORIGIN, Desk, audit, call_of, refused
 
 pytestmark = pytest.mark.req("AUD-09")
 
@@ -381,6 +382,22 @@ def test_the_page_fetches_and_runs_nothing(desk: Desk) -> None:
     assert "\\u{202e}" in page.text
     assert '<script src="https://evil.example/x.js">' in page.text
     assert "secret of alice" in page.text
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+async def test_a_log_of_many_tiles_is_proven_with_and_without_them(
+    tmp_path: Path, verifier: ModuleType, *, tiles: bool
+) -> None:
+    desk = Desk(tmp_path)
+    log = desk.open(segment_max_bytes=1 << 20)
+    await log.start()
+    await asyncio.gather(*(log.record(refused(number)) for number in range(600)))
+    await log.close()
+    if not tiles:
+        shutil.rmtree(desk.audit / "tile")
+    made = make(desk, "--decision", "deny")
+    code, told = judge(verifier, made, "--key", keys(desk)[0])
+    assert (code, told["records"]) == (0, 600)
 
 
 def test_a_manifest_is_signed_where_a_key_is_given(desk: Desk) -> None:
