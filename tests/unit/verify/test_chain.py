@@ -690,11 +690,11 @@ def test_tiles_of_more_records_than_there_are_show_a_cut(
     judge: Judge, tmp_path: Path, count: int
 ) -> None:
     log = Log().start()
-    for index in range(600):
+    for index in range(600 - count):
         log.add("custom", n=index, after=0)
-        if len(log.leaves) == 604 - count:
-            log.batch()
-            end = len(log.lines[0])
+    end = len(log.batch().lines[0])
+    for index in range(count):
+        log.add("custom", n=index, after=0)
     log.batch()
     leaves = list(log.leaves)
     del log.lines[0][end:]
