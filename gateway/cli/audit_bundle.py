@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated, BinaryIO
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -39,11 +39,11 @@ from gateway.cli.audit_filters import (
     fail,
     open_vault,
     require_log,
+    span_of,
     tell_unreadable,
     warn,
 )
 from gateway.cli.exits import Exit
-from gateway.core.audit_access import Span
 from gateway.core.errors import AuditError, ConfigurationError
 
 
@@ -98,7 +98,7 @@ def bundle(
     announcer = Announcer(url, purpose, asked.said())
     records: Iterable[Found] = find()
     if openings:
-        span = _span(find())
+        span = span_of(find())
         announcer.read("opening", span)
         # A live log grows: what was announced is what is opened.
         records = takewhile(lambda found: found.record["seq"] <= (span.last or 0), records)
@@ -140,15 +140,6 @@ def _tell(made: Evidence, digest: str) -> None:
 def _find(directory: Path, asked: Asked, vault: Vault | None, limit: int | None) -> Iterator[Found]:
     selection = asked.select(vault)
     return find_records(directory, selection, limit=limit, unreadable=tell_unreadable)
-
-
-def _span(records: Iterator[Found]) -> Span:
-    """Return which records are about to be read, without keeping them."""
-    count, first, last = 0, None, None
-    for found in records:
-        count, last = count + 1, cast("int", found.record["seq"])
-        first = last if first is None else first
-    return Span(count, first, last)
 
 
 def _digest(file: BinaryIO) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 from msgspec import Struct
@@ -13,7 +14,9 @@ from msgspec import Struct
 from gateway.adapters.audit_files import Files, list_segments
 from gateway.adapters.audit_keys import load_or_create_kek
 from gateway.adapters.audit_openings import Vault
+from gateway.adapters.audit_query import Found
 from gateway.cli.exits import Exit
+from gateway.core.audit_access import Span
 from gateway.core.audit_filter import Filter, Selection, parse_when
 from gateway.core.errors import ConfigurationError
 
@@ -124,6 +127,15 @@ def open_vault(directory: Path, kek: Path | None) -> Vault | None:
         return Vault(directory / "openings" / "keys", load_or_create_kek(kek), "", Files())
     except ConfigurationError as error:
         raise fail(str(error), Exit.USAGE) from None
+
+
+def span_of(records: Iterable[Found]) -> Span:
+    """Return which records are about to be read, without keeping them."""
+    count, first, last = 0, None, None
+    for found in records:
+        count, last = count + 1, cast("int", found.record["seq"])
+        first = last if first is None else first
+    return Span(count, first, last)
 
 
 def warn(message: str) -> None:

@@ -18,6 +18,7 @@ import typer
 from gateway.adapters.audit_query import Found, find_records
 from gateway.adapters.audit_replay import Replay, Replayed, Tally
 from gateway.adapters.audit_values import ValueReader
+from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_filters import (
     Asked,
     LimitOption,
@@ -28,21 +29,18 @@ from gateway.cli.audit_filters import (
     fail,
     open_vault,
     require_log,
+    span_of,
     tell_unreadable,
-    warn,
 )
 from gateway.cli.exits import Exit
 from gateway.config import load_config
 from gateway.core.errors import ConfigurationError
-from gateway.core.replay import FAILURES, Kind
+from gateway.core.replay import FAILURES, Kind, is_decided
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CONFIG: Final = Path("countersign.yaml")
 MISSING: Final[tuple[Kind, ...]] = ("lost", "unreplayable")
 _PROGRESS_S: Final = 2.0
-_UNRECORDED: Final = (
-    "policy inputs are opened to replay decisions, and no record says so; none of them is shown"
-)
 
 
 class Output(StrEnum):
@@ -84,6 +82,8 @@ def replay(
         bool,
         typer.Option(help="Exit with 8 also for what is lost or cannot be replayed."),
     ] = False,
+    url: UrlOption = "",
+    purpose: PurposeOption = "replay",
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
 ) -> None:
     """Recompute every recorded decision; exit with 8 when one differs."""
@@ -91,9 +91,13 @@ def replay(
     require_log(places.log)
     vault = open_vault(places.log, places.kek)
     assert vault is not None  # noqa: S101 - there is a key
-    selection = Asked(op=op, tool=tool, since=since, until=until).select()
-    warn(_UNRECORDED)
-    records = find_records(places.log, selection, limit=limit, unreadable=tell_unreadable)
+    asked = Asked(op=op, tool=tool, since=since, until=until)
+    records = _find_decisions(places.log, asked, limit)
+    announcer = Announcer(url, purpose, asked.said())
+    if announcer.is_recorded:
+        span = span_of(_find_decisions(places.log, asked, limit))
+        announcer.read("opening", span)
+        records = (found for found in records if found.record["seq"] <= (span.last or 0))
     run = Replay(ValueReader(places.log, vault), places.bundles)
     tally, failed = asyncio.run(_replay(run, records, _Progress(), output))
     _print_tally(tally, failed, output)
@@ -119,6 +123,11 @@ def _find_places(
     except (ConfigurationError, OSError) as error:
         raise fail(f"{error}\nor name the log with `--dir` and `--kek`", Exit.USAGE) from None
     return Places(found.dir, kek or found.kek, bundles or found.dir / "bundles")
+
+
+def _find_decisions(directory: Path, asked: Asked, limit: int | None) -> Iterator[Found]:
+    found = find_records(directory, asked.select(), limit=limit, unreadable=tell_unreadable)
+    return (item for item in found if is_decided(item.record))
 
 
 class _Progress:

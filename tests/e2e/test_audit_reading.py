@@ -69,6 +69,17 @@ def test_an_export_and_a_bundle_are_recorded_with_their_digests(
     assert found[2]["digest"] == hashlib.sha256(out.read_bytes()).hexdigest()
 
 
+def test_a_replay_of_a_running_gateways_log_is_recorded_too(house: Served) -> None:
+    house.agent()
+    env = {"COUNTERSIGN_TOKEN": secret_of("aud"), "COUNTERSIGN_URL": house.site.url}
+    options = ["--config", str(house.site.path), "--since", "1d", "--limit", "20", "-o", "json"]
+    with house.adding() as added:
+        result = CliRunner().invoke(build("audit"), ["audit", "replay", *options], env=env)
+    assert result.exit_code == Exit.OK, result.output
+    (read,) = (record for record in added if record["type"] == "audit.read")
+    assert (read["what"], read["records"]) == ("opening", json.loads(result.stdout)["decisions"])
+
+
 @pytest.mark.parametrize(
     ("who", "url", "code"),
     [

@@ -282,7 +282,7 @@ def test_a_log_is_replayed_by_its_parts_alone(log: Log) -> None:
     (log.folder / "countersign.yaml").unlink()
     result = run("--dir", str(log.audit), "--kek", kek, "--bundles", str(bundles), "--since", "1d")
     assert result.exit_code == Exit.OK, result.output
-    assert "no record says so" in result.stderr
+    assert "no record says" in result.stderr
     limited = run(
         *("--dir", str(log.audit), "--kek", kek, "--bundles", str(bundles)),
         *("--tool", "stub.echo", "--limit", "2", "-o", "jsonl"),
