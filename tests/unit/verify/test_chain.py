@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -683,6 +684,26 @@ def test_deep_tiles_are_compared(judge: Judge, tmp_path: Path) -> None:
         tile.write_bytes(data)
     (folder / "tile/0/000").unlink()
     assert judge(folder)["valid"]
+
+
+def test_full_tiles_of_the_level_above_are_compared(script: ModuleType, tmp_path: Path) -> None:
+    """Below a log of 65,536 records and more, which would take too long to sign here."""
+    leaves = [hashlib.sha256(index.to_bytes(4, "big")).digest() for index in range(65_536 + 256)]
+    nodes = [tree_root(leaves[at : at + 256]) for at in range(0, len(leaves), 256)]
+    tile = tmp_path / "tile" / "1" / "000"
+    tile.parent.mkdir(parents=True)
+    above = tmp_path / "tile" / "2" / "000.p" / "1"
+    above.parent.mkdir(parents=True)
+    for spoilt in range(3):
+        tile.write_bytes(b"".join(nodes[:256]))
+        above.write_bytes(tree_root(nodes[:256]))
+        if spoilt:
+            (tile, above)[spoilt - 1].write_bytes(b"x" * 32)
+        told: list[int] = []
+        tiles = script.Tiles(tmp_path / "tile", lambda seq, _, told=told: told.append(seq))
+        tiles.feed(leaves, script.grow([], 0, leaves))
+        tiles.close()
+        assert told == ([0] if spoilt else [])
 
 
 @pytest.mark.parametrize("count", [1, 92, 93, 348])
