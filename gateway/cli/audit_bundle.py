@@ -77,10 +77,8 @@ def bundle(
 ) -> None:
     """Write records, proofs, policies and the verifier into one file that proves itself."""
     require_log(directory)
-    if openings and kek is None:
-        raise fail("`--openings` needs `--kek`", Exit.USAGE)
-    if openings and not purpose.strip():
-        raise fail("say with `--purpose` why values are opened", Exit.USAGE)
+    if openings:
+        _check_opening(kek, purpose)
     asked = Asked(
         agent=agent,
         human=human,
@@ -111,6 +109,13 @@ def bundle(
         signer=_load_signer(sign),
     )
     _write(records, wanted, announcer, out)
+
+
+def _check_opening(kek: Path | None, purpose: str) -> None:
+    if kek is None:
+        raise fail("`--openings` needs `--kek`", Exit.USAGE)
+    if not purpose.strip():
+        raise fail("say with `--purpose` why values are opened", Exit.USAGE)
 
 
 def _write(records: Iterable[Found], wanted: Wanted, announcer: Announcer, out: Path) -> None:

@@ -144,6 +144,23 @@ def test_a_bare_python_finds_nothing_in_the_log_of_the_demo(honest: Run) -> None
 
 @pytest.mark.network
 @pytest.mark.slow
+@pytest.mark.req("AUD-05")
+def test_every_decision_of_the_demo_is_made_again_the_same(honest: Run) -> None:
+    honest.process.wait(PATIENCE_S)
+    command = [sys.executable, "-c", "from gateway.cli import main; main()", "audit", "replay"]
+    done = subprocess.run(
+        [*command, "--config", str(honest.folder / "countersign.yaml"), "--fail-on-change"],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"agree\w*\D+1\d", done.stdout), done.stdout
+
+
+@pytest.mark.network
+@pytest.mark.slow
 @pytest.mark.req("AUD-01")
 def test_the_page_of_the_format_describes_every_member_of_every_record_of_the_demo(
     honest: Run,
