@@ -44,6 +44,7 @@ from gateway.cli.audit_filters import (
     warn,
 )
 from gateway.cli.exits import Exit
+from gateway.core.audit_access import Span
 from gateway.core.errors import AuditError, ConfigurationError
 
 
@@ -93,22 +94,29 @@ def bundle(
     )
     vault = open_vault(directory, kek)
     find = partial(_find, directory, asked, vault, limit)
-    announcer = Announcer(url, purpose, asked.said())
-    records: Iterable[Found] = find()
+    announcer, records = Announcer(url, purpose, asked.said()), find()
     if openings:
-        span = span_of(find())
-        announcer.read("opening", span)
-        # A live log grows: what was announced is what is opened.
-        records = takewhile(lambda found: found.record["seq"] <= (span.last or 0), records)
+        records = _announced(records, span_of(find()), announcer)
     wanted = Wanted(
         directory=directory,
         bundles=bundles or directory / "bundles",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        asked=", ".join(f"{k} {v}" for k, v in asked.said().items() if k != "human"),
+        asked=_said(asked),
         values=ValueReader(directory, vault) if openings and vault is not None else None,
         signer=_load_signer(sign),
     )
     _write(records, wanted, announcer, out)
+
+
+def _announced(records: Iterable[Found], span: Span, announcer: Announcer) -> Iterable[Found]:
+    """Announce that values are opened. A live log grows: what was announced is what is opened."""
+    announcer.read("opening", span)
+    return takewhile(lambda found: found.record["seq"] <= (span.last or 0), records)
+
+
+def _said(asked: Asked) -> str:
+    """What was asked for, without whom."""
+    return ", ".join(f"{name} {value}" for name, value in asked.said().items() if name != "human")
 
 
 def _check_opening(kek: Path | None, purpose: str) -> None:
