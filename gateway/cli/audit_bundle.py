@@ -94,7 +94,8 @@ def bundle(
     )
     vault = open_vault(directory, kek)
     find = partial(_find, directory, asked, vault, limit)
-    announcer, records = Announcer(url, purpose, asked.said()), find()
+    announcer = Announcer(url, purpose, asked.said())
+    records: Iterable[Found] = find()
     if openings:
         records = _announced(records, span_of(find()), announcer)
     wanted = Wanted(
