@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import gateway
 from gateway.core.chain import RESERVED, commit
 from gateway.core.chain_check import Break, ChainCheck
 from gateway.core.note import parse_vkey
@@ -40,9 +41,7 @@ def test_the_page_names_every_reserved_member() -> None:
 
 @pytest.mark.req("AUD-01")
 def test_the_page_describes_every_type_of_record_that_the_code_writes() -> None:
-    code = "\n".join(
-        path.read_text("utf-8") for path in (Path(__file__).parents[3] / "gateway").rglob("*.py")
-    )
+    code = "\n".join(path.read_text("utf-8") for path in Path(gateway.__path__[0]).rglob("*.py"))
     written = set(re.findall(r'type="((?:[a-z]+\.[a-z]+)|genesis|boot|shutdown)"', code))
     written |= {name for name in re.findall(r'"((?:run|token)\.[a-z]+)"', code) if "." in name}
     assert len(written) >= 15
