@@ -224,6 +224,10 @@ class Disk:
         """Return what processes see, and what stands after they are killed."""
         return self._state({number: node.cache for number, node in self.nodes.items()})
 
+    def owing(self) -> list[str]:
+        """Return a path of each node with changes that are not synced."""
+        return [path for number, path in self._paths().items() if self.nodes[number].pending]
+
     def links(self) -> list[list[str]]:
         """Return the names of each file that processes see under more than one."""
         found: dict[int, list[str]] = {}

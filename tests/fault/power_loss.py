@@ -26,30 +26,34 @@ _SEGMENT_BYTES: Final = 3_500
 _RESERVE_BYTES: Final = 700
 _LIVES_MOST: Final = 3
 _STEP_NS: Final = 2 * 10**9
-MOST_PROBLEMS: Final = 10
 
 
 class Life(Struct):
-    """What a process did to the disk, what it promised, and what was promised before it."""
+    """What a process did to the disk, what it promised, and what was promised before it.
+
+    `owing`: after how many events a segment holds what is not synced.
+    """
 
     disk: Disk
     events: list[Event]
     promised: list[Ack]
     number: int
     clock_ns: int
+    owing: list[int] = field(default_factory=list)
 
 
 class Budget(Struct, frozen=True):
     """How much to look at.
 
-    `rounds` of the story in a first life; `forms` of one file at one point of it. `later` lives
-    begin where others end, and `later_states` are looked at at each point of those.
+    `rounds` of the story in a first life, up to `forms` of one file and up to `states` in all at
+    each point of it. `later` lives begin where others end, with up to `later_states` at each point.
     """
 
     rounds: int
     forms: int
     later: int
     later_states: int
+    states: int = 10**6
 
 
 class Result(Struct):
@@ -104,9 +108,10 @@ async def tell_story(folder: _Folder, tell: Tell, name: str, rounds: int, seed: 
 class PowerLoss:
     """One exploration; see the module."""
 
-    def __init__(self, folder: Path, seed: int, budget: Budget) -> None:
+    def __init__(self, folder: Path, seed: int, budget: Budget, *, most_problems: int = 10) -> None:
         self._random: Final = Random(seed)  # noqa: S311 - states to be had again
         self._budget: Final = budget
+        self._most_problems: Final = most_problems
         self._writing: Final = _Folder(folder / "writing")
         self._checking: Final = _Folder(folder / "checking")
         self.result: Final = Result()
@@ -126,7 +131,7 @@ class PowerLoss:
         return self.result
 
     def _is_done(self) -> bool:
-        return len(self.result.problems) >= MOST_PROBLEMS
+        return len(self.result.problems) >= self._most_problems
 
     def _live(
         self, disk: Disk, promised: list[Ack], number: int, rounds: int, clock_ns: int
@@ -144,15 +149,17 @@ class PowerLoss:
     def _cut(self, life: Life) -> None:
         """Cut the power after each event of a life."""
         disk, promised = life.disk.copy(), life.promised.copy()
-        for event in life.events:
+        for done, event in enumerate(life.events, 1):
             if isinstance(event, Ack):
                 promised.append(event)
                 continue
             event(disk)
+            if any(map(is_segment, disk.owing())):
+                life.owing.append(done)
             states = self._states(disk)
-            if life.number > 1:
-                states = self._random.sample(states, min(len(states), self._budget.later_states))
-            for state in states:
+            most = self._budget.states if life.number == 1 else self._budget.later_states
+            nothing_and_all, rest = states[:2], states[2:]
+            for state in nothing_and_all + self._random.sample(rest, min(len(rest), most)):
                 self._check(state, promised, life)
                 if self._is_done():
                     return
@@ -163,7 +170,11 @@ class PowerLoss:
     def _go_on(self, life: Life) -> Life:
         """Begin the next life where one was killed, or where its power failed."""
         disk, promised = life.disk.copy(), life.promised.copy()
-        for event in life.events[: self._random.randrange(len(life.events))]:
+        if life.owing and self._random.random() < 0.5:
+            end = self._random.choice(life.owing)
+        else:
+            end = self._random.randrange(len(life.events))
+        for event in life.events[:end]:
             if isinstance(event, Ack):
                 promised.append(event)
             else:
@@ -183,6 +194,11 @@ class PowerLoss:
         for problem in inspect(self._checking.place, promised, self._checking.clock):
             self.result.problems.append(f"life {life.number}: {problem}")
             self.result.figures["lost"] += problem.startswith("lost")
+
+
+def is_segment(path: str) -> bool:
+    """Whether records stand in it."""
+    return path.endswith(".jsonl") and not is_minor(path)
 
 
 def is_minor(path: str) -> bool:

@@ -36,14 +36,14 @@ SUBJECTS: Final = 5
 _CHECKPOINT: Final = b'{"cp":'
 _NOTHING: Final = cast("Any", None)
 
-Kind = Literal["opened", "intent", "outcome", "record", "rotated", "erasing", "erased", "value"]
+Kind = Literal["opened", "intent", "outcome", "record", "rotated", "erasing", "value"]
 
 
 class Ack(NamedTuple):
     """What the log has promised: this record stands at this place; or a subject is erased.
 
     `text` is the operation id; of `opened` the first verifier key; of `value` the subject whose
-    value `seq` commits to; of `erased` the subject whose values before `seq` cannot be read.
+    value `seq` commits to; of `erasing` the subject that may be erased from now on.
     """
 
     kind: Kind
@@ -206,7 +206,6 @@ class Writer:
         self._tell(Ack("erasing", 0, "", subject))
         receipt = await self._log.redact(entry, key_id)
         self._tell(Ack("record", receipt.seq, receipt.leaf.hex(), op))
-        self._tell(Ack("erased", receipt.seq, "", subject))
 
     async def write_on(self, callers: int = 12) -> None:
         """Write until the process ends, with many callers at once."""
@@ -280,12 +279,14 @@ def _orphans(records: list[dict[str, Any]], found: set[str]) -> list[str]:
 
 
 def _values(log: FileAuditLog, acks: Sequence[Ack], *, values_are_kept: bool) -> Iterator[str]:
-    """Whether values written before their subject was erased are unreadable, and others not."""
-    erased = {ack.text: ack.seq for ack in acks if ack.kind == "erased"}
+    """Whether values of a subject up to its erasure are unreadable, and all others not.
+
+    What the log says counts, also where it was not acknowledged: record and erasure come together.
+    """
+    erased = dict(log.recovered.redacted)
     erasing = {ack.text for ack in acks if ack.kind == "erasing"}
-    values = [ack for ack in acks if ack.kind == "value"]
-    for ack in values[-4:]:
-        is_erased = ack.seq < erased.get(ack.text, 0)
+    for ack in [ack for ack in acks if ack.kind == "value"][-6:]:
+        is_erased = ack.seq <= erased.get(log.key_id(ack.text), -1)
         if not is_erased and (ack.text in erasing or not values_are_kept):
             continue
         is_readable = log.read_opening(ack.seq, "args") is not None

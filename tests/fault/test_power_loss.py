@@ -10,7 +10,7 @@ from tests.fault.conftest import Figure
 from tests.fault.knobs import amount, is_full
 from tests.fault.power_loss import Budget, PowerLoss
 
-CI = Budget(rounds=2, forms=1, later=16, later_states=1)
+CI = Budget(rounds=2, forms=2, later=10, later_states=1, states=18)
 FULL = Budget(rounds=2, forms=16, later=120, later_states=5)
 
 
