@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel lint bench conformance wheel
+.PHONY: help demo test test-wheel fault lint bench conformance wheel
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,8 +26,11 @@ $(STAMP): $(UV) uv.lock pyproject.toml
 demo: $(STAMP) ## the whole path on real input; KEEP=1 leaves it up to play with
 	@$(BIN)/python -m examples.acme.demo $(if $(KEEP),--keep)
 
-test: $(STAMP) ## every test, with branch coverage; ARGS= goes to pytest
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term $(ARGS)
+test: $(STAMP) ## every test but the fault suite, with branch coverage; ARGS= goes to pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore=tests/fault --cov --cov-report=term $(ARGS)
+
+fault: $(STAMP) ## kills, power loss, failing system calls, tampering: for hours; QUICK=1 for CI's share
+	@$(if $(QUICK),,COUNTERSIGN_FAULT_FACTOR=$${COUNTERSIGN_FAULT_FACTOR:-1}) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist load tests/fault $(ARGS)
 
 test-wheel: $(STAMP) ## the unit tests against the built wheel in a fresh environment
 	@tests/wheel/run.sh
