@@ -114,5 +114,9 @@ def test_a_log_cut_back_to_an_earlier_checkpoint_is_not_written_to(
     (site.audit / "checkpoint").write_bytes(checkpoint)
     served = serve()
     assert served.wait() != 0
+    assert "truncated" in served.said()  # the tiles know of the records that are gone
+    shutil.rmtree(site.audit / "tile")
+    served = serve()
+    assert served.wait() != 0
     assert "the log was cut back or replaced" in served.said()
     assert stub.calls["echo"] == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ("demo", "test", "lint", "bench", "conformance", "test-wheel")
+VERBS = ("demo", "test", "lint", "fault", "bench", "conformance", "test-wheel")
 
 
 def dry_run(folder: Path, *arguments: str) -> list[str]:
