@@ -234,6 +234,42 @@ def test_another_spelling_of_a_checkpoint_line_is_refused(
     assert found(judge(log)) == [(kind, 4)]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'\\n"}', b'\\n"]'), (b'\\n"}', b'\\t"}'), (b'\\n"}', b'\\n"} '), (b'\\n"}', b'xx"}')],
+)
+def test_the_last_bytes_of_the_last_checkpoint_line_count(
+    judge: Judge, old: bytes, new: bytes
+) -> None:
+    log = honest()
+    log.lines[-1][-1] = log.lines[-1][-1].replace(old, new)
+    [(kind, seq)] = found(judge(log))
+    assert (kind in {"edited", "not_canonical"}, seq) == (True, 13)
+
+
+@pytest.mark.parametrize("blob", [b"", b"short", bytes(67), bytes(69)])
+def test_a_signature_of_another_length_is_refused_under_a_later_one_too(
+    judge: Judge, blob: bytes
+) -> None:
+    log = Log().start().policy()
+    text = log.key.note(5, tree_root(log.leaves)).partition("\n\n")[0]
+    log.checkpoint(f"{text}\n\n— {ORIGIN} {b64(log.key.id + blob)}\n").policy().batch()
+    assert found(judge(log)) == [("edited", 4)]
+
+
+def test_a_checkpoint_line_alone_in_a_segment_is_found(judge: Judge) -> None:
+    log = Log().start().policy().segment().batch().policy().batch()
+    assert found(judge(log)) == [("edited", 4)]
+
+
+def test_a_known_checkpoint_names_the_key_that_signed_it(judge: Judge, tmp_path: Path) -> None:
+    log = honest()
+    blob = b64(log.key.id)[:4]
+    kept = tmp_path / "kept"
+    kept.write_text(log.last_note.replace(f" {blob}", " AAAA"), encoding="utf-8")
+    assert found(judge(log, "--checkpoint", str(kept))) == [("wrong_key", 13)]
+
+
 def test_a_second_signature_line_is_refused(judge: Judge) -> None:
     log = Log().start()
     note = log.last_note + TestKey("other", "w.example").line("x\n")

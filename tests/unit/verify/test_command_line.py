@@ -287,6 +287,16 @@ def test_a_proven_line_must_be_a_record_of_this_place(
     assert (code, found(json.loads(out))) == (1, [(kind, 0)])
 
 
+def test_a_hash_of_another_length_is_no_proof(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path, log: Log
+) -> None:
+    words = kept(tmp_path, log, 5)
+    text = (tmp_path / "proof").read_text(encoding="utf-8")
+    (tmp_path / "proof").write_text(text.replace("index 5\n", "index 5\nAAAA\n"), encoding="utf-8")
+    out = run(script, capsys, *words, "--key", log.key.vkey)[1]
+    assert "a hash has not 32 bytes" in out
+
+
 def test_a_proof_may_have_to_be_witnessed(
     script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path, log: Log
 ) -> None:

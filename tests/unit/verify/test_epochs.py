@@ -218,6 +218,14 @@ def test_what_was_witnessed_is_a_checkpoint_of_the_log(
 
 
 @pytest.mark.req("AUD-08")
+def test_what_was_witnessed_has_the_size_of_a_checkpoint_line(
+    judge: Judge, witnesses: list[TestKey]
+) -> None:
+    log = Log().start().intent("op-1").outcome("op-1").batch().witnessed(witnesses[0], size=5)
+    assert found(judge(log.batch())) == [("edited", 6)]
+
+
+@pytest.mark.req("AUD-08")
 def test_a_cosigned_checkpoint_beside_the_log_counts(
     judge: Judge, witnesses: list[TestKey], tmp_path: Path
 ) -> None:
