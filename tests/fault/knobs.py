@@ -23,6 +23,12 @@ def amount(ci: int, full: int) -> int:
     return ci if factor is None else max(1, round(full * float(factor)))
 
 
+def stride(ci: int) -> int:
+    """Return of how many things to try one: of `ci`, or fewer, down to each one."""
+    factor = os.environ.get(NAME)
+    return ci if factor is None else max(1, min(ci, round(1 / float(factor))))
+
+
 def is_full() -> bool:
     """Whether more than a CI run was asked for."""
     return NAME in os.environ

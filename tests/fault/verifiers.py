@@ -41,12 +41,15 @@ def load_script() -> ModuleType:
     return module
 
 
-def ask_script(folder: Path, vkey: str, known: Sequence[str] = ()) -> list[Found]:
-    """Verify with the verifier that stands alone, the rules between records included."""
+def ask_script(
+    folder: Path, vkey: str, known: Sequence[str] = (), *, semantics: bool = True
+) -> list[Found]:
+    """Verify with the verifier that stands alone; `semantics`: the rules between records, too."""
     script = load_script()
     try:
         asked = script.Asked(folder, [script.read_key(vkey)], [])
         asked.known += [script.Known(script.read_note(note), "known") for note in known]
+        asked.semantics = semantics
         report = script.Verifier(asked).run()
     except script.UnusableError:
         return [Found("unusable", -1)]
