@@ -78,7 +78,8 @@ class RecordBuilder:
             return self._events[entry.event_id]
         now_us = self._clock.now_ns() // 1000
         if now_us < self._chain.ts:
-            self._step_back(now_us)
+            if entry.type != "boot":  # a process run begins with its own `boot`
+                self._step_back(now_us)
         else:
             self._behind = False
         receipt = self._append(entry, now_us)

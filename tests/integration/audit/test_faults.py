@@ -353,6 +353,20 @@ async def test_a_disk_that_fills_up_takes_outcomes_out_of_its_reserve_and_no_mor
 
 
 @pytest.mark.req("AUD-10")
+async def test_a_clock_set_back_between_two_runs_is_told_after_the_boot(
+    open_log: Open, clock: StillClock, directory: Path
+) -> None:
+    await open_log().close()
+    clock.ns -= 5 * 10**9
+    log = open_log()
+    await log.start()
+    await log.record(note_entry(1))
+    await log.close()
+    kinds = [record["type"] for record in records_of(directory)[3:]]
+    assert kinds == ["boot", "clock.step", "config.change", "shutdown"]
+
+
+@pytest.mark.req("AUD-10")
 async def test_a_clock_that_goes_back_is_recorded_once_and_times_stand_still(
     open_log: Open, clock: StillClock, directory: Path
 ) -> None:
