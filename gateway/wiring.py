@@ -133,9 +133,9 @@ class Gateway:
         await parts.custody.settle(audit.recovered.holds)
         path = build_path(parts, reached=self._reached)
         dispatcher = path.dispatcher
-        await dispatcher.recover(audit.recovered.operations)
         for op, intent in audit.recovered.open_intents.items():
             await audit.record(build_orphan(op, intent.seq, intent.approval))
+        await dispatcher.recover(audit.recovered.operations)  # says `unknown` of what is orphaned
         self.app = path.app
         self._stack.push_async_callback(_forgiving, path.refusals.flush)
         self._stack.push_async_callback(path.enforcement.close)

@@ -7,6 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import (  # noqa: F401 - fixtures, shared with the end-to-end tests
+    acme,
+    acme_listing,
+    build_site,
+    start,
+    start_shared,
+    stub,
+    zygote,
+)
 from tests.fault.knobs import memory_folder
 
 PREFIX = "fault: "
