@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +22,9 @@ class Outcome(Struct, frozen=True):
     problems: list[str]
 
 
-def run_part(name: str, *words: object) -> Outcome:
-    """Run `python -m tests.fault.<name>` to its end."""
-    command = [sys.executable, "-m", f"tests.fault.{name}", *map(str, words)]
+def run_part(name: str, *words: object, before: Sequence[str] = ()) -> Outcome:
+    """Run `python -m tests.fault.<name>` to its end, by the words in `before` where there are."""
+    command = [*before, sys.executable, "-m", f"tests.fault.{name}", *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     result = json.loads(done.stdout)
