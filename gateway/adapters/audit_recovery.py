@@ -291,7 +291,9 @@ class _Scan:
         if broken is None:
             raise self._damage(segment, number, "something stands where the line should end")
         after = rest[offset - self.good :].split(b"\n", WINDOW_LINES)[:WINDOW_LINES]
-        raise _damaged(_place(segment, number), explain(broken, line[:-1], after))
+        raise _damaged(
+            _place(segment, number), explain(broken, line[:-1], after, self._check.chain)
+        )
 
     def _damage(self, segment: Path, number: int, what: str) -> ConfigurationError:
         return _damaged(_place(segment, number), Break("torn", self._check.chain.seq, what))

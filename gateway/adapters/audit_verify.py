@@ -172,7 +172,7 @@ class _Verification:
             answer = self._check.feed(line[:-1])
             if isinstance(answer, Break):
                 after = [item.rstrip(b"\n") for item in islice(lines, WINDOW_LINES)]
-                return self._found(explain(answer, line[:-1], after))
+                return self._found(explain(answer, line[:-1], after, self._check.chain))
             self._note(answer)
         return None if self._check.is_sealed else self._unfinished(may_grow=is_last)
 

@@ -41,6 +41,7 @@ Kind = Literal[
 WINDOW_LINES: Final = 64
 """How many lines after a break `explain` wants to see."""
 
+_SIGNED: Final = "\\n\\n— ".encode()
 _TEXTS: Final = ("boot", "type", "op", "prev")
 
 
@@ -282,8 +283,11 @@ class Anchor:
         return None
 
 
-def explain(broken: Break, line: bytes, after: Sequence[bytes]) -> Break:
-    """Name what happened from the line that broke and those after it (no LFs)."""
+def explain(broken: Break, line: bytes, after: Sequence[bytes], chain: Chain) -> Break:
+    """Name what happened from the line that broke and those after it (no LFs).
+
+    `chain` stands before that line.
+    """
     seqs = [seq for seq in map(_seq_of, after) if seq is not None]
     own = _seq_of(line)
     if broken.kind == "deleted" and broken.seq in seqs:
@@ -296,7 +300,28 @@ def explain(broken: Break, line: bytes, after: Sequence[bytes]) -> Break:
     # Either the record before was changed, or this one's `prev`: its successor tells.
     if broken.kind == "edited" and own == broken.seq + 1 and not _is_named(line, after):
         return Break("edited", own, "the record is not what its successor names")
+    if own == chain.seq and broken.kind == "edited" and _fits_if_linked(line, after, chain):
+        return Break("edited", own, "the record's link to what stands before it was changed")
+    if own is None and _SIGNED in line and not line.startswith(CHECKPOINT_PREFIX):
+        return Break("edited", max(chain.seq - 1, 0), "the checkpoint line is malformed")
     return broken
+
+
+def _fits_if_linked(line: bytes, after: Sequence[bytes], chain: Chain) -> bool:
+    """Whether nothing but its links was changed in a record: with those, its batch adds up."""
+    try:
+        value = {**orjson.loads(line), "prev": chain.prev}
+        value.pop("cp", None)
+        linked = encode_record(value if chain.link is None else {**value, "cp": chain.link})
+    except (ValueError, TypeError, RecursionError):
+        return False
+    tree = chain.tree.copy()
+    for leaf in (linked, *after):
+        if leaf.startswith(CHECKPOINT_PREFIX):
+            signed = parse_checkpoint(leaf)
+            return signed is not None and signed.checkpoint.root == tree.root()
+        tree.append(hash_leaf(leaf))
+    return False
 
 
 def _is_canonical(value: dict[str, Any], line: bytes) -> bool:
@@ -319,5 +344,6 @@ def _seq_of(line: bytes) -> int | None:
 
 
 def _is_named(line: bytes, after: Sequence[bytes]) -> bool:
-    prev = _field(after[0], "prev") if after else None
+    following = next((other for other in after if not other.startswith(CHECKPOINT_PREFIX)), b"")
+    prev = _field(following, "prev")
     return prev is None or prev == hash_leaf(line).hex()

@@ -16,6 +16,8 @@ from tests.fault.verifiers import Found, ask_gateway, ask_script
 pytestmark = pytest.mark.req("AUD-11")
 PARTS = 4
 STRIDE = stride(61)
+FEW = 4
+"""Of a small sample, so many may be more than one in a hundred by chance."""
 CHECKPOINT = b'{"cp":'
 Asked = Callable[..., list[Found]]
 
@@ -103,4 +105,5 @@ def test_any_bit_that_is_flipped_is_found_by_both_verifiers(
     figure("  found at another record: stand-alone verifier", len(elsewhere[ask_script]))
     figure("  found at another record: gateway's verifier", len(elsewhere[ask_gateway]))
     assert not missed
-    assert len(elsewhere[ask_script]) <= tried / 100, elsewhere[ask_script][:20]
+    for ask in (ask_gateway, ask_script):
+        assert len(elsewhere[ask]) <= max(tried / 100, FEW), elsewhere[ask][:20]

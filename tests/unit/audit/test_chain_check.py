@@ -29,7 +29,7 @@ def judge(lines: Sequence[bytes], key: NoteKey, *, every_signature: bool = True)
     for at, line in enumerate(lines):
         answer = check.feed(line)
         if isinstance(answer, Break):
-            return explain(answer, line, lines[at + 1 :])
+            return explain(answer, line, lines[at + 1 :], check.chain)
     return check.tail()
 
 
