@@ -47,8 +47,10 @@ class KeyFile:
 
     def settle(self, *, adopt: bool) -> None:
         """Take the successor that the log names, or drop one that it does not know."""
-        if adopt:
+        if adopt and self._next.exists():
             self._adopt()
+        elif adopt:  # it broke off after that
+            self._files.sync_directory(self._path.parent)
         else:
             self._next.unlink(missing_ok=True)
 

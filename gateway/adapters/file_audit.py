@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,6 +29,8 @@ from gateway.core.errors import AuditError
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock
 
+T = TypeVar("T")
+
 
 class FileAuditLog:
     """The `AuditLog` port over a directory that one process at a time may write.
@@ -44,6 +47,7 @@ class FileAuditLog:
         self._vault: Final = opened.vault
         self._epochs: Final = list(opened.epochs)
         self._rotating: Final = asyncio.Lock()
+        self._adopting = False
         self._erasing: Final[deque[tuple[int, str]]] = deque()
         self._redacted: Final = dict(opened.recovered.redacted)
         self._queue: CommitQueue | None = None
@@ -160,19 +164,31 @@ class FileAuditLog:
 
     async def _rotate(self, key_file: KeyFile, entry: Entry, now_us: int) -> Receipt:
         async with self._rotating:
-            successor = await asyncio.to_thread(key_file.propose)
+            queue = self._running()
+            if queue.failure is not None:
+                raise unavailable(queue.failure)
+            await self._adopt(key_file)
+            successor = await _off_loop(key_file.propose)
             key = note.build_key(self._epochs[0].name, successor.public_key())
             named = {"epoch": len(self._epochs), "key": note.build_vkey(key)}
-            queue = self._running()
             _, future = queue.put(replace(entry, fields={**entry.fields, **named}), timed=False)
+            # INVARIANT: the log may name this key from here on, so no other one is proposed, which
+            # would drop it, until it is adopted; where that is never known, the next start knows.
+            self._adopting = True
             queue.cut()  # sealed by the old key
             self._builder.use(key, successor)
             receipt = await future
             self._epochs.append(key)
             self.epoch_us = now_us
-            await asyncio.to_thread(key_file.settle, adopt=True)
-            await asyncio.to_thread(write_vkeys, self._log.settings, self._epochs)
+            await self._adopt(key_file)
+            await _off_loop(lambda: write_vkeys(self._log.settings, self._epochs))
         return receipt
+
+    async def _adopt(self, key_file: KeyFile) -> None:
+        """Put the key that the log names in its place, if that is still to be done."""
+        if self._adopting:
+            await _off_loop(lambda: key_file.settle(adopt=True))
+            self._adopting = False
 
     async def redact(self, entry: Entry, key_id: str) -> Receipt:
         """Write a `redact` and erase its subject: both, or after a crash both at the next start.
@@ -294,6 +310,14 @@ def build_unsent(entry: Entry, receipt: Receipt) -> Entry:
             "reason": "audit_overloaded",
         },
     )
+
+
+async def _off_loop(work: Callable[[], T]) -> T:
+    """Do something to the key's files in another thread. Raises `AuditError`."""
+    try:
+        return await asyncio.to_thread(work)
+    except OSError as error:
+        raise unavailable(f"its key cannot be changed: {error}") from error
 
 
 async def _or_give_up(
