@@ -267,6 +267,8 @@ class Custody:
             after = move(before, step, by, now_s, reason)
             if isinstance(after, Declined):
                 return after
+            if after.state == "set":  # before it is durable: what is in doubt is not erased
+                self._recorded[hold_id] = after.subject
             await self._log.record(self._told(before, after, step, by))
             if after.state in {"set", "released"}:
                 self._recorded[hold_id] = after.subject if after.state == "set" else None

@@ -10,31 +10,46 @@ T = TypeVar("T")
 
 
 class Enduring(asyncio.Task[None]):
-    """A task that does not end in the middle of unbroken work.
+    """A task that `stop` does not end in the middle of unbroken work.
 
-    Cancelled there, it ends once the work is done; cancelled a second time (a loop that is being
-    torn down), at once.
+    `cancel` is as in every task, for time limits inside the work are made of it
+    (`asyncio.timeout` cancels the task that it runs in); a loop that is torn down uses it too.
     """
 
     _depth = 0
-    _cancelled = False
+    _stopped = False
 
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401 - as in `asyncio.Task`
+    def stop(self) -> None:
         """End the task now or, the first time, after its unbroken work."""
-        if self._depth and not self._cancelled:
-            self._cancelled = True
-            return True
-        return super().cancel(msg)
+        if self._depth and not self._stopped:
+            self._stopped = True
+        else:
+            self.cancel()
 
     def enter(self) -> None:
         """Begin unbroken work."""
         self._depth += 1
 
     def leave(self) -> None:
-        """End it; a cancellation that came meanwhile is felt at the next wait."""
+        """End it; a `stop` that came meanwhile is felt at the next wait."""
         self._depth -= 1
-        if self._cancelled and not self._depth:
-            super().cancel()
+        if self._stopped and not self._depth:
+            self.cancel()
+
+
+class Stopper:
+    """What a server that cancels its requests is given in the place of an `Enduring` task."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: Enduring) -> None:
+        self._task = task
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401 - as in `asyncio.Task`
+        """Stop the task, see `Enduring.stop`."""
+        del msg
+        self._task.stop()
+        return True
 
 
 class Unbroken:

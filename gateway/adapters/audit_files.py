@@ -20,7 +20,12 @@ class Files:
     def create(self, path: Path) -> int:
         """Create a file that must not exist, durably, and return its descriptor for appending."""
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, _PRIVATE)
-        self.sync_directory(path.parent)
+        try:
+            self.sync_directory(path.parent)
+        except OSError:  # so that it can be tried again
+            os.close(descriptor)
+            path.unlink()
+            raise
         return descriptor
 
     def append_to(self, path: Path) -> int:

@@ -145,10 +145,12 @@ class CommitQueue:
         """
         pending.given_up = True
         future = pending.future
-        if future is not None and future.done() and not future.cancelled():
-            future.exception()  # seen: no complaint about it at garbage collection
-            if pending.durable:
-                self._unwanted(pending.entry, pending.receipt)
+        if future is None or not future.done() or future.cancelled():
+            return
+        # Asked for, so that nobody complains about it at garbage collection. What was told of a
+        # failure is closed by `_resolve`, once its record is durable.
+        if future.exception() is None and pending.durable:
+            self._unwanted(pending.entry, pending.receipt)
 
     def cut(self) -> None:
         """End the batch here: what comes next goes into another one."""

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway.http.asgi import WHOLE_REPLY
 from gateway.http.whole_reply import WholeReply
-from gateway.unbroken import Enduring
+from gateway.unbroken import Enduring, Stopper
 
 HEAD_MAX_BYTES: Final = 131_072
 """Bytes that may come without any progress: a head, a trailer, what frames a body."""
@@ -87,8 +87,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Serve a request: its answer may be written whole, its calls are not cut off halfway."""
         cycle.scope[WHOLE_REPLY] = WholeReply(cycle)  # type: ignore[typeddict-unknown-key]
         task = Enduring(cycle.run_asgi(app), loop=self.loop)
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+        stopper: Any = Stopper(task)  # all that the server does with it is cancel it
+        task.add_done_callback(lambda _: self.tasks.discard(stopper))
+        self.tasks.add(stopper)
 
     def _look(self) -> None:
         """Cut off what has taken too long; look again when the next could have."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
 
 from gateway.http.asgi import WHOLE_REPLY, NamedSend, Receive, Scope, Send, send_json
 from gateway.http.wire_guard import GuardedProtocol
+from gateway.unbroken import Unbroken
 
 pytestmark = pytest.mark.network
 
@@ -20,12 +21,23 @@ BODY = b'{"a":1}'
 async def answering(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer as the path says: `/usual` the server's own way, anything else whole."""
     await receive()
+    if scope["path"] == "/stalled":
+        await Unbroken().finish(_stall())
+        await send_json(NamedSend(send, scope, "r1"), 504, BODY)
+        return
     if scope["path"] == "/usual":
         del scope[WHOLE_REPLY]
     extra = [(b"x-a", b"b\r\nx-c: d")] if scope["path"] == "/broken" else [(b"x-a", b"b")]
     if scope["path"] == "/twice":
         await send({"type": "http.response.start", "status": 200, "headers": []})
     await send_json(NamedSend(send, scope, "r1"), 201, BODY, extra)
+
+
+async def _stall() -> None:
+    """Wait for what never comes, for a while."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
 
 
 @asynccontextmanager
@@ -90,6 +102,12 @@ async def test_both_ways_put_the_same_on_the_wire_and_keep_the_order_of_pipeline
         assert other.startswith(b"201 Created\r\n")
         assert other.endswith(b"\r\n\r\n" + BODY)
     assert head.count(b"\r\n") == len(lines)
+
+
+async def test_a_time_limit_inside_unbroken_work_holds_behind_the_server() -> None:
+    async with serving() as port:
+        answer = await ask(port, request("/stalled", close=True))
+    assert answer.startswith(b"HTTP/1.1 504 ")
 
 
 async def test_a_line_break_in_a_header_ends_in_an_error_and_no_second_header() -> None:

@@ -21,7 +21,7 @@ from gateway.http.challenge import Challenges
 from gateway.http.origin import OriginCheck
 from gateway.logs import configure_logging, describe
 from gateway.protocol.headers import Headers
-from gateway.unbroken import Enduring, Unbroken
+from gateway.unbroken import Enduring, Stopper, Unbroken
 from tests.unit.path.world import World
 
 # --- the application
@@ -313,7 +313,7 @@ async def test_an_enduring_task_ends_only_once_its_unbroken_work_is_done() -> No
 
     task = Enduring(request())
     await asyncio.sleep(0)
-    task.cancel()
+    Stopper(task).cancel()
     closing = asyncio.create_task(unbroken.close())
     await asyncio.sleep(0)
     assert (task.done(), closing.done()) == (False, False)
@@ -337,10 +337,30 @@ async def test_an_enduring_task_is_cancelled_at_once_outside_of_such_work_or_ask
         task = Enduring(work())
         await asyncio.sleep(0)
         for _ in range(times):
-            task.cancel()
+            Stopper(task).cancel(msg="graceful shutdown")
         with pytest.raises(asyncio.CancelledError):
             await task
     await unbroken.close()
+
+
+async def test_a_time_limit_inside_unbroken_work_holds() -> None:
+    unbroken = Unbroken()
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            ended.append("in time")
+
+    async def request() -> None:
+        await unbroken.finish(work())
+        ended.append("reply")
+
+    async with asyncio.timeout(5):
+        await Enduring(request())
+    assert ended == ["in time", "reply"]
 
 
 def test_the_machine_tells_time_and_makes_ids_that_sort_by_it() -> None:
