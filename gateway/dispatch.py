@@ -39,7 +39,7 @@ from gateway.core.canonical import digest
 from gateway.core.decision import Permit
 from gateway.core.errors import CountersignError, UpstreamError
 from gateway.core.limits import Limits
-from gateway.core.ports import ApprovalStore, Clock, Ids, RunStore
+from gateway.core.ports import ApprovalStore, Barred, Clock, Ids, RunStore
 from gateway.core.refusal import Refusal, is_unavailable
 from gateway.core.token import Claims
 from gateway.enforce import Enforcement
@@ -101,7 +101,7 @@ class Dispatcher:
         relay: Callable[[], Awaitable[None]],
         refresh: Callable[[str], Awaitable[UpstreamError | None]],
         active: Callable[[str], bool],
-        revoked: Callable[[Claims], bool],
+        barred: Barred,
         told: Callable[[str], bool],
         endpoints: Mapping[str, str],
         clock: Clock,
@@ -117,7 +117,7 @@ class Dispatcher:
         self._relay = relay
         self._refresh = refresh
         self._active = active
-        self._revoked = revoked
+        self._barred = barred
         self._told = told
         self._endpoints = endpoints
         self._clock = clock
@@ -231,7 +231,7 @@ class Dispatcher:
             return Stale("already_ended")
         # 4. The run was ended or ran out, the agent was suspended, somebody pulled the switch.
         claims = await self._current_claims(request, now_ns // 1_000_000_000)
-        if claims is None or self._revoked(claims) or not self._active(request.agent):
+        if claims is None or self._barred(claims) or not self._active(request.agent):
             return Stale("authority_ended")
         # 5. The tool changed behind its name, or its server moved.
         if await self._refresh(request.server) is not None:

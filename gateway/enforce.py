@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from gateway.authenticator import Authenticator
 from gateway.core import records
 from gateway.core.answer import Answer, Completed, Pending, Refused
 from gateway.core.approval import ApprovalRequest
@@ -34,16 +35,15 @@ from gateway.core.decision import Permit
 from gateway.core.errors import (
     AuditError,
     CountersignError,
-    CredentialError,
     Delivery,
     UpstreamError,
 )
 from gateway.core.filtering import apply_obligations, status_of, withhold
 from gateway.core.ledger import Charge
 from gateway.core.limits import Limits
-from gateway.core.ports import AuditLog, Clock, TokenVerifier, ToolTransport
+from gateway.core.ports import AuditLog, Clock, ToolTransport
 from gateway.core.refusal import Refusal, is_unavailable
-from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims
+from gateway.core.token import SCOPE_CALL, SCOPE_LIST
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Held, Judge
 from gateway.logs import describe
@@ -61,7 +61,7 @@ class Enforcement:
     def __init__(
         self,
         *,
-        tokens: TokenVerifier,
+        authenticator: Authenticator,
         catalog: Callable[[], CatalogView],
         judge: Judge,
         audit: AuditLog,
@@ -69,11 +69,10 @@ class Enforcement:
         holds: HoldDesk,
         refusals: RefusalRecorder,
         callers: CallerCache,
-        revoked: Callable[[Claims], bool],
         clock: Clock,
         limits: Limits,
     ) -> None:
-        self._tokens = tokens
+        self._authenticator = authenticator
         self._catalog = catalog
         self._judge = judge
         self._audit = audit
@@ -81,7 +80,6 @@ class Enforcement:
         self._holds = holds
         self._refusals = refusals
         self._callers = callers
-        self._revoked = revoked
         self._clock = clock
         self._limits = limits
         self.unbroken, self.receipts = Unbroken(), ReceiptDesk(audit)
@@ -123,19 +121,8 @@ class Enforcement:
         await self.unbroken.close()
 
     def authenticate(self, raw: RawCall, scope: str | None) -> AuthenticatedCall | Refusal:
-        """Believe the token or say why not. The clock is read here, once per call."""
-        now_ns = self._clock.now_ns()
-        if raw.credential is None:
-            return Refusal("authenticate", "token_missing")
-        try:
-            claims = self._tokens.verify(raw.credential, now_ns // 1_000_000_000)
-        except CredentialError as error:
-            return Refusal("authenticate", error.code)
-        if self._revoked(claims):
-            return Refusal("authenticate", "token_revoked")
-        if scope is not None and scope not in claims.scopes:
-            return Refusal("authenticate", "scope_insufficient")
-        return AuthenticatedCall(raw, claims, now_ns)
+        """Believe the token or say why not."""
+        return self._authenticator.authenticate(raw, scope)
 
     def resolve(self, call: AuthenticatedCall) -> ResolvedCall | Refusal:
         """Find the tool and the grant that covers it, and fit the arguments to both."""
@@ -193,8 +180,8 @@ class Enforcement:
     ) -> tuple[UpstreamResult | None, Delivery, str | None]:
         """Call the tool once. A client that goes away does not stop this; a dying gateway may."""
         resolved = recorded.intent.resolved
-        if self._revoked(resolved.call.claims):
-            return None, "not_sent", "token_revoked"
+        if (code := self._authenticator.barred(resolved.call.claims, resolved.tool)) is not None:
+            return None, "not_sent", code
         watched = self._judge.watches_result(resolved.tool.id)
         if watched or recorded.intent.decision.obligations:
             relay = None  # what streams past the filter could carry what it must take out

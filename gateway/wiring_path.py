@@ -19,10 +19,12 @@ from gateway.adapters.sql_approvals import SqlApprovals
 from gateway.adapters.sql_idempotency import SqlIdempotency
 from gateway.adapters.sql_runs import SqlRuns
 from gateway.adapters.token_keys import load_or_create_token_key, load_token_key
+from gateway.authenticator import Authenticator
 from gateway.config import Config
 from gateway.config_models import HttpServerSection, StdioServerSection
 from gateway.core.caller import CallerCache
 from gateway.core.canonical import digest_of
+from gateway.core.catalog import Tool
 from gateway.core.clients import ClientRegistry
 from gateway.core.errors import CountersignError
 from gateway.core.ledger import Ledger
@@ -76,9 +78,10 @@ class Parts:
     refresher: Refresher
     ended_runs: set[str]
 
-    def revoked(self, claims: Claims) -> bool:
-        """Whether a token's authority has ended before its time."""
-        return claims.run_id in self.ended_runs
+    def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
+        """The code under which authority is refused that ended before its time, or None."""
+        del tool
+        return "token_revoked" if claims.run_id in self.ended_runs else None
 
     def effect_of(self, server: str, tool: str) -> str | None:
         """What reviewers say that a tool does; None for one that nobody reviewed."""
@@ -120,7 +123,11 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     )
     desk = _build_desk(parts, registry, humans, endpoints, relay)
     enforcement = Enforcement(
-        tokens=_build_verifier(config, [key, *previous]),
+        authenticator=Authenticator(
+            tokens=_build_verifier(config, [key, *previous]),
+            barred=parts.barred,
+            clock=parts.clock,
+        ),
         catalog=parts.catalog.view,
         judge=judge,
         audit=parts.audit,
@@ -128,7 +135,6 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         holds=desk,
         refusals=refusals,
         callers=callers,
-        revoked=parts.revoked,
         clock=parts.clock,
         limits=parts.limits,
     )
@@ -219,7 +225,7 @@ def _build_dispatcher(
         relay=relay,
         refresh=parts.refresher.refresh,
         active=lambda agent: registry.agent(agent) is not None,
-        revoked=parts.revoked,
+        barred=parts.barred,
         told=parts.audit.knows,
         endpoints=endpoints,
         clock=parts.clock,
@@ -263,7 +269,7 @@ def _build_issue(
         clock=parts.clock,
         ids=parts.ids,
         refuse=refuse,
-        revoked=parts.revoked,
+        barred=parts.barred,
         on_run_ended=parts.ended_runs.add,
         effect_of=parts.effect_of,
     )

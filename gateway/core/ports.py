@@ -20,6 +20,7 @@ from gateway.core.call import (
     Relay,
     UpstreamResult,
 )
+from gateway.core.catalog import Tool
 from gateway.core.decision import Decision, Phase
 from gateway.core.entry import Entry, Receipt
 from gateway.core.token import Claims, Run
@@ -132,6 +133,14 @@ class ToolTransport(Protocol):
         Raises `UpstreamError` with the honest `delivery`. Never retries a call that may have been
         delivered. Not cancelled when the agent disconnects (the caller shields it).
         """
+        ...
+
+
+class Barred(Protocol):
+    """Says whether authority has been taken back before its time. Never blocks, never awaits."""
+
+    def __call__(self, claims: Claims, tool: Tool | None = None) -> str | None:
+        """Return the refusal code that bars these claims, or these claims at `tool`; else None."""
         ...
 
 

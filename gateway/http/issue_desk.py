@@ -27,7 +27,7 @@ from gateway.core.issuing import (
     build_claims,
     build_own_run,
 )
-from gateway.core.ports import AuditLog, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
+from gateway.core.ports import AuditLog, Barred, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
 from gateway.core.token import Claims, Run
 from gateway.http.client_auth import Presented
 
@@ -42,7 +42,7 @@ class IssueDeps:
     `authenticate`) and may sum such refusals up; it raises `AuditError` when it cannot.
     `effect_of(server, tool)` is what the catalog's reviewers say a tool does, None if nothing: with
     it a launcher's limit on one tool does not stand in the way of a wide grant for other effects.
-    `revoked(claims)` is the kill switch. `on_run_ended(run_id)` is told as soon as a run has ended,
+    `barred(claims)` is the kill switch. `on_run_ended(run_id)` is told as soon as a run has ended,
     so that its live tokens die with it.
     """
 
@@ -55,7 +55,7 @@ class IssueDeps:
     clock: Clock
     ids: Ids
     refuse: Callable[[str, str], Awaitable[None]]
-    revoked: Callable[[Claims], bool]
+    barred: Barred
     on_run_ended: Callable[[str], None]
     effect_of: EffectOf = knows_nothing
 
@@ -123,7 +123,7 @@ class IssueDesk:
         claims = build_claims(run, agent, site=deps.site, jti=jti, scopes=scopes, now_s=now_s)
         actor = records.token_actor(claims)
         # 2. Killed agents, clients, runs, humans.
-        if deps.revoked(claims):
+        if deps.barred(claims) is not None:
             return await self._refuse_token(op, actor, "revoked", "this authority was revoked")
         # 3. What policy does not permit.
         question = ask_about_token(claims, now_ns)

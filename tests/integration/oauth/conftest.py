@@ -58,7 +58,7 @@ def build_app(url: str, folder: Path) -> FastAPI:
         clock=clock,
         ids=SystemIds(),
         refuse=refuse,
-        revoked=lambda _claims: False,
+        barred=lambda _claims, _tool=None: None,
         on_run_ended=lambda _run_id: None,
     )
     app = FastAPI()

@@ -23,11 +23,12 @@ from gateway.adapters.memory_policy import Answerer, MemoryPolicy
 from gateway.adapters.memory_runs import MemoryRuns
 from gateway.adapters.outbox_relay import OutboxRelay
 from gateway.adapters.token_keys import generate_token_key
+from gateway.authenticator import Authenticator
 from gateway.core.approval import ApprovalRequest, Vote
 from gateway.core.approval_entries import vote_events
 from gateway.core.call import Arguments, CallMeta, RawCall
 from gateway.core.caller import CallerCache
-from gateway.core.catalog import Review
+from gateway.core.catalog import Review, Tool
 from gateway.core.decision import ApprovalSpec, Decision, Deny, Hold, Permit, Reason, Stage
 from gateway.core.errors import UpstreamError
 from gateway.core.ledger import Ledger
@@ -255,7 +256,11 @@ class World:
             audit=self.audit, clock=self.clock, ids=self.ids, limits=self.limits
         )
         self.enforcement = Enforcement(
-            tokens=JoseVerifier([KEY], issuer=URL, audience=URL, environment="test"),
+            authenticator=Authenticator(
+                tokens=JoseVerifier([KEY], issuer=URL, audience=URL, environment="test"),
+                barred=self.barred,
+                clock=self.clock,
+            ),
             catalog=self.catalog.view,
             judge=self.judge,
             audit=self.audit,
@@ -263,10 +268,14 @@ class World:
             holds=self.desk,
             refusals=self.refusals,
             callers=self.callers,
-            revoked=lambda claims: claims.run_id in self.revoked,
             clock=self.clock,
             limits=self.limits,
         )
+
+    def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
+        """Bar the runs that a test revoked."""
+        del tool
+        return "token_revoked" if claims.run_id in self.revoked else None
 
     def _build_dispatcher(self, reached: Callable[[Step], None]) -> Dispatcher:
         return Dispatcher(
@@ -278,7 +287,7 @@ class World:
             relay=self.relay,
             refresh=self.refresh,
             active=lambda _agent: True,
-            revoked=lambda claims: claims.run_id in self.revoked,
+            barred=self.barred,
             told=self.audit.knows,
             endpoints=self.endpoints,
             clock=self.clock,

@@ -114,7 +114,9 @@ class World:
             clock=self.clock,
             ids=self.ids,
             refuse=self._refuse,
-            revoked=lambda claims: claims.subject in self.killed,
+            barred=lambda claims, _tool=None: (
+                "token_revoked" if claims.subject in self.killed else None
+            ),
             on_run_ended=self.ended.append,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),
         )
