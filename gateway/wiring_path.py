@@ -18,7 +18,12 @@ from gateway.adapters.regorus_policy import RegorusPolicy
 from gateway.adapters.sql_approvals import SqlApprovals
 from gateway.adapters.sql_idempotency import SqlIdempotency
 from gateway.adapters.sql_runs import SqlRuns
-from gateway.adapters.token_keys import load_or_create_token_key, load_token_key
+from gateway.adapters.token_keys import (
+    LocalSigner,
+    load_or_create_token_key,
+    load_token_key,
+    public_jwk,
+)
 from gateway.authenticator import Authenticator
 from gateway.config import Config
 from gateway.config_models import HttpServerSection, StdioServerSection
@@ -150,7 +155,12 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     )
     refuse = _build_refuse(parts, refusals)
     admit = build_admit(humans, refuse)
-    issue = _build_issue(parts, registry, JoseIssuer(key, previous=previous), refuse)
+    issue = _build_issue(
+        parts,
+        registry,
+        JoseIssuer(LocalSigner(key), published=[public_jwk(one) for one in previous]),
+        refuse,
+    )
     app = _build_app(
         parts,
         enforcement=enforcement,

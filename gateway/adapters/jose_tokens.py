@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Literal, NoReturn
 
@@ -15,8 +15,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 from msgspec import Struct
 
+from gateway.adapters.token_keys import sign_es256
 from gateway.core import jwt_claims
 from gateway.core.errors import CredentialError
+from gateway.core.ports import Signer
 from gateway.core.token import Claims
 
 ALGORITHM: Final = "ES256"
@@ -29,27 +31,45 @@ _SIGNATURE_BYTES: Final = 64
 
 
 class JoseIssuer:
-    """Signs with one key; publishes it together with keys that still verify.
+    """Signs with one key; publishes it together with others.
 
-    `previous` are keys of tokens that may still be alive; `next_keys` are published before they
-    sign, so that caches of the JWKS know them in time.
+    `published` are public keys (JWK): those of tokens that may still be alive, and those that will
+    sign next, so that caches of the JWKS know them in time. The signer's own comes by itself.
     """
 
-    def __init__(
-        self, key: ECKey, *, previous: Sequence[ECKey] = (), next_keys: Sequence[ECKey] = ()
-    ) -> None:
-        self._key = key
-        self._header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}
-        self._published = [key, *previous, *next_keys]
+    def __init__(self, signer: Signer, *, published: Sequence[Mapping[str, str]] = ()) -> None:
+        self.use(signer, published)
 
-    def issue(self, claims: Claims) -> str:
+    def use(self, signer: Signer, published: Sequence[Mapping[str, str]] = ()) -> None:
+        """Sign with another key from now on. A token that is being signed keeps its key."""
+        others = [dict(key) for key in published if key["kid"] != signer.kid]
+        self._signer = signer
+        self._published = [dict(signer.public), *others]
+
+    async def issue(self, claims: Claims) -> str:
         """Return a signed `at+jwt` that says exactly `claims`."""
-        payload = orjson.dumps(jwt_claims.encode(claims))
-        return jws.serialize_compact(self._header, payload, self._key, [ALGORITHM])
+        signer = self._signer  # one key for header and signature, whatever happens meanwhile
+        said = _signing_input(claims, signer.kid)
+        return f"{said}.{_encode(await signer.sign(said.encode()))}"
 
     def jwks(self) -> dict[str, Any]:
         """Return the public keys (RFC 7517)."""
-        return {"keys": [key.as_dict(private=False) for key in self._published]}
+        return {"keys": [dict(key) for key in self._published]}
+
+
+def sign_token(claims: Claims, key: ECKey) -> str:
+    """Return what `JoseIssuer.issue` would, signed at once with a key of this process."""
+    said = _signing_input(claims, str(key.kid))
+    return f"{said}.{_encode(sign_es256(key, said.encode()))}"
+
+
+def _signing_input(claims: Claims, kid: str) -> str:
+    header = orjson.dumps({"alg": ALGORITHM, "typ": TYPE, "kid": kid})
+    return f"{_encode(header)}.{_encode(orjson.dumps(jwt_claims.encode(claims)))}"
+
+
+def _encode(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
 
 
 class _Header(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +98,13 @@ class JoseVerifier:
         self._audience = audience
         self._environment = environment
         self._known: dict[bytes, tuple[Claims, int]] = {}
+
+    def use(self, keys: Sequence[ECKey]) -> None:
+        """Believe these keys from now on. Tokens of a key that is gone are forgotten at once."""
+        found = {key.kid: key for key in keys}
+        if not self._keys.keys() <= found.keys():
+            self._known.clear()
+        self._keys = found
 
     def verify(self, token: bytes, now_s: int) -> Claims:
         """Return the claims of a genuine, live token for this gateway.

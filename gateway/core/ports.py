@@ -156,11 +156,45 @@ class TokenVerifier(Protocol):
         ...
 
 
+class Signer(Protocol):
+    """One private key that signs access tokens. It may live in another process, or in an HSM."""
+
+    @property
+    def kid(self) -> str:
+        """The key's RFC 7638 thumbprint."""
+        ...
+
+    @property
+    def alg(self) -> Literal["ES256"]:
+        """The one algorithm: ECDSA on P-256 with SHA-256 (RFC 7518 §3.4)."""
+        ...
+
+    @property
+    def public(self) -> Mapping[str, str]:
+        """The public key as a JWK (RFC 7517), with `kid`, `use` and `alg`."""
+        ...
+
+    async def sign(self, data: bytes) -> bytes:
+        """Return the signature over `data`: r and s, 64 bytes. Never blocks the loop.
+
+        Raises `CountersignError` `signer_unavailable` (retryable) when the key cannot be reached
+        in time; then nothing was signed that anybody got.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the key. It signs nothing any more. Closing twice is harmless."""
+        ...
+
+
 class TokenIssuer(Protocol):
     """Makes access tokens."""
 
-    def issue(self, claims: Claims) -> str:
-        """Return a signed `at+jwt` (RFC 9068) that says exactly `claims`."""
+    async def issue(self, claims: Claims) -> str:
+        """Return a signed `at+jwt` (RFC 9068) that says exactly `claims`.
+
+        Raises `CountersignError` `signer_unavailable` (retryable): no token then.
+        """
         ...
 
     def jwks(self) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class IssueDesk:
         if not records.is_permitted(decision):
             return _denied(decision)
         # 4. INVARIANT: the record is durable before the token leaves.
-        token = deps.issuer.issue(claims)
+        token = await deps.issuer.issue(claims)
         await deps.audit.record(records.build_token_issued(claims, op, question, decision))
         return Issued(token, claims)
 

@@ -27,7 +27,7 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from gateway.adapters.jose_tokens import JoseIssuer
+from gateway.adapters.jose_tokens import sign_token
 from gateway.adapters.token_keys import load_token_key
 from gateway.config import Config
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
@@ -49,13 +49,13 @@ RUN: Final = "conformance"
 
 def fixed_subject(config: Config) -> Source:
     """Sign tokens of one subject that may call everything. No run stands behind them."""
-    issuer = JoseIssuer(load_token_key(config.tokens.key))
+    key = load_token_key(config.tokens.key)
     kept: list[tuple[int, str]] = []
 
     async def token(_: str) -> str:
         now_s = int(time.time())
         if not kept or kept[-1][0] < now_s - REFRESH_S:
-            kept[:] = [(now_s, issuer.issue(build_claims(config, now_s)))]
+            kept[:] = [(now_s, sign_token(build_claims(config, now_s), key))]
         return kept[-1][1]
 
     return token

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.jose_tokens import JoseIssuer
+from gateway.adapters.jose_tokens import sign_token
 from gateway.adapters.token_keys import load_token_key
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
 from tests.e2e.callers import Agent
@@ -48,7 +48,7 @@ def forge(gateway: Served, **changes: object) -> str:
         "sid": "r1",
     }
     key = load_token_key(gateway.site.folder / "keys" / "tokens.pem")
-    return JoseIssuer(key).issue(Claims(**claims | changes))
+    return sign_token(Claims(**claims | changes), key)
 
 
 def unsigned(token: str) -> str:

@@ -16,7 +16,7 @@ from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.memory_policy import MemoryPolicy
 from gateway.adapters.memory_runs import MemoryRuns
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.adapters.token_keys import create_token_key
+from gateway.adapters.token_keys import LocalSigner, create_token_key
 from gateway.core.clients import Agent, ClientRegistry, Launcher, hash_secret
 from gateway.core.decision import Permit
 from gateway.core.errors import CredentialError
@@ -52,7 +52,7 @@ def build_app(url: str, folder: Path) -> FastAPI:
         site=Site(issuer=url, public_url=url, environment="test"),
         clients=CLIENTS,
         runs=MemoryRuns(),
-        issuer=JoseIssuer(key),
+        issuer=JoseIssuer(LocalSigner(key)),
         policy=MemoryPolicy({"": Permit((), (), "sha256:" + "0" * 64)}),
         audit=MemoryAuditLog(),
         clock=clock,

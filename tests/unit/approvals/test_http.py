@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from msgspec.structs import replace
 
-from gateway.adapters.jose_tokens import JoseIssuer
+from gateway.adapters.jose_tokens import sign_token
 from gateway.adapters.memory_approvals import MemoryApprovals
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.outbox_relay import OutboxRelay
@@ -428,7 +428,7 @@ def agent_token() -> str:
         sid="s",
         roles=("approver", "finance"),
     )
-    return JoseIssuer(generate_token_key()).issue(claims)
+    return sign_token(claims, generate_token_key())
 
 
 HASH = "sha256:" + hashlib.sha256(secret_of("ann").encode()).hexdigest()

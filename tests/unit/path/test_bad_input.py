@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.jose_tokens import JoseIssuer
+from gateway.adapters.jose_tokens import sign_token
 from gateway.adapters.memory_policy import MemoryPolicy
 from gateway.adapters.token_keys import generate_token_key
 from gateway.core.call import UpstreamResult
@@ -69,7 +69,7 @@ TOKENS: dict[str, tuple[Callable[[], bytes | None], int, str]] = {
     "alg none": (lambda: unsigned(sign(build_claims())), 401, "token_invalid"),
     "altered": (lambda: altered(sign(build_claims())), 401, "token_invalid"),
     "foreign key": (
-        lambda: JoseIssuer(generate_token_key()).issue(build_claims()).encode(),
+        lambda: sign_token(build_claims(), generate_token_key()).encode(),
         401,
         "token_invalid",
     ),

@@ -15,7 +15,7 @@ from connectors.listing import read_offers
 from connectors.manifest import Manifest
 from connectors.memory import Handler, MemoryTransport, build_definition
 from gateway.adapters.audit_recovery import RecoveredOperation
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.jose_tokens import JoseVerifier, sign_token
 from gateway.adapters.memory_approvals import MemoryApprovals
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.memory_idempotency import MemoryIdempotency
@@ -166,7 +166,7 @@ def build_run(claims: Claims, **changes: Any) -> Run:  # noqa: ANN401 - any fiel
 
 
 def sign(claims: Claims) -> bytes:
-    return JoseIssuer(KEY).issue(claims).encode()
+    return sign_token(claims, KEY).encode()
 
 
 class Durable:

@@ -15,7 +15,7 @@ from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.memory_policy import MemoryPolicy
 from gateway.adapters.memory_runs import MemoryRuns
-from gateway.adapters.token_keys import generate_token_key
+from gateway.adapters.token_keys import LocalSigner, generate_token_key
 from gateway.core.catalog import Effect, Review, Tool
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
 from gateway.core.decision import Decision, Permit
@@ -98,7 +98,7 @@ class World:
         self.ended: list[str] = []
         self.killed: set[str] = set()
         key = generate_token_key()
-        self.issuer = JoseIssuer(key)
+        self.issuer = JoseIssuer(LocalSigner(key))
         self.verifier = JoseVerifier([key], issuer=URL, audience=URL, environment="test")
         self.connect(LAUNCHER, OTHER, BOT, SILENT)
 
