@@ -21,7 +21,9 @@ from gateway.core.call import (
     UpstreamResult,
 )
 from gateway.core.catalog import Tool
+from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 from gateway.core.decision import Decision, Phase
+from gateway.core.dpop import Proof
 from gateway.core.entry import Entry, Receipt
 from gateway.core.token import Claims, Run
 
@@ -144,6 +146,35 @@ class Barred(Protocol):
         ...
 
 
+class CredentialBroker(Protocol):
+    """Has the credentials that upstreams ask for. May be a process of its own."""
+
+    def held(self, ask: CredentialAsk, now_ns: int) -> UpstreamCredential | None:
+        """Return what is in memory and may still be sent. A dictionary's time; never waits."""
+        ...
+
+    async def obtain(
+        self, ask: CredentialAsk, now_ns: int
+    ) -> UpstreamCredential | CredentialFailure:
+        """Return the credential, asking for it where none is held. Never raises.
+
+        INVARIANT: a failure is a failure; nobody else's credential is returned in its place.
+        """
+        ...
+
+    def reject(self, ask: CredentialAsk, credential: UpstreamCredential, now_ns: int) -> bool:
+        """Forget a credential that its upstream refused; return whether to try another one now.
+
+        False where one was rejected a moment ago: an upstream that refuses everything must not
+        make the gateway ask for credentials at the rate of the calls.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Forget everything."""
+        ...
+
+
 class TokenVerifier(Protocol):
     """Believes or refuses access tokens."""
 
@@ -184,6 +215,43 @@ class Signer(Protocol):
 
     async def close(self) -> None:
         """Let go of the key. It signs nothing any more. Closing twice is harmless."""
+        ...
+
+
+class ProofReader(Protocol):
+    """Reads proofs of possession (RFC 9449)."""
+
+    def read(self, proof: bytes) -> Proof:
+        """Return a proof whose signature is by the key that it shows; its claims are not judged.
+
+        Raises `CredentialError` `proof_invalid`, whose message is safe to tell.
+        """
+        ...
+
+
+Remembered = Literal["new", "seen", "full"]
+
+
+class UsedProofs(Protocol):
+    """Remembers proofs for as long as they could be used again."""
+
+    def remember(self, name: bytes, until_s: int, now_s: int) -> Remembered:
+        """Take note of `name` until after `until_s`.
+
+        `seen`: it was noted before. `full`: it was not noted; what is noted is never dropped
+        before its time to make room.
+        """
+        ...
+
+
+class SpentNames(Protocol):
+    """Durable names that may be used once: `jti`s of assertions."""
+
+    async def spend(self, name: bytes, until_s: int, now_s: int) -> bool:
+        """Return True for the first who spends `name`, until after `until_s`; False from then on.
+
+        Durable when it returns. Raises `CountersignError` `state_unavailable`.
+        """
         ...
 
 

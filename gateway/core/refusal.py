@@ -52,6 +52,12 @@ KINDS: Final[dict[str, Kind]] = {
     "token_expired": Kind(401, -32600, "the access token has expired; get a new one"),
     "token_audience": Kind(401, -32600, "the access token is meant for another service"),
     "token_revoked": Kind(401, -32600, "the access token has been revoked"),
+    "proof_missing": Kind(401, -32600, "send the token as Authorization: DPoP, with a DPoP proof"),
+    "proof_invalid": Kind(401, -32600, "the DPoP proof does not fit; make a new one"),
+    "proof_replayed": Kind(401, -32600, "the DPoP proof was used before; make one for each request"),
+    "proof_nonce": Kind(401, -32600, "make the DPoP proof with the nonce in DPoP-Nonce"),
+    "proof_overloaded": Kind(503, -32603, "too many DPoP proofs are in use; try again later"),
+    "token_unbound": Kind(401, -32600, "the access token is bound to no key; send it as Bearer"),
     "scope_insufficient": Kind(403, -32600, "the access token lacks the scope for this"),
     # resolve
     "tool_unknown": Kind(404, -32602, "no such tool"),
@@ -59,6 +65,7 @@ KINDS: Final[dict[str, Kind]] = {
     "arguments_too_large": Kind(413, None, "the arguments are larger than the gateway accepts"),
     "constraint_broken": Kind(403, None, "the token does not allow these arguments"),
     "calls_exhausted": Kind(403, None, "the token allows no more calls of this tool"),
+    "budget_exhausted": Kind(403, None, "the run's budget does not allow this call"),
     "call_unknown": Kind(404, None, "no such call"),
     # decide
     "policy_unavailable": Kind(503, -32603, "no policy decision could be reached; try again later"),
@@ -80,6 +87,8 @@ KINDS: Final[dict[str, Kind]] = {
     "upstream_unavailable": Kind(502, None, "the tool could not be reached"),
     "upstream_timeout": Kind(504, None, "the tool did not answer in time"),
     "upstream_protocol": Kind(502, None, "the tool's answer could not be understood"),
+    "upstream_credential_unavailable": Kind(502, None, "the gateway has no credential for the tool"),
+    "upstream_credential_refused": Kind(502, None, "the tool refused the gateway's credential"),
     "result_too_large": Kind(502, None, "the tool's answer is larger than the gateway accepts"),
     "unsupported_result": Kind(502, None, "the tool asked for something the gateway cannot relay"),
     # filter
@@ -92,6 +101,7 @@ KINDS: Final[dict[str, Kind]] = {
 _DECIDED: Final = frozenset(
     {
         "arguments_invalid",
+        "budget_exhausted",
         "calls_exhausted",
         "internal_error",
         "policy_unavailable",
