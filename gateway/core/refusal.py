@@ -87,7 +87,7 @@ KINDS: Final[dict[str, Kind]] = {
     "upstream_unavailable": Kind(502, None, "the tool could not be reached"),
     "upstream_timeout": Kind(504, None, "the tool did not answer in time"),
     "upstream_protocol": Kind(502, None, "the tool's answer could not be understood"),
-    "upstream_credential_unavailable": Kind(502, None, "the gateway has no credential for the tool"),
+    "upstream_credential_unavailable": Kind(502, None, "no credential for the tool could be had"),
     "upstream_credential_refused": Kind(502, None, "the tool refused the gateway's credential"),
     "result_too_large": Kind(502, None, "the tool's answer is larger than the gateway accepts"),
     "unsupported_result": Kind(502, None, "the tool asked for something the gateway cannot relay"),
