@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
     SECP256R1,
@@ -24,10 +25,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from joserfc.jwk import ECKey
 
+from gateway.adapters.audit_files import Files
 from gateway.core.errors import ConfigurationError, CountersignError
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _NUMBER_BYTES: Final = 32
+_STAMP: Final = "# countersign environment: "
 
 
 class LocalSigner:
@@ -70,48 +73,76 @@ def generate_token_key() -> ECKey:
     return _named(generate_private_key(SECP256R1()))
 
 
-def create_token_key(path: Path) -> ECKey:
-    """Generate a key into a new file of mode 0600. Raises `FileExistsError`; never overwrites."""
+def create_token_key(path: Path, *, environment: str = "", files: Files | None = None) -> ECKey:
+    """Generate a key into a new file of mode 0600, durably, stamped with its environment.
+
+    Raises `FileExistsError`; never overwrites.
+    """
+    files = files or Files()
     key = generate_private_key(SECP256R1())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.parent.mkdir(parents=True, exist_ok=True)
+    stamp = f"{_STAMP}{environment}\n".encode() if environment else b""
+    files.make_directory(path.parent)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        files.write(descriptor, stamp + pem)
+        files.sync(descriptor)
+    finally:
+        os.close(descriptor)
+    files.sync_directory(path.parent)
     return _named(key)
 
 
-def load_token_key(path: Path) -> ECKey:
-    """Return the key in `path`.
+def load_token_key(path: Path, *, environment: str = "", others: int = _OTHERS) -> ECKey:
+    """Return the key in `path`. `others`: mode bits that the file must not have.
 
-    Raises `ConfigurationError` for a file that is missing, that others may read, or that holds no
-    unencrypted P-256 key.
+    Raises `ConfigurationError` for a file that is missing, that others may read, that holds no
+    unencrypted P-256 key, or one that is stamped with another environment.
     """
     try:
-        if path.stat().st_mode & _OTHERS:
+        if path.stat().st_mode & others:
             raise ConfigurationError(f"`{path}` can be read by others; run `chmod 600 {path}`")
         pem = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"`{path}` cannot be read: {error.strerror}") from None
+    return read_token_key(pem, str(path), environment=environment)
+
+
+def load_or_create_token_key(path: Path, *, environment: str = "") -> ECKey:
+    """Return the key in `path`, generating it first where there is no such file."""
+    try:
+        return create_token_key(path, environment=environment)
+    except FileExistsError:
+        return load_token_key(path, environment=environment)
+
+
+def read_token_key(pem: bytes, name: str, *, environment: str = "") -> ECKey:
+    """Return the key in a PEM text that came from `name`. Raises `ConfigurationError`."""
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != SECP256R1.name:
         raise ConfigurationError(
-            f"`{path}` is not an unencrypted P-256 key in PEM; `countersign init` makes one"
+            f"`{name}` is not an unencrypted P-256 key in PEM; `countersign init` makes one, as "
+            "does `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`"
         )
+    check_stamp(pem, name, environment)
     return _named(key)
 
 
-def load_or_create_token_key(path: Path) -> ECKey:
-    """Return the key in `path`, generating it first where there is no such file."""
-    try:
-        return create_token_key(path)
-    except FileExistsError:
-        return load_token_key(path)
+def check_stamp(pem: bytes, name: str, environment: str) -> None:
+    """Raise `ConfigurationError` for a key that was made for another environment.
+
+    The stamp is a line before the PEM text (RFC 7468 §2 lets readers skip it).
+    """
+    head = pem.partition(b"-----BEGIN")[0].decode(errors="replace")
+    found = [line.removeprefix(_STAMP) for line in head.splitlines() if line.startswith(_STAMP)]
+    if environment and found and found != [environment]:
+        raise ConfigurationError(
+            f"`{name}`: this token key belongs to environment `{found[0]}`, not `{environment}`; "
+            "give each environment keys of its own"
+        )
 
 
 def _named(key: EllipticCurvePrivateKey) -> ECKey:
