@@ -230,13 +230,15 @@ class Dispatcher:
         if any(self._told(f"{request.id}:{state}") for state in _ENDED):
             return Stale("already_ended")
         # 4. The run was ended or ran out, the agent was suspended, somebody pulled the switch.
-        claims = await self._current_claims(request, now_ns // 1_000_000_000)
-        if claims is None or self._barred(claims) or not self._active(request.agent):
+        authority = await self._current_authority(request, now_ns // 1_000_000_000)
+        if authority is None:
+            return Stale("authority_ended")
+        if self._barred(authority[0]) or not self._active(request.agent):
             return Stale("authority_ended")
         # 5. The tool changed behind its name, or its server moved.
         if await self._refresh(request.server) is not None:
             return None
-        resolved = self._enforcement.resolve(_rebuild(request, claims, now_ns, self._limits))
+        resolved = self._resolve(request, authority, now_ns)
         if isinstance(resolved, Refusal):
             return Stale(resolved.code)
         if resolved.tool.definition_digest != request.definition_digest:
@@ -245,6 +247,16 @@ class Dispatcher:
             return Stale("endpoint_changed")
         # 6. Policy changed its mind: it denies now, asks other people, or asks something more.
         return await self._rejudged(request, resolved)
+
+    def _resolve(
+        self, request: ApprovalRequest, authority: tuple[Claims, Claims], now_ns: int
+    ) -> ResolvedCall | Refusal:
+        """Resolve under the caller's claims, if its run's authority covers the call as well."""
+        own, most = (
+            self._enforcement.resolve(_rebuild(request, claims, now_ns, self._limits))
+            for claims in authority
+        )
+        return most if isinstance(most, Refusal) else own
 
     async def _rejudged(
         self, request: ApprovalRequest, resolved: ResolvedCall
@@ -266,15 +278,19 @@ class Dispatcher:
             return stale
         return Fresh(resolved, decision, verdict)
 
-    async def _current_claims(self, request: ApprovalRequest, now_s: int) -> Claims | None:
-        """The caller's claims with the run's grants of today; the token's own expiry is no bar."""
+    async def _current_authority(
+        self, request: ApprovalRequest, now_s: int
+    ) -> tuple[Claims, Claims] | None:
+        """The caller's claims, and the most that its run still gives; None if the run is over.
+
+        INVARIANT: both must cover the call: a token that was handed on had less than its run. Its
+        own expiry is no bar.
+        """
         run = await self._runs.get_run(request.run_id)
         if run is None or run.ended or now_s >= run.deadline:
             return None
-        claims = msgspec.convert(request.claims, Claims)
-        return replace(
-            claims, grants=run.grants, allowed_values=run.allowed_values, expires_at=run.deadline
-        )
+        claims = replace(msgspec.convert(request.claims, Claims), expires_at=run.deadline)
+        return claims, replace(claims, grants=run.grants, allowed_values=run.allowed_values)
 
     async def _settle(self, request: ApprovalRequest, answer: Completed | Refused) -> None:
         if isinstance(answer, Refused):

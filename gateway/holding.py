@@ -93,7 +93,7 @@ class HoldDesk:
         if run is None:
             raise ApprovalError("the run of this call is gone; start a new one")
         now_s = call.now_ns // 1_000_000_000
-        chain = (claims.subject,)
+        chain = (claims.subject, *claims.actors)
         request = ApprovalRequest(
             id=self._ids.new(),
             op=raw.op,

@@ -16,7 +16,7 @@ from gateway.core.caller import CallerCache
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.decision import Decision, Deny, Hold, Permit, Phase, Reason
 from gateway.core.errors import AuditError, PolicyError
-from gateway.core.ledger import Charge, Ledger
+from gateway.core.ledger import Charge, Ledger, view_budget
 from gateway.core.limits import Limits
 from gateway.core.policy_input import build_document
 from gateway.core.ports import AuditLog, PolicyEngine
@@ -97,7 +97,8 @@ class Judge:
             if isinstance(decision, Hold) and phase != "resume":
                 return Held(decision, document)
             arguments = resolved.call.raw.arguments.value
-            charge = family.reserve(resolved.tool, resolved.grant, arguments)
+            spender = self._callers.get(resolved.call.claims).spender
+            charge = self._ledger.reserve(spender, resolved.tool, resolved.grant, arguments)
         if isinstance(charge, Refusal):
             return Denied(_denied(charge.code, decision.revision), document, charge)
         if isinstance(decision, Hold):
@@ -121,7 +122,7 @@ class Judge:
 
     def give_back(self, charge: Charge) -> None:
         """Undo the charge of a call that was certainly not sent."""
-        self._ledger.family(charge.family).give_back(charge)
+        self._ledger.give_back(charge)
 
     async def visible(
         self, call: AuthenticatedCall, server: str | None
@@ -183,6 +184,7 @@ class Judge:
         result: Mapping[str, Any] | None = None,
     ) -> bytes:
         call = resolved.call
+        family = self._ledger.family(call.claims.root_jti)
         return build_document(
             phase=phase,
             caller=self._callers.get(call.claims).fragments,
@@ -191,7 +193,8 @@ class Judge:
             tool=resolved.tool,
             arguments=None if phase == "list" else call.raw.arguments.raw,
             now_ns=call.now_ns,
-            ledger=self._ledger.family(call.claims.root_jti).view(),
+            ledger=family.view(),
+            budget=view_budget(call.claims.budget, family),
             recent=recent,
             claimed=call.raw.meta.claimed,
             approval=approval,

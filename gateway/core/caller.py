@@ -9,22 +9,26 @@ from msgspec import Struct
 from gateway.core.grants import CompiledGrants
 from gateway.core.policy_input import CallerFragments, build_caller
 from gateway.core.records import build_actor
+from gateway.core.spending import Spender, build_spender
 from gateway.core.token import Claims
 
 _CACHE_MAX: Final = 4096
 
 
 class Caller(Struct, frozen=True):
-    """A token's grants, ready to match; its policy-input fragments; its record fields."""
+    """What a token grants, whose counts its calls add to, and how inputs and records name it."""
 
     grants: CompiledGrants
+    spender: Spender
     fragments: CallerFragments
     actor: dict[str, Any]
 
 
 def build_caller_view(claims: Claims) -> Caller:
     """Work out everything that `claims` fixes."""
-    return Caller(CompiledGrants(claims), build_caller(claims), build_actor(claims))
+    return Caller(
+        CompiledGrants(claims), build_spender(claims), build_caller(claims), build_actor(claims)
+    )
 
 
 class CallerCache:

@@ -65,6 +65,8 @@ def build_claims(
         workflow=run.workflow,
         on_behalf_of=run.on_behalf_of,
         allowed_values=run.allowed_values,
+        budget=run.budget,
+        max_depth=run.max_depth,
         roles=agent.roles,
         owner=agent.owner,
         origin=run.origin,
@@ -103,7 +105,7 @@ def ask_about_token(claims: Claims, now_ns: int) -> Question:
         "owner": claims.owner,
         "roles": list(claims.roles),
         "on_behalf_of": claims.on_behalf_of,
-        "act": [],
+        "act": list(claims.actors),
     }
     token = {
         "scopes": sorted(claims.scopes),

@@ -1,18 +1,22 @@
 """The payload of an access token: `Claims` to and from JSON (DESIGN §4; RFC 9068, RFC 9396).
 
+`sub` is the person for whom an agent acts, where there is one, and else the agent whose run it is;
+`act` is who acts, in it whoever that one acts for (RFC 8693 §4.1).
+
 INVARIANT: `decode(encode(claims)) == claims`, and a member that is not in the list below refuses
 the token: nothing that a token says may go unheard, least of all a limit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from gateway.core.errors import CredentialError
-from gateway.core.token import Claims, Constraint, Grant
+from gateway.core.token import Ancestor, Budget, Claims, Constraint, Grant, Window
 
 DETAIL_TYPE: Final = "countersign_tool"
 
@@ -28,6 +32,16 @@ class _Detail(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     effects: tuple[str, ...] = ()
     constraints: dict[str, Constraint] = {}
     max_calls: int | None = None
+    window: Window | None = None
+
+
+class _Actor(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    sub: str
+    act: _Actor | None = None
+
+
+class _Key(Struct, frozen=True, forbid_unknown_fields=True):
+    jkt: str
 
 
 class _Payload(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -46,9 +60,14 @@ class _Payload(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     sid: str
     root_jti: str
     depth: int
-    max_depth: Literal[0]
+    max_depth: int
     workflow: str = ""
-    on_behalf_of: str | None = None
+    sub_type: Literal["agent", "human"] = "agent"
+    act: _Actor | None = None
+    cnf: _Key | None = None
+    parent_jti: str = ""
+    ancestors: tuple[Ancestor, ...] = ()
+    budget: Budget = Budget()
     allowed_values: dict[str, tuple[str, ...]] = {}
     roles: tuple[str, ...] = ()
     owner: str = ""
@@ -64,28 +83,34 @@ _PASSED_ON: Final = (
     "root_jti",
     "depth",
     "workflow",
-    "on_behalf_of",
     "allowed_values",
     "roles",
     "owner",
     "origin",
+    "ancestors",
+    "parent_jti",
+    "max_depth",
+    "budget",
 )
 """Members of the same name and meaning on both sides."""
 
 
 def encode(claims: Claims) -> dict[str, Any]:
     """Return the payload as a JSON object. `nbf` is `iat`: a token is good from its issue on."""
+    person, chain = claims.on_behalf_of, (claims.subject, *claims.actors)
     payload = _Payload(
         iss=claims.issuer,
         aud=claims.audience,
-        sub=claims.subject,
+        sub=chain[-1] if person is None else person,
+        sub_type="agent" if person is None else "human",
+        act=_nest(chain[:-1] if person is None else chain),
+        cnf=_Key(claims.jkt) if claims.jkt else None,
         iat=claims.issued_at,
         nbf=claims.issued_at,
         exp=claims.expires_at,
         scope=" ".join(sorted(claims.scopes)),
         env=claims.environment,
         authorization_details=tuple(_detail(grant, claims.audience) for grant in claims.grants),
-        max_depth=0,  # nobody hands a token on yet
         **{name: getattr(claims, name) for name in _PASSED_ON},
     )
     built: dict[str, Any] = msgspec.to_builtins(payload)
@@ -101,10 +126,17 @@ def decode(payload: bytes) -> tuple[Claims, int]:
         found = _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise CredentialError("the token's claims are not those of an access token") from None
+    acting = tuple(_unnest(found.act))
+    chain = acting if found.sub_type == "human" else (*acting, found.sub)
+    if len(chain) != found.depth + 1 or found.depth > found.max_depth:
+        raise CredentialError("the token's chain of actors is not as deep as it says")
     claims = Claims(
         issuer=found.iss,
         audience=found.aud,
-        subject=found.sub,
+        subject=chain[0],
+        actors=chain[1:],
+        on_behalf_of=found.sub if found.sub_type == "human" else None,
+        jkt="" if found.cnf is None else found.cnf.jkt,
         issued_at=found.iat,
         expires_at=found.exp,
         scopes=frozenset(found.scope.split()),
@@ -117,6 +149,19 @@ def decode(payload: bytes) -> tuple[Claims, int]:
     return claims, found.nbf
 
 
+def _nest(chain: tuple[str, ...]) -> _Actor | None:
+    nested: _Actor | None = None
+    for agent in reversed(chain):
+        nested = _Actor(agent, nested)
+    return nested
+
+
+def _unnest(actor: _Actor | None) -> Iterator[str]:
+    while actor is not None:
+        yield actor.sub
+        actor = actor.act
+
+
 def _detail(grant: Grant, audience: str) -> _Detail:
     return _Detail(
         type="countersign_tool",
@@ -127,6 +172,7 @@ def _detail(grant: Grant, audience: str) -> _Detail:
         effects=grant.effects,
         constraints=grant.constraints,
         max_calls=grant.max_calls,
+        window=grant.window,
     )
 
 
@@ -137,4 +183,5 @@ def _grant(detail: _Detail) -> Grant:
         effects=detail.effects,
         constraints=detail.constraints,
         max_calls=detail.max_calls,
+        window=detail.window,
     )

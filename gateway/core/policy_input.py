@@ -40,7 +40,7 @@ def build_caller(claims: Claims) -> CallerFragments:
         "owner": claims.owner,
         "roles": list(claims.roles),
         "on_behalf_of": claims.on_behalf_of,
-        "act": [],
+        "act": list(claims.actors),
     }
     token = {
         "scopes": sorted(claims.scopes),
@@ -70,6 +70,7 @@ def build_document(
     arguments: bytes | None,
     now_ns: int,
     ledger: Mapping[str, Any],
+    budget: Mapping[str, Any] | None = None,
     recent: list[str] | None = None,
     claimed: Mapping[str, Any] | None = None,
     approval: Mapping[str, Any] | None = None,
@@ -91,7 +92,8 @@ def build_document(
         % (caller.token, constraints, claims.expires_at - now_ns // 1_000_000_000),
         b'"run":' + orjson.dumps(run),
         b'"family":' + orjson.dumps(family),
-        b'"budget":{},"client":' + orjson.dumps({"id": claims.client_id}),
+        b'"budget":' + (orjson.dumps(budget) if budget else b"{}"),
+        b'"client":' + orjson.dumps({"id": claims.client_id}),
         b'"claimed":' + orjson.dumps(claimed or {}),
         b'"approval":' + orjson.dumps(approval),
     ]

@@ -75,6 +75,8 @@ def _charge(charge: Charge) -> dict[str, Any]:
     fields: dict[str, Any] = {"family": charge.family, "tool": charge.tool, "sums": charge.sums}
     if charge.labels:
         fields["labels"] = list(charge.labels)
+    if charge.also:
+        fields["also"] = list(charge.also)
     return fields
 
 

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import Struct
 
 SCOPE_LIST = "tools:list"
 SCOPE_CALL = "tools:call"
 
 
+class Range(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How many there may be, bounds included; a bound that is None does not bind."""
+
+    min: int | None = None
+    max: int | None = None
+
+
 class Constraint(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Bounds on one argument, addressed by a JSON Pointer. Every member given must hold.
 
-    An argument that is absent breaks its constraint: what cannot be checked is not allowed.
+    An argument that is absent breaks its constraint: what cannot be checked is not allowed. What
+    each member asks for is in `gateway.core.constraints`.
     """
 
     max: int | float | None = None
     min: int | float | None = None
     one_of: tuple[str | int | float | bool, ...] | None = None
     prefix: str | None = None
+    suffix: str | None = None
+    domain: tuple[str, ...] | None = None
+    length: Range | None = None
+    count: Range | None = None
+
+
+class Window(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """When calls may happen, in UTC. `days` are those on which it opens; none named: all.
+
+    `start` and `end` are `HH:MM`, `end` is no longer in it; one that ends before it starts ends on
+    the next day. `not_before` and `not_after` are seconds since the epoch, both within it.
+    """
+
+    days: tuple[str, ...] = ()
+    start: str = "00:00"
+    end: str = "24:00"
+    not_before: int | None = None
+    not_after: int | None = None
 
 
 class Grant(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -33,10 +57,38 @@ class Grant(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
     effects: tuple[str, ...] = ()
     constraints: dict[str, Constraint] = {}
     max_calls: int | None = None
+    window: Window | None = None
+
+
+class Budget(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The most that a whole family may spend, however many tokens and sub-agents it has.
+
+    `calls`: of all tools together. `sums`: `server.tool#/pointer` → the most that the values there
+    may add up to; the pointer is one of the `sums` of the tool's manifest.
+    """
+
+    calls: int | None = None
+    sums: dict[str, int | float] = {}
+
+
+class Ancestor(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One above a token in its family: the run, or a token handed on.
+
+    `limits` holds its grants as far as they count calls: what it may not call any more, those
+    below it may not either.
+    """
+
+    id: str
+    limits: tuple[Grant, ...] = ()
 
 
 class Claims(Struct, frozen=True, kw_only=True):
-    """A verified token. Times in seconds since the epoch."""
+    """A verified token. Times in seconds since the epoch.
+
+    `subject` is the agent that acts. `actors` are those that it acts for, nearest first, up to the
+    one whose run it is. `ancestors`: the root first; those that limit nothing are left out.
+    `jkt`: thumbprint of the key that must prove possession (RFC 9449), or empty.
+    """
 
     issuer: str
     audience: str
@@ -58,12 +110,20 @@ class Claims(Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     owner: str = ""
     origin: str = "launcher"
+    actors: tuple[str, ...] = ()
+    ancestors: tuple[Ancestor, ...] = ()
+    parent_jti: str = ""
+    max_depth: int = 0
+    jkt: str = ""
+    budget: Budget = Budget()
 
 
 class Run(Struct, frozen=True, kw_only=True):
     """The authority an agent acts under (DESIGN §4). `deadline` in seconds since the epoch.
 
     `credential_hash` is the SHA-256 of the run credential; the credential itself is never kept.
+    `max_depth`: how often its authority may be handed on. `labels`: what its data carries from the
+    start. `outcome`: what its launcher said of it at the end.
     """
 
     id: str
@@ -78,4 +138,7 @@ class Run(Struct, frozen=True, kw_only=True):
     origin: str = "launcher"
     on_behalf_of: str | None = None
     ended: bool = False
-    budget: dict[str, Any] = {}
+    budget: Budget = Budget()
+    max_depth: int = 0
+    labels: tuple[str, ...] = ()
+    outcome: str = ""

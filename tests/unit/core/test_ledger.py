@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ledger import Charge, Family, Ledger
+from gateway.core.ledger import Charge, Ledger
 from gateway.core.refusal import Refusal
+from gateway.core.spending import Spender
 from gateway.core.token import Grant
 from tests.unit.connectors.calls import build_tool
 
@@ -19,8 +20,11 @@ SUM = "srv.refund#/amount"
 AMOUNTS = st.integers(0, 2**53) | st.floats(0, 2**53, allow_nan=False)
 
 
-def charge_of(family: Family, amount: object, max_calls: int | None = None) -> Charge:
-    charge = family.reserve(TOOL, Grant("srv", max_calls=max_calls), {"amount": amount})
+SPENDER = Spender("root", "root")
+
+
+def charge_of(ledger: Ledger, amount: object, spender: Spender = SPENDER) -> Charge:
+    charge = ledger.reserve(spender, TOOL, Grant("srv"), {"amount": amount})
     assert isinstance(charge, Charge)
     return charge
 
@@ -33,6 +37,7 @@ def record_of(kind: str, op: int, charge: Charge | None = None, delivery: str = 
             "tool": charge.tool,
             "sums": charge.sums,
             "labels": list(charge.labels),
+            "also": list(charge.also),
         }
     return record
 
@@ -47,10 +52,10 @@ def test_sums_are_exact_and_a_replay_of_the_log_gives_the_same_ledger(
     with localcontext(prec=2_000):
         expected = sum((Decimal(str(a)) for a, d in calls if d != "not_sent"), Decimal(0))
     for op, (amount, delivery) in enumerate(calls):
-        charge = charge_of(family, amount)
+        charge = charge_of(live, amount)
         replayed.replay(record_of("call.intent", op, charge))
         if delivery == "not_sent":
-            family.give_back(charge)
+            live.give_back(charge)
         if delivery != "open":
             replayed.replay(record_of("call.outcome", op, delivery=delivery))
     assert family.sums.get(SUM, Decimal(0)) == expected
@@ -63,14 +68,15 @@ def test_sums_are_exact_and_a_replay_of_the_log_gives_the_same_ledger(
 def test_nothing_is_ever_negative_and_max_calls_holds(
     steps: list[tuple[float, bool]], max_calls: int
 ) -> None:
-    family = Family("root")
+    ledger = Ledger()
+    family = ledger.family("root")
     open_charges: list[Charge] = []
     for amount, give_back in steps:
         if give_back and open_charges:
-            family.give_back(open_charges.pop())
+            ledger.give_back(open_charges.pop())
         else:
             grant = Grant("srv", max_calls=max_calls)
-            charge = family.reserve(TOOL, grant, {"amount": amount})
+            charge = ledger.reserve(SPENDER, TOOL, grant, {"amount": amount})
             if isinstance(charge, Refusal):
                 assert charge.code == "calls_exhausted"
                 assert family.counts.get("srv.refund", 0) == max_calls
@@ -82,11 +88,11 @@ def test_nothing_is_ever_negative_and_max_calls_holds(
 
 
 def test_a_tiny_amount_is_not_lost_beside_a_huge_one() -> None:
-    family = Family("root")
-    huge = charge_of(family, 2**53)
-    charge_of(family, 1e-300)
-    family.give_back(huge)
-    assert family.sums[SUM] == Decimal("1E-300")
+    ledger = Ledger()
+    huge = charge_of(ledger, 2**53)
+    charge_of(ledger, 1e-300)
+    ledger.give_back(huge)
+    assert ledger.family("root").sums[SUM] == Decimal("1E-300")
 
 
 @pytest.mark.req("GW-10")
@@ -105,16 +111,18 @@ def test_a_tiny_amount_is_not_lost_beside_a_huge_one() -> None:
     ],
 )
 def test_an_amount_that_cannot_be_added_is_refused(arguments: dict[str, Any]) -> None:
-    family = Family("root")
-    refusal = family.reserve(TOOL, Grant("srv"), arguments)
+    ledger = Ledger()
+    family = ledger.family("root")
+    refusal = ledger.reserve(SPENDER, TOOL, Grant("srv"), arguments)
     assert refusal == Refusal("decide", "arguments_invalid", "`/amount` must be 0 to 2^53")
     assert (family.calls, family.counts, family.sums) == (0, {}, {})
 
 
 def test_policies_see_sums_as_numbers_however_large_they_grow() -> None:
-    family = Family("root")
+    ledger = Ledger()
+    family = ledger.family("root")
     for _ in range(3):
-        charge_of(family, 2**53)
+        charge_of(ledger, 2**53)
     seen = family.view()["sums"][SUM]
     assert isinstance(seen, float)
     assert seen == 3.0 * 2**53
@@ -122,8 +130,9 @@ def test_policies_see_sums_as_numbers_however_large_they_grow() -> None:
 
 
 def test_labels_and_history_never_shrink() -> None:
-    family = Family("root")
-    family.give_back(charge_of(family, 1))
+    ledger = Ledger()
+    family = ledger.family("root")
+    ledger.give_back(charge_of(ledger, 1))
     assert family.view() == {
         "calls": 0,
         "counts": {"srv.refund": 0},
@@ -135,7 +144,7 @@ def test_labels_and_history_never_shrink() -> None:
 
 def test_a_snapshot_is_read_back_and_rolled_forward() -> None:
     ledger = Ledger()
-    charge = charge_of(ledger.family("root"), 0.1)
+    charge = charge_of(ledger, 0.1)
     again = Ledger()
     again.restore(ledger.snapshot())
     assert again.snapshot() == ledger.snapshot()
@@ -148,7 +157,7 @@ def test_a_snapshot_is_read_back_and_rolled_forward() -> None:
 
 def test_families_are_apart() -> None:
     ledger = Ledger()
-    charge_of(ledger.family("one"), 5)
+    charge_of(ledger, 5)
     assert ledger.family("two").calls == 0
 
 
