@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -23,23 +24,48 @@ class Human(Struct, frozen=True):
 
 
 class HumanEntry(Struct, frozen=True):
-    """One of `humans:`. `secret_hash` is `sha256:` and the hex SHA-256 of a 256-bit secret.
+    """Somebody known here. `secret_hash` is `sha256:` and the hex SHA-256 of a 256-bit secret.
 
-    A plain hash suffices because the secret is generated, never chosen (DESIGN §4).
+    A plain hash suffices because the secret is generated, never chosen (DESIGN §4). None for who
+    has no secret and comes in another way.
     """
 
     id: str
     roles: tuple[str, ...]
-    secret_hash: str
+    secret_hash: str | None
 
 
 class Humans:
-    """Everybody who may use the admin API. Raises `ConfigurationError` for an unusable entry."""
+    """Everybody who may use the admin API now; whoever is suspended is not among them.
 
-    def __init__(self, entries: Iterable[HumanEntry]) -> None:
-        self._people = [
-            (_read_hash(entry), Human(entry.id, tuple(entry.roles))) for entry in entries
-        ]
+    Who they are can change at any time (`put`, `drop`), and counts from the next look on. Raises
+    `ConfigurationError` for an unusable entry.
+    """
+
+    def __init__(self, entries: Iterable[HumanEntry] = ()) -> None:
+        self._people: dict[str, Human] = {}
+        self._hashes: dict[str, bytes] = {}
+        self._roles: dict[str, tuple[str, ...]] = {}
+        for entry in entries:
+            self.put(entry)
+
+    def put(self, entry: HumanEntry) -> None:
+        """Know a person from now on, in place of what was known of them."""
+        stored = None if entry.secret_hash is None else _read_hash(entry.id, entry.secret_hash)
+        self.drop(entry.id)
+        self._people[entry.id] = Human(entry.id, tuple(entry.roles))
+        self._roles[entry.id] = tuple(entry.roles)
+        if stored is not None:
+            self._hashes[entry.id] = stored
+
+    def drop(self, person_id: str) -> None:
+        """Know a person no longer; nobody known is fine."""
+        for known in (self._people, self._hashes, self._roles):
+            known.pop(person_id, None)
+
+    def find(self, person_id: str) -> Human | None:
+        """Return a person by id; None for nobody, and for somebody suspended."""
+        return self._people.get(person_id)
 
     def authenticate(self, authorization: str | None) -> Human:
         """Return the person whose secret the `Authorization` header bears.
@@ -54,16 +80,16 @@ class Humans:
         found: Human | None = None
         # Everybody is compared, without an early end: the time tells neither who it was nor that
         # it was nobody.
-        for stored, human in self._people:
+        for person_id, stored in self._hashes.items():
             if hmac.compare_digest(stored, given):
-                found = human
+                found = self._people[person_id]
         if found is None:
             raise CredentialError("this credential is not known here; ask an operator")
         return found
 
-    def everyone(self) -> dict[str, tuple[str, ...]]:
-        """Return person id → roles."""
-        return {human.id: human.roles for _, human in self._people}
+    def everyone(self) -> Mapping[str, tuple[str, ...]]:
+        """Return person id → roles, as they are whenever it is read."""
+        return MappingProxyType(self._roles)
 
 
 Admit = Callable[[str | None], Awaitable[Human]]
@@ -87,14 +113,14 @@ def build_admit(humans: Humans, refuse: Callable[[str, str], Awaitable[None]]) -
     return admit
 
 
-def _read_hash(entry: HumanEntry) -> bytes:
-    kind, _, digits = entry.secret_hash.partition(":")
+def _read_hash(person_id: str, secret_hash: str) -> bytes:
+    kind, _, digits = secret_hash.partition(":")
     try:
         stored = bytes.fromhex(digits)
     except ValueError:
         stored = b""
     if kind != "sha256" or len(stored) != hashlib.sha256().digest_size:
         raise ConfigurationError(
-            f"humans: secret_hash of `{entry.id}` is not `sha256:` and 64 hex digits"
+            f"humans: secret_hash of `{person_id}` is not `sha256:` and 64 hex digits"
         )
     return stored
