@@ -135,7 +135,8 @@ class Enforcement:
             return Refusal("resolve", "arguments_too_large")
         if (failure := tool.schema.failure(raw.arguments.value)) is not None:
             return Refusal("resolve", "arguments_invalid", failure)
-        if (broken := grants.broken_constraint(grant, tool, raw.arguments.value)) is not None:
+        now_s, arguments = call.now_ns // 1_000_000_000, raw.arguments.value
+        if (broken := grants.broken_constraint(grant, tool, arguments, now_s)) is not None:
             return Refusal("resolve", "constraint_broken", broken)
         return ResolvedCall(call, tool, grant)
 

@@ -7,7 +7,7 @@ undone by a wide grant beside it. `find_ambiguity` refuses lists where two would
 `allowed_values` narrows further, whatever the grant says: `/to` holds for that argument of every
 tool, `mail.send#/to` for that of one. Each value there, or each item of a list there, must be one
 of the texts given. An argument that is absent has no value there; one that a *constraint* names
-and that is absent breaks the constraint.
+and that is absent breaks the constraint. A grant's `window` says when it may be used at all.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from gateway.core.catalog import Tool
-from gateway.core.pointer import MISSING, resolve, split
-from gateway.core.token import Claims, Constraint, Grant
+from gateway.core.constraints import (
+    Test,
+    compile_constraint,
+    find_constraint_fault,
+    is_implied,
+)
+from gateway.core.pointer import MISSING, resolve, split, walk
+from gateway.core.token import Claims, Grant, Window
+from gateway.core.window import find_window_fault, is_open, is_within
 
 ANY_TOOL: Final = "*"
 EFFECTS: Final = (
@@ -31,18 +40,37 @@ EFFECTS: Final = (
 )
 """What a reviewed tool may do. `unreviewed` is not among them: it is never granted."""
 
-_Scalar = str | int | float | bool
+WINDOW: Final = "window"
+"""What is told as broken when a call comes at another time; no JSON Pointer."""
+
+
+class _Bounds(Struct, frozen=True):
+    """What one grant asks of a call, ready to be asked."""
+
+    window: Window | None
+    checks: tuple[tuple[str, tuple[str, ...], Test], ...]
+
+    def broken(self, arguments: Mapping[str, Any], now_s: int) -> str | None:
+        """Return the first that does not hold: `window`, or a pointer."""
+        if self.window is not None and not is_open(self.window, now_s):
+            return WINDOW
+        for pointer, parts, holds in self.checks:
+            if not holds(walk(arguments, parts)):
+                return pointer
+        return None
 
 
 class CompiledGrants:
     """The grants of one token, ready for the call path. Keep it as long as the token is cached."""
 
-    __slots__ = ("_allowed", "_broad", "_found", "_named")
+    __slots__ = ("_allowed", "_bounds", "_broad", "_found", "_named")
 
     def __init__(self, claims: Claims) -> None:
         self._named = {(g.server, g.tool): g for g in claims.grants if g.tool != ANY_TOOL}
         self._broad = {key: g for g in claims.grants for key in _broad_keys(g)}
         self._found: dict[tuple[str, str], Grant | None] = {}
+        # By identity, as grants have no hash; `claims.grants` are kept alive by the two above.
+        self._bounds = {id(grant): _compile(grant) for grant in claims.grants}
         self._allowed = [
             (*_split_key(key), frozenset(values)) for key, values in claims.allowed_values.items()
         ]
@@ -57,13 +85,15 @@ class CompiledGrants:
             return found
 
     def broken_constraint(
-        self, grant: Grant, tool: Tool, arguments: Mapping[str, Any]
+        self, grant: Grant, tool: Tool, arguments: Mapping[str, Any], now_s: int
     ) -> str | None:
         """Return the pointer at which `arguments` leave what the token allows, or None.
 
-        The value there is never told. Constraints of the grant come first, then allowed values.
+        The value there is never told. Outside the grant's window the answer is `window`; then come
+        its constraints, then allowed values. `now_s`: seconds since the epoch, read once per call.
         """
-        broken = check_constraints(grant, arguments) if grant.constraints else None
+        bounds = self._bounds.get(id(grant)) or _compile(grant)
+        broken = bounds.broken(arguments, now_s)
         if broken is not None or not self._allowed:
             return broken
         for tool_id, pointer, allowed in self._allowed:
@@ -83,46 +113,9 @@ def find_grant(claims: Claims, tool: Tool) -> Grant | None:
     return CompiledGrants(claims).find(tool)
 
 
-def check_constraints(grant: Grant, arguments: Mapping[str, Any]) -> str | None:
-    """Return the pointer of the first constraint that `arguments` break, or None."""
-    for pointer, constraint in grant.constraints.items():
-        if not is_satisfied(constraint, resolve(arguments, pointer)):
-            return pointer
-    return None
-
-
-def is_satisfied(constraint: Constraint, value: object) -> bool:
-    """Whether `value` meets every member of `constraint`. `MISSING` meets none, not even `{}`.
-
-    `true` and `false` are no numbers, 1 and 1.0 are one number, and `prefix` compares characters:
-    it knows neither paths nor URLs, so `/srv/../etc` starts with `/srv/`.
-    """
-    if value is MISSING:
-        return False
-    if constraint.max is not None and not (_is_number(value) and value <= constraint.max):  # type: ignore[operator]
-        return False
-    if constraint.min is not None and not (_is_number(value) and value >= constraint.min):  # type: ignore[operator]
-        return False
-    if constraint.one_of is not None and not any(_same(value, one) for one in constraint.one_of):
-        return False
-    prefix = constraint.prefix
-    return prefix is None or (isinstance(value, str) and value.startswith(prefix))
-
-
-def is_implied(parent: Constraint, child: Constraint) -> bool:
-    """Whether every value that meets `child` surely meets `parent`. What is not sure is False."""
-    if child.one_of is not None:
-        return all(is_satisfied(parent, one) for one in child.one_of if is_satisfied(child, one))
-    if parent.one_of is not None:
-        return False
-    return (
-        (parent.max is None or (child.max is not None and child.max <= parent.max))
-        and (parent.min is None or (child.min is not None and child.min >= parent.min))
-        and (
-            parent.prefix is None
-            or (child.prefix is not None and child.prefix.startswith(parent.prefix))
-        )
-    )
+def check_constraints(grant: Grant, arguments: Mapping[str, Any], now_s: int) -> str | None:
+    """Return `window` or the pointer of the first constraint that a call breaks, or None."""
+    return _compile(grant).broken(arguments, now_s)
 
 
 EffectOf = Callable[[str, str], str | None]
@@ -179,9 +172,9 @@ def find_fault(grant: Grant) -> str | None:
     for pointer, constraint in grant.constraints.items():
         if not is_pointer(pointer):
             return f"`{pointer[:64]}` is no JSON Pointer; start it with `/`"
-        if any(isinstance(n, float) and n - n != 0 for n in _numbers(constraint)):
-            return f"a number at `{pointer}` is not finite"
-    return None
+        if (fault := find_constraint_fault(constraint)) is not None:
+            return f"at `{pointer}`: {fault}"
+    return None if grant.window is None else find_window_fault(grant.window)
 
 
 def find_value_fault(allowed_values: Mapping[str, Sequence[str]]) -> str | None:
@@ -226,11 +219,20 @@ def _excess_of(given: Grant, wanted: Grant) -> str | None:
     limit = given.max_calls
     if limit is not None and (wanted.max_calls is None or wanted.max_calls > limit):
         return f"`max_calls` must be {limit} or less"
+    if given.window is not None and (
+        wanted.window is None or not is_within(given.window, wanted.window)
+    ):
+        return "`window` must lie within the launcher's"
     for pointer, constraint in given.constraints.items():
         asked = wanted.constraints.get(pointer)
         if asked is None or not is_implied(constraint, asked):
             return f"the constraint at `{pointer}` must be at least as narrow as the launcher's"
     return None
+
+
+def _compile(grant: Grant) -> _Bounds:
+    checks = [(p, split(p), compile_constraint(c)) for p, c in grant.constraints.items()]
+    return _Bounds(grant.window, tuple(checks))
 
 
 def _broad_keys(grant: Grant) -> list[tuple[str, str]]:
@@ -256,15 +258,3 @@ def _all_allowed(value: object, allowed: frozenset[str]) -> bool:
         return True
     items = value if isinstance(value, list) else [value]
     return all(isinstance(item, str) and item in allowed for item in items)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _same(value: object, one: _Scalar) -> bool:
-    return isinstance(value, bool) == isinstance(one, bool) and value == one
-
-
-def _numbers(constraint: Constraint) -> list[object]:
-    return [constraint.max, constraint.min, *(constraint.one_of or ())]

@@ -28,8 +28,13 @@ def split(pointer: str) -> tuple[str, ...]:
 
 def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401 - JSON has any type
     """Return what `pointer` leads to, or `MISSING`."""
+    return walk(document, split(pointer))
+
+
+def walk(document: Any, parts: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON has any type
+    """Return what a pointer, split into `parts`, leads to, or `MISSING`."""
     value = document
-    for part in split(pointer):
+    for part in parts:
         if isinstance(value, dict):
             value = value.get(part, MISSING)
         elif (

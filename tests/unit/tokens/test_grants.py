@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core.catalog import Tool
+from gateway.core.constraints import is_satisfied
 from gateway.core.grants import (
     CompiledGrants,
     check_constraints,
@@ -14,7 +15,6 @@ from gateway.core.grants import (
     find_fault,
     find_grant,
     find_value_fault,
-    is_satisfied,
 )
 from gateway.core.pointer import MISSING
 from gateway.core.token import Claims, Constraint, Grant
@@ -122,13 +122,13 @@ def test_the_broken_pointer_is_told_and_not_the_value() -> None:
     grant = Grant(
         "shop", "refund", (), {"/a": Constraint(max=1), "/b/c": Constraint(one_of=("x",))}
     )
-    assert check_constraints(grant, {"a": 1, "b": {"c": "x"}}) is None
-    assert check_constraints(grant, {"a": 1, "b": {"c": "secret"}}) == "/b/c"
+    assert check_constraints(grant, {"a": 1, "b": {"c": "x"}}, 0) is None
+    assert check_constraints(grant, {"a": 1, "b": {"c": "secret"}}, 0) == "/b/c"
 
 
 def test_an_absent_argument_breaks_its_constraint() -> None:
     grant = Grant("shop", "refund", (), {"/amount": Constraint(max=1)})
-    assert check_constraints(grant, {}) == "/amount"
+    assert check_constraints(grant, {}, 0) == "/amount"
 
 
 X = Constraint(one_of=("x",))
@@ -157,7 +157,7 @@ def test_every_value_at_a_pointer_must_be_allowed(
     tool = make_tool()
     found = grants.find(tool)
     assert found is not None
-    assert grants.broken_constraint(found, tool, arguments) == broken
+    assert grants.broken_constraint(found, tool, arguments, 0) == broken
 
 
 def test_allowed_values_of_one_tool_do_not_bind_another(
@@ -165,8 +165,8 @@ def test_allowed_values_of_one_tool_do_not_bind_another(
 ) -> None:
     grants = CompiledGrants(make_claims(grants=(Grant("shop"),), allowed_values=ALLOWED))
     tool = make_tool("transfer")
-    assert grants.broken_constraint(Grant("shop"), tool, {"account": "9"}) is None
-    assert grants.broken_constraint(Grant("shop"), tool, {"to": "9"}) == "/to"
+    assert grants.broken_constraint(Grant("shop"), tool, {"account": "9"}, 0) is None
+    assert grants.broken_constraint(Grant("shop"), tool, {"to": "9"}, 0) == "/to"
 
 
 def test_a_grants_own_constraints_are_told_first(
@@ -175,8 +175,8 @@ def test_a_grants_own_constraints_are_told_first(
     claims = make_claims(allowed_values=ALLOWED)
     grants, tool = CompiledGrants(claims), make_tool()
     arguments = {"amount": 501, "to": "eve@evil.test"}
-    assert grants.broken_constraint(claims.grants[0], tool, arguments) == "/amount"
-    assert grants.broken_constraint(claims.grants[0], tool, {"amount": 1}) is None
+    assert grants.broken_constraint(claims.grants[0], tool, arguments, 0) == "/amount"
+    assert grants.broken_constraint(claims.grants[0], tool, {"amount": 1}, 0) is None
 
 
 @pytest.mark.parametrize(

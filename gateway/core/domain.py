@@ -1,0 +1,93 @@
+"""Which host a text leads to: an e-mail address, an absolute http(s) URL, or a bare host name.
+
+An allow-list, not a parser: a text has a host only if no reader in use could find another one in
+it (RFC 3986, RFC 5321 and the WHATWG URL standard agree on everything that is left). All else has
+none, and what has none is in no domain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+ANY_BELOW: Final = "*."
+"""Begins a pattern that stands for all subdomains, and not for the domain itself."""
+
+_TEXT_MAX_CHARS: Final = 8_192
+_HOST_MAX_CHARS: Final = 253
+_PORT_MAX: Final = 65_535
+
+# 1. Labels of letters, digits and hyphens (RFC 1123): stops U-labels, whose comparison depends on
+#    the IDNA version; percent-encoding, which some decode first; trailing dots, `_` and `%00`.
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# 2. The last label begins with a letter: stops IP literals in every notation that `inet_aton`
+#    knows (`127.1`, `2130706433`, `0x7f000001`), which are no names.
+_HOST: Final = rf"(?P<host>(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?)"
+# 3. A plain dot-atom before the one `@`: stops quoted local parts and comments with another `@` in
+#    them, routes (`a%b@c`, `a!b@c`, `@a:b@c`) and encoded words, which need `=?`.
+_ADDRESS: Final = re.compile(rf"(?=[^@]{{1,64}}@)[\w+'-]+(?:\.[\w+'-]+)*@{_HOST}", re.ASCII)
+# 4. After scheme and host only a port, `/` or the end: stops userinfo (`http://acme.example@evil`),
+#    `#@evil` and `?@evil`, which some read as userinfo, and a backslash read as a slash.
+# 5. Only characters of RFC 3986 behind it: stops tabs and line ends, which browsers take out, and
+#    characters that become `/`, `?` or `#` when normalised.
+_URL: Final = re.compile(
+    rf"https?://{_HOST}(?::(?P<port>[1-9][0-9]{{0,4}}))?(?:/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?"
+)
+_BARE: Final = re.compile(_HOST)
+# 6. Labels with `--` in third and fourth place count only where the pattern writes them: stops
+#    A-labels that a reader decodes and normalises into another host.
+_RESERVED: Final = re.compile(r"(?:^|\.)[a-z0-9]{2}--")
+
+
+def find_host(text: str) -> str | None:
+    """Return the host, in lower case, that every reader finds in `text`, or None."""
+    if len(text) > _TEXT_MAX_CHARS:
+        return None
+    if "://" in text:
+        found = _URL.fullmatch(text)
+        if found is not None and int(found["port"] or 0) > _PORT_MAX:
+            return None
+    else:
+        found = (_ADDRESS if "@" in text else _BARE).fullmatch(text)
+    if found is None:
+        return None
+    host = found["host"]
+    return host.lower() if len(host) <= _HOST_MAX_CHARS else None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether `text` is a host name in lower case, or `*.` and one."""
+    name = text.removeprefix(ANY_BELOW)
+    return (
+        name == name.lower() and len(name) <= _HOST_MAX_CHARS and _BARE.fullmatch(name) is not None
+    )
+
+
+def build_host_test(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a test of hosts, as `find_host` gives them. A pattern that is none fits nothing."""
+    sound = [pattern for pattern in patterns if is_pattern(pattern)]
+    exact = frozenset(pattern for pattern in sound if not pattern.startswith(ANY_BELOW))
+    below = tuple(pattern[1:] for pattern in sound if pattern.startswith(ANY_BELOW))
+
+    def fits(host: str) -> bool:
+        return host in exact or any(
+            host.endswith(end) and not _RESERVED.search(host[: -len(end)]) for end in below
+        )
+
+    return fits
+
+
+def is_covered(patterns: Iterable[str], pattern: str) -> bool:
+    """Whether every host that fits `pattern` fits one of `patterns`. Decided exactly.
+
+    One pattern has to cover it alone: of the endless names below a wildcard, finitely many names
+    and wildcards beside it never cover what another wildcard does not.
+    """
+    if not is_pattern(pattern):
+        return True  # fits nothing
+    patterns = tuple(patterns)
+    if pattern.startswith(ANY_BELOW):
+        wild = [one for one in patterns if one.startswith(ANY_BELOW)]
+        return pattern in wild or build_host_test(wild)(pattern.removeprefix(ANY_BELOW))
+    return build_host_test(patterns)(pattern)
