@@ -134,6 +134,7 @@ def _build_client(section: AgentSection | LauncherSection) -> Client:
             roles=section.roles,
             grants=grants,
             secret_hash=section.secret_hash or "",
+            may_delegate_to=section.may_delegate_to,
         )
     return Launcher(
         id=section.id,

@@ -54,6 +54,7 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
         yield from _check_grants(client.grants, (*path, "grants"), known)
         if isinstance(client, AgentSection):
             yield from _check_baseline(client, path, dev=config.dev)
+            yield from _check_edges(client, path, known)
         else:
             yield from _check_launcher(client, path, known)
     for name, server in config.servers.items():
@@ -248,6 +249,15 @@ def _check_baseline(agent: AgentSection, path: KeyPath, *, dev: bool) -> Iterato
             message = "an agent's own secret gives more than reading"
             hint = f"write `effects: [read]` and let a launcher give the rest, {_DEV_HINT}"
             yield (*path, "grants", number), message, hint
+
+
+def _check_edges(agent: AgentSection, path: KeyPath, known: Known) -> Iterator[Finding]:
+    for number, other in enumerate(agent.may_delegate_to):
+        where = (*path, "may_delegate_to", number)
+        if other == agent.id:
+            yield where, "an agent hands nothing to itself", "leave it out"
+        elif other not in known.agents:
+            yield where, f"there is no agent `{other}`", suggest(other, known.agents)
 
 
 def _check_launcher(launcher: LauncherSection, path: KeyPath, known: Known) -> Iterator[Finding]:

@@ -191,6 +191,9 @@ class AgentSection(Section):
     grants: tuple[GrantSection, ...] = Field(
         (), description="its baseline; `effects: [read]` unless `dev: true`"
     )
+    may_delegate_to: tuple[Id, ...] = Field(
+        (), description="ids of agents that it may hand a part of its authority to"
+    )
 
 
 class LauncherSection(Section):
@@ -211,8 +214,12 @@ class HumanSection(Section):
     """A person at the admin API."""
 
     id: Id = Field(description="letters, digits and `._@-`, at most 64")
-    roles: tuple[Literal["approver", "auditor", "operator", "admin"], ...] = Field(
-        (), description="any of approver, auditor, operator, admin"
+    roles: tuple[
+        Literal["approver", "auditor", "operator", "admin", "policy_author", "policy_publisher"],
+        ...,
+    ] = Field(
+        (),
+        description="any of approver, auditor, operator, admin, policy_author, policy_publisher",
     )
     groups: tuple[Name, ...] = Field((), description="further groups that policies ask to approve")
     secret_hash: SecretHash = Field(description=_HASH)
@@ -250,6 +257,20 @@ class StdioServerSection(_ServerSection):
     cwd: LocalPath | None = Field(None, description="the folder that it starts in")
 
 
+class RegistrySection(Section):
+    """People, agents and clients that are registered while the gateway runs."""
+
+    approver_delay_s: StrictInt = Field(
+        3_600,
+        ge=0,
+        le=2_592_000,
+        description="seconds until the vote of a new approver counts, 0 to 2592000",
+    )
+    proposal_ttl_s: StrictInt = Field(
+        86_400, ge=60, le=604_800, description="seconds that a proposal waits for a second person"
+    )
+
+
 class LogSection(Section):
     """Human logs, on stderr."""
 
@@ -276,6 +297,7 @@ class ConfigShape(Section):
     tokens: TokensSection = _section()
     clients: tuple[ClientSection, ...] = Field((), description="launchers and agents")
     humans: tuple[HumanSection, ...] = Field((), description="people at the admin API")
+    registry: RegistrySection = _section("who is registered while the gateway runs")
     servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
     limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
         {}, description="bounds of the call path, by name"

@@ -22,6 +22,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     """An agent: what it may do under its own secret, and whose it is.
 
     `secret_hash` is `sha256:` and 64 hex digits, or empty: then it acts in launched runs only.
+    `may_delegate_to` holds the ids of agents that it may hand a part of its authority to.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
     secret_hash: str = ""
+    may_delegate_to: tuple[str, ...] = ()
 
 
 class Launcher(Struct, frozen=True, kw_only=True):
@@ -50,32 +52,52 @@ Client = Agent | Launcher
 
 
 class ClientRegistry:
-    """The clients of the configuration, by id."""
+    """The clients that there are now, by id.
 
-    def __init__(self, clients: Iterable[Client]) -> None:
-        self._clients = {client.id: client for client in clients}
+    One that is suspended or retired is not found and has no secret: it gets nothing. Who answers
+    for it is still known, because separation of duties does not end with a suspension.
+    """
+
+    def __init__(self, clients: Iterable[Client] = ()) -> None:
+        self._clients: dict[str, Client] = {}
+        self._idle: dict[str, Client] = {}
+        for client in clients:
+            self.put(client)
+
+    def put(self, client: Client, *, active: bool = True) -> None:
+        """Know a client from now on, in place of what was known under its id."""
+        self.drop(client.id)
+        (self._clients if active else self._idle)[client.id] = client
+
+    def drop(self, client_id: str) -> None:
+        """Know a client no longer; nobody known is fine."""
+        self._clients.pop(client_id, None)
+        self._idle.pop(client_id, None)
 
     def get(self, client_id: str) -> Client | None:
-        """Return a client, or None."""
+        """Return an active client, or None."""
         return self._clients.get(client_id)
 
     def agent(self, agent_id: str) -> Agent | None:
-        """Return the agent of this id; None for a launcher."""
+        """Return the active agent of this id; None for a launcher."""
         found = self._clients.get(agent_id)
         return found if isinstance(found, Agent) else None
 
     def launcher(self, launcher_id: str) -> Launcher | None:
-        """Return the launcher of this id; None for an agent."""
+        """Return the active launcher of this id; None for an agent."""
         found = self._clients.get(launcher_id)
         return found if isinstance(found, Launcher) else None
 
     def owners(self, client_id: str) -> tuple[str, ...]:
         """Return who answers for a client; empty for one that nobody owns or knows."""
-        found = self._clients.get(client_id)
+        found = self._clients.get(client_id) or self._idle.get(client_id)
         return (found.owner,) if found is not None and found.owner else ()
 
     def authenticate(self, client_id: str, secret: str) -> Client | None:
-        """Return the client whose secret this is, or None. An unknown id takes as long."""
+        """Return the active client whose secret this is, or None.
+
+        An unknown id, and one that is suspended, takes as long.
+        """
         client = self._clients.get(client_id)
         stored = "" if client is None else client.secret_hash
         return client if is_secret(secret, stored) else None
