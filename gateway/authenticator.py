@@ -5,18 +5,28 @@ from __future__ import annotations
 from gateway.core.call import AuthenticatedCall, RawCall
 from gateway.core.errors import CredentialError
 from gateway.core.ports import Barred, Clock, TokenVerifier
+from gateway.core.possession import ProofDesk
 from gateway.core.refusal import Refusal
+from gateway.core.token import Claims
 
 
 class Authenticator:
     """Turns a raw call into an authenticated one, or says why not.
 
     `barred` is asked anew for every call, and again by later stages: a genuine token is no use
-    once its authority has been taken back.
+    once its authority has been taken back. Without `proofs`, bound tokens are refused.
     """
 
-    def __init__(self, *, tokens: TokenVerifier, barred: Barred, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        tokens: TokenVerifier,
+        barred: Barred,
+        clock: Clock,
+        proofs: ProofDesk | None = None,
+    ) -> None:
         self._tokens = tokens
+        self._proofs = proofs
         self.barred = barred
         self._clock = clock
 
@@ -30,10 +40,28 @@ class Authenticator:
             claims = self._tokens.verify(raw.credential, now_ns // 1_000_000_000)
         except CredentialError as error:
             return Refusal("authenticate", error.code)
-        # 2. Authority that ended before its token: a run that is over, a pulled switch.
+        # 2. A stolen token, without the key that it is bound to.
+        if claims.jkt or raw.possession is not None:
+            unproved = self._find_unproved(raw, claims, now_ns // 1_000_000_000)
+            if unproved is not None:
+                return unproved
+        # 3. Authority that ended before its token: a run that is over, a pulled switch.
         if (code := self.barred(claims)) is not None:
             return Refusal("authenticate", code)
-        # 3. A token for looking, used for calling.
+        # 4. A token for looking, used for calling.
         if scope is not None and scope not in claims.scopes:
             return Refusal("authenticate", "scope_insufficient")
         return AuthenticatedCall(raw, claims, now_ns)
+
+    def _find_unproved(self, raw: RawCall, claims: Claims, now_s: int) -> Refusal | None:
+        """Say why a token and what is shown of its key do not belong together (RFC 9449 §7.1).
+
+        A bound token as `Bearer` is refused: whoever stole it would only have to leave the proof
+        out. One that is bound to nothing is refused as `DPoP`: its proof would prove nothing.
+        """
+        if not claims.jkt:
+            return Refusal("authenticate", "token_unbound")
+        if raw.possession is None or self._proofs is None:
+            return Refusal("authenticate", "proof_missing")
+        shown = self._proofs.check(raw.possession, now_s, token=raw.credential, jkt=claims.jkt)
+        return shown if isinstance(shown, Refusal) else None

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from gateway.core.catalog import Tool
 from gateway.core.decision import Obligation, Permit
+from gateway.core.dpop import Possession
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import Delivery
 from gateway.core.limits import Limits
@@ -62,6 +63,8 @@ class RawCall(Struct, frozen=True, kw_only=True):
     server: str | None
     arguments: Arguments
     meta: CallMeta
+    possession: Possession | None = None
+    """What the request shows of the key of its token; None where the token came as `Bearer`."""
 
     def exceeds(self, limits: Limits) -> bool:
         """Whether it is more than policy may be made to read: a slow answer costs everybody."""

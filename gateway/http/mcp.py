@@ -32,6 +32,7 @@ from gateway.http.asgi import (
 from gateway.http.challenge import Challenges
 from gateway.http.mcp_sessions import LEVELS, Session, Sessions
 from gateway.http.origin import OriginCheck
+from gateway.http.proved_reply import answer_proved, show_possession
 from gateway.http.status_tool import StatusTool
 from gateway.protocol import mcp, mcp_reply
 from gateway.protocol.headers import Headers
@@ -80,10 +81,13 @@ class McpEndpoint:
         if isinstance(headers, Refusal):
             refused = await self._enforcement.turn_away(scope[REQUEST_ID], headers)
             await self._turn_away(refused, path, send)
-        elif scope["method"] == "POST":
-            await self._post(self._raw(scope, headers, server), headers, path, receive, send)
+            return
+        raw = self._raw(scope, headers, server)
+        send = answer_proved(send, raw.possession)
+        if scope["method"] == "POST":
+            await self._post(raw, headers, path, receive, send)
         elif scope["method"] == "DELETE":
-            await self._delete(self._raw(scope, headers, server), headers, path, send)
+            await self._delete(raw, headers, path, send)
         else:
             await send_empty(send, 405, _ALLOW)
 
@@ -132,6 +136,7 @@ class McpEndpoint:
             server=raw.server,
             arguments=asked.arguments,
             meta=asked.meta,
+            possession=raw.possession,
         )
         if asked.name == STATUS_TOOL:
             reply = await self._status_tool.answer(raw, request)
@@ -285,11 +290,12 @@ class McpEndpoint:
     def _raw(scope: Scope, headers: Headers, server: str | None) -> RawCall:
         return RawCall(
             op=scope[REQUEST_ID],
-            credential=headers.bearer(),
+            credential=headers.credential(),
             tool="",
             server=server,
             arguments=_NO_ARGUMENTS,
             meta=_MCP_META,
+            possession=show_possession(scope, headers),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from gateway.core.answer import Completed, Refused
 from gateway.core.call import Arguments, CallMeta, RawCall
 from gateway.core.canonical import digest
+from gateway.core.dpop import Possession
 from gateway.core.entry import Receipt
 from gateway.core.errors import CountersignError
 from gateway.core.limits import Limits
@@ -21,6 +22,7 @@ from gateway.enforce import Enforcement
 from gateway.http.asgi import REQUEST_ID, Receive, Scope, Send, read_body, send_empty
 from gateway.http.challenge import Challenges
 from gateway.http.origin import OriginCheck
+from gateway.http.proved_reply import answer_proved, show_possession
 from gateway.protocol import rest
 from gateway.protocol.headers import Headers
 from gateway.protocol.rest import Reply
@@ -45,6 +47,14 @@ _NO_ARGUMENTS: Final = Arguments(b"{}", {})
 _log: Final = structlog.get_logger("gateway.rest")
 
 Owner = tuple[str, str]
+
+
+class Asked(NamedTuple):
+    """One HTTP request: its id, its headers, and what it shows of its token's key."""
+
+    op: str
+    headers: Headers
+    possession: Possession | None
 
 
 class RecentReplies:
@@ -99,14 +109,16 @@ class RestEndpoint:
             refused = await self._enforcement.turn_away(op, headers)
             await self._send(send, rest.build_problem(refused.refusal, op))
             return
+        asked = Asked(op, headers, show_possession(scope, headers))
+        send = answer_proved(send, asked.possession)
         parts = scope["path"].split("/")[2:]  # decoded once, by the server: no name has two forms
         match scope["method"], parts:
             case "GET", ["tools"]:
-                reply = await self._list(self._raw(op, headers))
+                reply = await self._list(self._raw(asked))
             case "POST", ["tools", name, "call"]:
-                reply = await self._called(op, name, headers, receive)
+                reply = await self._called(asked, name, receive)
             case "GET", ["calls", call_id]:
-                reply = await self._look_up(self._raw(op, headers), call_id)
+                reply = await self._look_up(self._raw(asked), call_id)
             case _, ["tools", _, "call"]:
                 await send_empty(send, 405, [(b"allow", b"POST")])
                 return
@@ -124,8 +136,8 @@ class RestEndpoint:
             return rest.build_problem(shown.refusal, shown.op)
         return Reply(200, rest.build_tools(shown))
 
-    async def _called(self, op: str, name: str, headers: Headers, receive: Receive) -> Reply:
-        raw = self._raw(op, headers, tool=name)
+    async def _called(self, asked: Asked, name: str, receive: Receive) -> Reply:
+        raw = self._raw(asked, tool=name)
         call = await self._enforcement.identify(raw, SCOPE_CALL)
         if isinstance(call, Refused):
             return rest.build_problem(call.refusal, call.op)
@@ -136,8 +148,8 @@ class RestEndpoint:
         if isinstance(read, Refusal):
             return await self._reject(raw, read)
         arguments, claimed = read
-        raw = self._raw(op, headers, tool=name, arguments=arguments, claimed=claimed)
-        key = headers.text(b"idempotency-key")
+        raw = self._raw(asked, tool=name, arguments=arguments, claimed=claimed)
+        key = asked.headers.text(b"idempotency-key")
         if key is None:
             return await self._call(raw, call.claims)
         if not 0 < len(key) <= _KEY_MAX_CHARS:
@@ -224,16 +236,16 @@ class RestEndpoint:
 
     @staticmethod
     def _raw(
-        op: str,
-        headers: Headers,
+        asked: Asked,
         *,
         tool: str = "",
         arguments: Arguments = _NO_ARGUMENTS,
         claimed: dict[str, object] | None = None,
     ) -> RawCall:
+        headers = asked.headers
         return RawCall(
-            op=op,
-            credential=headers.bearer(),
+            op=asked.op,
+            credential=headers.credential(),
             tool=tool,
             server=None,
             arguments=arguments,
@@ -243,6 +255,7 @@ class RestEndpoint:
                 claimed=claimed or {},
                 receipt=headers.one.get(b"countersign-receipt") == b"1",
             ),
+            possession=asked.possession,
         )
 
 

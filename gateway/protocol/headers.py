@@ -9,11 +9,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.core.dpop import Possession
 from gateway.core.refusal import Refusal
 
 _SINGLE: Final = frozenset(
     {
         b"authorization",
+        b"dpop",
         b"mcp-protocol-version",
         b"mcp-method",
         b"mcp-name",
@@ -27,6 +29,7 @@ _SINGLE: Final = frozenset(
     }
 )
 _PARAM: Final = b"mcp-param-"
+_SCHEMES: Final = frozenset({b"bearer", b"dpop"})
 
 
 class Headers(Struct, frozen=True):
@@ -41,11 +44,22 @@ class Headers(Struct, frozen=True):
         value = self.one.get(name)
         return None if value is None else value.decode("latin-1")
 
-    def bearer(self) -> bytes | None:
-        """The bearer token (RFC 6750 §2.1), or None."""
+    def credential(self) -> bytes | None:
+        """The access token, sent as `Bearer` (RFC 6750 §2.1) or `DPoP` (RFC 9449 §7.1), or None."""
         scheme, _, token = self.one.get(b"authorization", b"").partition(b" ")
         token = token.strip()
-        return token if scheme.lower() == b"bearer" and token else None
+        return token if scheme.lower() in _SCHEMES and token else None
+
+    def possession(self, method: str, path: bytes) -> Possession | None:
+        """What is shown of the token's key; None where the token was not sent as `DPoP`.
+
+        Make it once for each request: it remembers that its proof was accepted. `path` is as in
+        the request line, without the query.
+        """
+        if self.one.get(b"authorization", b"")[:5].lower() != b"dpop ":
+            return None
+        proof = self.one.get(b"dpop")
+        return Possession(proof=proof, method=method, path=path.decode("latin-1"))
 
 
 def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers | Refusal:

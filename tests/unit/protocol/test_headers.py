@@ -66,12 +66,13 @@ def test_accept_headers_are_joined_and_others_are_left_alone() -> None:
         (b"Basic abc", None),
         (b"", None),
         (b"Bearerabc", None),
-        (b"DPoP abc", None),
+        (b"DPoP abc", b"abc"),
+        (b"Basic abc", None),
     ],
 )
-def test_only_a_bearer_token_is_taken(value: bytes, token: bytes | None) -> None:
-    assert headers_of((b"authorization", value)).bearer() == token
-    assert headers_of().bearer() is None
+def test_only_a_token_sent_as_bearer_or_dpop_is_taken(value: bytes, token: bytes | None) -> None:
+    assert headers_of((b"authorization", value)).credential() == token
+    assert headers_of().credential() is None
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
