@@ -16,23 +16,26 @@ ANY_BELOW: Final = "*."
 
 _TEXT_MAX_CHARS: Final = 8_192
 _HOST_MAX_CHARS: Final = 253
+_LABEL_MAX_CHARS: Final = 63
 _PORT_MAX: Final = 65_535
 
-# 1. Labels of letters, digits and hyphens (RFC 1123): stops U-labels, whose comparison depends on
-#    the IDNA version; percent-encoding, which some decode first; trailing dots, `_` and `%00`.
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# 1. Labels of letters, digits and inner hyphens (RFC 1123): stops U-labels, compared differently by
+#    each version of IDNA; percent-encoding, which some decode first; trailing dots, `_` and `%00`.
 # 2. The last label begins with a letter: stops IP literals in every notation that `inet_aton`
 #    knows (`127.1`, `2130706433`, `0x7f000001`), which are no names.
-_HOST: Final = rf"(?P<host>(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?)"
+_REST: Final = r"[A-Za-z0-9]*+(?:-++[A-Za-z0-9]++)*+"
+_HOST: Final = rf"((?:[A-Za-z0-9]{_REST}\.)*+[A-Za-z]{_REST})"
+_LONG_LABEL: Final = re.compile(r"[^.]{64}")
 # 3. A plain dot-atom before the one `@`: stops quoted local parts and comments with another `@` in
 #    them, routes (`a%b@c`, `a!b@c`, `@a:b@c`) and encoded words, which need `=?`.
-_ADDRESS: Final = re.compile(rf"(?=[^@]{{1,64}}@)[\w+'-]+(?:\.[\w+'-]+)*@{_HOST}", re.ASCII)
+_LOCAL: Final = r"(?=[^@]{1,64}@)[A-Za-z0-9_+'-]++(?:\.[A-Za-z0-9_+'-]++)*+"
+_ADDRESS: Final = re.compile(rf"{_LOCAL}@{_HOST}")
 # 4. After scheme and host only a port, `/` or the end: stops userinfo (`http://acme.example@evil`),
 #    `#@evil` and `?@evil`, which some read as userinfo, and a backslash read as a slash.
 # 5. Only characters of RFC 3986 behind it: stops tabs and line ends, which browsers take out, and
 #    characters that become `/`, `?` or `#` when normalised.
 _URL: Final = re.compile(
-    rf"https?://{_HOST}(?::(?P<port>[1-9][0-9]{{0,4}}))?(?:/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?"
+    rf"https?://{_HOST}(?::([1-9][0-9]{{0,4}}+))?+(?:/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*+)?+"
 )
 _BARE: Final = re.compile(_HOST)
 # 6. Labels with `--` in third and fourth place count only where the pattern writes them: stops
@@ -46,22 +49,20 @@ def find_host(text: str) -> str | None:
         return None
     if "://" in text:
         found = _URL.fullmatch(text)
-        if found is not None and int(found["port"] or 0) > _PORT_MAX:
+        if found is not None and found[2] is not None and int(found[2]) > _PORT_MAX:
             return None
     else:
         found = (_ADDRESS if "@" in text else _BARE).fullmatch(text)
     if found is None:
         return None
-    host = found["host"]
-    return host.lower() if len(host) <= _HOST_MAX_CHARS else None
+    host = found[1]
+    return host.lower() if _has_lengths(host) else None
 
 
 def is_pattern(text: str) -> bool:
     """Whether `text` is a host name in lower case, or `*.` and one."""
     name = text.removeprefix(ANY_BELOW)
-    return (
-        name == name.lower() and len(name) <= _HOST_MAX_CHARS and _BARE.fullmatch(name) is not None
-    )
+    return name == name.lower() and _BARE.fullmatch(name) is not None and _has_lengths(name)
 
 
 def build_host_test(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -71,7 +72,11 @@ def build_host_test(patterns: Iterable[str]) -> Callable[[str], bool]:
     below = tuple(pattern[1:] for pattern in sound if pattern.startswith(ANY_BELOW))
 
     def fits(host: str) -> bool:
-        return host in exact or any(
+        if host in exact:
+            return True
+        if not host.endswith(below):
+            return False
+        return "--" not in host or any(
             host.endswith(end) and not _RESERVED.search(host[: -len(end)]) for end in below
         )
 
@@ -91,3 +96,10 @@ def is_covered(patterns: Iterable[str], pattern: str) -> bool:
         wild = [one for one in patterns if one.startswith(ANY_BELOW)]
         return pattern in wild or build_host_test(wild)(pattern.removeprefix(ANY_BELOW))
     return build_host_test(patterns)(pattern)
+
+
+def _has_lengths(host: str) -> bool:
+    """Whether `host` has at most 253 characters, and each label at most 63 (RFC 1035 §2.3.4)."""
+    return len(host) <= _LABEL_MAX_CHARS or (
+        len(host) <= _HOST_MAX_CHARS and _LONG_LABEL.search(host) is None
+    )

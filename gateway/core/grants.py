@@ -136,6 +136,7 @@ def find_excess(
     and else for each effect; and any other tool of a server, for each effect. Whatever cannot be
     decided counts as excess.
     """
+    compared: set[tuple[int, int]] = set()  # the same two meet again for every effect
     for server, name, effect in _cases((*parent, *child), effect_of):
         wanted = _speaker(child, server, name, effect)
         if wanted is None:
@@ -144,8 +145,11 @@ def find_excess(
         given = _speaker(parent, server, name, effect)
         if given is None:
             return f"{place} is not granted"
+        if (id(given), id(wanted)) in compared:
+            continue
         if (excess := _excess_of(given, wanted)) is not None:
             return f"{place}: {excess}"
+        compared.add((id(given), id(wanted)))
     return None
 
 
