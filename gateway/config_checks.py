@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+import msgspec
+
 from gateway.config_file import KeyPath
 from gateway.config_models import (
     AgentSection,
@@ -20,7 +22,7 @@ from gateway.config_models import (
 from gateway.core.cosignature import parse_witness_vkey
 from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.limits import Limits
-from gateway.core.token import Constraint, Grant
+from gateway.core.token import Grant
 
 Finding = tuple[KeyPath, str, str]
 """Path, message, hint."""
@@ -67,16 +69,7 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
 
 def build_grant(section: GrantSection) -> Grant:
     """Return the grant that a section describes."""
-    return Grant(
-        server=section.server,
-        tool=section.tool,
-        effects=tuple(section.effects),
-        constraints={
-            pointer: Constraint(max=c.max, min=c.min, one_of=c.one_of, prefix=c.prefix)
-            for pointer, c in section.constraints.items()
-        },
-        max_calls=section.max_calls,
-    )
+    return msgspec.convert(section.model_dump(exclude_none=True), Grant)
 
 
 def suggest(word: str, known: Iterator[str] | tuple[str, ...] | frozenset[str]) -> str:

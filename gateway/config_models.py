@@ -157,6 +157,13 @@ class TokensSection(Section):
     )
 
 
+class RangeSection(Section):
+    """How many there may be, bounds included."""
+
+    min: StrictInt | None = Field(None, ge=0, description="at least so many, from 0")
+    max: StrictInt | None = Field(None, ge=0, description="at most so many, from 0")
+
+
 class ConstraintSection(Section):
     """Bounds on one argument; all that are given must hold, and the argument must be there."""
 
@@ -166,6 +173,28 @@ class ConstraintSection(Section):
         None, description="a list of the values allowed"
     )
     prefix: StrictStr | None = Field(None, description="a text that the value starts with")
+    suffix: StrictStr | None = Field(None, description="a text that the value ends with")
+    domain: tuple[StrictStr, ...] | None = Field(
+        None, description="host names that an address or URL leads to; `*.name` for those below it"
+    )
+    length: RangeSection | None = Field(None, description="`min` and `max` characters of a text")
+    count: RangeSection | None = Field(
+        None, description="`min` and `max` items of a list, or members of an object"
+    )
+
+
+class WindowSection(Section):
+    """When calls may happen, in UTC."""
+
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(
+        (), description="days on which it opens, mon to sun; by default all"
+    )
+    start: StrictStr = Field("00:00", description="`HH:MM` in UTC at which it opens")
+    end: StrictStr = Field(
+        "24:00", description="`HH:MM` in UTC at which it closes; before `start`: on the next day"
+    )
+    not_before: StrictInt | None = Field(None, description="its first second, since the epoch")
+    not_after: StrictInt | None = Field(None, description="its last second, since the epoch")
 
 
 class GrantSection(Section):
@@ -178,6 +207,7 @@ class GrantSection(Section):
         {}, description="JSON Pointer into the arguments → bounds"
     )
     max_calls: int | None = Field(None, ge=0, description="calls of each tool in one run")
+    window: WindowSection | None = Field(None, description="when calls may happen; always if not")
 
 
 class AgentSection(Section):
