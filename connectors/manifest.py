@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from connectors.auth_binding import KINDS as AUTH_KINDS
+from connectors.auth_binding import UpstreamAuth, find_fault
 from connectors.yaml_nodes import (
     Mistake,
     Place,
@@ -29,20 +31,8 @@ from gateway.core.errors import ConfigurationError
 from gateway.core.pointer import split
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_SECRET: Final = re.compile(r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(s|min|h|day)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
-
-
-class UpstreamAuth(Struct, frozen=True):
-    """The gateway's own credential at an upstream: one header, its value kept elsewhere.
-
-    `value_from` is `env:NAME` or `file:PATH`.
-    """
-
-    header: str
-    value_from: str
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -84,12 +74,19 @@ def _read_server_id(place: Place) -> str:
 def _read_auth(place: Place) -> UpstreamAuth | None:
     if place.value() in ("none", None):
         return None
-    found = place.known({"header": None, "value_from": None})
-    if found.keys() < {"header", "value_from"}:
-        raise Mistake("`auth` needs `header` and `value_from`, or say `none`")
-    header = found["header"].read(_matching(_HEADER, "is no name of a header"), "")
-    hint = "must be `env:NAME` or `file:PATH`; a secret itself does not belong here"
-    return UpstreamAuth(header, found["value_from"].read(_matching(_SECRET, hint, echo=False), ""))
+    found = place.known(_AUTH_KEYS)
+    values = _read_members(found, _AUTH_KEYS)
+    if None in values.values():
+        return None  # noted where it is
+    auth = UpstreamAuth(**values)
+    fault = find_fault(auth, values.keys())
+    if fault is None:
+        return auth
+    name, why = fault
+    if name not in found:
+        raise Mistake(f"`{name}` of `auth` {why}; or say `auth: none`")
+    place.problems.add(found[name].node, f"`{name}` {why}")
+    return None
 
 
 def _matching(pattern: re.Pattern[str], problem: str, *, echo: bool = True) -> Read[str]:
@@ -198,6 +195,15 @@ _TOOL_KEYS: Final[dict[str, Read[Any]]] = {
     "reviewed_by": read_text,
 }
 
+_AUTH_KEYS: Final[dict[str, Read[Any]]] = {
+    **dict.fromkeys(UpstreamAuth.__struct_fields__, read_text),
+    "kind": read_choice(*AUTH_KINDS),
+    "client_auth": read_choice("basic", "post"),
+    "grant": read_choice("token_exchange", "jwt_bearer"),
+    "subject": read_choice("person", "agent"),
+    "listing": read_choice("none", "client"),
+}
+
 _SERVER_KEYS: Final[dict[str, Read[Any]]] = {
     "id": _read_server_id,
     "transport": read_choice("http", "stdio"),
@@ -209,7 +215,10 @@ _SERVER_KEYS: Final[dict[str, Read[Any]]] = {
 
 
 def load_auth_headers(auth: UpstreamAuth | None, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the header of an upstream credential. Raises `ConfigurationError` if there is none."""
+    """Return the header of a credential that is read once, at the start (`env:`, `file:`).
+
+    Raises `ConfigurationError` if there is none. Upstreams have a broker instead.
+    """
     if auth is None:
         return {}
     kind, _, where = auth.value_from.partition(":")

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from connectors.auth_binding import UpstreamAuth
 from connectors.http_pool import HttpPool
-from connectors.manifest import Manifest, UpstreamAuth, load_auth_headers
+from connectors.manifest import Manifest, load_auth_headers
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from gateway.core.errors import ConfigurationError

@@ -19,9 +19,10 @@ import structlog
 import uvicorn
 import uvloop
 
+from connectors.auth_binding import UpstreamAuth
 from connectors.catalog import Catalog
 from connectors.http_pool import HttpPool
-from connectors.manifest import Manifest, UpstreamAuth, load_manifest
+from connectors.manifest import Manifest, load_manifest
 from connectors.refresh import Refresher
 from connectors.upstreams import Endpoint, Transport, build_transport
 from gateway.adapters.bundle_store import save_bundle

@@ -9,7 +9,8 @@ from typing import Final
 import httpx
 import structlog
 
-from connectors.manifest import UpstreamAuth, load_auth_headers
+from connectors.auth_binding import UpstreamAuth
+from connectors.manifest import load_auth_headers
 from gateway.adapters.audit_keys import load_or_create
 from gateway.adapters.bounded_http import build_client
 from gateway.adapters.file_anchor import FileAnchor

@@ -15,10 +15,11 @@ import typer
 from msgspec import Struct, structs
 
 from connectors.approve import ALL, Approved, approve_definitions
+from connectors.auth_binding import UpstreamAuth
 from connectors.catalog import Catalog, ToolStatus
 from connectors.http_pool import HttpPool
 from connectors.listing import read_offers
-from connectors.manifest import Manifest, UpstreamAuth, load_manifest
+from connectors.manifest import Manifest, load_manifest
 from connectors.upstreams import Endpoint, Transport, build_transport
 from gateway.adapters.system import SystemClock
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors.manifest import Manifest, UpstreamAuth, load_auth_headers, load_manifest
+from connectors.auth_binding import UpstreamAuth
+from connectors.manifest import Manifest, load_auth_headers, load_manifest
 from gateway.core.errors import ConfigurationError
 
 ACME = Path(__file__).parents[3] / "examples" / "acme" / "manifests"
@@ -116,7 +117,7 @@ tools:
         ),
         ("id: a\ntransport: http\ntools: []\nshared: 1", "`true` or `false`"),
         ("id: a\ntransport: http\ntools: []\nauth: {header: a b, value_from: env:X}", "no name"),
-        ("id: a\ntransport: http\ntools: []\nauth: {header: X}", "needs `header`"),
+        ("id: a\ntransport: http\ntools: []\nauth: {header: X}", "`value_from` of `auth` is missing"),
         ("id: a\ntransport: http\ntools: []\negress: [2001-01-01]", "in quotes"),
         ("id: a\ntransport: http\ntools: []\negress: &a [x]\nauth: *a", "alias"),
         ("id: a\ntransport: http\ntools: []\negress: &a [*a]", "alias"),

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from connectors.auth_binding import UpstreamAuth
 from connectors.http_pool import HttpPool
-from connectors.manifest import Manifest, UpstreamAuth
+from connectors.manifest import Manifest
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from connectors.upstreams import Endpoint, Transport, build_transport
