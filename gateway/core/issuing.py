@@ -15,10 +15,11 @@ from msgspec import Struct
 
 from gateway.core.canonical import canonicalize
 from gateway.core.clients import Agent, Launcher
-from gateway.core.token import Claims, Run
+from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant, Run
 
 DAY_S: Final = 86_400
 AGENT_ORIGIN: Final = "agent"
+SCOPES: Final = (SCOPE_LIST, SCOPE_CALL)
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -34,6 +35,17 @@ class Site(Struct, frozen=True, kw_only=True):
     run_max_s: int = DAY_S
 
 
+class Wish(Struct, frozen=True, kw_only=True):
+    """How far a client narrows what it asks for. None: everything that there is to have.
+
+    `jkt`: thumbprint of the key that the token shall be bound to (RFC 9449), or empty.
+    """
+
+    scopes: frozenset[str] | None = None
+    grants: tuple[Grant, ...] | None = None
+    jkt: str = ""
+
+
 class Question(Struct, frozen=True):
     """What policy is asked in phase `issue`, and under whose key the log keeps it."""
 
@@ -41,9 +53,7 @@ class Question(Struct, frozen=True):
     data_subject: str
 
 
-def build_claims(
-    run: Run, agent: Agent, *, site: Site, jti: str, scopes: frozenset[str], now_s: int
-) -> Claims:
+def build_claims(run: Run, agent: Agent, *, site: Site, jti: str, wish: Wish, now_s: int) -> Claims:
     """Build what a new token of `run` says. It never outlives the run.
 
     `client_id` is the run's launcher: the client on whose authority the agent acts.
@@ -56,8 +66,9 @@ def build_claims(
         jti=jti,
         issued_at=now_s,
         expires_at=min(now_s + site.ttl_s, run.deadline),
-        scopes=scopes,
-        grants=run.grants,
+        scopes=frozenset(SCOPES) if wish.scopes is None else wish.scopes,
+        grants=run.grants if wish.grants is None else wish.grants,
+        jkt=wish.jkt,
         environment=site.environment,
         run_id=run.id,
         root_jti=run.id,

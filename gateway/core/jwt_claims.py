@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.errors import CredentialError
+from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.token import Ancestor, Budget, Claims, Constraint, Grant, Window
 
 DETAIL_TYPE: Final = "countersign_tool"
@@ -149,6 +150,38 @@ def decode(payload: bytes) -> tuple[Claims, int]:
     return claims, found.nbf
 
 
+class _Asked(Struct, frozen=True, forbid_unknown_fields=True):
+    """One authorization detail of a request: what it leaves out is as in a token."""
+
+    type: Literal["countersign_tool"]
+    server: str
+    tool: str = "*"
+    locations: tuple[str, ...] = ()
+    actions: tuple[Literal["call"], ...] = ("call",)
+    effects: tuple[str, ...] = ()
+    constraints: dict[str, Constraint] = {}
+    max_calls: int | None = None
+    window: Window | None = None
+
+
+_asked_decoder: Final = msgspec.json.Decoder(tuple[_Asked, ...])
+
+
+def read_details(text: str, audience: str) -> tuple[Grant, ...] | str:
+    """Return the grants that `authorization_details` ask for, or say why they cannot be read."""
+    try:
+        asked = _asked_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        return f"the details cannot be read: {str(error)[:200]}"
+    if not asked:
+        return "the details are empty; leave them out to ask for everything"
+    if any(not set(one.locations) <= {audience} for one in asked):
+        return f"the location of every detail is `{audience}`"
+    grants = tuple(_grant(one) for one in asked)
+    faults = (find_fault(grant) for grant in grants)
+    return next((fault for fault in faults if fault), None) or find_ambiguity(grants) or grants
+
+
 def _nest(chain: tuple[str, ...]) -> _Actor | None:
     nested: _Actor | None = None
     for agent in reversed(chain):
@@ -176,7 +209,7 @@ def _detail(grant: Grant, audience: str) -> _Detail:
     )
 
 
-def _grant(detail: _Detail) -> Grant:
+def _grant(detail: _Detail | _Asked) -> Grant:
     return Grant(
         server=detail.server,
         tool=detail.tool,

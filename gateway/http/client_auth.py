@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -35,6 +36,25 @@ def read_basic(authorization: str | None) -> Presented | None:
         return None
     client_id, colon, secret = text.partition(":")
     return Presented(unquote_plus(client_id), unquote_plus(secret)) if colon else None
+
+
+def read_client(one: Mapping[str, str], request: Request) -> Presented | None:
+    """Return the client that a form or its `Authorization` header names.
+
+    Raises `RequestError` where it proves itself twice (RFC 6749 §2.3).
+    """
+    header = request.headers.get("authorization")
+    if header is None:
+        if "client_id" not in one or "client_secret" not in one:
+            return None
+        return Presented(one["client_id"], one["client_secret"])
+    basic = read_basic(header)
+    if "client_secret" in one or (
+        basic and one.get("client_id", basic.client_id) != basic.client_id
+    ):
+        text = "the client proves itself twice; use `Authorization` or the body"
+        raise RequestError(text, code="request_invalid")
+    return basic
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

@@ -22,6 +22,7 @@ from gateway.core.issuing import (
     AGENT_ORIGIN,
     Question,
     Site,
+    Wish,
     ask_about_run,
     ask_about_token,
     build_claims,
@@ -65,6 +66,8 @@ class Issued(Struct, frozen=True):
 
     token: str
     claims: Claims
+    extra: dict[str, Any] = {}
+    """Further members of the reply."""
 
 
 class Created(Struct, frozen=True):
@@ -79,6 +82,8 @@ class Withheld(Struct, frozen=True):
 
     code: str
     detail: str
+    error: str = ""
+    """The error code of OAuth, where it is not the usual one."""
 
 
 class IssueDesk:
@@ -101,7 +106,7 @@ class IssueDesk:
         stored = "" if run is None else run.credential_hash
         return run if is_secret(presented.secret, stored) else None
 
-    async def issue(self, who: Agent | Run, scopes: frozenset[str]) -> Issued | Withheld:
+    async def issue(self, who: Agent | Run, wish: Wish) -> Issued | Withheld:
         """Issue a token of a run, or of the agent's own run.
 
         Raises `CountersignError` when no decision, no record or no state could be had.
@@ -120,17 +125,23 @@ class IssueDesk:
             why = over or "the agent is no longer configured"
             return await self._refuse_token(op, records.run_actor(run), "run_over", why)
         jti = deps.ids.new()
-        claims = build_claims(run, agent, site=deps.site, jti=jti, scopes=scopes, now_s=now_s)
+        claims = build_claims(run, agent, site=deps.site, jti=jti, wish=wish, now_s=now_s)
         actor = records.token_actor(claims)
-        # 2. Killed agents, clients, runs, humans.
+        # 2. Details wider than the run.
+        excess = find_excess(run.grants, claims.grants, deps.effect_of)
+        if excess is not None:
+            return await self._refuse_token(
+                op, actor, "details_exceeded", excess, "invalid_authorization_details"
+            )
+        # 3. Killed agents, clients, runs, humans.
         if deps.barred(claims) is not None:
             return await self._refuse_token(op, actor, "revoked", "this authority was revoked")
-        # 3. What policy does not permit.
+        # 4. What policy does not permit.
         question = ask_about_token(claims, now_ns)
         decision = await self._judge("token.refused", op, actor, question)
         if not records.is_permitted(decision):
             return _denied(decision)
-        # 4. INVARIANT: the record is durable before the token leaves.
+        # 5. INVARIANT: the record is durable before the token leaves.
         token = await deps.issuer.issue(claims)
         await deps.audit.record(records.build_token_issued(claims, op, question, decision))
         return Issued(token, claims)
@@ -219,11 +230,11 @@ class IssueDesk:
         return decision
 
     async def _refuse_token(
-        self, op: str, actor: dict[str, Any], code: str, detail: str
+        self, op: str, actor: dict[str, Any], code: str, detail: str, error: str = ""
     ) -> Withheld:
         entry = records.build_issue_refused("token.refused", op, actor, code)
         await self._deps.audit.record(entry)
-        return Withheld(code, detail)
+        return Withheld(code, detail, error)
 
 
 def _denied(decision: Decision) -> Withheld:

@@ -1,0 +1,1 @@
+"""The grant types of `POST /oauth/token`, one file each."""

@@ -1,0 +1,152 @@
+"""`POST /oauth/token`: a client proves itself, asks by a grant type, and gets a token or a reason.
+
+Each grant type is a file in `gateway/http/grants`. What all share happens here, in this order: the
+form is read strictly, the client is believed or not, what nobody gets is refused, and only then the
+grant type is asked. Everything refused is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fastapi import Request
+from msgspec import Struct
+from starlette.responses import Response
+
+from gateway.core import oauth
+from gateway.core.clients import Client, Launcher
+from gateway.core.errors import CountersignError, RequestError
+from gateway.core.issuing import Wish
+from gateway.core.jwt_claims import encode, read_details
+from gateway.core.token import Run
+from gateway.http.client_auth import BASIC_CHALLENGE, Presented, read_client
+from gateway.http.issue_desk import Issued, IssueDeps, IssueDesk, Withheld
+from gateway.http.oauth_forms import Failure, read_form, tell_failure, tell_json
+
+
+class TokenRequest(Struct, frozen=True, kw_only=True):
+    """A token request of a proven client. `one`: its parameters, those left empty left out."""
+
+    who: Client | Run
+    one: dict[str, str]
+    wish: Wish
+
+
+class GrantType(Protocol):
+    """One way to ask for a token."""
+
+    @property
+    def name(self) -> str:
+        """The `grant_type` that asks for it."""
+        ...
+
+    async def answer(self, ask: TokenRequest) -> Issued | Withheld | Failure:
+        """Issue, or say why not. A `Failure` is recorded by the endpoint, the others are already.
+
+        Raises `CountersignError` when no decision, no record or no state could be had.
+        """
+        ...
+
+
+class _Form(Struct, frozen=True):
+    """A token request that can be read. `failure` says why it gets nothing whoever asks."""
+
+    presented: Presented | None
+    one: dict[str, str]
+    wish: Wish
+    failure: Failure | None
+
+
+class TokenEndpoint:
+    """Answers token requests."""
+
+    def __init__(self, deps: IssueDeps, desk: IssueDesk, grant_types: Sequence[GrantType]) -> None:
+        self._deps = deps
+        self._desk = desk
+        self._grant_types: Mapping[str, GrantType] = {one.name: one for one in grant_types}
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request."""
+        try:
+            return await self._answer(request)
+        except CountersignError:
+            text = "no token can be issued now; try again later"
+            return tell_failure(Failure("temporarily_unavailable", text, 503))
+
+    async def _answer(self, request: Request) -> Response:
+        # 1. Requests that two parsers may read differently, and floods of bytes.
+        try:
+            form = self._read(await read_form(request), request)
+        except RequestError as error:
+            await self._deps.refuse("read", error.code)
+            return tell_failure(Failure("invalid_request", str(error)))
+        # 2. Strangers.
+        who = await self._desk.authenticate(form.presented)
+        if who is None:
+            await self._deps.refuse("authenticate", "client_invalid")
+            text = "the client is not known or its secret is wrong"
+            challenge = {"WWW-Authenticate": BASIC_CHALLENGE}
+            return tell_failure(Failure("invalid_client", text, 401, challenge))
+        # 3. Known clients that ask for what nobody gets.
+        failure = form.failure
+        if isinstance(who, Launcher):
+            failure = Failure("unauthorized_client", "create a run for its agent")
+        if failure is not None:
+            return await self._refuse(who, failure)
+        # 4. What this grant type asks for, revoked authority and policy; then record and reply.
+        grant_type = self._grant_types[form.one["grant_type"]]
+        ask = TokenRequest(who=who, one=form.one, wish=form.wish)
+        result = await grant_type.answer(ask)
+        if isinstance(result, Failure):
+            return await self._refuse(who, result)
+        return _reply(result)
+
+    async def _refuse(self, who: Client | Run, failure: Failure) -> Response:
+        await self._desk.refuse_token(who, failure.error)
+        return tell_failure(failure)
+
+    def _read(self, form: dict[str, list[str]], request: Request) -> _Form:
+        one = {name: values[0] for name, values in form.items() if values[0]}
+        presented = read_client(one, request)
+        public_url = self._deps.site.public_url
+        scopes = oauth.read_scopes(one.get("scope"))
+        grants = None
+        failure: Failure | None = None
+        if "grant_type" not in one:
+            failure = Failure("invalid_request", "`grant_type` is missing")
+        elif one["grant_type"] not in self._grant_types:
+            known = ", ".join(f"`{name}`" for name in self._grant_types)
+            failure = Failure("unsupported_grant_type", f"the grant types are {known}")
+        elif scopes is None:
+            failure = Failure("invalid_scope", f"the scopes are `{oauth.ALL_SCOPES}`")
+        elif not all(oauth.is_resource(text, public_url) for text in _targets(form)):
+            failure = Failure("invalid_target", f"the resource is `{public_url}{oauth.MCP_PATH}`")
+        elif (details := one.get("authorization_details")) is not None:
+            found = read_details(details, public_url)
+            if isinstance(found, str):
+                failure = Failure("invalid_authorization_details", found)
+            else:
+                grants = found
+        named = scopes if "scope" in one else None
+        return _Form(presented, one, Wish(scopes=named, grants=grants), failure)
+
+
+def _targets(form: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    return (*form.get("resource", ()), *form.get("audience", ()))
+
+
+def _reply(result: Issued | Withheld) -> Response:
+    if isinstance(result, Withheld):
+        error = "access_denied" if result.code == "policy_denied" else "invalid_grant"
+        return tell_failure(Failure(result.error or error, result.detail))
+    claims = result.claims
+    body: dict[str, Any] = {
+        "access_token": result.token,
+        "token_type": "DPoP" if claims.jkt else "Bearer",
+        "expires_in": claims.expires_at - claims.issued_at,
+        "scope": " ".join(sorted(claims.scopes)),
+        "authorization_details": encode(claims)["authorization_details"],
+        **result.extra,
+    }
+    return tell_json(body)
