@@ -27,7 +27,7 @@ _HINTS: Final = {
 
 
 class Pkcs11Key(Struct, frozen=True, kw_only=True):
-    """Where a private key is. Empty members say nothing. `pin_source`: `env:NAME` or `file:PATH`."""
+    """Where a private key is; what is empty is not said. `pin_source`: `env:NAME`, `file:PATH`."""
 
     module_path: str
     token: str = ""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
     SECP256R1,
     EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
     generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -21,15 +22,17 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, KeyParameters
 
 from gateway.adapters.audit_files import Files
 from gateway.core.errors import ConfigurationError, CountersignError
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _NUMBER_BYTES: Final = 32
+_USE: Final[KeyParameters] = {"use": "sig", "alg": "ES256"}
 _STAMP: Final = "# countersign environment: "
 
 
@@ -83,12 +86,15 @@ def create_token_key(path: Path, *, environment: str = "", files: Files | None =
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     stamp = f"{_STAMP}{environment}\n".encode() if environment else b""
     files.make_directory(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    fresh = path.with_name(f"{path.name}.{os.urandom(8).hex()}.new")
+    descriptor = files.create(fresh)
     try:
         files.write(descriptor, stamp + pem)
         files.sync(descriptor)
+        os.link(fresh, path)  # all of it or nothing, and never over another
     finally:
         os.close(descriptor)
+        fresh.unlink()
     files.sync_directory(path.parent)
     return _named(key)
 
@@ -145,8 +151,19 @@ def check_stamp(pem: bytes, name: str, environment: str) -> None:
         )
 
 
+def read_public_key(public: EllipticCurvePublicKey | Mapping[str, str]) -> ECKey:
+    """Return a public key, named by its thumbprint."""
+    if isinstance(public, EllipticCurvePublicKey):
+        pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        named = ECKey.import_key(pem, _USE)
+    else:
+        named = ECKey.import_key({name: public[name] for name in ("kty", "crv", "x", "y")}, _USE)
+    named.ensure_kid()
+    return named
+
+
 def _named(key: EllipticCurvePrivateKey) -> ECKey:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    named = ECKey.import_key(pem, {"use": "sig", "alg": "ES256"})
+    named = ECKey.import_key(pem, _USE)
     named.ensure_kid()
     return named
