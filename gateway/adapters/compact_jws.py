@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -100,18 +100,18 @@ def read_public_key(jwk: dict[str, Any]) -> PublicKey | None:
 
 
 def _is_number(jwk: dict[str, Any], name: str) -> bool:
-    """Whether a member is in its one spelling: else one key would have two thumbprints."""
+    """Whether a member is of a good size and in its one spelling: a key has one thumbprint."""
     value = jwk.get(name)
     decoded = decode_base64url(value.encode("utf-8", "replace")) if isinstance(value, str) else None
     if not decoded:
         return False
+    if name == "n" and not RSA_MIN_BITS <= int.from_bytes(decoded).bit_length() <= RSA_MAX_BITS:
+        return False
     return decoded[0] != 0 if name in {"n", "e"} else len(decoded) == _CURVE_BYTES
 
 
-def _read_p256(key: ECKey) -> PublicKey | None:
+def _read_p256(key: ECKey) -> PublicKey:
     public = key.public_key
-    if not isinstance(public.curve, SECP256R1):
-        return None
 
     def check(signature: bytes, message: bytes) -> bool:
         if len(signature) != 2 * _CURVE_BYTES:
@@ -125,7 +125,7 @@ def _read_p256(key: ECKey) -> PublicKey | None:
 
 def _read_ed25519(key: OKPKey) -> PublicKey | None:
     public = key.public_key
-    if not isinstance(public, Ed25519PublicKey):
+    if not isinstance(public, Ed25519PublicKey):  # `crv` was looked at: cannot be
         return None
 
     def check(signature: bytes, message: bytes) -> bool:
@@ -134,10 +134,8 @@ def _read_ed25519(key: OKPKey) -> PublicKey | None:
     return PublicKey(frozenset({"Ed25519", "EdDSA"}), key.thumbprint(), check)
 
 
-def _read_rsa(key: RSAKey) -> PublicKey | None:
+def _read_rsa(key: RSAKey) -> PublicKey:
     public = key.public_key
-    if not RSA_MIN_BITS <= public.key_size <= RSA_MAX_BITS:
-        return None
 
     def check(signature: bytes, message: bytes) -> bool:
         return _holds(lambda: public.verify(signature, message, PKCS1v15(), SHA256()))

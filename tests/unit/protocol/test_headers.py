@@ -67,7 +67,6 @@ def test_accept_headers_are_joined_and_others_are_left_alone() -> None:
         (b"", None),
         (b"Bearerabc", None),
         (b"DPoP abc", b"abc"),
-        (b"Basic abc", None),
     ],
 )
 def test_only_a_token_sent_as_bearer_or_dpop_is_taken(value: bytes, token: bytes | None) -> None:
