@@ -17,6 +17,7 @@ from gateway.config_checks import LIMIT_NAMES
 from gateway.core.catalog import Effect, Idempotency, Review, ToolState
 from gateway.core.decision import OBLIGATIONS, Phase
 from gateway.core.errors import ConfigurationError
+from gateway.core.token import Constraint, Range, Window
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,13 +51,15 @@ def schema_keys(node: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
 @pytest.mark.req("GW-04")
 def test_the_configuration_page_names_every_key_and_limit() -> None:
     keys = set(schema_keys(config_schema())) | set(LIMIT_NAMES)
-    grant = {"server", "tool", "effects", "constraints", "max_calls", "max", "min", "one_of"}
-    elsewhere = grant | {"prefix"}  # docs/runs.md tells of grants
-    keys -= elsewhere
+    grant = {"server", "tool", "effects", "constraints", "max_calls"}  # docs/runs.md
+    limits = {name for kind in (Constraint, Range, Window) for name in kind.__struct_fields__}
+    limits |= {"constraints", "max_calls", "window"}  # docs/constraints.md
+    keys -= grant | limits
     header = {"header", "value_from"}  # docs/manifests.md tells of credentials
     assert find_unnamed("docs/configuration.md", iter(keys - header)) == []
     assert find_unnamed("docs/manifests.md", iter(header)) == []
-    assert find_unnamed("docs/runs.md", iter(elsewhere - {"server", "tool"})) == []
+    assert find_unnamed("docs/runs.md", iter(grant - {"server", "tool"})) == []
+    assert find_unnamed("docs/constraints.md", iter(limits)) == []
 
 
 @pytest.mark.req("GW-08")
