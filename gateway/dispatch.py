@@ -233,8 +233,6 @@ class Dispatcher:
         authority = await self._current_authority(request, now_ns // 1_000_000_000)
         if authority is None:
             return Stale("authority_ended")
-        if self._barred(authority[0]) or not self._active(request.agent):
-            return Stale("authority_ended")
         # 5. The tool changed behind its name, or its server moved.
         if await self._refresh(request.server) is not None:
             return None
@@ -281,16 +279,19 @@ class Dispatcher:
     async def _current_authority(
         self, request: ApprovalRequest, now_s: int
     ) -> tuple[Claims, Claims] | None:
-        """The caller's claims, and the most that its run still gives; None if the run is over.
+        """The caller's claims, and the most that its run still gives; None where none is left.
+
+        The run may be over, the agent suspended, the switch pulled.
 
         INVARIANT: both must cover the call: a token that was handed on had less than its run. Its
         own expiry is no bar.
         """
         run = await self._runs.get_run(request.run_id)
-        if run is None or run.ended or now_s >= run.deadline:
+        if run is None or run.ended or now_s >= run.deadline or not self._active(request.agent):
             return None
         claims = replace(msgspec.convert(request.claims, Claims), expires_at=run.deadline)
-        return claims, replace(claims, grants=run.grants, allowed_values=run.allowed_values)
+        most = replace(claims, grants=run.grants, allowed_values=run.allowed_values)
+        return (claims, most) if self._barred(claims) is None else None
 
     async def _settle(self, request: ApprovalRequest, answer: Completed | Refused) -> None:
         if isinstance(answer, Refused):

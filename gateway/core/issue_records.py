@@ -41,6 +41,7 @@ def build_run_created(run: Run, op: str, question: Question, decision: Decision)
         **run_actor(run),
         "deadline": run.deadline,
         "origin": run.origin,
+        **({"labels": list(run.labels)} if run.labels else {}),
         "grants": digest_of(msgspec.to_builtins(run.grants)),
     }
     return _judged("run.create", op, fields, question, decision, event_id=f"run:{run.id}")
@@ -59,9 +60,18 @@ def build_token_issued(claims: Claims, op: str, question: Question, decision: De
         "scopes": sorted(claims.scopes),
         "grants": digest_of(msgspec.to_builtins(claims.grants)),
         "exp": claims.expires_at,
+        "depth": claims.depth,
+        **_parent(claims),
         **_allow(claims),
     }
     return _judged("token.issue", op, fields, question, decision)
+
+
+def _parent(claims: Claims) -> dict[str, Any]:
+    """Whose authority was handed on, and to whom in turn."""
+    if not claims.parent_jti:
+        return {}
+    return {"parent": claims.parent_jti, "actors": list(claims.actors)}
 
 
 def _allow(claims: Claims) -> dict[str, Any]:

@@ -25,7 +25,7 @@ SCOPES: Final = (SCOPE_LIST, SCOPE_CALL)
 class Site(Struct, frozen=True, kw_only=True):
     """The deployment that hands out authority. `ttl_s`: seconds that an access token lives.
 
-    `run_max_s`: seconds that a run may live.
+    `run_max_s`: seconds that a run may live. `max_depth`: how often its authority may be handed on.
     """
 
     issuer: str
@@ -33,6 +33,7 @@ class Site(Struct, frozen=True, kw_only=True):
     environment: str
     ttl_s: int = 300
     run_max_s: int = DAY_S
+    max_depth: int = 2
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -78,6 +79,7 @@ def build_claims(run: Run, agent: Agent, *, site: Site, jti: str, wish: Wish, no
         allowed_values=run.allowed_values,
         budget=run.budget,
         max_depth=run.max_depth,
+        may_act=run.may_act,
         roles=agent.roles,
         owner=agent.owner,
         origin=run.origin,

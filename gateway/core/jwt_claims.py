@@ -41,6 +41,10 @@ class _Actor(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True
     act: _Actor | None = None
 
 
+class _MayAct(Struct, frozen=True, forbid_unknown_fields=True):
+    sub: str
+
+
 class _Key(Struct, frozen=True, forbid_unknown_fields=True):
     jkt: str
 
@@ -65,6 +69,7 @@ class _Payload(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     workflow: str = ""
     sub_type: Literal["agent", "human"] = "agent"
     act: _Actor | None = None
+    may_act: _MayAct | None = None
     cnf: _Key | None = None
     parent_jti: str = ""
     ancestors: tuple[Ancestor, ...] = ()
@@ -105,6 +110,7 @@ def encode(claims: Claims) -> dict[str, Any]:
         sub=chain[-1] if person is None else person,
         sub_type="agent" if person is None else "human",
         act=_nest(chain[:-1] if person is None else chain),
+        may_act=_MayAct(claims.may_act) if claims.may_act else None,
         cnf=_Key(claims.jkt) if claims.jkt else None,
         iat=claims.issued_at,
         nbf=claims.issued_at,
@@ -137,6 +143,7 @@ def decode(payload: bytes) -> tuple[Claims, int]:
         subject=chain[0],
         actors=chain[1:],
         on_behalf_of=found.sub if found.sub_type == "human" else None,
+        may_act="" if found.may_act is None else found.may_act.sub,
         jkt="" if found.cnf is None else found.cnf.jkt,
         issued_at=found.iat,
         expires_at=found.exp,

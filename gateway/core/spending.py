@@ -66,21 +66,26 @@ def build_spender(claims: Claims) -> Spender:
     return Spender(
         claims.root_jti,
         claims.jti if counts else claims.root_jti,
-        tuple((one.id, CallLimits(one.limits)) for one in claims.ancestors),
+        tuple((one.id, CallLimits(one.limits)) for one in claims.ancestors if one.limits),
         claims.budget,
     )
 
 
 def build_ancestors(parent: Claims) -> tuple[Ancestor, ...]:
-    """Return what stands above a child of `parent`: all that counts calls, the root first."""
-    if not _counts(parent.grants):
-        return parent.ancestors
-    limits = tuple(
+    """Return what stands above a child of `parent`: every token, and all that counts calls."""
+    above, limits = parent.ancestors, _limits(parent.grants)
+    if parent.depth == 0 and limits:
+        above = (*above, Ancestor(parent.root_jti, limits))
+    return (*above, Ancestor(parent.jti, limits if parent.depth else ()))
+
+
+def _limits(grants: Sequence[Grant]) -> tuple[Grant, ...]:
+    if not _counts(grants):
+        return ()
+    return tuple(
         Grant(server=g.server, tool=g.tool, effects=g.effects, max_calls=g.max_calls)
-        for g in parent.grants
+        for g in grants
     )
-    itself = parent.jti if parent.depth else parent.root_jti
-    return (*parent.ancestors, Ancestor(itself, limits))
 
 
 def _counts(grants: Sequence[Grant]) -> bool:

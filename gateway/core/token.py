@@ -86,8 +86,9 @@ class Claims(Struct, frozen=True, kw_only=True):
     """A verified token. Times in seconds since the epoch.
 
     `subject` is the agent that acts. `actors` are those that it acts for, nearest first, up to the
-    one whose run it is. `ancestors`: the root first; those that limit nothing are left out.
-    `jkt`: thumbprint of the key that must prove possession (RFC 9449), or empty.
+    one whose run it is. `ancestors`: every token above it and all that counts its calls, the root first.
+    `jkt`: thumbprint of the key that must prove possession (RFC 9449), or empty. `may_act`: the
+    agent that it may be handed on to, besides those that the registry names.
     """
 
     issuer: str
@@ -115,6 +116,7 @@ class Claims(Struct, frozen=True, kw_only=True):
     parent_jti: str = ""
     max_depth: int = 0
     jkt: str = ""
+    may_act: str = ""
     budget: Budget = Budget()
 
 
@@ -141,4 +143,5 @@ class Run(Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
     max_depth: int = 0
     labels: tuple[str, ...] = ()
+    may_act: str = ""
     outcome: str = ""

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core import issue_records as records
+from gateway.core.attenuation import TooWide, build_child
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret, is_secret
 from gateway.core.decision import Decision
 from gateway.core.errors import CountersignError, PolicyError
@@ -126,22 +127,57 @@ class IssueDesk:
             return await self._refuse_token(op, records.run_actor(run), "run_over", why)
         jti = deps.ids.new()
         claims = build_claims(run, agent, site=deps.site, jti=jti, wish=wish, now_s=now_s)
-        actor = records.token_actor(claims)
         # 2. Details wider than the run.
         excess = find_excess(run.grants, claims.grants, deps.effect_of)
         if excess is not None:
+            actor = records.token_actor(claims)
             return await self._refuse_token(
                 op, actor, "details_exceeded", excess, "invalid_authorization_details"
             )
-        # 3. Killed agents, clients, runs, humans.
+        return await self._finish(op, claims, now_ns)
+
+    async def hand_on(self, parent: Claims, actor: Agent, wish: Wish) -> Issued | Withheld:
+        """Issue a token with which `actor` acts for `parent`'s agent, and may do no more.
+
+        The caller has checked that `parent` is genuine and that it may be handed to `actor`.
+        Raises `CountersignError` as `issue` does.
+        """
+        deps = self._deps
+        now_ns = deps.clock.now_ns()
+        now_s, op = now_ns // 1_000_000_000, deps.ids.new()
+        refused = records.token_actor(parent)
+        run = await deps.runs.get_run(parent.run_id)
+        over = "the run is not known" if run is None else self._find_over(run, now_s)
+        if over is not None:
+            return await self._refuse_token(op, refused, "run_over", over)
+        child = build_child(
+            parent,
+            actor,
+            site=deps.site,
+            jti=deps.ids.new(),
+            wish=wish,
+            now_s=now_s,
+            effect_of=deps.effect_of,
+        )
+        if isinstance(child, TooWide):
+            return await self._refuse_token(
+                op, refused, "exchange_too_wide", child.why, child.error
+            )
+        return await self._finish(op, child, now_ns)
+
+    async def _finish(self, op: str, claims: Claims, now_ns: int) -> Issued | Withheld:
+        """Issue what `claims` say, if nothing bars it and policy permits."""
+        deps = self._deps
+        # 1. Killed agents, clients, runs, humans.
         if deps.barred(claims) is not None:
+            actor = records.token_actor(claims)
             return await self._refuse_token(op, actor, "revoked", "this authority was revoked")
-        # 4. What policy does not permit.
+        # 2. What policy does not permit.
         question = ask_about_token(claims, now_ns)
-        decision = await self._judge("token.refused", op, actor, question)
+        decision = await self._judge("token.refused", op, records.token_actor(claims), question)
         if not records.is_permitted(decision):
             return _denied(decision)
-        # 5. INVARIANT: the record is durable before the token leaves.
+        # 3. INVARIANT: the record is durable before the token leaves.
         token = await deps.issuer.issue(claims)
         await deps.audit.record(records.build_token_issued(claims, op, question, decision))
         return Issued(token, claims)

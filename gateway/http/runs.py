@@ -19,9 +19,15 @@ from starlette.responses import Response
 from gateway.core import oauth, strict_json
 from gateway.core.clients import Launcher
 from gateway.core.errors import CountersignError, RequestError
-from gateway.core.grants import find_ambiguity, find_excess, find_fault, find_value_fault
+from gateway.core.grants import (
+    find_ambiguity,
+    find_excess,
+    find_fault,
+    find_value_fault,
+    is_pointer,
+)
 from gateway.core.issuing import AGENT_ORIGIN, Site
-from gateway.core.token import Grant, Run
+from gateway.core.token import Budget, Grant, Run
 from gateway.http.client_auth import BASIC_CHALLENGE, read_basic, read_body
 from gateway.http.issue_desk import Created, IssueDeps, IssueDesk
 from gateway.http.problem import problem
@@ -31,7 +37,10 @@ BODY_MAX_DEPTH: Final = 8
 GRANTS_MAX: Final = 64
 DEADLINE_DEFAULT_S: Final = 3600
 ANYBODY: Final = "*"
+LABELS_MAX: Final = 32
+SUM_MAX: Final = 2**53
 
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9._:/@+-]{0,128}")
 
 
@@ -46,6 +55,10 @@ class RunBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workflow: str = ""
     on_behalf_of: str | None = None
     origin: str = "launcher"
+    budget: Budget = Budget()
+    labels: tuple[str, ...] = ()
+    max_depth: int | None = None
+    may_act: str = ""
 
 
 class _Fault(NamedTuple):
@@ -121,7 +134,7 @@ async def _create(
     if fault is not None:
         await desk.refuse_run(op, actor, fault.code)
         return problem(fault.status, fault.code, fault.detail, fault.hint)
-    run = _build_run(body, launcher, run_id=deps.ids.new(), now_s=now_s)
+    run = _build_run(body, launcher, site=deps.site, run_id=deps.ids.new(), now_s=now_s)
     result = await desk.create(run, launcher, op)
     if not isinstance(result, Created):
         hint = "ask who writes the policies of phase `issue`"
@@ -160,6 +173,9 @@ def _find_fault(body: RunBody, launcher: Launcher, deps: IssueDeps, now_s: int) 
     if not 0 < _deadline(body, now_s) - now_s <= longest_s:
         detail = "the deadline is past or too far away"
         return _Fault(400, "deadline_invalid", detail, f"let it end within {longest_s} s")
+    if body.max_depth is not None and not 0 <= body.max_depth <= deps.site.max_depth:
+        detail = f"`max_depth` is not from 0 to {deps.site.max_depth}"
+        return _Fault(400, "request_invalid", detail, "hand on less often")
     # 2. A launcher reaching for agents of others.
     if body.agent not in launcher.may_launch:
         detail = "this launcher may not launch this agent"
@@ -188,10 +204,26 @@ def _find_unclear(body: RunBody) -> str | None:
         return "`origin` cannot be `agent`, nor `on_behalf_of` empty"
     faults = (find_fault(grant) for grant in body.grants)
     return (
-        next((fault for fault in faults if fault), None)
+        _find_budget_fault(body)
+        or next((fault for fault in faults if fault), None)
         or find_ambiguity(body.grants)
         or find_value_fault(body.allowed_values)
     )
+
+
+def _find_budget_fault(body: RunBody) -> str | None:
+    """Say what of the budget, the labels or `may_act` has no clear meaning, or return None."""
+    if (body.budget.calls or 0) < 0:
+        return "`budget.calls` is negative"
+    for key, most in body.budget.sums.items():
+        tool, mark, pointer = key.partition("#")
+        if not (tool and mark and is_pointer(pointer)):
+            return f"`{key[:64]}` in `budget.sums` is not `server.tool#/pointer`"
+        if not 0 <= most <= SUM_MAX:
+            return f"`budget.sums` of `{key[:64]}` is not from 0 to 2^53"
+    if len(body.labels) > LABELS_MAX or not all(_NAME.fullmatch(one) for one in body.labels):
+        return f"`labels` are at most {LABELS_MAX} names of letters, digits, `_` and `-`"
+    return None if _LABEL.fullmatch(body.may_act) else "`may_act` is no agent's id"
 
 
 def _deadline(body: RunBody, now_s: int) -> int:
@@ -200,7 +232,7 @@ def _deadline(body: RunBody, now_s: int) -> int:
     return now_s + (DEADLINE_DEFAULT_S if body.deadline_s is None else body.deadline_s)
 
 
-def _build_run(body: RunBody, launcher: Launcher, *, run_id: str, now_s: int) -> Run:
+def _build_run(body: RunBody, launcher: Launcher, *, site: Site, run_id: str, now_s: int) -> Run:
     return Run(
         id=run_id,
         agent=body.agent,
@@ -213,6 +245,10 @@ def _build_run(body: RunBody, launcher: Launcher, *, run_id: str, now_s: int) ->
         workflow=body.workflow,
         origin=body.origin,
         on_behalf_of=body.on_behalf_of,
+        budget=body.budget,
+        labels=body.labels,
+        max_depth=site.max_depth if body.max_depth is None else body.max_depth,
+        may_act=body.may_act,
     )
 
 
@@ -236,6 +272,11 @@ def _view(run: Run, now_ns: int) -> dict[str, Any]:
         "workflow": run.workflow,
         "origin": run.origin,
         "on_behalf_of": run.on_behalf_of,
+        "budget": msgspec.to_builtins(run.budget),
+        "labels": list(run.labels),
+        "max_depth": run.max_depth,
+        "may_act": run.may_act,
+        "outcome": run.outcome,
     }
 
 
