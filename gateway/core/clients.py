@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -22,7 +22,9 @@ class Agent(Struct, frozen=True, kw_only=True):
     """An agent: what it may do under its own secret, and whose it is.
 
     `secret_hash` is `sha256:` and 64 hex digits, or empty: then it acts in launched runs only.
-    `may_delegate_to` holds the ids of agents that it may hand a part of its authority to.
+    `may_delegate_to` holds the ids of agents that it may hand a part of its authority to. `jwks`
+    are the public keys by which it proves itself in place of a secret (RFC 7523); with `dpop` it
+    gets only tokens that are bound to a key (RFC 9449).
     """
 
     id: str
@@ -31,6 +33,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
     secret_hash: str = ""
     may_delegate_to: tuple[str, ...] = ()
+    jwks: tuple[dict[str, Any], ...] = ()
+    dpop: bool = False
 
 
 class Launcher(Struct, frozen=True, kw_only=True):
@@ -46,6 +50,7 @@ class Launcher(Struct, frozen=True, kw_only=True):
     may_launch: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
     humans: tuple[str, ...] = ()
+    jwks: tuple[dict[str, Any], ...] = ()
 
 
 Client = Agent | Launcher
@@ -96,10 +101,10 @@ class ClientRegistry:
     def authenticate(self, client_id: str, secret: str) -> Client | None:
         """Return the active client whose secret this is, or None.
 
-        An unknown id, and one that is suspended, takes as long.
+        An unknown id, and one that is suspended, takes as long. A client with keys has no secret.
         """
         client = self._clients.get(client_id)
-        stored = "" if client is None else client.secret_hash
+        stored = "" if client is None or client.jwks else client.secret_hash
         return client if is_secret(secret, stored) else None
 
 

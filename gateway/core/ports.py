@@ -21,6 +21,7 @@ from gateway.core.call import (
     UpstreamResult,
 )
 from gateway.core.catalog import Tool
+from gateway.core.client_assertion import AssertionClaims
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 from gateway.core.decision import Decision, Phase
 from gateway.core.dpop import Proof
@@ -240,6 +241,21 @@ class UsedProofs(Protocol):
 
         `seen`: it was noted before. `full`: it was not noted; what is noted is never dropped
         before its time to make room.
+        """
+        ...
+
+
+class AssertionReader(Protocol):
+    """Reads the assertions by which clients prove themselves (RFC 7523)."""
+
+    def peek(self, assertion: bytes) -> str:
+        """Return whose an assertion says to be. Raises `CredentialError` for what is no JWT."""
+        ...
+
+    def read(self, assertion: bytes, jwks: Sequence[dict[str, Any]]) -> AssertionClaims:
+        """Return the claims of an assertion that one of these keys signed; they are not judged.
+
+        Raises `CredentialError` `client_invalid`.
         """
         ...
 
