@@ -1,12 +1,26 @@
-"""Carries committed approval events into the audit log (DESIGN §5, order at dispatch)."""
+"""Carries committed events into the audit log (DESIGN §5, order at dispatch)."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from gateway.core.ports import ApprovalStore, AuditLog, OutboxEvent
+from gateway.core.ports import AuditLog, OutboxEvent
+
+
+class Outbox(Protocol):
+    """A store that commits events together with what they tell of."""
+
+    async def outbox(self, limit: int = 100) -> list[OutboxEvent]:
+        """Return events not yet relayed, in order."""
+        ...
+
+    async def relayed(self, event_ids: Sequence[str]) -> None:
+        """Forget events that are durable in the log."""
+        ...
 
 
 class OutboxRelay:
@@ -16,7 +30,7 @@ class OutboxRelay:
     once. So each is recorded exactly once, whenever the process dies.
     """
 
-    def __init__(self, store: ApprovalStore, audit: AuditLog) -> None:
+    def __init__(self, store: Outbox, audit: AuditLog) -> None:
         self._store = store
         self._audit = audit
         self._one_at_a_time = asyncio.Lock()
