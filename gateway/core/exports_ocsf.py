@@ -27,6 +27,8 @@ _TYPES: Final = {
     "config.change": "update",
     "key.rotate": "update",
     "token.revoke": "delete",
+    "kill.set": "update",
+    "kill.lift": "update",
     "redact": "delete",
     "tools.list": "read",
     "audit.read": "read",

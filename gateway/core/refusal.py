@@ -52,6 +52,7 @@ KINDS: Final[dict[str, Kind]] = {
     "token_expired": Kind(401, -32600, "the access token has expired; get a new one"),
     "token_audience": Kind(401, -32600, "the access token is meant for another service"),
     "token_revoked": Kind(401, -32600, "the access token has been revoked"),
+    "killed": Kind(403, -32600, "an operator has stopped this; nothing goes on until it is lifted"),
     "proof_missing": Kind(401, -32600, "send the token as Authorization: DPoP, with a DPoP proof"),
     "proof_invalid": Kind(401, -32600, "the DPoP proof does not fit; make a new one"),
     "proof_replayed": Kind(401, -32600, "the DPoP proof was used before; make one for each request"),
@@ -84,6 +85,10 @@ KINDS: Final[dict[str, Kind]] = {
     "audit_overloaded": Kind(503, -32603, "the audit log is busy; nothing was executed; try again"),
     "audit_record_invalid": Kind(413, None, "the call does not fit into one audit record"),
     # call
+    "tool_killed": Kind(403, None, "an operator has stopped this tool; nothing was executed"),
+    "kill_feed_stale": Kind(
+        503, -32603, "what is stopped is not known now; nothing was executed; try again"
+    ),
     "upstream_unavailable": Kind(502, None, "the tool could not be reached"),
     "upstream_timeout": Kind(504, None, "the tool did not answer in time"),
     "upstream_protocol": Kind(502, None, "the tool's answer could not be understood"),
