@@ -7,23 +7,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import cast
 
-from joserfc.jwk import ECKey
-
 from connectors.catalog import Catalog
 from connectors.refresh import Refresher
 from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.jose_tokens import JoseIssuer
+from gateway.adapters.key_keeper import TokenKeys
 from gateway.adapters.outbox_relay import OutboxRelay
 from gateway.adapters.regorus_policy import RegorusPolicy
 from gateway.adapters.sql_approvals import SqlApprovals
 from gateway.adapters.sql_idempotency import SqlIdempotency
 from gateway.adapters.sql_runs import SqlRuns
-from gateway.adapters.token_keys import (
-    LocalSigner,
-    load_or_create_token_key,
-    load_token_key,
-    public_jwk,
-)
 from gateway.authenticator import Authenticator
 from gateway.config import Config
 from gateway.config_models import HttpServerSection, StdioServerSection
@@ -34,7 +27,7 @@ from gateway.core.clients import ClientRegistry
 from gateway.core.errors import CountersignError
 from gateway.core.ledger import Ledger
 from gateway.core.limits import Limits
-from gateway.core.ports import Clock, Ids, ToolTransport
+from gateway.core.ports import Clock, Ids, TokenVerifier, ToolTransport
 from gateway.core.refusal import Refusal, Stage
 from gateway.core.token import Claims
 from gateway.custody import Custody
@@ -58,6 +51,8 @@ from gateway.http.tools_admin import ToolsAdmin
 from gateway.judge import Judge
 from gateway.refusals import RefusalRecorder
 from gateway.wiring_audit import build_routers as build_audit_routers
+from gateway.wiring_identity import build_grant_types
+from gateway.wiring_keys import build_router as build_keys_router
 
 Server = HttpServerSection | StdioServerSection
 Refuse = Callable[[str, str], Awaitable[None]]
@@ -78,6 +73,7 @@ class Parts:
     catalog: Catalog
     policy: RegorusPolicy
     audit: FileAuditLog
+    token_keys: TokenKeys
     custody: Custody
     transports: Mapping[str, ToolTransport]
     refresher: Refresher
@@ -110,8 +106,6 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     """Connect everything that a call meets, and everything that is asked about calls."""
     config = parts.config
     registry, humans = config.client_registry(), _people(config)
-    key = load_or_create_token_key(config.tokens.key)
-    previous = [load_token_key(path) for path in config.tokens.previous_keys]
     relay = OutboxRelay(parts.approvals, parts.audit).drain
     endpoints = {name: _endpoint_digest(server) for name, server in config.servers.items()}
     refusals = RefusalRecorder(
@@ -127,9 +121,12 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         limits=parts.limits,
     )
     desk = _build_desk(parts, registry, humans, endpoints, relay)
+    tokens = parts.token_keys.build_verifier(
+        issuer=config.tokens.issuer, audience=config.public_url
+    )
     enforcement = Enforcement(
         authenticator=Authenticator(
-            tokens=_build_verifier(config, [key, *previous]),
+            tokens=tokens,
             barred=parts.barred,
             clock=parts.clock,
         ),
@@ -155,18 +152,14 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     )
     refuse = _build_refuse(parts, refusals)
     admit = build_admit(humans, refuse)
-    issue = _build_issue(
-        parts,
-        registry,
-        JoseIssuer(LocalSigner(key), published=[public_jwk(one) for one in previous]),
-        refuse,
-    )
+    issue = _build_issue(parts, registry, parts.token_keys.issuer, refuse)
     app = _build_app(
         parts,
         enforcement=enforcement,
         desk=desk,
         admit=admit,
         issue=issue,
+        tokens=tokens,
         approvals=_build_approvals(
             parts, humans=humans, admit=admit, relay=relay, dispatcher=dispatcher, desk=desk
         ),
@@ -183,15 +176,6 @@ def _build_refuse(parts: Parts, refusals: RefusalRecorder) -> Refuse:
             raise CountersignError("no record could be made", code=refused.refusal.code)
 
     return refuse
-
-
-def _build_verifier(config: Config, keys: list[ECKey]) -> JoseVerifier:
-    return JoseVerifier(
-        keys,
-        issuer=config.tokens.issuer,
-        audience=config.public_url,
-        environment=config.environment,
-    )
 
 
 def _build_desk(
@@ -280,9 +264,14 @@ def _build_issue(
         ids=parts.ids,
         refuse=refuse,
         barred=parts.barred,
+        on_run_created=lambda run: parts.ledger.begin(run.id, run.labels),
         on_run_ended=parts.ended_runs.add,
         effect_of=parts.effect_of,
     )
+
+
+async def _refuse_hand_off(_claims: Claims) -> None:
+    raise CountersignError("a giver cannot be barred yet", code="state_unavailable")
 
 
 def _build_app(
@@ -292,6 +281,7 @@ def _build_app(
     desk: HoldDesk,
     admit: Admit,
     issue: IssueDeps,
+    tokens: TokenVerifier,
     approvals: ApprovalDeps,
 ) -> GatewayApp:
     config = parts.config
@@ -316,9 +306,12 @@ def _build_app(
         limits=parts.limits,
     )
     routers = [
-        build_oauth_router(issue),
+        build_oauth_router(
+            issue, build_grant_types(issue, tokens=tokens, hand_off=_refuse_hand_off)
+        ),
         build_runs_router(issue),
         build_approvals_router(approvals),
+        build_keys_router(parts.token_keys, admit),
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(

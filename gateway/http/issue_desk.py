@@ -7,14 +7,16 @@ record is durable, and whatever goes wrong leaves nothing but a refusal.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core import issue_records as records
+from gateway.core.apps import App, Apps
 from gateway.core.attenuation import TooWide, build_child
+from gateway.core.client_proof import AssertionDesk
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret, is_secret
 from gateway.core.decision import Decision
 from gateway.core.errors import CountersignError, PolicyError
@@ -30,6 +32,7 @@ from gateway.core.issuing import (
     build_own_run,
 )
 from gateway.core.ports import AuditLog, Barred, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
+from gateway.core.possession import ProofDesk
 from gateway.core.token import Claims, Run
 from gateway.http.client_auth import Presented
 
@@ -45,7 +48,7 @@ class IssueDeps:
     `effect_of(server, tool)` is what the catalog's reviewers say a tool does, None if nothing: with
     it a launcher's limit on one tool does not stand in the way of a wide grant for other effects.
     `barred(claims)` is the kill switch. `on_run_ended(run_id)` is told as soon as a run has ended,
-    so that its live tokens die with it.
+    so that its live tokens die with it; `on_run_created(run)`, before its credential is told.
     """
 
     site: Site
@@ -59,7 +62,11 @@ class IssueDeps:
     refuse: Callable[[str, str], Awaitable[None]]
     barred: Barred
     on_run_ended: Callable[[str], None]
+    on_run_created: Callable[[Run], None] = lambda _run: None
     effect_of: EffectOf = knows_nothing
+    apps: Apps = field(default_factory=Apps)
+    proofs: ProofDesk | None = None
+    assertions: AssertionDesk | None = None
 
 
 class Issued(Struct, frozen=True):
@@ -101,11 +108,30 @@ class IssueDesk:
         deps = self._deps
         if presented is None:
             return None
+        if presented.assertion:
+            return await self._authenticate_key(presented)
         if deps.clients.get(presented.client_id) is not None:
             return deps.clients.authenticate(presented.client_id, presented.secret)
         run = await deps.runs.get_run(presented.client_id)
         stored = "" if run is None else run.credential_hash
         return run if is_secret(presented.secret, stored) else None
+
+    async def _authenticate_key(self, presented: Presented) -> Client | None:
+        """Return the client that signed this assertion, or None."""
+        deps = self._deps
+        if deps.assertions is None:
+            return None
+        assertion, named = presented.assertion.encode("utf-8", "replace"), presented.client_id
+        now_s = deps.clock.now_ns() // 1_000_000_000
+        return await deps.assertions.authenticate(assertion, named or None, now_s)
+
+    def find_app(self, client_id: str, presented: Presented | None) -> App | None:
+        """Return the app that asks, or None. A public one proves nothing here but its name."""
+        apps = self._deps.apps
+        named = client_id if presented is None else presented.client_id
+        app = apps.get(named) or apps.guest(named)
+        secret = None if presented is None else presented.secret or None
+        return app if app is not None and apps.authenticate(app, secret) else None
 
     async def issue(self, who: Agent | Run, wish: Wish) -> Issued | Withheld:
         """Issue a token of a run, or of the agent's own run.
@@ -134,7 +160,7 @@ class IssueDesk:
             return await self._refuse_token(
                 op, actor, "details_exceeded", excess, "invalid_authorization_details"
             )
-        return await self._finish(op, claims, now_ns)
+        return await self._finish(op, claims, now_ns, bound=agent.dpop or run.dpop)
 
     async def hand_on(self, parent: Claims, actor: Agent, wish: Wish) -> Issued | Withheld:
         """Issue a token with which `actor` acts for `parent`'s agent, and may do no more.
@@ -163,21 +189,31 @@ class IssueDesk:
             return await self._refuse_token(
                 op, refused, "exchange_too_wide", child.why, child.error
             )
-        return await self._finish(op, child, now_ns)
+        bound = actor.dpop or (run is not None and run.dpop)
+        return await self._finish(op, child, now_ns, bound=bound)
 
-    async def _finish(self, op: str, claims: Claims, now_ns: int) -> Issued | Withheld:
-        """Issue what `claims` say, if nothing bars it and policy permits."""
+    async def _finish(
+        self, op: str, claims: Claims, now_ns: int, *, bound: bool
+    ) -> Issued | Withheld:
+        """Issue what `claims` say, if nothing bars it and policy permits.
+
+        `bound`: whether it must be bound to a key.
+        """
         deps = self._deps
         # 1. Killed agents, clients, runs, humans.
         if deps.barred(claims) is not None:
             actor = records.token_actor(claims)
             return await self._refuse_token(op, actor, "revoked", "this authority was revoked")
-        # 2. What policy does not permit.
+        # 2. A token that whoever steals it could use, where that was ruled out.
+        if bound and not claims.jkt:
+            actor, text = records.token_actor(claims), "send a proof in a `DPoP` header"
+            return await self._refuse_token(op, actor, "proof_missing", text, "invalid_dpop_proof")
+        # 3. What policy does not permit.
         question = ask_about_token(claims, now_ns)
         decision = await self._judge("token.refused", op, records.token_actor(claims), question)
         if not records.is_permitted(decision):
             return _denied(decision)
-        # 3. INVARIANT: the record is durable before the token leaves.
+        # 4. INVARIANT: the record is durable before the token leaves.
         token = await deps.issuer.issue(claims)
         await deps.audit.record(records.build_token_issued(claims, op, question, decision))
         return Issued(token, claims)
@@ -198,6 +234,7 @@ class IssueDesk:
             return _denied(decision)
         await deps.audit.record(records.build_run_created(run, op, question, decision))
         await deps.runs.create_run(run)
+        deps.on_run_created(run)
         return Created(run, credential)
 
     async def end(self, run: Run) -> None:
@@ -211,7 +248,7 @@ class IssueDesk:
         """Record that a known launcher did not get a run."""
         await self._deps.audit.record(records.build_issue_refused("run.refused", op, actor, code))
 
-    async def refuse_token(self, who: Client | Run, code: str) -> None:
+    async def refuse_token(self, who: Client | Run | App, code: str) -> None:
         """Record that a known client asked for a token in a way that gets none."""
         actor = records.run_actor(who) if isinstance(who, Run) else {"client": who.id}
         entry = records.build_issue_refused("token.refused", self._deps.ids.new(), actor, code)
@@ -244,7 +281,8 @@ class IssueDesk:
             return "the run is past its deadline"
         if run.origin == AGENT_ORIGIN:
             return None
-        launcher = self._deps.clients.launcher(run.launcher)
+        giver = run.launcher
+        launcher = self._deps.clients.launcher(giver) or self._deps.apps.launcher(giver)
         if launcher is None or run.agent not in launcher.may_launch:
             return "its launcher may no longer launch this agent"
         if find_excess(launcher.grants, run.grants, self._deps.effect_of) is not None:

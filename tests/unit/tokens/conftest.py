@@ -26,6 +26,7 @@ from gateway.core.token import Claims, Constraint, Grant
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router
 from gateway.http.runs import build_runs_router
+from gateway.wiring_identity import build_grant_types
 
 NOW_S = 1_800_000_000
 URL = "https://gateway.test"
@@ -50,8 +51,16 @@ BOT = Agent(
     roles=("support",),
     grants=(Grant("shop", "*", ("read",)),),
     secret_hash=hash_secret("bot-secret"),
+    may_delegate_to=("helper",),
 )
 SILENT = Agent(id="silent")
+HELPER = Agent(
+    id="helper",
+    owner="hanna",
+    roles=("support", "finance"),
+    grants=(Grant("shop", "*", ("read",)),),
+    secret_hash=hash_secret("helper-secret"),
+)
 OTHER = Launcher(id="other", secret_hash=hash_secret("other-secret"), may_launch=("bot",))
 
 
@@ -97,10 +106,11 @@ class World:
         self.refused: list[tuple[str, str]] = []
         self.ended: list[str] = []
         self.killed: set[str] = set()
+        self.handed_off: list[tuple[str, str]] = []
         key = generate_token_key()
         self.issuer = JoseIssuer(LocalSigner(key))
         self.verifier = JoseVerifier([key], issuer=URL, audience=URL, environment="test")
-        self.connect(LAUNCHER, OTHER, BOT, SILENT)
+        self.connect(LAUNCHER, OTHER, BOT, SILENT, HELPER)
 
     def connect(self, *clients: Client, runs: RunStore | None = None) -> None:
         """Serve these clients from now on, as after a restart with another configuration."""
@@ -121,7 +131,8 @@ class World:
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),
         )
         api = FastAPI()
-        api.include_router(build_oauth_router(deps))
+        grant_types = build_grant_types(deps, tokens=self.verifier, hand_off=self._hand_off)
+        api.include_router(build_oauth_router(deps, grant_types))
         api.include_router(build_runs_router(deps))
         transport = httpx.ASGITransport(app=api)
         self.client = httpx.AsyncClient(transport=transport, base_url=URL)
@@ -134,6 +145,9 @@ class World:
         if isinstance(self.decision, Exception):
             raise self.decision
         return self.decision
+
+    async def _hand_off(self, claims: Claims) -> None:
+        self.handed_off.append((claims.run_id, claims.subject))
 
     async def _refuse(self, stage: str, reason: str) -> None:
         if not self.audit.healthy:
