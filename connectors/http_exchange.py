@@ -7,14 +7,18 @@ no connection (refused, no such name, TLS, pool full)     not_sent
 connection broke or time ran out after sending, HTTP 5xx  unknown
 a complete answer that cannot be used, HTTP 3xx and 4xx   sent
 ========================================================  ===============
+
+HTTP 401 to a credential of the gateway is told by an error of its own (`CredentialRefusedError`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
+
+from msgspec.structs import replace
 
 from connectors import mcp_wire as wire
 from connectors.http_pool import (
@@ -32,11 +36,14 @@ from gateway.core.errors import UpstreamError
 Hears = Callable[[wire.Message], None]
 """Takes what a stream carries besides the answer: a notification, or a request of the server."""
 
+Pair = tuple[str, str]
+
 SESSION_HEADER: Final = "Mcp-Session-Id"
 
 _DRAIN_S: Final = 1.0
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
+_UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 
 
@@ -54,19 +61,37 @@ class SessionLostError(UpstreamError):
     """HTTP 404 to a session id: the server forgot the session and ran nothing (MCP 2025-11-25)."""
 
 
-class HttpExchange:
-    """Posts JSON-RPC to one URL and reads the answer, plain or streamed."""
+class CredentialRefusedError(UpstreamError):
+    """HTTP 401: the request "has not been applied" for want of a credential (RFC 9110 §15.5.2)."""
 
-    def __init__(self, pool: HttpPool, url: str, *, result_max_bytes: int) -> None:
+
+class HttpExchange:
+    """Posts JSON-RPC to one URL and reads the answer, plain or streamed.
+
+    `challenged`: whether requests carry a credential of the gateway that the upstream may refuse.
+    """
+
+    def __init__(
+        self, pool: HttpPool, url: str, *, result_max_bytes: int, challenged: bool = False
+    ) -> None:
         self._pool = pool
         self._target = read_target(url)
         self._max_bytes = result_max_bytes
+        self._challenged = challenged
         self._drains: set[asyncio.Task[None]] = set()
 
-    def head(self, headers: Mapping[str, str], method: str = "POST") -> Head:
-        """Prepare the head of requests with these headers. Raises `ValueError` for line breaks."""
-        text = build_head(method, self._target, headers)
-        return Head(text, in_session=SESSION_HEADER in headers)
+    def head(
+        self, headers: Mapping[str, str], method: str = "POST", *, query: Sequence[Pair] = ()
+    ) -> Head:
+        """Prepare the head of requests with these headers, and `query` added to the URL.
+
+        Raises `ValueError` for line breaks.
+        """
+        target = self._target
+        for name, value in query:
+            joint = "&" if "?" in target.path else "?"
+            target = replace(target, path=f"{target.path}{joint}{name}={value}")
+        return Head(build_head(method, target, headers), in_session=SESSION_HEADER in headers)
 
     async def ask(
         self, number: int, body: bytes, head: Head, *, timeout_s: float, hears: Hears
@@ -103,10 +128,10 @@ class HttpExchange:
         with suppress(HttpError):
             self._drain(await self._post(body, head, timeout_s))
 
-    async def end_session(self, headers: Mapping[str, str]) -> None:
-        """Tell the server that its session is over. Never raises."""
+    async def end_session(self, head: Head) -> None:
+        """Tell the server that its session is over (`head` of a DELETE). Never raises."""
         with suppress(HttpError):
-            self._drain(await self._post(b"", self.head(headers, "DELETE"), _DRAIN_S))
+            self._drain(await self._post(b"", head, _DRAIN_S))
 
     async def close(self) -> None:
         """Let go of streams that are still read to their end."""
@@ -140,6 +165,8 @@ class HttpExchange:
         self, response: HttpResponse, number: int, *, json: bool, in_session: bool
     ) -> UpstreamResult:
         """Read a refusal. JSON-RPC errors with their own status are answers (MCP 2026-07-28)."""
+        if response.status == _UNAUTHORIZED and self._challenged:
+            await self._read_challenge(response, json=json)
         if json:
             with suppress(UpstreamError):
                 answer = wire.read_answer(_split(await self._whole(response)), number)
@@ -152,6 +179,16 @@ class HttpExchange:
         raise UpstreamError(
             f"the upstream answered with HTTP {response.status}",
             delivery="unknown" if response.status >= _SERVER_ERROR else "sent",
+        )
+
+    async def _read_challenge(self, response: HttpResponse, *, json: bool) -> NoReturn:
+        """Raise `CredentialRefusedError`, unless the answer contradicts itself and has a result."""
+        if json and "result" in _split(await self._whole(response)):
+            raise wire.broken("the upstream answered with HTTP 401 and with a result")
+        raise CredentialRefusedError(
+            "the upstream refused the gateway's credential",
+            code="upstream_credential_refused",
+            delivery="sent",
         )
 
     async def _whole(self, response: HttpResponse) -> bytes:

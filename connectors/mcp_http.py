@@ -7,17 +7,24 @@ hold.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
-from msgspec import Struct
 
 from connectors import mcp_wire as wire
-from connectors.http_exchange import SESSION_HEADER, Head, HttpExchange, SessionLostError
+from connectors.credential_use import Credentials, guard_relay, refuse_repeated
+from connectors.http_exchange import (
+    SESSION_HEADER,
+    CredentialRefusedError,
+    Head,
+    HttpExchange,
+    SessionLostError,
+)
 from connectors.http_pool import HttpPool
+from connectors.lanes import Era, Headers, Lane, Lanes
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.catalog import Tool
 from gateway.core.errors import UpstreamError
@@ -38,20 +45,7 @@ _WRONG_ERA: Final = frozenset({-32022})
 _REPLIES_MAX: Final = 16
 """Answers under way to requests of the server's own."""
 
-Headers = dict[str, str]
-
-
-class _Era(Struct, frozen=True):
-    """What was agreed with an upstream, and the headers that follow from it."""
-
-    version: str
-    headers: Headers
-    head: Head
-    calls: dict[tuple[str, str], tuple[Headers, Head, ParamHeaders]]
-
-    @property
-    def modern(self) -> bool:
-        return self.version == wire.MODERN
+T = TypeVar("T")
 
 
 class McpHttpTransport:
@@ -63,14 +57,15 @@ class McpHttpTransport:
             "billing", "https://billing.example/mcp",
             limits=Limits(),
             pool=HttpPool(),                              # one for all upstreams; the caller's
-            headers={"Authorization": "Bearer …"},        # the gateway's own credential, if any
+            credentials=Credentials(broker, clock),       # the gateway's own, if it needs any
             on_list_changed=refresher.notice,             # called with the server id
         )
 
     `start` asks which era the upstream speaks; without it the first call asks. `close` ends the
-    MCP session; the pool belongs to whoever made it.
+    MCP sessions; pool and broker belong to whoever made them. `headers` are fixed and no secret.
 
-    INVARIANT: nothing of the agent's credential goes upstream; the headers are made here alone.
+    INVARIANT: nothing of the agent's credential goes upstream; the headers are made here alone,
+    and credentials come from the broker alone.
     """
 
     def __init__(
@@ -81,50 +76,68 @@ class McpHttpTransport:
         limits: Limits,
         pool: HttpPool,
         headers: Mapping[str, str] | None = None,
+        credentials: Credentials | None = None,
         on_list_changed: Callable[[str], None] | None = None,
     ) -> None:
         self.server_id: Final = server_id
         self._timeout_ms = limits.upstream_timeout_ms
-        self._http = HttpExchange(pool, url, result_max_bytes=limits.result_max_bytes)
+        self._credentials = credentials
+        self._http = HttpExchange(
+            pool,
+            url,
+            result_max_bytes=limits.result_max_bytes,
+            challenged=credentials is not None,
+        )
         self._own_headers = dict(headers or {})
         self._on_list_changed = on_list_changed
         self._numbers = count(1)
-        self._era: _Era | None = None
-        self._agreeing = asyncio.Lock()
+        self._lanes = Lanes(
+            server_id,
+            per=None if credentials is None else credentials.per,
+            dropped=lambda lane: self._spawn(self._end_session(lane)),
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def protocol_version(self) -> str | None:
         """The version agreed with this upstream, or None before the first contact."""
-        return None if self._era is None else self._era.version
+        return next((lane.era.version for lane in self._lanes.all() if lane.era), None)
 
     async def start(self) -> None:
         """Agree on an era. Raises `UpstreamError` `not_sent` when the upstream is not there."""
-        await self._agree()
+        await self._anew(self._lanes.own, lambda: self._agree(self._lanes.own))
 
     async def close(self) -> None:
-        """End the MCP session, if there is one. Never raises."""
+        """End the MCP sessions, if there are any. Never raises."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        era, self._era = self._era, None
-        if era is not None and SESSION_HEADER in era.headers:
-            await self._http.end_session(era.headers)
+        await asyncio.gather(*(self._end_session(lane) for lane in self._lanes.all()))
         await self._http.close()
 
     async def call(self, intent: RecordedIntent, relay: Relay | None) -> UpstreamResult:
         """Send the call, once. See `ports.ToolTransport.call`."""
-        era = self._era or await self._agree()
+        lane = self._lanes.of(intent)
+        return await self._anew(lane, lambda: self._call(lane, intent, relay))
+
+    async def _call(
+        self, lane: Lane, intent: RecordedIntent, relay: Relay | None
+    ) -> UpstreamResult:
+        era = lane.era or await self._agree(lane)
+        await self._dress(lane)
         number = next(self._numbers)
         answer = await self._ask(
+            lane,
             number,
-            wire.build_call(number, intent, modern=era.modern),
-            self._call_head(intent, era) if era.modern else era.head,
+            wire.build_call(number, intent, modern=era.version == wire.MODERN),
+            self._call_head(lane, intent, era),
             timeout_ms=min(self._timeout_ms, intent.intent.deadline_ms),
-            hears=partial(self._hear, era=era, intent=intent, relay=relay),
+            hears=partial(
+                self._hear, lane=lane, intent=intent, relay=guard_relay(relay, lane.needles)
+            ),
         )
         if answer.error is not None and _error_code(answer.error) in _WRONG_ERA:
-            self._era = None  # the next call asks again
+            lane.agree(None)  # the next call asks again
         return answer
 
     async def list_tools(self) -> list[bytes]:
@@ -132,56 +145,80 @@ class McpHttpTransport:
 
         Raises `UpstreamError`. After a lost session it asks once more: a listing has no effect.
         """
+        lane = self._lanes.own
         try:
-            return await self._list()
+            return await self._anew(lane, lambda: self._list(lane))
         except SessionLostError:
-            return await self._list()
+            return await self._anew(lane, lambda: self._list(lane))
 
-    async def _list(self) -> list[bytes]:
-        era, listing = self._era or await self._agree(), wire.Listing()
-        cursor = listing.add(await self._request("tools/list", era.headers, modern=era.modern))
+    async def _list(self, lane: Lane) -> list[bytes]:
+        era, listing = lane.era or await self._agree(lane), wire.Listing()
+        cursor = listing.add(await self._request(lane, "tools/list", era))
         while cursor is not None:
-            answer = await self._request(
-                "tools/list", era.headers, modern=era.modern, cursor=cursor
-            )
-            cursor = listing.add(answer)
+            cursor = listing.add(await self._request(lane, "tools/list", era, cursor=cursor))
         return listing.definitions
+
+    # Credentials
+
+    async def _anew(self, lane: Lane, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work`; where the upstream refused the credential, once more with another one.
+
+        No call is sent twice by this (ADR 0015): HTTP 401 says that the request was not applied
+        (RFC 9110 §15.5.2), and it is taken for that only where it came in the place of an answer,
+        whole and without a result. Anything less certain ends the call.
+        """
+        try:
+            return await work()
+        except CredentialRefusedError:
+            if self._credentials is None or not self._credentials.reject(lane):
+                raise
+        return await work()
+
+    async def _dress(self, lane: Lane) -> None:
+        if self._credentials is not None:
+            await self._credentials.dress(lane)
 
     # Agreeing on an era
 
-    async def _agree(self) -> _Era:
-        async with self._agreeing:
-            if self._era is None:
+    async def _agree(self, lane: Lane) -> Era:
+        async with lane.agreeing:
+            if lane.era is None:
                 try:
-                    self._era = await self._discover() or await self._initialize()
+                    await self._dress(lane)
+                    lane.agree(await self._discover(lane) or await self._initialize(lane))
+                except CredentialRefusedError as error:
+                    raise CredentialRefusedError(
+                        str(error), code=error.code, delivery="not_sent"
+                    ) from error
                 except UpstreamError as error:  # whatever call this was for has not left
                     raise wire.undelivered(str(error), code=error.code) from error
-            return self._era
+            assert lane.era is not None  # noqa: S101 - set above
+            return lane.era
 
-    async def _discover(self) -> _Era | None:
+    async def _discover(self, lane: Lane) -> Era | None:
         """Ask the modern way. Any answer that is no modern server's means: ask the other way."""
-        headers = self._headers({VERSION_HEADER: wire.MODERN})
+        era = Era(wire.MODERN, self._headers({VERSION_HEADER: wire.MODERN}))
         try:
-            answer = await self._request("server/discover", headers, modern=True)
+            answer = await self._request(lane, "server/discover", era)
             found = wire.split_object(answer.result or b"{}")
             offered = wire.split_list(found.get("supportedVersions", b"[]"))
         except ValueError:
             return None
+        except CredentialRefusedError:
+            raise
         except UpstreamError as error:
             if error.delivery == "sent":
                 return None
             raise
-        if _MODERN_ITEM not in offered:
-            return None
-        return _Era(wire.MODERN, headers, self._http.head(headers), {})
+        return era if _MODERN_ITEM in offered else None
 
-    async def _initialize(self) -> _Era:
+    async def _initialize(self, lane: Lane) -> Era:
         number, headers = next(self._numbers), self._headers({})
         body = wire.build_request(number, "initialize", _INITIALIZE)
         answer, received = await self._http.ask(
             number,
             body,
-            self._http.head(headers),
+            self._head(lane, headers),
             timeout_s=self._timeout_ms / 1000,
             hears=_ignore,
         )
@@ -189,9 +226,15 @@ class McpHttpTransport:
         headers[VERSION_HEADER] = version
         if (session_id := received.get(SESSION_HEADER.lower())) is not None:
             headers[SESSION_HEADER] = session_id
-        head = self._http.head(headers)
+        head = self._head(lane, headers)
         await self._http.tell(_INITIALIZED, head, timeout_s=self._timeout_ms / 1000)
-        return _Era(version, headers, head, {})
+        return Era(version, headers)
+
+    async def _end_session(self, lane: Lane) -> None:
+        era = lane.era
+        lane.agree(None)
+        if era is not None and SESSION_HEADER in era.headers:
+            await self._http.end_session(self._head(lane, era.headers, "DELETE"))
 
     def _headers(self, more: Mapping[str, str]) -> Headers:
         """The gateway's own headers win over configured ones of the same name."""
@@ -206,22 +249,32 @@ class McpHttpTransport:
         kept = {name: v for name, v in self._own_headers.items() if name.lower() not in taken}
         return {**kept, **ours}
 
+    def _head(self, lane: Lane, headers: Headers, method: str = "POST") -> Head:
+        """Prepare a head with the lane's credential. What cannot be sent is not sent."""
+        try:
+            query = lane.credential.query
+            return self._http.head(lane.dress(headers), method, query=query)
+        except ValueError:
+            raise wire.undelivered("a header cannot be sent as it is") from None
+
     # Asking
 
     async def _request(
-        self, method: str, headers: Headers, *, modern: bool, cursor: str | None = None
+        self, lane: Lane, method: str, era: Era, *, cursor: str | None = None
     ) -> UpstreamResult:
         """Make a request on the gateway's own account."""
-        if modern:
-            headers = {**headers, "Mcp-Method": method}
+        modern = era.version == wire.MODERN
+        headers = {**era.headers, "Mcp-Method": method} if modern else era.headers
+        await self._dress(lane)
         number = next(self._numbers)
         params = wire.build_params(modern=modern, cursor=cursor)
         body = wire.build_request(number, method, params)
-        head = self._http.head(headers)
-        return await self._ask(number, body, head, timeout_ms=self._timeout_ms, hears=_ignore)
+        head = self._head(lane, headers)
+        return await self._ask(lane, number, body, head, timeout_ms=self._timeout_ms, hears=_ignore)
 
     async def _ask(
         self,
+        lane: Lane,
         number: int,
         body: bytes,
         head: Head,
@@ -234,42 +287,49 @@ class McpHttpTransport:
                 number, body, head, timeout_s=timeout_ms / 1000, hears=hears
             )
         except SessionLostError:
-            self._era = None  # the next call opens a new one
+            lane.agree(None)  # the next call opens a new one
             raise
+        refuse_repeated(answer, lane.needles)
         return answer
 
-    def _call_head(self, intent: RecordedIntent, era: _Era) -> Head:
+    def _call_head(self, lane: Lane, intent: RecordedIntent, era: Era) -> Head:
         """`Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` of a modern call, made once per definition."""
+        if era.version != wire.MODERN:
+            lane.head = lane.head or self._head(lane, era.headers)
+            return lane.head
         resolved = intent.intent.resolved
         tool = resolved.tool
         key = (tool.name, tool.definition_digest)
-        known = era.calls.get(key)
+        known = lane.calls.get(key)
         if known is None:
             headers = {**era.headers, "Mcp-Method": "tools/call", "Mcp-Name": tool.name}
-            known = era.calls[key] = (headers, self._http.head(headers), _param_headers(tool))
+            known = lane.calls[key] = (headers, self._head(lane, headers), _param_headers(tool))
         headers, head, wanted = known
         if not wanted:
             return head
         params = build_param_headers(wanted, resolved.call.raw.arguments.value)
-        return self._http.head({**headers, **params})
+        return self._head(lane, {**headers, **params})
 
     def _hear(
-        self, message: wire.Message, *, era: _Era, intent: RecordedIntent, relay: Relay | None
+        self, message: wire.Message, *, lane: Lane, intent: RecordedIntent, relay: Relay | None
     ) -> None:
         """Take what a call's stream carries besides the answer."""
         if "id" in message:
-            if len(self._tasks) >= _REPLIES_MAX:
+            if len(self._tasks) >= _REPLIES_MAX or lane.era is None:
                 return  # it asks faster than it takes answers
             answer = wire.build_answer_to_server(message)
-            sending = self._http.tell(answer, era.head, timeout_s=self._timeout_ms / 1000)
-            task = asyncio.create_task(sending)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            head = self._head(lane, lane.era.headers)
+            self._spawn(self._http.tell(answer, head, timeout_s=self._timeout_ms / 1000))
         elif message["method"] == wire.LIST_CHANGED:
             if self._on_list_changed is not None:
                 self._on_list_changed(self.server_id)
         elif relay is not None and (line := wire.build_relayed(message, intent)) is not None:
             relay(line)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _param_headers(tool: Tool) -> ParamHeaders:

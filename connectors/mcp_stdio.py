@@ -17,9 +17,16 @@ import structlog
 from msgspec import Struct
 
 from connectors import mcp_wire as wire
+from connectors.credential_use import Credentials, guard_relay, refuse_repeated
 from connectors.mcp_wire import undelivered
 from connectors.stdio_process import StdioProcess, spawn
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
+from gateway.core.credentials import (
+    CredentialAsk,
+    UpstreamCredential,
+    build_needles,
+    holds_any,
+)
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock
@@ -59,6 +66,7 @@ class McpStdioTransport:
             limits=Limits(),
             clock=clock,                          # core.ports.Clock; only monotonic_ns is read
             env={"GIT_AUTHOR_NAME": "agent"},     # beyond the allow-list
+            credentials=None,                     # whose `env` each new process gets, too
             cwd=None,
             shared=manifest.shared,
             stdio_limits=StdioLimits(),
@@ -78,6 +86,7 @@ class McpStdioTransport:
         limits: Limits,
         clock: Clock,
         env: Mapping[str, str] | None = None,
+        credentials: Credentials | None = None,
         cwd: Path | None = None,
         shared: bool = False,
         stdio_limits: StdioLimits | None = None,
@@ -90,6 +99,9 @@ class McpStdioTransport:
         self._stdio_limits = stdio_limits or StdioLimits()
         self._clock = clock
         self._env = build_environment(env or {}, os.environ)
+        self._credentials = credentials
+        self._given = UpstreamCredential()
+        self._needles: tuple[bytes, ...] = ()
         self._cwd = cwd
         self._shared = shared
         self._sleep = sleep
@@ -140,10 +152,11 @@ class McpStdioTransport:
                 wire.build_call(number, intent, modern=False),
                 timeout_s=timeout_ms / 1000,
                 intent=intent,
-                relay=relay,
+                relay=guard_relay(relay, self._needles),
             )
         finally:
             process.used_ns = self._clock.monotonic_ns()
+        refuse_repeated(answer, self._needles)
         self._failures = 0
         return answer
 
@@ -163,9 +176,10 @@ class McpStdioTransport:
         number = next(self._numbers)
         params = wire.build_params(modern=False, cursor=cursor)
         body = wire.build_request(number, "tools/list", params)
-        return await process.request(
-            number, body, timeout_s=self._limits.upstream_timeout_ms / 1000
-        )
+        timeout_s = self._limits.upstream_timeout_ms / 1000
+        answer = await process.request(number, body, timeout_s=timeout_s)
+        refuse_repeated(answer, self._needles)
+        return answer
 
     async def reap(self) -> None:
         """End the processes that nobody has used for `idle_s`."""
@@ -218,12 +232,27 @@ class McpStdioTransport:
         if self._clock.monotonic_ns() < self._not_before_ns:
             raise undelivered("the server died and is not started again yet; try again later")
 
+    async def _environment(self) -> dict[str, str]:
+        """What a new process sees, the gateway's credential for it included."""
+        if self._credentials is None:
+            return self._env
+        given = await self._credentials.obtain(CredentialAsk(server=self.server_id))
+        if not given.shows_same(self._given):  # processes with the last one may still run
+            self._needles = build_needles((*given.secrets, *self._given.secrets))
+            self._given = given
+        return self._env | dict(given.env)
+
     async def _start(self, key: str) -> StdioProcess:
         process = None
         try:
+            env = await self._environment()
+        except BaseException:
+            self._running.pop(key, None)  # it was never started: the next call may try at once
+            raise
+        try:
             process = await spawn(
                 self._command,
-                env=self._env,
+                env=env,
                 cwd=self._cwd,
                 max_bytes=self._limits.result_max_bytes,
                 died=lambda process: self._bury(key, process),
@@ -235,7 +264,10 @@ class McpStdioTransport:
                 await process.stop()
             self._fail(key)
             if isinstance(error, OSError | UpstreamError):
-                raise undelivered(f"`{self._command[0]}` did not start: {error}") from error
+                said = str(error)
+                if holds_any(said.encode(), self._needles):  # it tells what it was given
+                    said = "what it said repeats the gateway's credential"
+                raise undelivered(f"`{self._command[0]}` did not start: {said}") from None
             raise
         process.used_ns = self._clock.monotonic_ns()
         return process

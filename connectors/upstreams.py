@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from connectors.auth_binding import UpstreamAuth
+from connectors.auth_binding import UpstreamAuth, host_of
+from connectors.credential_use import Credentials
 from connectors.http_pool import HttpPool
-from connectors.manifest import Manifest, load_auth_headers
+from connectors.manifest import Manifest
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
-from gateway.core.ports import Clock
+from gateway.core.ports import Clock, CredentialBroker
 
 Transport = McpHttpTransport | McpStdioTransport
 
@@ -44,14 +45,15 @@ def build_transport(
     pool: HttpPool,
     clock: Clock,
     limits: Limits,
-    environ: Mapping[str, str],
+    broker: CredentialBroker,
     on_list_changed: Callable[[str], None] | None = None,
 ) -> Transport:
     """Return the transport of one server, not yet started.
 
-    `environ` is where `env:NAME` credentials are looked up. Raises `ConfigurationError` for an
-    endpoint that does not fit the manifest: other kind, host not in `egress`, no credential.
+    `broker` has its credential, where it has `auth`. Raises `ConfigurationError` for an endpoint
+    that does not fit the manifest: other kind, host not in `egress`, `auth` of another kind.
     """
+    credentials = _build_credentials(manifest, endpoint, broker, clock)
     if manifest.transport == "stdio":
         if not endpoint.command:
             raise ConfigurationError(f"server `{manifest.id}` is `stdio`; give its `command`")
@@ -61,6 +63,7 @@ def build_transport(
             limits=limits,
             clock=clock,
             env=endpoint.env,
+            credentials=credentials,
             cwd=endpoint.cwd,
             shared=manifest.shared if endpoint.shared is None else endpoint.shared,
             on_list_changed=on_list_changed,
@@ -70,9 +73,39 @@ def build_transport(
         _check_url(manifest, endpoint.url),
         limits=limits,
         pool=pool,
-        headers=load_auth_headers(endpoint.auth or manifest.auth, environ),
+        credentials=credentials,
         on_list_changed=on_list_changed,
     )
+
+
+def find_binding(manifest: Manifest, endpoint: Endpoint) -> UpstreamAuth | None:
+    """Return how the gateway shows itself to a server: as configured, or as its manifest says.
+
+    Raises `ConfigurationError` for a binding that its transport cannot carry, and for a token
+    endpoint that no reviewer allowed: whoever edits the configuration could else collect secrets.
+    """
+    auth = endpoint.auth or manifest.auth
+    if auth is None:
+        return None
+    if auth.fits != manifest.transport:
+        raise ConfigurationError(
+            f"server `{manifest.id}` is `{manifest.transport}`, which cannot carry `auth` of kind "
+            f"`{auth.kind}`; stdio servers take `env`, http servers everything else"
+        )
+    host = host_of(auth.token_url)
+    if host and host not in manifest.egress:
+        raise ConfigurationError(
+            f"host `{host}` of the `token_url` of server `{manifest.id}` is not in its manifest's "
+            "`egress`; have it reviewed and added there"
+        )
+    return auth
+
+
+def _build_credentials(
+    manifest: Manifest, endpoint: Endpoint, broker: CredentialBroker, clock: Clock
+) -> Credentials | None:
+    auth = find_binding(manifest, endpoint)
+    return None if auth is None else Credentials(broker, clock, per=auth.per)
 
 
 def _check_url(manifest: Manifest, url: str | None) -> str:

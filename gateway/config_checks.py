@@ -10,9 +10,13 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from connectors import auth_binding
+from connectors.auth_binding import UpstreamAuth
+from gateway.adapters.key_uris import check_uri
 from gateway.config_file import KeyPath
 from gateway.config_models import (
     AgentSection,
+    AuthSection,
     ConfigShape,
     GrantSection,
     HttpServerSection,
@@ -20,6 +24,7 @@ from gateway.config_models import (
     S3AnchorSection,
 )
 from gateway.core.cosignature import parse_witness_vkey
+from gateway.core.errors import ConfigurationError
 from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.limits import Limits
 from gateway.core.token import Grant
@@ -51,6 +56,7 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_limits(config)
     yield from _check_witnesses(config)
     yield from _check_anchors(config)
+    yield from _check_vault(config)
     for number, client in enumerate(config.clients):
         path = ("clients", number)
         yield from _check_grants(client.grants, (*path, "grants"), known)
@@ -62,6 +68,7 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     for name, server in config.servers.items():
         if isinstance(server, HttpServerSection):
             yield from _check_upstream(server.url, ("servers", name, "url"), dev=config.dev)
+        yield from _check_auth(server.auth, ("servers", name, "auth"))
         if not server.manifest.is_file():
             message = f"`{server.manifest}` is no file"
             yield ("servers", name, "manifest"), message, "write the manifest, or mend the path"
@@ -132,6 +139,21 @@ def _check_upstream(url: str, path: KeyPath, *, dev: bool) -> Iterator[Finding]:
     yield from _check_url(url, path, "mcp", "arguments and credentials", dev=dev)
 
 
+def _check_auth(section: AuthSection | None, path: KeyPath) -> Iterator[Finding]:
+    if section is None:
+        return
+    fault = auth_binding.find_fault(UpstreamAuth(**section.model_dump()), section.model_fields_set)
+    if fault is not None:
+        yield (*path, fault[0]), fault[1], "see docs/credentials.md"
+
+
+def _check_vault(config: ConfigShape) -> Iterator[Finding]:
+    vault = config.credentials.vault
+    if vault.address:
+        path = ("credentials", "vault", "address")
+        yield from _check_url(vault.address, path, "", "secrets", dev=config.dev)
+
+
 def _check_url(
     url: str, path: KeyPath, page: str, what_crosses: str, *, dev: bool
 ) -> Iterator[Finding]:
@@ -165,6 +187,11 @@ def _check_storage(config: ConfigShape) -> Iterator[Finding]:
     if config.tokens.key in (config.audit.key, config.audit.kek):
         hint = "give each its own file"
         yield ("tokens", "key"), "the log and the tokens share a key file", hint
+    for number, uri in enumerate(config.tokens.keys):
+        try:
+            check_uri(uri)
+        except ConfigurationError as error:
+            yield ("tokens", "keys", number), str(error), "docs/token-keys.md shows one of each"
 
 
 def _check_identities(config: ConfigShape) -> Iterator[Finding]:

@@ -29,7 +29,13 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return base / path.expanduser()
 
 
+def _resolve_uri(uri: str, info: ValidationInfo) -> str:
+    scheme, _, path = uri.partition(":")
+    return f"{scheme}:{_resolve(Path(path), info)}" if scheme in ("file", "dir") and path else uri
+
+
 LocalPath = Annotated[Path, AfterValidator(_resolve)]
+KeyUri = Annotated[str, AfterValidator(_resolve_uri)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 SecretHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -37,6 +43,7 @@ SecretFrom = Annotated[str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-
 Number = StrictInt | StrictFloat
 
 _FROM: Final = "`env:NAME` or `file:PATH`"
+_REFERENCE: Final = "`env:NAME`, `file:PATH`, `keyring:SERVICE/USER` or `vault:MOUNT/PATH#FIELD`"
 _HASH: Final = "`sha256:` and the hex SHA-256 of a generated secret"
 
 
@@ -148,9 +155,20 @@ class TokensSection(Section):
 
     issuer: str = Field("", description="the issuer's URL; by default `public_url`")
     ttl_s: int = Field(300, ge=10, le=300, description="seconds a token lives, 10 to 300")
-    key: LocalPath = Field(Path("keys/tokens.pem"), description="the P-256 signing key, PEM")
-    previous_keys: tuple[LocalPath, ...] = Field(
-        (), description="former signing keys whose tokens may still live"
+    key: LocalPath = Field(
+        Path("keys/tokens.pem"),
+        description="the first signing key, P-256, PEM; the gateway makes its successors beside it",
+    )
+    keys: tuple[KeyUri, ...] = Field(
+        (),
+        description="signing keys that others make, instead of `key`: `file:PATH`, `env:NAME`, "
+        "`dir:PATH` or `pkcs11:…`; the first one signs first",
+    )
+    ring: LocalPath | None = Field(
+        None, description="the file of the keys' states; by default beside `key`"
+    )
+    key_max_age_h: StrictInt = Field(
+        720, ge=0, le=87_840, description="hours after which the next key takes over; 0: never"
     )
     run_max_s: int = Field(
         86_400, ge=60, le=604_800, description="seconds a run may live, 60 to 604800"
@@ -256,12 +274,67 @@ class HumanSection(Section):
 
 
 class AuthSection(Section):
-    """The gateway's own credential at an upstream: one header, its value kept elsewhere."""
+    """The gateway's own credential at an upstream, as in a manifest; where it is, never itself."""
 
-    header: str = Field("Authorization", description="the name of the header")
-    value_from: str = Field(
-        pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", description="`env:NAME` or `file:PATH`"
+    kind: Literal[
+        "header", "query", "basic", "env", "oauth_client_credentials", "token_exchange"
+    ] = Field("header", description="how the upstream is shown who calls")
+    header: str = Field("Authorization", description="`header`: its name")
+    scheme: str = Field("{secret}", description="`header`: its value, with `{secret}` in it")
+    parameter: str = Field("", description="`query`: the name of the parameter")
+    user: str = Field("", description="`basic`: the user")
+    variable: str = Field("", description="`env`: the variable of a stdio server")
+    value_from: str = Field("", description=_REFERENCE)
+    token_url: str = Field("", description="OAuth: the token endpoint, `https://…`")
+    client_id: str = Field("", description="OAuth: who the gateway is there")
+    client_secret_from: str = Field("", description=_REFERENCE)
+    client_auth: Literal["basic", "post"] = Field("basic", description="`basic` or `post`")
+    scope: str = Field("", description="OAuth: scopes, with blanks between them")
+    resource: str = Field("", description="OAuth: the upstream's own URI (RFC 8707)")
+    audience: str = Field("", description="`token_exchange`: `aud` of the assertion")
+    grant: Literal["token_exchange", "jwt_bearer"] = Field(
+        "token_exchange", description="`token_exchange` (RFC 8693) or `jwt_bearer` (RFC 7523)"
     )
+    subject: Literal["person", "agent"] = Field(
+        "person", description="for whom a token is: `person` or `agent`"
+    )
+    listing: Literal["none", "client"] = Field(
+        "none", description="as whom tools are listed: `none`, or the gateway as a `client`"
+    )
+
+
+class VaultSection(Section):
+    """A HashiCorp Vault or OpenBao, for references `vault:MOUNT/PATH#FIELD`."""
+
+    address: str = Field("", description="`https://…`; by default `VAULT_ADDR`")
+    token_from: str = Field(
+        "env:VAULT_TOKEN",
+        pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|keyring:[^/]+/.+)$",
+        description="`env:NAME`, `file:PATH` or `keyring:SERVICE/USER`",
+    )
+    namespace: str = Field("", pattern=r"^[A-Za-z0-9._/-]{0,256}$", description="a namespace")
+    ttl_s: int = Field(300, ge=5, le=86_400, description="seconds that a secret is believed for")
+
+
+class CredentialsSection(Section):
+    """Where the secrets for upstreams come from."""
+
+    socket: LocalPath | None = Field(
+        None, description="the Unix socket of `countersign broker`; else the gateway has them"
+    )
+    timeout_ms: int = Field(
+        5_000, ge=10, le=60_000, description="milliseconds that a call waits for the broker"
+    )
+    gateway_uid: int | None = Field(
+        None, ge=0, description="the user whom the broker serves; by default its own"
+    )
+    broker_uid: int | None = Field(
+        None, ge=0, description="the user whom the gateway believes; by default its own"
+    )
+    assertion_key: LocalPath = Field(
+        Path("keys/assertion.pem"), description="the P-256 key that signs assertions, PEM"
+    )
+    vault: VaultSection = _section("a HashiCorp Vault or OpenBao")
 
 
 class _ServerSection(Section):
@@ -329,6 +402,7 @@ class ConfigShape(Section):
     humans: tuple[HumanSection, ...] = Field((), description="people at the admin API")
     registry: RegistrySection = _section("who is registered while the gateway runs")
     servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
+    credentials: CredentialsSection = _section("where secrets for upstreams come from")
     limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
         {}, description="bounds of the call path, by name"
     )

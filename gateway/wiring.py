@@ -19,12 +19,10 @@ import structlog
 import uvicorn
 import uvloop
 
-from connectors.auth_binding import UpstreamAuth
 from connectors.catalog import Catalog
 from connectors.http_pool import HttpPool
-from connectors.manifest import Manifest, load_manifest
 from connectors.refresh import Refresher
-from connectors.upstreams import Endpoint, Transport, build_transport
+from connectors.upstreams import Transport, build_transport
 from gateway.adapters.bundle_store import save_bundle
 from gateway.adapters.file_audit import FileAuditLog
 from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
@@ -38,9 +36,8 @@ from gateway.adapters.sql_runs import SqlRuns
 from gateway.adapters.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.config import Config
-from gateway.config_models import HttpServerSection
 from gateway.core.entry import Entry
-from gateway.core.errors import ConfigurationError, CountersignError
+from gateway.core.errors import CountersignError
 from gateway.core.ledger import Ledger
 from gateway.core.records import build_orphan
 from gateway.dispatch import Step
@@ -48,7 +45,15 @@ from gateway.http.app import GatewayApp
 from gateway.http.wire_guard import GuardedProtocol
 from gateway.logs import configure_logging, describe
 from gateway.wiring_audit import ROTATION_CHECK_S, build_custody, open_log, rotate_if_due
-from gateway.wiring_path import Parts, Server, build_path
+from gateway.wiring_broker import (
+    build_broker,
+    build_endpoint,
+    check_credentials,
+    find_bindings,
+    load_manifests,
+)
+from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
+from gateway.wiring_path import Parts, build_path
 from gateway.wiring_witness import build_witnessing
 
 SWEEP_S: Final = 1.0
@@ -124,7 +129,7 @@ class Gateway:
         self._stack.push_async_callback(pool.close)
         transports: dict[str, Transport] = {}
         refresher = Refresher(self._catalog, transports, changed=self._tools_changed)
-        self._build_transports(transports, pool, refresher)
+        await self._build_transports(transports, pool, refresher)
         await refresher.refresh_all()
         # 4. The path, then everything that was under way when the gateway last stopped.
         self._ended_runs.update(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
@@ -132,6 +137,8 @@ class Gateway:
         self._ended_runs.update(audit.recovered.ended_runs)
         parts = self._parts(audit, transports, refresher)
         await parts.custody.settle(audit.recovered.holds)
+        await parts.token_keys.open()
+        self._stack.push_async_callback(parts.token_keys.close)
         path = build_path(parts, reached=self._reached)
         dispatcher = path.dispatcher
         for op, intent in audit.recovered.open_intents.items():
@@ -148,6 +155,7 @@ class Gateway:
         self._spawn(_every(FLUSH_S, path.refusals.flush))
         self._spawn(_every(SNAPSHOT_S, self.tidy))
         self._spawn(_every(ROTATION_CHECK_S, self._rotate_key))
+        self._spawn(_every(KEYS_CHECK_S, parts.token_keys.turn))
         if config.dev:
             self._spawn(self._watcher(audit).run())
         self._have_witnessed(audit, path.app)
@@ -170,48 +178,32 @@ class Gateway:
         _log.info("audit_open", dir=str(self._config.audit.dir), size=log.size, vkey=log.epochs[-1])
         return log
 
-    def _build_transports(
+    async def _build_transports(
         self,
         transports: dict[str, Transport],
         pool: HttpPool,
         refresher: Refresher,
     ) -> None:
-        for server_id, server in self._config.servers.items():
-            manifest = load_manifest(server.manifest)
-            if manifest.id != server_id:
-                raise ConfigurationError(
-                    f"servers.{server_id}.manifest: the manifest is of `{manifest.id}`; name the "
-                    "server as its manifest does"
-                )
+        config = self._config
+        manifests = load_manifests(config)
+        bindings = find_bindings(config, manifests)
+        broker = build_broker(config, bindings, pool=pool, ids=self._ids, environ=os.environ)
+        self._stack.push_async_callback(broker.close)
+        await check_credentials(broker, bindings, self._clock)
+        for name, manifest in manifests.items():
+            server = config.servers[name]
             self._catalog.review(manifest, prefix=server.prefix)
-            transport = self._build_transport(server, manifest, pool, refresher)
-            self._stack.push_async_callback(transport.close)
-            transports[server_id] = transport
-
-    def _build_transport(
-        self, server: Server, manifest: Manifest, pool: HttpPool, refresher: Refresher
-    ) -> Transport:
-        given = server.auth
-        auth = None if given is None else UpstreamAuth(given.header, given.value_from)
-        if isinstance(server, HttpServerSection):
-            endpoint = Endpoint(url=server.url, auth=auth, shared=server.shared)
-        else:
-            endpoint = Endpoint(
-                command=server.command,
-                env=server.env,
-                cwd=server.cwd,
-                auth=auth,
-                shared=server.shared,
+            transport = build_transport(
+                manifest,
+                build_endpoint(server),
+                pool=pool,
+                clock=self._clock,
+                limits=self._limits,
+                broker=broker,
+                on_list_changed=refresher.notice,
             )
-        return build_transport(
-            manifest,
-            endpoint,
-            pool=pool,
-            clock=self._clock,
-            limits=self._limits,
-            environ=os.environ,
-            on_list_changed=refresher.notice,
-        )
+            self._stack.push_async_callback(transport.close)
+            transports[name] = transport
 
     def _parts(
         self, audit: FileAuditLog, transports: Mapping[str, Transport], refresher: Refresher
@@ -228,6 +220,7 @@ class Gateway:
             catalog=self._catalog,
             policy=self._policy,
             audit=audit,
+            token_keys=build_token_keys(self._config, log=audit, clock=self._clock, ids=self._ids),
             custody=build_custody(
                 log=audit,
                 holds=SqlHolds(self._state),

@@ -15,19 +15,24 @@ import typer
 from msgspec import Struct, structs
 
 from connectors.approve import ALL, Approved, approve_definitions
-from connectors.auth_binding import UpstreamAuth
 from connectors.catalog import Catalog, ToolStatus
 from connectors.http_pool import HttpPool
 from connectors.listing import read_offers
-from connectors.manifest import Manifest, load_manifest
-from connectors.upstreams import Endpoint, Transport, build_transport
-from gateway.adapters.system import SystemClock
+from connectors.manifest import Manifest
+from connectors.upstreams import Transport, build_transport
+from gateway.adapters.system import SystemClock, SystemIds
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
 from gateway.config import Config
-from gateway.config_models import HttpServerSection, ServerSection
 from gateway.core.errors import ConfigurationError, UpstreamError
 from gateway.logs import configure_logging
+from gateway.wiring_broker import (
+    build_broker,
+    build_endpoint,
+    check_credentials,
+    find_bindings,
+    load_manifests,
+)
 
 app = typer.Typer(
     name="tools", help="See, compare and approve the tools of upstreams.", no_args_is_help=True
@@ -140,28 +145,25 @@ async def survey(settings: Config, only: str | None = None) -> Survey:
 
     Raises `ConfigurationError` for a manifest or an endpoint with mistakes.
     """
-    found = Survey(Catalog(), {}, {}, {})
+    manifests = load_manifests(settings, only)
+    found = Survey(Catalog(), manifests, {}, {})
+    bindings = find_bindings(settings, manifests)
     async with HttpPool() as pool:
+        broker = build_broker(settings, bindings, pool=pool, ids=SystemIds(), environ=os.environ)
+        await check_credentials(broker, bindings, SystemClock())
         transports: dict[str, Transport] = {}
-        for name, section in settings.servers.items():
-            if only not in (None, name):
-                continue
-            manifest = found.manifests[name] = load_manifest(section.manifest)
-            if manifest.id != name:
-                raise ConfigurationError(
-                    f"servers.{name}.manifest: the manifest is of `{manifest.id}`; name the server "
-                    "as its manifest does"
-                )
-            found.catalog.review(manifest, prefix=section.prefix)
+        for name, manifest in manifests.items():
+            found.catalog.review(manifest, prefix=settings.servers[name].prefix)
             transports[name] = build_transport(
                 manifest,
-                build_endpoint(section),
+                build_endpoint(settings.servers[name]),
                 pool=pool,
                 clock=SystemClock(),
                 limits=settings.call_limits(),
-                environ=os.environ,
+                broker=broker,
             )
         await asyncio.gather(*(_ask(found, name, one) for name, one in transports.items()))
+        await broker.close()
     return found
 
 
@@ -173,22 +175,6 @@ async def _ask(found: Survey, name: str, transport: Transport) -> None:
         found.errors[name] = str(error)
     finally:
         await transport.close()
-
-
-def build_endpoint(section: ServerSection) -> Endpoint:
-    """Return where a configured server is."""
-    auth = None
-    if section.auth is not None:
-        auth = UpstreamAuth(section.auth.header, section.auth.value_from)
-    if isinstance(section, HttpServerSection):
-        return Endpoint(url=section.url, auth=auth)
-    return Endpoint(
-        command=section.command,
-        env=section.env,
-        cwd=section.cwd,
-        auth=auth,
-        shared=section.shared,
-    )
 
 
 def _definition(found: Survey, status: ToolStatus) -> Any:  # noqa: ANN401 - JSON has any type

@@ -12,6 +12,7 @@ from connectors.manifest import Manifest
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from connectors.upstreams import Endpoint, Transport, build_transport
+from gateway.adapters.broker_memory import MemoryBroker
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
 from tests.unit.connectors.calls import HandClock
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.req("GW-09")
 HTTP = Manifest(id="srv", transport="http", egress=("api.example",))
 STDIO = Manifest(id="srv", transport="stdio")
 AUTH = UpstreamAuth("Authorization", "env:KEY")
+VARIABLE = UpstreamAuth(kind="env", variable="KEY", value_from="env:KEY")
+ELSEWHERE = UpstreamAuth(kind="oauth_client_credentials", token_url="https://evil.example/token")
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ async def pool() -> AsyncIterator[HttpPool]:
 
 def build(pool: HttpPool, manifest: Manifest, endpoint: Endpoint) -> Transport:
     return build_transport(
-        manifest, endpoint, pool=pool, clock=HandClock(), limits=Limits(), environ={}
+        manifest, endpoint, pool=pool, clock=HandClock(), limits=Limits(), broker=MemoryBroker()
     )
 
 
@@ -53,8 +56,10 @@ async def test_each_kind_gets_its_transport(pool: HttpPool) -> None:
         (HTTP, Endpoint(url="file:///etc/passwd"), r"must be http\(s\)"),
         (HTTP, Endpoint(url="https:///mcp"), r"must be http\(s\)"),
         (HTTP, Endpoint(url="https://me:pw@api.example/"), "without a password"),
-        (replace(HTTP, auth=AUTH), Endpoint(url="https://api.example/"), "`KEY` is not set"),
-        (HTTP, Endpoint(url="https://api.example/", auth=AUTH), "`KEY` is not set"),
+        (replace(HTTP, auth=VARIABLE), Endpoint(url="https://api.example/"), "cannot carry"),
+        (HTTP, Endpoint(url="https://api.example/", auth=VARIABLE), "cannot carry"),
+        (STDIO, Endpoint(command=("server",), auth=AUTH), "cannot carry"),
+        (HTTP, Endpoint(url="https://api.example/", auth=ELSEWHERE), "`evil.example` of the"),
     ],
 )
 async def test_an_endpoint_that_does_not_fit_the_manifest_is_refused(

@@ -1,0 +1,142 @@
+"""The part of the composition root that gives upstreams their credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from connectors.auth_binding import UpstreamAuth
+from connectors.credentials import CredentialMaker
+from connectors.http_pool import HttpPool
+from connectors.manifest import Manifest, load_manifest
+from connectors.oauth_upstream import Asserter, TokenFetcher
+from connectors.secret_sources import SecretSources
+from connectors.secret_vault import VaultReader
+from connectors.upstreams import Endpoint, find_binding
+from gateway.adapters.token_keys import LocalSigner, load_or_create_token_key
+from gateway.brokering import CachingBroker
+from gateway.config import Config
+from gateway.config_models import AuthSection, CredentialsSection, HttpServerSection, ServerSection
+from gateway.core.credentials import CredentialAsk, CredentialFailure
+from gateway.core.errors import ConfigurationError
+from gateway.core.ports import Clock, CredentialBroker, Ids
+
+_SHARED: Final = frozenset({"header", "query", "basic", "env"})
+
+
+def read_auth(section: AuthSection | None) -> UpstreamAuth | None:
+    """Return the binding that a configuration gives in place of the manifest's."""
+    return None if section is None else UpstreamAuth(**section.model_dump())
+
+
+def build_endpoint(section: ServerSection) -> Endpoint:
+    """Return where a configured server is."""
+    auth = read_auth(section.auth)
+    if isinstance(section, HttpServerSection):
+        return Endpoint(url=section.url, auth=auth, shared=section.shared)
+    return Endpoint(
+        command=section.command,
+        env=section.env,
+        cwd=section.cwd,
+        auth=auth,
+        shared=section.shared,
+    )
+
+
+def load_manifests(config: Config, only: str | None = None) -> dict[str, Manifest]:
+    """Read the manifest of every server (or of one). Raises `ConfigurationError`."""
+    found: dict[str, Manifest] = {}
+    for name, section in config.servers.items():
+        if only not in (None, name):
+            continue
+        manifest = found[name] = load_manifest(section.manifest)
+        if manifest.id != name:
+            raise ConfigurationError(
+                f"servers.{name}.manifest: the manifest is of `{manifest.id}`; name the server as "
+                "its manifest does"
+            )
+    return found
+
+
+def find_bindings(config: Config, manifests: Mapping[str, Manifest]) -> dict[str, UpstreamAuth]:
+    """Return the binding of every server that has one. Raises `ConfigurationError`."""
+    found = {
+        name: find_binding(manifest, build_endpoint(config.servers[name]))
+        for name, manifest in manifests.items()
+    }
+    return {name: auth for name, auth in found.items() if auth is not None}
+
+
+def build_local_broker(
+    config: Config,
+    bindings: Mapping[str, UpstreamAuth],
+    *,
+    pool: HttpPool,
+    ids: Ids,
+    environ: Mapping[str, str],
+) -> CachingBroker:
+    """Return the broker that reads the secrets in this process."""
+    sources = _build_sources(config.credentials, pool, environ)
+
+    async def secret(reference: str, now_ns: int) -> str:
+        return (await sources.read(reference, now_ns)).value
+
+    asserter = None
+    if any(auth.per is not None for auth in bindings.values()):
+        signer = LocalSigner(load_or_create_token_key(config.credentials.assertion_key))
+        asserter = Asserter(issuer=config.tokens.issuer, signer=signer, ids=ids)
+    tokens = TokenFetcher(pool, secret=secret, asserter=asserter)
+    maker = CredentialMaker(bindings, sources=sources, tokens=tokens)
+    return CachingBroker(maker.fetch, forget=maker.forget)
+
+
+def build_broker(
+    config: Config,
+    bindings: Mapping[str, UpstreamAuth],
+    *,
+    pool: HttpPool,
+    ids: Ids,
+    environ: Mapping[str, str],
+) -> CredentialBroker:
+    """Return the broker that the gateway uses."""
+    return build_local_broker(config, bindings, pool=pool, ids=ids, environ=environ)
+
+
+async def check_credentials(
+    broker: CredentialBroker, bindings: Mapping[str, UpstreamAuth], clock: Clock
+) -> None:
+    """Fetch what all calls share, so that a mistake is told at the start and not by a call.
+
+    Raises `ConfigurationError` for a secret that is not where it should be. One whose keeper cannot
+    be asked now is asked for again with the first call.
+    """
+    missing: list[str] = []
+    for server, auth in bindings.items():
+        if auth.kind in _SHARED:
+            found = await broker.obtain(CredentialAsk(server=server), clock.now_ns())
+            if isinstance(found, CredentialFailure) and found.reason == "missing":
+                missing.append(f"servers.{server}: {found.detail}")
+    if missing:
+        raise ConfigurationError("\n".join(missing))
+
+
+def _build_sources(
+    section: CredentialsSection, pool: HttpPool, environ: Mapping[str, str]
+) -> SecretSources:
+    address = section.vault.address or environ.get("VAULT_ADDR", "")
+    if not address:
+        return SecretSources(environ)
+    place, plain = section.vault.token_from, SecretSources(environ)
+
+    async def token(now_ns: int) -> str:
+        return (await plain.read(place, now_ns)).value
+
+    vault = VaultReader(
+        pool,
+        address=address,
+        token=token,
+        renew=lambda: plain.forget(place),
+        namespace=section.vault.namespace,
+        ttl_s=section.vault.ttl_s,
+    )
+    return SecretSources(environ, vault=vault)
