@@ -50,8 +50,9 @@ async def exchange(
     content: bytes = b"",
     headers: Mapping[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
+    max_bytes: int = REPLY_MAX_BYTES,
 ) -> Reply | NoReply:
-    """Send a request and read its answer, `REPLY_MAX_BYTES` at most, within `timeout_s` in all.
+    """Send a request and read its answer, `max_bytes` at most, within `timeout_s` in all.
 
     The time is that of the whole exchange: a peer that sends a byte now and then gains nothing.
     The body is not decompressed: a small answer cannot become a large one.
@@ -66,7 +67,7 @@ async def exchange(
             body = bytearray()
             async for piece in response.aiter_raw():
                 body += piece
-                if len(body) > REPLY_MAX_BYTES:
+                if len(body) > max_bytes:
                     return NoReply("too_large")
             return Reply(
                 response.status_code, response.headers.get("content-type", ""), bytes(body)
