@@ -10,7 +10,7 @@ from gateway.config import Config, config_schema, load_config
 from gateway.config_models import AgentSection, HttpServerSection, StdioServerSection
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
-from gateway.core.token import Constraint, Grant
+from gateway.core.token import Constraint, Grant, Range, Window
 
 pytestmark = pytest.mark.req("GW-04")
 
@@ -103,6 +103,52 @@ def test_the_parts_of_the_gateway_get_what_they_need(load: Load) -> None:
     silent = registry.agent("silent")
     assert silent is not None
     assert silent.secret_hash == ""
+
+
+@pytest.mark.req("TOK-03")
+def test_every_bound_of_a_grant_is_read(load: Load) -> None:
+    text = FULL.replace(
+        "max_calls: 3",
+        "max_calls: 3\n        window: {days: [mon, sun], start: 22:00, end: 06:30, not_after: 9}",
+    ).replace(
+        "/to: {one_of: [a, 1, true], prefix: a}",
+        "/to: {domain: [a.b, '*.a.b'], suffix: b, length: {max: 9}}, /l: {count: {min: 1}}, /x: {}",
+    )
+    launcher = load(text).client_registry().launcher("workflow")
+    assert launcher is not None
+    bounds = {
+        "/amount": Constraint(max=500, min=0.5),
+        "/to": Constraint(domain=("a.b", "*.a.b"), suffix="b", length=Range(max=9)),
+        "/l": Constraint(count=Range(min=1)),
+        "/x": Constraint(),
+    }
+    window = Window(("mon", "sun"), "22:00", "06:30", not_after=9)
+    assert launcher.grants == (Grant("shop", "refund", (), bounds, 3, window),)
+
+
+@pytest.mark.req("TOK-03")
+@pytest.mark.parametrize(
+    ("bound", "told"),
+    [
+        ("constraints: {/a: {domain: [A.b]}}", "at `/a`: `A.b` is no domain"),
+        ("constraints: {/a: {domain: a.b}}", "should be a valid tuple; expected host names"),
+        ("constraints: {/a: {length: {min: -1}}}", "greater than or equal to 0; expected at least"),
+        ("constraints: {/a: {count: {min: 2, max: 1}}}", "at `/a`: `count` has a `min` above"),
+        ("constraints: {/a: {lenght: {}}}", "unknown key `lenght`; did you mean `length`?"),
+        ("window: {start: 9:00}", "`9:00` is no time to start"),
+        ("window: {end: 24:30}", "`24:30` is no time to end"),
+        ("window: {days: [monday]}", "is not of the right form; expected days"),
+        ("window: {start: 08:00, end: 08:00}", "never open"),
+    ],
+)
+def test_a_bound_without_a_clear_meaning_is_told(mistakes: Mistakes, bound: str, told: str) -> None:
+    (found,) = mistakes(
+        FULL.replace(
+            "constraints: {/amount: {max: 500, min: 0.5}, /to: {one_of: [a, 1, true], prefix: a}}",
+            bound,
+        )
+    )
+    assert told in found
 
 
 def test_five_mistakes_are_told_at_once_with_line_path_and_hint(mistakes: Mistakes) -> None:

@@ -17,6 +17,7 @@ from gateway.core.constraints import compile_constraint, find_constraint_fault, 
 from gateway.core.domain import find_host
 from gateway.core.pointer import MISSING
 from gateway.core.token import Constraint, Range
+from tests.unit.core.drawn_limits import CONSTRAINTS, VALUES
 
 pytestmark = pytest.mark.req("TOK-03")
 
@@ -25,31 +26,6 @@ ROW: Final = re.compile(
     r"^\| `(\w+)` \| [^|]+ \| `([^|]+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE
 )
 SPAN: Final = re.compile(r"`([^`]+)`")
-
-NUMBERS = st.integers(-3, 3) | st.sampled_from([-0.5, 0.5, 1.0, 2.5, 2**53, 2.0**53])
-TEXTS = st.sampled_from(["", "a", "ab", "aba", "b", "a.b", "x.a.b", "u@a.b", "u@x.a.b", "é"])
-SCALARS = NUMBERS | TEXTS | st.booleans()
-VALUES = (
-    SCALARS
-    | st.none()
-    | st.just(MISSING)
-    | st.lists(SCALARS, max_size=3)
-    | st.dictionaries(TEXTS, SCALARS, max_size=3)
-)
-SIZES = st.none() | st.integers(0, 3)
-RANGES = st.none() | st.builds(Range, SIZES, SIZES)
-DOMAINS = st.lists(st.sampled_from(["a.b", "*.b", "*.a.b", "b", "A.b", "*"]), max_size=2)
-CONSTRAINTS = st.builds(
-    Constraint,
-    max=st.none() | NUMBERS,
-    min=st.none() | NUMBERS,
-    one_of=st.none() | st.lists(SCALARS, max_size=3).map(tuple),
-    prefix=st.none() | TEXTS,
-    suffix=st.none() | TEXTS,
-    domain=st.none() | DOMAINS.map(tuple),
-    length=RANGES,
-    count=RANGES,
-)
 
 
 def in_range(size: int, bounds: Range) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,24 +10,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.catalog import Tool
-from gateway.core.constraints import is_implied, is_satisfied
 from gateway.core.grants import CompiledGrants, find_ambiguity, find_excess
-from gateway.core.token import Claims, Constraint, Grant
+from gateway.core.token import Claims, Constraint, Grant, Window
+from tests.unit.core.drawn_limits import CONSTRAINTS, VALUES, WINDOWS
 
-pytestmark = pytest.mark.req("GW-10")
+pytestmark = pytest.mark.req("GW-10", "TOK-03")
 
 SAME_FIXTURES: Final = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-NUMBERS = st.integers(-3, 3) | st.sampled_from([-0.5, 0.5, 1.0, 2.5])
-TEXTS = st.sampled_from(["", "a", "ab", "abc", "b"])
-SCALARS = NUMBERS | TEXTS | st.booleans()
-VALUES = SCALARS | st.none() | st.lists(SCALARS, max_size=1)
-CONSTRAINTS = st.builds(
-    Constraint,
-    max=st.none() | NUMBERS,
-    min=st.none() | NUMBERS,
-    one_of=st.none() | st.lists(SCALARS, max_size=3).map(tuple),
-    prefix=st.none() | TEXTS,
-)
 EFFECTS = st.lists(st.sampled_from(["read", "money"]), max_size=2, unique=True).map(tuple)
 GRANTS = st.builds(
     Grant,
@@ -37,32 +25,9 @@ GRANTS = st.builds(
     effects=EFFECTS,
     constraints=st.dictionaries(st.sampled_from(["/a", "/b"]), CONSTRAINTS, max_size=2),
     max_calls=st.none() | st.integers(0, 2),
+    window=st.none() | WINDOWS,
 )
 LISTS = st.lists(GRANTS, max_size=4).map(tuple).filter(lambda grants: not find_ambiguity(grants))
-
-
-def test_what_meets_an_implied_constraint_meets_its_parent() -> None:
-    # All pairs of a small world, not a sample: a false "implied" is an escalation.
-    world = [
-        Constraint(max=top, min=bottom, one_of=listed, prefix=start)
-        for top in (None, 1, 2.5)
-        for bottom in (None, 0, 1)
-        for listed in (None, (), (1, "ab"), (True, 2.5, "a"), (0, 1))
-        for start in (None, "", "a", "ab")
-    ]
-    values = [0, 1, 1.0, 2.5, 3, -1, True, False, "", "a", "ab", "b", None, [1]]
-    accepted = {c: [n for n, v in enumerate(values) if is_satisfied(c, v)] for c in world}
-    implied = 0
-    for parent, child in itertools.product(world, world):
-        if is_implied(parent, child):
-            implied += 1
-            assert set(accepted[child]) <= set(accepted[parent]), (parent, child)
-    assert implied > len(world)
-
-
-@given(constraint=CONSTRAINTS)
-def test_a_constraint_implies_itself(constraint: Constraint) -> None:
-    assert is_implied(constraint, constraint)
 
 
 @given(grants=LISTS)
@@ -78,6 +43,7 @@ def test_grants_are_within_themselves(grants: tuple[Grant, ...]) -> None:
     name=st.sampled_from(["get", "refund", "other"]),
     effect=st.sampled_from(["read", "money"]),
     arguments=st.dictionaries(st.sampled_from(["a", "b"]), VALUES),
+    now_s=st.integers(0, 1_300_000),
 )
 @example(  # a wide child must not step around a named parent
     parent=(Grant("shop"), Grant("shop", "refund", (), {"/a": Constraint(max=1)})),
@@ -86,6 +52,16 @@ def test_grants_are_within_themselves(grants: tuple[Grant, ...]) -> None:
     name="refund",
     effect="money",
     arguments={"a": 3},
+    now_s=0,
+)
+@example(  # nor take its calls to another day
+    parent=(Grant("shop", window=Window(("mon",))),),
+    kept=[False] * 4,
+    further=(Grant("shop", window=Window(("mon",), "22:00", "06:00")),),
+    name="get",
+    effect="read",
+    arguments={},
+    now_s=5 * 86_400,
 )
 def test_what_a_contained_child_accepts_its_parent_accepts(  # noqa: PLR0917 - what is drawn
     make_tool: Callable[..., Tool],
@@ -96,6 +72,7 @@ def test_what_a_contained_child_accepts_its_parent_accepts(  # noqa: PLR0917 - w
     name: str,
     effect: str,
     arguments: dict[str, Any],
+    now_s: int,
 ) -> None:
     # Children made of the parent's own grants are often contained; foreign ones seldom are.
     child = tuple(g for g, keep in zip(parent, kept, strict=False) if keep) + further
@@ -105,16 +82,17 @@ def test_what_a_contained_child_accepts_its_parent_accepts(  # noqa: PLR0917 - w
         tool = make_tool(name, effect, server)
         grants = CompiledGrants(make_claims(grants=child))
         found = grants.find(tool)
-        if found is None or grants.broken_constraint(found, tool, arguments, 0) is not None:
+        if found is None or grants.broken_constraint(found, tool, arguments, now_s) is not None:
             continue
         above = CompiledGrants(make_claims(grants=parent))
         given_by = above.find(tool)
         assert given_by is not None
-        assert above.broken_constraint(given_by, tool, arguments, 0) is None
+        assert above.broken_constraint(given_by, tool, arguments, now_s) is None
         assert given_by.max_calls is None or (found.max_calls or 0) <= given_by.max_calls
 
 
 LIMITED = Grant("shop", "refund", (), {"/amount": Constraint(max=500)}, 3)
+WEEKDAYS = Window(("mon", "tue", "wed", "thu", "fri"), "08:00", "18:00")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +125,29 @@ def test_a_child_that_asks_for_more_is_told_where(child: Grant, why: str) -> Non
 )
 def test_a_child_that_asks_for_less_is_fine(child: Grant) -> None:
     assert find_excess((LIMITED,), (child,)) is None
+
+
+@pytest.mark.parametrize(
+    "window", [None, Window(), Window(("sat",)), Window(("fri",), "17:00", "18:01")]
+)
+def test_a_child_that_asks_for_other_times_is_told(window: Window | None) -> None:
+    parent, child = Grant("shop", window=WEEKDAYS), Grant("shop", window=window)
+    assert "`window` must lie within" in str(find_excess((parent,), (child,)))
+
+
+@pytest.mark.parametrize("window", [WEEKDAYS, Window(("mon",), "09:00", "17:59", not_after=9)])
+def test_a_child_that_asks_for_less_time_is_fine(window: Window) -> None:
+    parent, child = Grant("shop", window=WEEKDAYS), Grant("shop", window=window)
+    assert find_excess((parent,), (child,)) is None
+    assert find_excess((Grant("shop"),), (child,)) is None
+
+
+def test_a_tool_is_compared_although_the_same_grants_met_before() -> None:
+    # `*` for reading meets `*` for reading at first, and a named grant only later.
+    parent = (Grant("shop", "*", ("read",)), Grant("shop", "peek", ("read",), {}, 1))
+    child = (Grant("shop", "*", ("read",)),)
+    assert "peek" not in str(find_excess(parent, parent))
+    assert "`max_calls`" in str(find_excess(parent, child))
 
 
 def test_a_wide_child_does_not_step_around_a_named_parent() -> None:
