@@ -145,3 +145,5 @@ class Run(Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     may_act: str = ""
     outcome: str = ""
+    dpop: bool = False
+    """Whether each of its tokens must be bound to a key (RFC 9449)."""

@@ -10,16 +10,21 @@ from urllib.parse import unquote_plus
 from msgspec import Struct
 from starlette.requests import Request
 
+from gateway.core.client_assertion import ASSERTION_TYPE
 from gateway.core.errors import RequestError
 
 BASIC_CHALLENGE: Final = 'Basic realm="countersign", charset="UTF-8"'
 
 
 class Presented(Struct, frozen=True):
-    """An id and a secret as a client sent them. Nothing is believed yet."""
+    """An id and a secret as a client sent them, or its assertion. Nothing is believed yet.
+
+    With an `assertion` (RFC 7523) there is no secret, and perhaps no id: the assertion names it.
+    """
 
     client_id: str
     secret: str
+    assertion: str = ""
 
 
 def read_basic(authorization: str | None) -> Presented | None:
@@ -44,6 +49,8 @@ def read_client(one: Mapping[str, str], request: Request) -> Presented | None:
     Raises `RequestError` where it proves itself twice (RFC 6749 §2.3).
     """
     header = request.headers.get("authorization")
+    if "client_assertion" in one or "client_assertion_type" in one:
+        return _read_assertion(one, header)
     if header is None:
         if "client_id" not in one or "client_secret" not in one:
             return None
@@ -55,6 +62,17 @@ def read_client(one: Mapping[str, str], request: Request) -> Presented | None:
         text = "the client proves itself twice; use `Authorization` or the body"
         raise RequestError(text, code="request_invalid")
     return basic
+
+
+def _read_assertion(one: Mapping[str, str], header: str | None) -> Presented | None:
+    """Read the parameters of RFC 7521 §4.2. Another type of assertion is no credential here."""
+    if header is not None or "client_secret" in one:
+        text = "the client proves itself twice; send nothing but the assertion"
+        raise RequestError(text, code="request_invalid")
+    if one.get("client_assertion_type") != ASSERTION_TYPE or "client_assertion" not in one:
+        text = f"an assertion is sent as `client_assertion`, of type `{ASSERTION_TYPE}`"
+        raise RequestError(text, code="request_invalid")
+    return Presented(one.get("client_id", ""), "", one["client_assertion"])
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

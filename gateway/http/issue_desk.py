@@ -244,6 +244,10 @@ class IssueDesk:
         deps.on_run_ended(run.id)
         await deps.audit.record(records.build_run_ended(run, deps.ids.new()))
 
+    def bar_run(self, run_id: str) -> None:
+        """Let no token of a run be good, from now on, although there is no such run yet."""
+        self._deps.on_run_ended(run_id)
+
     async def refuse_run(self, op: str, actor: dict[str, Any], code: str) -> None:
         """Record that a known launcher did not get a run."""
         await self._deps.audit.record(records.build_issue_refused("run.refused", op, actor, code))

@@ -12,10 +12,13 @@ from typing import Any, Protocol
 
 from fastapi import Request
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.responses import Response
 
 from gateway.core import oauth
+from gateway.core.apps import App
 from gateway.core.clients import Client, Launcher
+from gateway.core.dpop import Possession
 from gateway.core.errors import CountersignError, RequestError
 from gateway.core.issuing import Wish
 from gateway.core.jwt_claims import encode, read_details
@@ -23,12 +26,13 @@ from gateway.core.token import Run
 from gateway.http.client_auth import BASIC_CHALLENGE, Presented, read_client
 from gateway.http.issue_desk import Issued, IssueDeps, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure, read_form, tell_failure, tell_json
+from gateway.http.token_proof import judge_possession, read_possession
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True):
     """A token request of a proven client. `one`: its parameters, those left empty left out."""
 
-    who: Client | Run
+    who: Client | Run | App
     one: dict[str, str]
     wish: Wish
 
@@ -53,6 +57,7 @@ class _Form(Struct, frozen=True):
     """A token request that can be read. `failure` says why it gets nothing whoever asks."""
 
     presented: Presented | None
+    possession: Possession | None
     one: dict[str, str]
     wish: Wish
     failure: Failure | None
@@ -82,7 +87,7 @@ class TokenEndpoint:
             await self._deps.refuse("read", error.code)
             return tell_failure(Failure("invalid_request", str(error)))
         # 2. Strangers.
-        who = await self._desk.authenticate(form.presented)
+        who = await self._believe(form)
         if who is None:
             await self._deps.refuse("authenticate", "client_invalid")
             text = "the client is not known or its secret is wrong"
@@ -94,16 +99,29 @@ class TokenEndpoint:
             failure = Failure("unauthorized_client", "create a run for its agent")
         if failure is not None:
             return await self._refuse(who, failure)
-        # 4. What this grant type asks for, revoked authority and policy; then record and reply.
+        # 4. Proofs of keys that do not hold (RFC 9449 §5); one that does binds the token.
+        now_s = self._deps.clock.now_ns() // 1_000_000_000
+        bound = judge_possession(self._deps.proofs, form.possession, now_s)
+        if bound.failure is not None:
+            return await self._refuse(who, bound.failure, bound.code)
+        # 5. What this grant type asks for, revoked authority and policy; then record and reply.
         grant_type = self._grant_types[form.one["grant_type"]]
-        ask = TokenRequest(who=who, one=form.one, wish=form.wish)
+        ask = TokenRequest(who=who, one=form.one, wish=replace(form.wish, jkt=bound.jkt))
         result = await grant_type.answer(ask)
         if isinstance(result, Failure):
             return await self._refuse(who, result)
-        return _reply(result)
+        return _reply(result, bound.headers)
 
-    async def _refuse(self, who: Client | Run, failure: Failure) -> Response:
-        await self._desk.refuse_token(who, failure.error)
+    async def _believe(self, form: _Form) -> Client | Run | App | None:
+        """Return who asks. Apps first: a public one has nothing but its name to show."""
+        if "client_assertion" not in form.one:
+            app = self._desk.find_app(form.one.get("client_id", ""), form.presented)
+            if app is not None:
+                return app
+        return await self._desk.authenticate(form.presented)
+
+    async def _refuse(self, who: Client | Run | App, failure: Failure, code: str = "") -> Response:
+        await self._desk.refuse_token(who, code or failure.error)
         return tell_failure(failure)
 
     def _read(self, form: dict[str, list[str]], request: Request) -> _Form:
@@ -129,14 +147,15 @@ class TokenEndpoint:
             else:
                 grants = found
         named = scopes if "scope" in one else None
-        return _Form(presented, one, Wish(scopes=named, grants=grants), failure)
+        possession = read_possession(request, oauth.TOKEN_PATH)
+        return _Form(presented, possession, one, Wish(scopes=named, grants=grants), failure)
 
 
 def _targets(form: Mapping[str, Sequence[str]]) -> Sequence[str]:
     return (*form.get("resource", ()), *form.get("audience", ()))
 
 
-def _reply(result: Issued | Withheld) -> Response:
+def _reply(result: Issued | Withheld, headers: Mapping[str, str]) -> Response:
     if isinstance(result, Withheld):
         error = "access_denied" if result.code == "policy_denied" else "invalid_grant"
         return tell_failure(Failure(result.error or error, result.detail))
@@ -149,4 +168,4 @@ def _reply(result: Issued | Withheld) -> Response:
         "authorization_details": encode(claims)["authorization_details"],
         **result.extra,
     }
-    return tell_json(body)
+    return tell_json(body, headers=headers)
