@@ -88,7 +88,10 @@ class RecoveredOperation(Protocol):
 
 
 class Dispatcher:
-    """Frees approved calls. `refresh` lists a server anew; `active` says who may act."""
+    """Frees approved calls.
+
+    `refresh` lists a server anew; `active` says which agent may act, `counts` whose votes count.
+    """
 
     def __init__(
         self,
@@ -107,6 +110,7 @@ class Dispatcher:
         clock: Clock,
         ids: Ids,
         limits: Limits,
+        counts: Callable[[str], bool] = lambda _voter: True,
         reached: Callable[[Step], None] = lambda _step: None,
     ) -> None:
         self._store = store
@@ -117,6 +121,7 @@ class Dispatcher:
         self._relay = relay
         self._refresh = refresh
         self._active = active
+        self._counts = counts
         self._barred = barred
         self._told = told
         self._endpoints = endpoints
@@ -218,8 +223,10 @@ class Dispatcher:
         # 1. The stored request was tampered with: its parts no longer make its binding.
         if self._desk.binding_of(request) != request.binding or _is_altered(request):
             return Stale("binding_broken")
-        # 2. The state was set to APPROVED by somebody with the disk: the votes must say so too.
-        votes = await self._store.votes(request.id)
+        # 2. The state was set to APPROVED by somebody with the disk: the votes must say so too,
+        #    without those of people who have been suspended since or may not vote any more.
+        stored = await self._store.votes(request.id)
+        votes = [vote for vote in stored if self._counts(vote.voter)]
         tallied = tally(request.spec, votes, request.separation, binding=request.binding)
         if tallied != "APPROVED":
             return Stale("votes_missing")

@@ -60,6 +60,7 @@ class Recovered(Struct, frozen=True):
 
     `holds`: the subject of each legal hold that was set; None for one that was released since.
     `redacted`: the last `redact` of each data subject, by key id.
+    `registered`: the last version of each entry of the registry, by its name in records.
     """
 
     open_intents: dict[str, OpenIntent]
@@ -68,6 +69,7 @@ class Recovered(Struct, frozen=True):
     ended_runs: set[str] = msgspec.field(default_factory=set)
     holds: dict[str, str | None] = msgspec.field(default_factory=dict)
     redacted: dict[str, int] = msgspec.field(default_factory=dict)
+    registered: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Cut(Struct, frozen=True):
@@ -122,18 +124,26 @@ class _Index:
             self.epoch_us = value["ts"]
         elif kind == "key.rotate":
             self.epoch_us = value["ts"]
-        elif kind == "run.end":
-            self.recovered.ended_runs.add(value["run"])
-        elif kind in {"hold.set", "hold.release"}:
-            self.recovered.holds[value["hold"]] = value["subject"] if kind == "hold.set" else None
-        elif kind == "redact":
-            self.recovered.redacted[value["subject"]] = record.seq
+        else:
+            self._note(record.seq, kind, value)
         if (
             self._fold is not None
             and record.seq >= self._fold_from
             and kind in {"call.intent", "call.outcome"}
         ):
             self._fold(value)
+
+    def _note(self, seq: int, kind: str, value: dict[str, Any]) -> None:
+        """Note what an older state than the log must not undo."""
+        recovered = self.recovered
+        if kind == "run.end":
+            recovered.ended_runs.add(value["run"])
+        elif kind in {"hold.set", "hold.release"}:
+            recovered.holds[value["hold"]] = value["subject"] if kind == "hold.set" else None
+        elif kind == "redact":
+            recovered.redacted[value["subject"]] = seq
+        elif kind == "registry.change" and "version" in value:
+            recovered.registered[value["entry"]] = value["version"]
 
     def _open(self, seq: int, value: dict[str, Any]) -> None:
         actor, tool = value.get("actor", {}), value.get("tool", {})

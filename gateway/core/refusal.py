@@ -52,6 +52,7 @@ KINDS: Final[dict[str, Kind]] = {
     "token_expired": Kind(401, -32600, "the access token has expired; get a new one"),
     "token_audience": Kind(401, -32600, "the access token is meant for another service"),
     "token_revoked": Kind(401, -32600, "the access token has been revoked"),
+    "identity_suspended": Kind(403, -32600, "the agent, or whoever it acts for, is suspended"),
     "killed": Kind(403, -32600, "an operator has stopped this; nothing goes on until it is lifted"),
     "proof_missing": Kind(401, -32600, "send the token as Authorization: DPoP, with a DPoP proof"),
     "proof_invalid": Kind(401, -32600, "the DPoP proof does not fit; make a new one"),

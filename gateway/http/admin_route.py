@@ -40,6 +40,18 @@ _STATUS: Final[Mapping[str, int]] = {
     "redact_own": 403,
     "redact_held": 409,
     "subject_not_found": 404,
+    "token_key_missing": 409,
+    "key_ring_unavailable": 503,
+    "registry_not_found": 404,
+    "registry_exists": 409,
+    "registry_conflict": 409,
+    "registry_read_only": 409,
+    "registry_last_admin": 409,
+    "registry_invalid": 400,
+    "registry_same_person": 403,
+    "registry_own_change": 403,
+    "registry_secret_shared": 403,
+    "vote_too_early": 403,
     "audit_unavailable": 503,
     "audit_overloaded": 503,
     "state_unavailable": 503,
@@ -77,7 +89,7 @@ async def require_role(admit: Admit, request: Request, *roles: str) -> Human:
     raise CredentialError(f"this needs the role {needed}", code="role_missing")
 
 
-async def read_body(request: Request, kind: type[T]) -> T:
+async def read_body(request: Request, kind: type[T], *, max_depth: int = 1) -> T:
     """Return the body, read strictly. Raises `RequestError`."""
     raw = bytearray()
     async for chunk in request.stream():
@@ -87,7 +99,7 @@ async def read_body(request: Request, kind: type[T]) -> T:
                 f"the body is larger than {BODY_MAX_BYTES} bytes", code="body_too_large"
             )
     try:
-        return msgspec.convert(strict_json.parse(bytes(raw), max_depth=1), kind)
+        return msgspec.convert(strict_json.parse(bytes(raw), max_depth=max_depth), kind)
     except msgspec.ValidationError as error:
         raise RequestError(
             f"the body does not fit: {str(error)[:200]}", code="request_invalid"

@@ -21,13 +21,16 @@ from gateway.core.approval import (
     Vote,
     is_separated,
     next_state,
+    stage_of,
 )
 from gateway.core.approval_entries import state_event, vote_events
+from gateway.core.declined import Declined
 from gateway.core.errors import ApprovalError, RequestError
 from gateway.core.ports import ApprovalStore, Clock, Ids
 from gateway.http.admin_route import (
     REASON_MAX_CHARS,
     ProblemRoute,
+    decline,
     read_body,
     reply,
     require_role,
@@ -49,6 +52,7 @@ class ApprovalDeps:
     `relay` returns once all committed events are durable in the audit log (`OutboxRelay.drain`).
     `on_approved` gets a request's id after that; it may be told twice and returns at once.
     `on_decided` too, for whatever ended or approved a request: whoever waits for it may look.
+    `voting_roles` are the roles of a person that count in a vote now: not those that are too new.
     """
 
     store: ApprovalStore
@@ -59,6 +63,7 @@ class ApprovalDeps:
     relay: Callable[[], Awaitable[None]]
     on_approved: Callable[[str], None]
     on_decided: Callable[[str], None] = lambda _request_id: None
+    voting_roles: Callable[[Human], tuple[str, ...]] = lambda human: human.roles
 
 
 Comment = Annotated[str, msgspec.Meta(max_length=REASON_MAX_CHARS)]
@@ -113,7 +118,8 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
         body = await read_body(request, VoteBody)
         if body.decision == "deny" and not body.reason.strip():
             raise RequestError("say why: a denial needs a `reason`", code="request_invalid")
-        return await _view(deps, await _vote(deps, human, request_id, body))
+        voted = await _vote(deps, human, request_id, body)
+        return decline(voted) if isinstance(voted, Declined) else await _view(deps, voted)
 
     @router.post("/{request_id}/cancel")
     async def cancel(request: Request, request_id: str) -> Response:
@@ -134,15 +140,21 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
 
 async def _vote(
     deps: ApprovalDeps, human: Human, request_id: str, body: VoteBody
-) -> ApprovalRequest:
+) -> ApprovalRequest | Declined:
     request = await _load(deps, request_id)
     now_s = deps.clock.now_ns() // 1_000_000_000
+    groups = deps.voting_roles(human)
+    if _is_too_new(request, human, groups):
+        return Declined(
+            "vote_too_early",
+            "your right to vote here is too new to count; ask another approver, or vote later",
+        )
     vote = Vote(
         request_id=request_id,
         voter=human.id,
         decision=body.decision,
         binding=body.binding,
-        groups=human.roles,
+        groups=groups,
         reason=body.reason,
         voted_at=now_s,
     )
@@ -156,6 +168,12 @@ async def _vote(
     if after.state != "PENDING":
         deps.on_decided(request_id)
     return after
+
+
+def _is_too_new(request: ApprovalRequest, human: Human, counting: tuple[str, ...]) -> bool:
+    """Whether only what a person was given lately lets them vote on `request`."""
+    may = APPROVER in counting and stage_of(request.spec, counting) is not None
+    return not may and stage_of(request.spec, human.roles) is not None
 
 
 async def _cancel(
