@@ -1,8 +1,4 @@
-"""Where the private halves of token keys come from: files of the gateway's own, or URIs.
-
-`file:PATH` and `env:NAME` hold one key in PEM (PKCS#8), `dir:PATH` one in each file, as Kubernetes
-mounts secrets, and `pkcs11:…` names one in an HSM (RFC 7512).
-"""
+"""Where the private halves of token keys come from: files of the gateway's own, or URIs."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from typing import Final, NamedTuple, Protocol
 from joserfc.jwk import ECKey
 
 from gateway.adapters.audit_files import Files
+from gateway.adapters.key_uris import DIR, ENV, FILE, PKCS11
 from gateway.adapters.pkcs11_signer import Pkcs11Signer
-from gateway.adapters.pkcs11_uri import SCHEME, parse_pkcs11_uri
 from gateway.adapters.token_keys import (
     LocalSigner,
     create_token_key,
@@ -30,9 +26,6 @@ from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.key_ring import KeyRing, RingKey
 from gateway.core.ports import Signer
 
-_FILE, _ENV, _DIR = "file:", "env:", "dir:"
-_KNOWN: Final = "`file:PATH`, `env:NAME`, `dir:PATH` and `pkcs11:…`"
-_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANDOM_BYTES: Final = 8
 
 
@@ -63,6 +56,10 @@ class KeySource(Protocol):
         """Return a new key that is durable; None where others make the keys."""
         ...
 
+    def discard(self, made: Found) -> None:
+        """Destroy a key that was made and that no ring came to name."""
+        ...
+
 
 class OwnKeys:
     """Files of the gateway's own: the first one at `path`, its successors beside it."""
@@ -80,7 +77,7 @@ class OwnKeys:
         kept = [key for key in ring.find("next", "active") if key.own]
         if not kept:
             key = load_or_create_token_key(self._path, environment=self._environment)
-            return [Found(f"{_FILE}{self._path}", LocalSigner(key))]
+            return [Found(f"{FILE}{self._path}", LocalSigner(key))]
         return [self._load(key) for key in kept if key.state == "active" or _path_of(key).exists()]
 
     async def find_again(self) -> None:
@@ -98,10 +95,20 @@ class OwnKeys:
                 code="key_ring_unavailable",
                 retryable=True,
             ) from None
-        return Found(f"{_FILE}{path}", LocalSigner(key))
+        return Found(f"{FILE}{path}", LocalSigner(key))
+
+    def discard(self, made: Found) -> None:
+        """Overwrite and remove its file."""
+        with contextlib.suppress(OSError):  # `_sweep` comes back to it
+            _destroy(Path(made.source.removeprefix(FILE)), self._files)
 
     def _load(self, key: RingKey) -> Found:
         path = _path_of(key)
+        if not path.exists():
+            raise ConfigurationError(
+                f"`{path}`, the token key in use, is missing; restore it, or move the ring of "
+                "token keys away to begin anew"
+            )
         found = load_token_key(path, environment=self._environment)
         if found.kid != key.kid:
             raise ConfigurationError(
@@ -155,7 +162,7 @@ class GivenKeys:
         changed = [
             uri
             for uri in self._found
-            if uri.startswith(_DIR) and _listing(uri) != self._seen.get(uri)
+            if uri.startswith(DIR) and _listing(uri) != self._seen.get(uri)
         ]
         for uri in changed:
             self._found[uri] = await self._open(uri)
@@ -164,23 +171,26 @@ class GivenKeys:
     async def make(self) -> None:
         """Return None: the next key comes from who writes the configuration, or the folder."""
 
+    def discard(self, made: Found) -> None:
+        """Do nothing: no key is made here."""
+
     def _all(self) -> list[Found]:
         return [one for found in self._found.values() for one in found]
 
     async def _open(self, uri: str) -> list[Found]:
         try:
-            if uri.startswith(SCHEME):
+            if uri.startswith(PKCS11):
                 return [Found(uri, await Pkcs11Signer.open(uri, environ=self._environ))]
-            if uri.startswith(_DIR):
+            if uri.startswith(DIR):
                 return self._load_folder(uri)
             return [Found(uri, LocalSigner(self._load(uri)))]
         except ConfigurationError as error:
             raise ConfigurationError(f"tokens.keys: {error}") from None
 
     def _load(self, uri: str) -> ECKey:
-        if uri.startswith(_FILE):
-            return load_token_key(Path(uri.removeprefix(_FILE)), environment=self._environment)
-        name = uri.removeprefix(_ENV)
+        if uri.startswith(FILE):
+            return load_token_key(Path(uri.removeprefix(FILE)), environment=self._environment)
+        name = uri.removeprefix(ENV)
         if not self._environ.get(name):
             raise ConfigurationError(
                 f"the variable `{name}` is not set; put a P-256 key in PEM there"
@@ -190,7 +200,7 @@ class GivenKeys:
 
     def _load_folder(self, uri: str) -> list[Found]:
         listing = _listing(uri)
-        folder = Path(uri.removeprefix(_DIR))
+        folder = Path(uri.removeprefix(DIR))
         if not listing:
             raise ConfigurationError(f"`{folder}` holds no key; put a P-256 key in PEM there")
         found = [
@@ -207,22 +217,6 @@ class GivenKeys:
         ]
         self._seen[uri] = listing
         return found
-
-
-def check_uri(uri: str) -> None:
-    """Raise `ConfigurationError` for a URI that names no key source, without looking there."""
-    if uri.startswith(SCHEME):
-        parse_pkcs11_uri(uri)
-    elif uri.startswith(_ENV):
-        if not _ENV_NAME.fullmatch(uri.removeprefix(_ENV)):
-            raise ConfigurationError("`env:` needs the name of a variable, such as `env:TOKEN_KEY`")
-    elif not uri.startswith((_FILE, _DIR)) or not uri.partition(":")[2]:
-        raise ConfigurationError(f"it is no key source; there are {_KNOWN}")
-
-
-def shown(source: str) -> str:
-    """Return a source as people may see it: where a PIN is kept is left out."""
-    return source.partition("?")[0]
 
 
 def destroy_own(key: RingKey, files: Files) -> None:
@@ -250,12 +244,12 @@ def _destroy(path: Path, files: Files) -> None:
 
 
 def _path_of(key: RingKey) -> Path:
-    return Path(key.source.removeprefix(_FILE))
+    return Path(key.source.removeprefix(FILE))
 
 
 def _listing(uri: str) -> tuple[tuple[str, int], ...]:
     """Return names and times of a folder's keys. Hidden names are how Kubernetes swaps secrets."""
-    folder = Path(uri.removeprefix(_DIR))
+    folder = Path(uri.removeprefix(DIR))
     try:
         return tuple(
             sorted(
