@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from gateway.core.apps import App
 from gateway.core.attenuation import may_hand_on
 from gateway.core.clients import Agent, Client, ClientRegistry
 from gateway.core.errors import CredentialError
@@ -109,7 +110,7 @@ class TokenExchange:
 _NEEDED: Final = ("subject_token", "subject_token_type", "actor_token", "actor_token_type")
 
 
-def _is_of(who: Client | Run, claims: Claims) -> bool:
+def _is_of(who: Client | Run | App, claims: Claims) -> bool:
     """Whether `who` is the agent of these claims: by its own secret, or as its run."""
     if isinstance(who, Run):
         return (who.id, who.agent) == (claims.run_id, claims.subject)
