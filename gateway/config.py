@@ -53,7 +53,11 @@ class Config(ConfigShape):
 
     def client_registry(self) -> ClientRegistry:
         """Return the launchers and agents."""
-        return ClientRegistry(_build_client(section) for section in self.clients)
+        return ClientRegistry(self.file_clients())
+
+    def file_clients(self) -> tuple[Client, ...]:
+        """Return the launchers and agents of the file, as they stand there."""
+        return tuple(_build_client(section) for section in self.clients)
 
 
 def load_config(path: Path, env: Mapping[str, str]) -> Config:

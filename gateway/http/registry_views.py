@@ -1,0 +1,52 @@
+"""What people see of the registry. No secret, and no hash of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.core.registry import Kind, Member, Proposal
+from gateway.core.registry_checks import is_secret_hash
+
+NAMES: dict[Kind, str] = {"agent": "agents", "client": "clients", "human": "users"}
+"""Kind → what the API and the command line call it."""
+
+_KEPT_IN = frozenset({"secret_hash", "secret_shared", "since"})
+
+
+def build_member(member: Member, environment: str) -> dict[str, Any]:
+    """One entry. Times in seconds since the epoch."""
+    body = msgspec.to_builtins(member.body)
+    view = {name: value for name, value in body.items() if name not in _KEPT_IN}
+    view |= {"kind": member.kind, "state": member.state, "origin": member.origin}
+    view |= {"environment": environment, "has_secret": bool(body.get("secret_hash"))}
+    if member.kind == "human":
+        view |= {"since": body["since"], "secret_shared": body["secret_shared"]}
+    return {**view, "version": member.version, "changed_at": member.changed_at}
+
+
+def build_proposal(proposal: Proposal) -> dict[str, Any]:
+    """What waits for a second person: who asks for what, and what would hold then."""
+    after = proposal.after
+    view: dict[str, Any] = {
+        "proposal": proposal.id,
+        "action": proposal.action,
+        "kind": after.kind,
+        "id": after.id,
+        "state": after.state,
+        "asked_by": proposal.asked_by,
+        "asked_at": proposal.asked_at,
+        "expires_at": proposal.expires_at,
+        "reason": proposal.reason,
+    }
+    if after.body is not None:
+        body = msgspec.to_builtins(after.body)
+        view["after"] = {name: value for name, value in body.items() if name not in _KEPT_IN}
+        # To compare with what the person reads out: whose secret it is decides who they are.
+        view["after"]["secret"] = _short(body.get("secret_hash", ""))
+    return view
+
+
+def _short(secret_hash: str) -> str:
+    return secret_hash.removeprefix("sha256:")[:16] if is_secret_hash(secret_hash) else ""
