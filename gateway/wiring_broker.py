@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,7 @@ from connectors.oauth_upstream import Asserter, TokenFetcher
 from connectors.secret_sources import SecretSources
 from connectors.secret_vault import VaultReader
 from connectors.upstreams import Endpoint, find_binding
+from gateway.adapters.broker_socket import SocketBroker
 from gateway.adapters.token_keys import LocalSigner, load_or_create_token_key
 from gateway.brokering import CachingBroker
 from gateway.config import Config
@@ -98,7 +100,11 @@ def build_broker(
     ids: Ids,
     environ: Mapping[str, str],
 ) -> CredentialBroker:
-    """Return the broker that the gateway uses."""
+    """Return the broker that the gateway uses: a process of its own where one is configured."""
+    section = config.credentials
+    if section.socket is not None:
+        uid = os.getuid() if section.broker_uid is None else section.broker_uid
+        return SocketBroker(section.socket, uid=uid, timeout_s=section.timeout_ms / 1000)
     return build_local_broker(config, bindings, pool=pool, ids=ids, environ=environ)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.brokering import REJECT_NS
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 
 
@@ -22,7 +23,7 @@ class MemoryBroker:
         self.failures: dict[str, CredentialFailure] = {}
         self.asked: list[CredentialAsk] = []
         self._held: dict[CredentialAsk, UpstreamCredential] = {}
-        self._rejected: set[CredentialAsk] = set()
+        self._rejected_ns: dict[CredentialAsk, int] = {}
 
     def held(self, ask: CredentialAsk, now_ns: int) -> UpstreamCredential | None:
         """See `ports.CredentialBroker.held`."""
@@ -45,13 +46,13 @@ class MemoryBroker:
         return known
 
     def reject(self, ask: CredentialAsk, credential: UpstreamCredential, now_ns: int) -> bool:
-        """See `ports.CredentialBroker.reject`. A second rejection of the same ask is too soon."""
+        """See `ports.CredentialBroker.reject`."""
         held = self._held.get(ask)
         if held is not None and not held.shows_same(credential):
             return True
-        if ask in self._rejected:
+        if abs(now_ns - self._rejected_ns.get(ask, -REJECT_NS)) < REJECT_NS:
             return False
-        self._rejected.add(ask)
+        self._rejected_ns[ask] = now_ns
         self._held.pop(ask, None)
         return True
 

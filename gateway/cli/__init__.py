@@ -12,7 +12,7 @@ from typing import Final
 import typer
 
 _GROUPS: Final = ("approvals", "audit", "config", "keys", "policy", "tools")
-_SINGLE: Final = ("init", "serve")
+_SINGLE: Final = ("broker", "init", "serve")
 
 
 def build(only: str | None = None) -> typer.Typer:
