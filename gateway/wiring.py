@@ -33,6 +33,7 @@ from gateway.adapters.sql_holds import SqlHolds
 from gateway.adapters.sql_idempotency import SqlIdempotency
 from gateway.adapters.sql_ledger import SqlLedger
 from gateway.adapters.sql_runs import SqlRuns
+from gateway.adapters.sql_spent import SqlSpent
 from gateway.adapters.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.config import Config
@@ -54,6 +55,7 @@ from gateway.wiring_broker import (
 )
 from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring_path import Parts, build_path
+from gateway.wiring_registry import Registered, open_registry
 from gateway.wiring_witness import build_witnessing
 
 SWEEP_S: Final = 1.0
@@ -135,7 +137,10 @@ class Gateway:
         self._ended_runs.update(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
         # A state put back from a backup does not know them: what was ended stays ended.
         self._ended_runs.update(audit.recovered.ended_runs)
-        parts = self._parts(audit, transports, refresher)
+        registered = await open_registry(
+            config, state=self._state, audit=audit, clock=self._clock, ids=self._ids
+        )
+        parts = self._parts(audit, transports, refresher, registered)
         await parts.custody.settle(audit.recovered.holds)
         await parts.token_keys.open()
         self._stack.push_async_callback(parts.token_keys.close)
@@ -206,7 +211,11 @@ class Gateway:
             transports[name] = transport
 
     def _parts(
-        self, audit: FileAuditLog, transports: Mapping[str, Transport], refresher: Refresher
+        self,
+        audit: FileAuditLog,
+        transports: Mapping[str, Transport],
+        refresher: Refresher,
+        registered: Registered,
     ) -> Parts:
         return Parts(
             config=self._config,
@@ -216,6 +225,7 @@ class Gateway:
             runs=self._runs,
             approvals=self._approvals,
             keys=SqlIdempotency(self._state),
+            spent=SqlSpent(self._state),
             ledger=self._ledger,
             catalog=self._catalog,
             policy=self._policy,
@@ -231,6 +241,7 @@ class Gateway:
             transports=transports,
             refresher=refresher,
             ended_runs=self._ended_runs,
+            registered=registered,
         )
 
     def _tools_changed(self, _server: str) -> None:

@@ -17,6 +17,7 @@ from gateway.adapters.regorus_policy import RegorusPolicy
 from gateway.adapters.sql_approvals import SqlApprovals
 from gateway.adapters.sql_idempotency import SqlIdempotency
 from gateway.adapters.sql_runs import SqlRuns
+from gateway.adapters.sql_spent import SqlSpent
 from gateway.authenticator import Authenticator
 from gateway.config import Config
 from gateway.config_models import HttpServerSection, StdioServerSection
@@ -28,6 +29,7 @@ from gateway.core.errors import CountersignError
 from gateway.core.ledger import Ledger
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock, Ids, TokenVerifier, ToolTransport
+from gateway.core.possession import ProofDesk
 from gateway.core.refusal import Refusal, Stage
 from gateway.core.token import Claims
 from gateway.custody import Custody
@@ -39,7 +41,7 @@ from gateway.http.approvals import ApprovalDeps
 from gateway.http.approvals import build_router as build_approvals_router
 from gateway.http.audit_access import build_audit_access_router
 from gateway.http.challenge import Challenges
-from gateway.http.humans import Admit, HumanEntry, Humans, build_admit
+from gateway.http.humans import Admit, Humans, build_admit
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.mcp import McpEndpoint
 from gateway.http.oauth import build_oauth_router
@@ -51,8 +53,10 @@ from gateway.http.tools_admin import ToolsAdmin
 from gateway.judge import Judge
 from gateway.refusals import RefusalRecorder
 from gateway.wiring_audit import build_routers as build_audit_routers
+from gateway.wiring_dpop import build_assertion_desk, build_proof_desks
 from gateway.wiring_identity import build_grant_types
 from gateway.wiring_keys import build_router as build_keys_router
+from gateway.wiring_registry import Registered
 
 Server = HttpServerSection | StdioServerSection
 Refuse = Callable[[str, str], Awaitable[None]]
@@ -69,6 +73,7 @@ class Parts:
     runs: SqlRuns
     approvals: SqlApprovals
     keys: SqlIdempotency
+    spent: SqlSpent
     ledger: Ledger
     catalog: Catalog
     policy: RegorusPolicy
@@ -78,11 +83,14 @@ class Parts:
     transports: Mapping[str, ToolTransport]
     refresher: Refresher
     ended_runs: set[str]
+    registered: Registered
 
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """The code under which authority is refused that ended before its time, or None."""
         del tool
-        return "token_revoked" if claims.run_id in self.ended_runs else None
+        if claims.run_id in self.ended_runs:
+            return "token_revoked"
+        return self.registered.registry.bars(claims)
 
     def effect_of(self, server: str, tool: str) -> str | None:
         """What reviewers say that a tool does; None for one that nobody reviewed."""
@@ -105,7 +113,7 @@ class CallPath:
 def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     """Connect everything that a call meets, and everything that is asked about calls."""
     config = parts.config
-    registry, humans = config.client_registry(), _people(config)
+    registry, humans = parts.registered.clients, parts.registered.humans
     relay = OutboxRelay(parts.approvals, parts.audit).drain
     endpoints = {name: _endpoint_digest(server) for name, server in config.servers.items()}
     refusals = RefusalRecorder(
@@ -124,11 +132,13 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     tokens = parts.token_keys.build_verifier(
         issuer=config.tokens.issuer, audience=config.public_url
     )
+    proofs = build_proof_desks(config, parts.clock)
     enforcement = Enforcement(
         authenticator=Authenticator(
             tokens=tokens,
             barred=parts.barred,
             clock=parts.clock,
+            proofs=proofs.calls,
         ),
         catalog=parts.catalog.view,
         judge=judge,
@@ -142,7 +152,6 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     )
     dispatcher = _build_dispatcher(
         parts,
-        registry=registry,
         desk=desk,
         judge=judge,
         enforcement=enforcement,
@@ -152,7 +161,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     )
     refuse = _build_refuse(parts, refusals)
     admit = build_admit(humans, refuse)
-    issue = _build_issue(parts, registry, parts.token_keys.issuer, refuse)
+    issue = _build_issue(parts, registry, parts.token_keys.issuer, refuse, proofs.tokens)
     app = _build_app(
         parts,
         enforcement=enforcement,
@@ -202,7 +211,6 @@ def _build_desk(
 def _build_dispatcher(
     parts: Parts,
     *,
-    registry: ClientRegistry,
     desk: HoldDesk,
     judge: Judge,
     enforcement: Enforcement,
@@ -218,7 +226,8 @@ def _build_dispatcher(
         enforcement=enforcement,
         relay=relay,
         refresh=parts.refresher.refresh,
-        active=lambda agent: registry.agent(agent) is not None,
+        active=parts.registered.registry.is_active_agent,
+        counts=parts.registered.counts,
         barred=parts.barred,
         told=parts.audit.knows,
         endpoints=endpoints,
@@ -247,11 +256,16 @@ def _build_approvals(
         relay=relay,
         on_approved=dispatcher.schedule,
         on_decided=desk.changed,
+        voting_roles=parts.registered.voting_roles,
     )
 
 
 def _build_issue(
-    parts: Parts, registry: ClientRegistry, issuer: JoseIssuer, refuse: Refuse
+    parts: Parts,
+    registry: ClientRegistry,
+    issuer: JoseIssuer,
+    refuse: Refuse,
+    proofs: ProofDesk,
 ) -> IssueDeps:
     return IssueDeps(
         site=parts.config.site(),
@@ -267,6 +281,8 @@ def _build_issue(
         on_run_created=lambda run: parts.ledger.begin(run.id, run.labels),
         on_run_ended=parts.ended_runs.add,
         effect_of=parts.effect_of,
+        proofs=proofs,
+        assertions=build_assertion_desk(parts.config, registry, parts.spent),
     )
 
 
@@ -313,6 +329,7 @@ def _build_app(
         build_approvals_router(approvals),
         build_keys_router(parts.token_keys, admit),
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
+        *parts.registered.routers(admit, config.environment),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(
             config=config,
@@ -332,14 +349,6 @@ def _build_app(
             "audit": parts.audit.healthy,
             "policy": bool(parts.policy.worker_pids),
         },
-    )
-
-
-def _people(config: Config) -> Humans:
-    """Everybody at the admin API. What policy calls a group is a role or a group here."""
-    return Humans(
-        HumanEntry(human.id, (*human.roles, *human.groups), human.secret_hash)
-        for human in config.humans
     )
 
 
