@@ -1,0 +1,1 @@
+"""Server-rendered pages for people: escaped, without scripts inside, usable by keyboard."""
