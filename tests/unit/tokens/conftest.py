@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from msgspec.structs import replace
 
 from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
 from gateway.adapters.memory_audit import MemoryAuditLog
@@ -136,6 +137,11 @@ class World:
         api.include_router(build_runs_router(deps))
         transport = httpx.ASGITransport(app=api)
         self.client = httpx.AsyncClient(transport=transport, base_url=URL)
+
+    @staticmethod
+    def without_edges() -> list[Client]:
+        """Return the clients, none of whom may hand anything on by itself."""
+        return [LAUNCHER, OTHER, replace(BOT, may_delegate_to=()), SILENT, HELPER]
 
     def keep_runs_in(self, runs: RunStore) -> None:
         """Use another run store from now on."""
