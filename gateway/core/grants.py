@@ -226,11 +226,11 @@ def _excess_of(given: Grant, wanted: Grant) -> str | None:
     if given.window is not None and (
         wanted.window is None or not is_within(given.window, wanted.window)
     ):
-        return "`window` must lie within the launcher's"
+        return "`window` must lie within that of the grant it comes from"
     for pointer, constraint in given.constraints.items():
         asked = wanted.constraints.get(pointer)
         if asked is None or not is_implied(constraint, asked):
-            return f"the constraint at `{pointer}` must be at least as narrow as the launcher's"
+            return f"the constraint at `{pointer}` must be as narrow as the one it comes from"
     return None
 
 
