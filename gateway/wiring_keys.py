@@ -39,6 +39,7 @@ def build_token_keys(config: Config, *, log: FileAuditLog, clock: Clock, ids: Id
         ids=ids,
         timing=Timing(max_age_s=tokens.key_max_age_h * _HOUR_S),
         environment=environment,
+        folder=tokens.key.parent,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -51,14 +52,17 @@ class TokenKeys:
         ids: Ids,
         timing: Timing,
         environment: str,
+        folder: Path,
         files: Files | None = None,
     ) -> None:
+        """`folder`: where the files of keys are that the gateway made."""
         self._store = store
         self._source = source
         self._record = record
         self._clock = clock
         self._ids = ids
         self._timing = timing
+        self._folder = folder
         self._files = files or Files()
         self._ring = KeyRing(environment=environment)
         self._signers: dict[str, Signer] = {}
@@ -246,7 +250,7 @@ class TokenKeys:
         await self._commit(ring, gone, why=why)
         if key.kid in self._signers:
             await self._signers.pop(key.kid).close()
-        await asyncio.to_thread(destroy_own, key, self._files)
+        await asyncio.to_thread(destroy_own, key, self._folder, self._files)
 
     async def _commit(
         self, ring: KeyRing, *changed: RingKey, why: Why, by: str | None = None

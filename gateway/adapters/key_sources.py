@@ -62,7 +62,10 @@ class KeySource(Protocol):
 
 
 class OwnKeys:
-    """Files of the gateway's own: the first one at `path`, its successors beside it."""
+    """Files of the gateway's own: the first one at `path`, its successors beside it.
+
+    Their sources are `file:` and a name in that folder, so the folder may be moved.
+    """
 
     own: Final = True
 
@@ -77,8 +80,10 @@ class OwnKeys:
         kept = [key for key in ring.find("next", "active") if key.own]
         if not kept:
             key = load_or_create_token_key(self._path, environment=self._environment)
-            return [Found(f"{FILE}{self._path}", LocalSigner(key))]
-        return [self._load(key) for key in kept if key.state == "active" or _path_of(key).exists()]
+            return [Found(f"{FILE}{self._path.name}", LocalSigner(key))]
+        return [
+            self._load(key) for key in kept if key.state == "active" or self._path_of(key).exists()
+        ]
 
     async def find_again(self) -> None:
         """Return None: nobody else puts keys here."""
@@ -95,15 +100,15 @@ class OwnKeys:
                 code="key_ring_unavailable",
                 retryable=True,
             ) from None
-        return Found(f"{FILE}{path}", LocalSigner(key))
+        return Found(f"{FILE}{name}", LocalSigner(key))
 
     def discard(self, made: Found) -> None:
         """Overwrite and remove its file."""
         with contextlib.suppress(OSError):  # `_sweep` comes back to it
-            _destroy(Path(made.source.removeprefix(FILE)), self._files)
+            _destroy(self._path.with_name(made.source.removeprefix(FILE)), self._files)
 
     def _load(self, key: RingKey) -> Found:
-        path = _path_of(key)
+        path = self._path_of(key)
         if not path.exists():
             raise ConfigurationError(
                 f"`{path}`, the token key in use, is missing; restore it, or move the ring of "
@@ -120,14 +125,17 @@ class OwnKeys:
     def _sweep(self, ring: KeyRing) -> None:
         """Destroy what a crash left: keys that no ring came to name, and those already gone."""
         for key in ring.find("gone"):
-            destroy_own(key, self._files)
-        live = {_path_of(key) for key in ring.find("next", "active", "retired")}
+            destroy_own(key, self._path.parent, self._files)
+        live = {self._path_of(key) for key in ring.find("next", "active", "retired")}
         made = re.compile(
             re.escape(self._path.stem) + r"\.([0-9a-f]{16}\.)?pem(\.[0-9a-f]{16}\.new)?"
         )
         for path in self._path.parent.glob(f"{self._path.stem}.*"):
             if made.fullmatch(path.name) and path not in {self._path, *live}:
                 _destroy(path, self._files)
+
+    def _path_of(self, key: RingKey) -> Path:
+        return self._path.with_name(key.source.removeprefix(FILE))
 
 
 class GivenKeys:
@@ -219,12 +227,12 @@ class GivenKeys:
         return found
 
 
-def destroy_own(key: RingKey, files: Files) -> None:
+def destroy_own(key: RingKey, folder: Path, files: Files) -> None:
     """Overwrite and remove the file of a key that the gateway made, and no other in its place.
 
     Doing so twice is harmless. What the storage below keeps (snapshots, backups) is out of reach.
     """
-    path = _path_of(key)
+    path = folder / key.source.removeprefix(FILE)
     if not key.own or not path.exists():
         return
     pem = path.read_bytes()
@@ -241,10 +249,6 @@ def _destroy(path: Path, files: Files) -> None:
     files.overwrite(path)
     path.unlink()
     files.sync_directory(path.parent)
-
-
-def _path_of(key: RingKey) -> Path:
-    return Path(key.source.removeprefix(FILE))
 
 
 def _listing(uri: str) -> tuple[tuple[str, int], ...]:

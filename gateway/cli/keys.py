@@ -1,4 +1,7 @@
-"""`countersign keys`: the keys that sign the audit log, over the admin REST API or offline."""
+"""`countersign keys`: the keys that sign the audit log, over the admin REST API or offline.
+
+Those that sign access tokens are under `countersign keys tokens`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gateway.cli import token_keys
 from gateway.cli.admin_api import Output, OutputOption, ask, print_json
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
 
 if TYPE_CHECKING:
     from gateway.wiring_audit import Offline
 
-app = typer.Typer(name="keys", help="Signing keys of the audit log.", no_args_is_help=True)
+app = typer.Typer(
+    name="keys", help="Signing keys of the audit log, and of tokens.", no_args_is_help=True
+)
+app.add_typer(token_keys.app)
 
 _ROUTE = "/v1/keys"
 _US = 1_000_000
