@@ -16,6 +16,7 @@ from msgspec import Struct
 from gateway.core.clients import Launcher, is_secret
 from gateway.core.token import Grant
 
+ANYBODY: Final = "*"
 ANY_HOST: Final = "*"
 REGISTERED_PREFIX: Final = "dyn~"
 """Begins the ids of apps that registered themselves. No id of the configuration has a `~`."""
@@ -26,7 +27,8 @@ class App(Struct, frozen=True, kw_only=True):
 
     `secret_hash` empty: a public client, which proves itself by PKCE alone, so its refresh tokens
     rotate. `dpop`: its tokens are bound to a key of its own (RFC 9449). `site` is the host that a
-    person is shown for an app that names itself; empty for one of the configuration.
+    person is shown for an app that names itself; empty for one of the configuration. `humans`:
+    whom it may act for; `*` stands for anybody.
     """
 
     id: str
@@ -38,6 +40,11 @@ class App(Struct, frozen=True, kw_only=True):
     secret_hash: str = ""
     dpop: bool = False
     site: str = ""
+    humans: tuple[str, ...] = (ANYBODY,)
+
+    def is_for(self, person: str) -> bool:
+        """Whether this person may let it act for them."""
+        return bool({ANYBODY, person} & set(self.humans))
 
 
 class Strangers(Struct, frozen=True, kw_only=True):
@@ -60,6 +67,9 @@ class Apps:
     def __init__(self, apps: Iterable[App] = (), *, strangers: Strangers | None = None) -> None:
         self._apps = {app.id: app for app in apps}
         self.strangers: Final = strangers or Strangers()
+
+    def __len__(self) -> int:
+        return len(self._apps)
 
     def put(self, app: App) -> None:
         """Know an app from now on."""

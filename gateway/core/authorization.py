@@ -85,14 +85,12 @@ class Consent(Struct, frozen=True, kw_only=True):
     deadline: int
 
 
-def find_redirect(parameters: Mapping[str, Sequence[str]], app: App | None) -> str | Unanswerable:
+def find_redirect(parameters: Mapping[str, Sequence[str]], app: App) -> str | Unanswerable:
     """Return where an answer may go to, or why nowhere. Nothing else of the request is read.
 
     An open redirector is what this stops: only a redirect URI of a known app is ever used, and it
     has to be there even where the app has only one.
     """
-    if app is None:
-        return Unanswerable("no app of this `client_id` is known here")
     given = parameters.get("redirect_uri", ())
     if len(given) != 1:
         return Unanswerable("send `redirect_uri` exactly once")
@@ -205,6 +203,16 @@ def choices(grants: Iterable[Grant], effect_of: EffectOf) -> tuple[Choice, ...]:
         for effect in _effects_of(grant, effect_of)
     }
     return tuple(sorted(found, key=lambda one: (one[0], EFFECTS.index(one[1]))))
+
+
+def speaker(grants: Iterable[Grant], server: str, tool: str, effect: str) -> Grant | None:
+    """Return the grant that lets a tool of this effect be called, or None."""
+    here = [grant for grant in grants if grant.server == server]
+    named = [grant for grant in here if grant.tool == tool]
+    for grant in named or [grant for grant in here if grant.tool == ANY_TOOL]:
+        if effect in (grant.effects or EFFECTS) and grant.max_calls != 0:
+            return grant
+    return None
 
 
 def of_server(grants: Iterable[Grant], server: str | None) -> tuple[Grant, ...]:

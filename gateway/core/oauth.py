@@ -1,21 +1,25 @@
 """What the gateway tells OAuth clients: metadata documents, scopes, resources.
 
 Sources: RFC 8414 (server metadata), RFC 9728 (resource metadata), RFC 8707 (resource
-indicators), and the authorization page of the MCP specification.
+indicators), RFC 9449 and RFC 7523 (what signs proofs and assertions), and the authorization page
+of the MCP specification.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.core import names
+from gateway.core import client_assertion, dpop, names
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST
 
 SCOPES: Final = (SCOPE_LIST, SCOPE_CALL)
 ALL_SCOPES: Final = " ".join(SCOPES)
 
 TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 - a path
+REVOKE_PATH: Final = "/oauth/revoke"
+INTROSPECT_PATH: Final = "/oauth/introspect"
 AUTHORIZE_PATH: Final = "/oauth/authorize"
+REGISTER_PATH: Final = "/oauth/register"
 JWKS_PATH: Final = "/oauth/jwks.json"
 SERVER_METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 RESOURCE_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
@@ -35,7 +39,13 @@ def build_server_metadata(issuer: str, public_url: str) -> dict[str, Any]:
         "jwks_uri": public_url + JWKS_PATH,
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": [
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+        ],
+        "token_endpoint_auth_signing_alg_values_supported": list(client_assertion.ALGORITHMS),
+        "dpop_signing_alg_values_supported": list(dpop.ALGORITHMS),
         "scopes_supported": list(SCOPES),
         "authorization_details_types_supported": ["countersign_tool"],
     }
@@ -49,6 +59,7 @@ def build_resource_metadata(issuer: str, public_url: str, path: str = "") -> dic
         "jwks_uri": public_url + JWKS_PATH,
         "scopes_supported": list(SCOPES),
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": list(dpop.ALGORITHMS),
         "resource_name": "Countersign",
     }
 

@@ -31,7 +31,7 @@ class Failure(Struct, frozen=True):
     headers: dict[str, str] = {}
 
 
-async def read_form(request: Request) -> dict[str, list[str]]:
+async def read_form(request: Request, *, max_fields: int = FORM_MAX_FIELDS) -> dict[str, list[str]]:
     """Return the parameters of the body.
 
     Raises `RequestError` for another media type, for what two parsers may read differently, and
@@ -47,7 +47,7 @@ async def read_form(request: Request) -> dict[str, list[str]]:
             keep_blank_values=True,
             strict_parsing=True,
             errors="strict",
-            max_num_fields=FORM_MAX_FIELDS,
+            max_num_fields=max_fields,
         )
     except ValueError:
         raise RequestError("the form cannot be read", code="request_invalid") from None
