@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pydantic
 
+from gateway.adapters.jose_assertions import load_key_set
 from gateway.config_checks import Known, build_grant, find_contradictions, split_listen
 from gateway.config_faults import Pruned, explain
 from gateway.config_file import Source, load_source
@@ -139,12 +140,23 @@ def _build_client(section: AgentSection | LauncherSection) -> Client:
             grants=grants,
             secret_hash=section.secret_hash or "",
             may_delegate_to=section.may_delegate_to,
+            jwks=_read_keys(section),
+            dpop=section.dpop == "required",
         )
     return Launcher(
         id=section.id,
         owner=section.owner,
-        secret_hash=section.secret_hash,
+        secret_hash=section.secret_hash or "",
+        jwks=_read_keys(section),
         may_launch=section.may_launch,
         humans=section.humans,
         grants=grants,
     )
+
+
+def _read_keys(section: AgentSection | LauncherSection) -> tuple[dict[str, Any], ...]:
+    """Return the public keys of a client; they were looked at when the file was read."""
+    document: Any = section.jwks
+    if section.jwks_file is not None:
+        document = load_key_set(section.jwks_file)
+    return () if document is None else tuple(document["keys"])

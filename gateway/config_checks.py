@@ -12,6 +12,7 @@ import msgspec
 
 from connectors import auth_binding
 from connectors.auth_binding import UpstreamAuth
+from gateway.adapters.jose_assertions import find_key_set_fault, load_key_set
 from gateway.adapters.key_uris import check_uri
 from gateway.config_file import KeyPath
 from gateway.config_models import (
@@ -59,6 +60,7 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_vault(config)
     for number, client in enumerate(config.clients):
         path = ("clients", number)
+        yield from _check_keys(client, path)
         yield from _check_grants(client.grants, (*path, "grants"), known)
         if isinstance(client, AgentSection):
             yield from _check_baseline(client, path, dev=config.dev)
@@ -207,6 +209,27 @@ def _check_identities(config: ConfigShape) -> Iterator[Finding]:
             yield (*path, "secret_hash"), "another has the same secret", hint
         ids.add(name)
         hashes |= {secret_hash} if secret_hash else set()
+
+
+def _check_keys(client: AgentSection | LauncherSection, path: KeyPath) -> Iterator[Finding]:
+    """Check how a client proves itself: by a secret or by keys, never both."""
+    ways = [name for name in ("secret_hash", "jwks", "jwks_file") if getattr(client, name)]
+    if len(ways) > 1:
+        message = f"`{ways[0]}` and `{ways[1]}` both prove this client"
+        yield (*path, ways[1]), message, "keep one: whoever has either would be this client"
+    if isinstance(client, LauncherSection) and not ways:
+        hint = "give it one, or public keys as `jwks`"
+        yield (*path, "secret_hash"), "`secret_hash` is missing", hint
+    hint = "write the public keys as a JWK set (RFC 7517)"
+    if client.jwks is not None and (fault := find_key_set_fault(client.jwks)) is not None:
+        yield (*path, "jwks"), fault, hint
+    if client.jwks_file is not None:
+        try:
+            fault = find_key_set_fault(load_key_set(client.jwks_file))
+        except ConfigurationError as error:
+            fault = str(error)
+        if fault is not None:
+            yield (*path, "jwks_file"), fault, hint
 
 
 def _check_limits(config: ConfigShape) -> Iterator[Finding]:

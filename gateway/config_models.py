@@ -45,6 +45,7 @@ Number = StrictInt | StrictFloat
 _FROM: Final = "`env:NAME` or `file:PATH`"
 _REFERENCE: Final = "`env:NAME`, `file:PATH`, `keyring:SERVICE/USER` or `vault:MOUNT/PATH#FIELD`"
 _HASH: Final = "`sha256:` and the hex SHA-256 of a generated secret"
+_JWKS: Final = "a JWK set of public keys, in place of a secret (`private_key_jwt`)"
 
 
 def _section(description: str | None = None) -> Any:  # noqa: ANN401 - stands for any section
@@ -173,6 +174,9 @@ class TokensSection(Section):
     run_max_s: int = Field(
         86_400, ge=60, le=604_800, description="seconds a run may live, 60 to 604800"
     )
+    dpop_nonces: bool = Field(
+        default=True, description="whether proofs of keys need a nonce of this gateway"
+    )
 
 
 class RangeSection(Section):
@@ -242,6 +246,11 @@ class AgentSection(Section):
     may_delegate_to: tuple[Id, ...] = Field(
         (), description="ids of agents that it may hand a part of its authority to"
     )
+    jwks: dict[str, Any] | None = Field(None, description=_JWKS)
+    jwks_file: LocalPath | None = Field(None, description="a file that holds such a set")
+    dpop: Literal["optional", "required"] = Field(
+        "optional", description="`required`: it gets only tokens that are bound to a key"
+    )
 
 
 class LauncherSection(Section):
@@ -250,7 +259,9 @@ class LauncherSection(Section):
     kind: Literal["launcher"]
     id: Id = Field(description="letters, digits and `._@-`, at most 64")
     owner: str = Field("", description="who answers for it; may not approve its runs' calls")
-    secret_hash: SecretHash = Field(description=_HASH)
+    secret_hash: SecretHash | None = Field(None, description=_HASH)
+    jwks: dict[str, Any] | None = Field(None, description=_JWKS)
+    jwks_file: LocalPath | None = Field(None, description="a file that holds such a set")
     may_launch: tuple[Id, ...] = Field((), description="ids of agents")
     humans: tuple[str, ...] = Field(
         (), description="whom it may name in `on_behalf_of`; `*` for anybody"

@@ -44,6 +44,7 @@ from gateway.core.records import build_orphan
 from gateway.dispatch import Step
 from gateway.http.app import GatewayApp
 from gateway.http.wire_guard import GuardedProtocol
+from gateway.kill_switch import KillSwitch
 from gateway.logs import configure_logging, describe
 from gateway.wiring_audit import ROTATION_CHECK_S, build_custody, open_log, rotate_if_due
 from gateway.wiring_broker import (
@@ -54,6 +55,7 @@ from gateway.wiring_broker import (
     load_manifests,
 )
 from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
+from gateway.wiring_kill import find_credentials, start_kill_switch
 from gateway.wiring_path import Parts, build_path
 from gateway.wiring_registry import Registered, open_registry
 from gateway.wiring_witness import build_witnessing
@@ -140,7 +142,15 @@ class Gateway:
         registered = await open_registry(
             config, state=self._state, audit=audit, clock=self._clock, ids=self._ids
         )
-        parts = self._parts(audit, transports, refresher, registered)
+        kills = await start_kill_switch(
+            state=self._state,
+            log=audit,
+            clock=self._clock,
+            ids=self._ids,
+            credentials=find_credentials(config),
+        )
+        self._stack.push_async_callback(kills.close)
+        parts = self._parts(audit, transports, refresher, registered, kills)
         await parts.custody.settle(audit.recovered.holds)
         await parts.token_keys.open()
         self._stack.push_async_callback(parts.token_keys.close)
@@ -156,6 +166,7 @@ class Gateway:
         # 5. What goes on by itself.
         self._stack.push_async_callback(self._cancel_tasks)
         self._spawn(refresher.run())
+        self._spawn(kills.run())
         self._spawn(_every(SWEEP_S, dispatcher.sweep))
         self._spawn(_every(FLUSH_S, path.refusals.flush))
         self._spawn(_every(SNAPSHOT_S, self.tidy))
@@ -216,6 +227,7 @@ class Gateway:
         transports: Mapping[str, Transport],
         refresher: Refresher,
         registered: Registered,
+        kills: KillSwitch,
     ) -> Parts:
         return Parts(
             config=self._config,
@@ -242,6 +254,7 @@ class Gateway:
             refresher=refresher,
             ended_runs=self._ended_runs,
             registered=registered,
+            kills=kills,
         )
 
     def _tools_changed(self, _server: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import cast
 
+from fastapi import APIRouter
+
 from connectors.catalog import Catalog
 from connectors.refresh import Refresher
 from gateway.adapters.file_audit import FileAuditLog
@@ -26,6 +28,7 @@ from gateway.core.canonical import digest_of
 from gateway.core.catalog import Tool
 from gateway.core.clients import ClientRegistry
 from gateway.core.errors import CountersignError
+from gateway.core.issued import describe_issued
 from gateway.core.ledger import Ledger
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock, Ids, TokenVerifier, ToolTransport
@@ -42,7 +45,7 @@ from gateway.http.approvals import build_router as build_approvals_router
 from gateway.http.audit_access import build_audit_access_router
 from gateway.http.challenge import Challenges
 from gateway.http.humans import Admit, Humans, build_admit
-from gateway.http.issue_desk import IssueDeps
+from gateway.http.issue_desk import IssueDeps, IssueDesk
 from gateway.http.mcp import McpEndpoint
 from gateway.http.oauth import build_oauth_router
 from gateway.http.origin import OriginCheck
@@ -51,11 +54,13 @@ from gateway.http.runs import build_runs_router
 from gateway.http.status_tool import StatusTool
 from gateway.http.tools_admin import ToolsAdmin
 from gateway.judge import Judge
+from gateway.kill_switch import KillSwitch
 from gateway.refusals import RefusalRecorder
 from gateway.wiring_audit import build_routers as build_audit_routers
 from gateway.wiring_dpop import build_assertion_desk, build_proof_desks
 from gateway.wiring_identity import build_grant_types
 from gateway.wiring_keys import build_router as build_keys_router
+from gateway.wiring_kill import build_hand_off, build_is_known, build_kill_routers, guard_admit
 from gateway.wiring_registry import Registered
 
 Server = HttpServerSection | StdioServerSection
@@ -84,13 +89,17 @@ class Parts:
     refresher: Refresher
     ended_runs: set[str]
     registered: Registered
+    kills: KillSwitch
 
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """The code under which authority is refused that ended before its time, or None."""
-        del tool
         if claims.run_id in self.ended_runs:
             return "token_revoked"
-        return self.registered.registry.bars(claims)
+        return self.registered.registry.bars(claims) or self.kills.barred(claims, tool)
+
+    def counts(self, voter: str) -> bool:
+        """Whether the vote of a person still counts."""
+        return self.registered.counts(voter) and not self.kills.bars_person(voter)
 
     def effect_of(self, server: str, tool: str) -> str | None:
         """What reviewers say that a tool does; None for one that nobody reviewed."""
@@ -160,7 +169,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         reached=reached,
     )
     refuse = _build_refuse(parts, refusals)
-    admit = build_admit(humans, refuse)
+    admit = guard_admit(build_admit(humans, refuse), parts.kills, refuse)
     issue = _build_issue(parts, registry, parts.token_keys.issuer, refuse, proofs.tokens)
     app = _build_app(
         parts,
@@ -227,7 +236,7 @@ def _build_dispatcher(
         relay=relay,
         refresh=parts.refresher.refresh,
         active=parts.registered.registry.is_active_agent,
-        counts=parts.registered.counts,
+        counts=parts.counts,
         barred=parts.barred,
         told=parts.audit.knows,
         endpoints=endpoints,
@@ -278,16 +287,13 @@ def _build_issue(
         ids=parts.ids,
         refuse=refuse,
         barred=parts.barred,
+        on_issued=lambda claims: parts.audit.recovered.tokens.add(describe_issued(claims)),
         on_run_created=lambda run: parts.ledger.begin(run.id, run.labels),
         on_run_ended=parts.ended_runs.add,
         effect_of=parts.effect_of,
         proofs=proofs,
         assertions=build_assertion_desk(parts.config, registry, parts.spent),
     )
-
-
-async def _refuse_hand_off(_claims: Claims) -> None:
-    raise CountersignError("a giver cannot be barred yet", code="state_unavailable")
 
 
 def _build_app(
@@ -323,11 +329,17 @@ def _build_app(
     )
     routers = [
         build_oauth_router(
-            issue, build_grant_types(issue, tokens=tokens, hand_off=_refuse_hand_off)
+            issue,
+            build_grant_types(
+                issue,
+                tokens=tokens,
+                hand_off=build_hand_off(parts.kills, parts.clock, config.tokens.run_max_s),
+            ),
         ),
         build_runs_router(issue),
         build_approvals_router(approvals),
         build_keys_router(parts.token_keys, admit),
+        *_build_kill_routers(parts, issue, tokens, admit),
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
         *parts.registered.routers(admit, config.environment),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
@@ -349,6 +361,30 @@ def _build_app(
             "audit": parts.audit.healthy,
             "policy": bool(parts.policy.worker_pids),
         },
+    )
+
+
+def _build_kill_routers(
+    parts: Parts, issue: IssueDeps, tokens: TokenVerifier, admit: Admit
+) -> list[APIRouter]:
+    registered = parts.registered
+    return build_kill_routers(
+        config=parts.config,
+        kills=parts.kills,
+        issued=parts.audit.recovered.tokens,
+        tokens=tokens,
+        barred=parts.barred,
+        desk=IssueDesk(issue),
+        refuse=issue.refuse,
+        admit=admit,
+        clock=parts.clock,
+        is_known=build_is_known(
+            config=parts.config,
+            agents=lambda name: registered.clients.agent(name) is not None,
+            clients=lambda name: registered.clients.get(name) is not None,
+            people=lambda name: registered.registry.active_person(name) is not None,
+            tools=lambda: parts.catalog.view().callable_tools(None),
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
 import msgspec
@@ -17,7 +18,7 @@ from gateway.adapters.compact_jws import (
     split_compact,
 )
 from gateway.core.client_assertion import ALGORITHMS, ASSERTION_MAX_BYTES, AssertionClaims
-from gateway.core.errors import CredentialError
+from gateway.core.errors import ConfigurationError, CredentialError
 
 KEYS_MAX: Final = 16
 """Keys of one client: each that fits may have to be tried."""
@@ -109,6 +110,16 @@ def find_key_set_fault(document: object) -> str | None:
         if jwk.get("use", "sig") != "sig" or jwk.get("alg", ALGORITHMS[0]) not in ALGORITHMS:
             return f"key {number} is not for signing with one of {', '.join(ALGORITHMS)}"
     return None
+
+
+def load_key_set(path: Path) -> object:
+    """Return the JSON in a file. Raises `ConfigurationError` where there is none."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"`{path}` cannot be read: {error.strerror}") from None
+    except orjson.JSONDecodeError:
+        raise ConfigurationError(f"`{path}` is no JSON") from None
 
 
 def _split(assertion: bytes) -> CompactJws:

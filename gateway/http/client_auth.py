@@ -43,6 +43,14 @@ def read_basic(authorization: str | None) -> Presented | None:
     return Presented(unquote_plus(client_id), unquote_plus(secret)) if colon else None
 
 
+def read_launcher(authorization: str | None) -> Presented | None:
+    """Read `Authorization` of a launcher: Basic, or `Bearer` with an assertion of its key."""
+    scheme, _, assertion = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer" and assertion.strip():
+        return Presented("", "", assertion.strip())
+    return read_basic(authorization)
+
+
 def read_client(one: Mapping[str, str], request: Request) -> Presented | None:
     """Return the client that a form or its `Authorization` header names.
 

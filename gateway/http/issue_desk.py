@@ -63,6 +63,7 @@ class IssueDeps:
     barred: Barred
     on_run_ended: Callable[[str], None]
     on_run_created: Callable[[Run], None] = lambda _run: None
+    on_issued: Callable[[Claims], None] = lambda _claims: None
     effect_of: EffectOf = knows_nothing
     apps: Apps = field(default_factory=Apps)
     proofs: ProofDesk | None = None
@@ -109,14 +110,14 @@ class IssueDesk:
         if presented is None:
             return None
         if presented.assertion:
-            return await self._authenticate_key(presented)
+            return await self.authenticate_key(presented)
         if deps.clients.get(presented.client_id) is not None:
             return deps.clients.authenticate(presented.client_id, presented.secret)
         run = await deps.runs.get_run(presented.client_id)
         stored = "" if run is None else run.credential_hash
         return run if is_secret(presented.secret, stored) else None
 
-    async def _authenticate_key(self, presented: Presented) -> Client | None:
+    async def authenticate_key(self, presented: Presented) -> Client | None:
         """Return the client that signed this assertion, or None."""
         deps = self._deps
         if deps.assertions is None:
@@ -216,6 +217,7 @@ class IssueDesk:
         # 4. INVARIANT: the record is durable before the token leaves.
         token = await deps.issuer.issue(claims)
         await deps.audit.record(records.build_token_issued(claims, op, question, decision))
+        deps.on_issued(claims)
         return Issued(token, claims)
 
     async def create(self, run: Run, launcher: Launcher, op: str) -> Created | Withheld:

@@ -1,7 +1,8 @@
 """Runs for launchers: `POST /v1/runs`, `GET /v1/runs/{id}`, `POST /v1/runs/{id}/end` (DESIGN §4).
 
-A launcher proves itself by Basic. It gives at most what the configuration gives it, to agents that
-it may launch, for people that it may name. Errors are `application/problem+json` with a hint.
+A launcher proves itself by Basic, or by an assertion of its key (RFC 7523) as `Bearer`. It gives at
+most what the configuration gives it, to agents that it may launch, for people that it may name.
+Errors are `application/problem+json` with a hint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.core import oauth, strict_json
-from gateway.core.clients import Launcher
+from gateway.core.clients import Client, Launcher
 from gateway.core.errors import CountersignError, RequestError
 from gateway.core.grants import (
     find_ambiguity,
@@ -28,7 +29,7 @@ from gateway.core.grants import (
 )
 from gateway.core.issuing import AGENT_ORIGIN, Site
 from gateway.core.token import Budget, Grant, Run
-from gateway.http.client_auth import BASIC_CHALLENGE, read_basic, read_body
+from gateway.http.client_auth import BASIC_CHALLENGE, read_body, read_launcher
 from gateway.http.issue_desk import Created, IssueDeps, IssueDesk
 from gateway.http.problem import problem
 
@@ -59,6 +60,7 @@ class RunBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: tuple[str, ...] = ()
     max_depth: int | None = None
     may_act: str = ""
+    dpop: bool = False
 
 
 class _Fault(NamedTuple):
@@ -78,27 +80,32 @@ def build_runs_router(deps: IssueDeps) -> APIRouter:
     @router.post("")
     async def create(request: Request) -> Response:
         """Create a run; its credential is in the reply and nowhere else."""
-        return await _for_launcher(deps, request, lambda who: _create(deps, desk, who, request))
+        return await _for_launcher(
+            deps, desk, request, lambda who: _create(deps, desk, who, request)
+        )
 
     @router.get("/{run_id}")
     async def show(request: Request, run_id: str) -> Response:
         """Show a run to the launcher that created it."""
-        return await _for_launcher(deps, request, lambda who: _show(deps, who, run_id))
+        return await _for_launcher(deps, desk, request, lambda who: _show(deps, who, run_id))
 
     @router.post("/{run_id}/end")
     async def end(request: Request, run_id: str) -> Response:
         """End a run. Answered once that is durable; asking again is harmless."""
-        return await _for_launcher(deps, request, lambda who: _end(deps, desk, who, run_id))
+        return await _for_launcher(deps, desk, request, lambda who: _end(deps, desk, who, run_id))
 
     return router
 
 
 async def _for_launcher(
-    deps: IssueDeps, request: Request, story: Callable[[Launcher], Awaitable[Response]]
+    deps: IssueDeps,
+    desk: IssueDesk,
+    request: Request,
+    story: Callable[[Launcher], Awaitable[Response]],
 ) -> Response:
     """Tell `story` for the launcher that sent `request`; strangers and failures end here."""
     try:
-        launcher = await _authenticate(deps, request)
+        launcher = await _authenticate(deps, desk, request)
         if launcher is not None:
             return await story(launcher)
     except CountersignError as error:
@@ -109,12 +116,15 @@ async def _for_launcher(
     return problem(401, "client_invalid", detail, hint, headers=headers)
 
 
-async def _authenticate(deps: IssueDeps, request: Request) -> Launcher | None:
-    presented = read_basic(request.headers.get("authorization"))
-    if presented is not None:
+async def _authenticate(deps: IssueDeps, desk: IssueDesk, request: Request) -> Launcher | None:
+    presented = read_launcher(request.headers.get("authorization"))
+    client: Client | None = None
+    if presented is not None and presented.assertion:
+        client = await desk.authenticate_key(presented)
+    elif presented is not None:
         client = deps.clients.authenticate(presented.client_id, presented.secret)
-        if isinstance(client, Launcher):
-            return client
+    if isinstance(client, Launcher):
+        return client
     await deps.refuse("authenticate", "client_invalid")
     return None
 
@@ -249,6 +259,7 @@ def _build_run(body: RunBody, launcher: Launcher, *, site: Site, run_id: str, no
         labels=body.labels,
         max_depth=site.max_depth if body.max_depth is None else body.max_depth,
         may_act=body.may_act,
+        dpop=body.dpop,
     )
 
 

@@ -192,7 +192,7 @@ SHOP = "servers: {shop: {transport: http, url: 'https://shop.test', manifest: sh
     [
         ("tokens: {isuer: x}", "tokens.isuer: unknown key `isuer`; did you mean `issuer`?"),
         ("clients: [{kind: agent, id: a, grnts: []}]", "did you mean `grants`?"),
-        ("clients: [{kind: launcher, id: a, zzz: 1}]", "known are grants, humans, id, kind"),
+        ("clients: [{kind: launcher, id: a, zzz: 1}]", "known are grants, humans, id, jwks"),
         (
             SHOP.replace("manifest", "manifst"),
             "servers.shop.manifst: unknown key `manifst`; did you mean `manifest`?",

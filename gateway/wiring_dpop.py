@@ -1,0 +1,54 @@
+"""Proofs of keys, put together: those of requests (RFC 9449) and those of clients (RFC 7523)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from gateway.adapters.dpop_replay import MemoryUsedProofs
+from gateway.adapters.jose_assertions import JoseAssertions
+from gateway.adapters.jose_dpop import JoseProofs
+from gateway.config import Config
+from gateway.core import oauth
+from gateway.core.client_proof import AssertionDesk
+from gateway.core.clients import ClientRegistry
+from gateway.core.dpop_nonce import Nonces
+from gateway.core.ports import Clock, SpentNames
+from gateway.core.possession import ProofDesk
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofDesks:
+    """Who judges proofs: at calls, and at the token endpoint.
+
+    Each remembers for itself what was used. A public app at the token endpoint is known by its
+    name alone: whoever fills that memory in its name must not stop the calls of others.
+    """
+
+    calls: ProofDesk
+    tokens: ProofDesk
+
+
+def build_proof_desks(config: Config, clock: Clock) -> ProofDesks:
+    """Return the judges of proofs. The secret of their nonces ends with this process."""
+    nonces = Nonces(secrets.token_bytes(32)) if config.tokens.dpop_nonces else None
+    since_s, reader = clock.now_ns() // 1_000_000_000, JoseProofs()
+
+    def build() -> ProofDesk:
+        return ProofDesk(
+            reader=reader,
+            used=MemoryUsedProofs(),
+            public_url=config.public_url,
+            nonces=nonces,
+            since_s=since_s,
+        )
+
+    return ProofDesks(calls=build(), tokens=build())
+
+
+def build_assertion_desk(
+    config: Config, clients: ClientRegistry, spent: SpentNames
+) -> AssertionDesk:
+    """Return the judge of clients' assertions."""
+    audiences = frozenset({config.tokens.issuer, config.public_url + oauth.TOKEN_PATH})
+    return AssertionDesk(clients=clients, reader=JoseAssertions(), spent=spent, audiences=audiences)
