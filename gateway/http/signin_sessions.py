@@ -14,6 +14,7 @@ sign-in the browser comes back to `next_path`.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlencode
 
@@ -57,6 +58,10 @@ class Proof(Struct, frozen=True, kw_only=True):
     auth_time: int
     acr: str
     amr: tuple[str, ...]
+
+
+Told = Callable[[SignedIn], Awaitable[None]]
+"""Makes the record of a sign-in; raises where there can be none."""
 
 
 class Sessions:
@@ -126,10 +131,13 @@ class Sessions:
 
     # Beginning and ending
 
-    async def begin(self, request: Request, response: Response, proof: Proof) -> SignedIn:
+    async def begin(
+        self, request: Request, response: Response, proof: Proof, told: Told
+    ) -> SignedIn:
         """Sign somebody in at this browser: always a new secret, and the old session ends.
 
         Stops session fixation: what the browser brought is never what it is known by afterwards.
+        INVARIANT: `told` has made the record before the session is any good.
         """
         old = request.cookies.get(self.cookie)
         if old and old.isascii():
@@ -137,15 +145,17 @@ class Sessions:
         lifetimes = self._lifetimes
         secret = self._ids.secret()
         session = self._build(secret, "browser", proof, lifetimes.absolute_s, lifetimes.idle_s)
+        await told(as_seen(session, secret))
         await self._store.put(session)
         self.set_cookie(response, "countersign", secret, max_age_s=lifetimes.absolute_s)
         return as_seen(session, secret)
 
-    async def begin_cli(self, proof: Proof) -> tuple[str, SignedIn]:
-        """Return a new credential for a command line, and whose it is."""
+    async def begin_cli(self, proof: Proof, told: Told) -> tuple[str, SignedIn]:
+        """Return a new credential for a command line, on record as above, and whose it is."""
         secret = CREDENTIAL_PREFIX + self._ids.secret()
         life_s = self._lifetimes.cli_s
         session = self._build(secret, "cli", proof, life_s, life_s)
+        await told(as_seen(session, secret))
         await self._store.put(session)
         return secret, as_seen(session, secret)
 
