@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-_GROUPS: Final = ("approvals", "audit", "config", "keys", "policy", "tools")
+_GROUPS: Final = ("agents", "approvals", "audit", "clients", "config", "keys", "policy", "tools", "users")
 _SINGLE: Final = ("broker", "init", "serve")
 
 

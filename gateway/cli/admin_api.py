@@ -43,7 +43,7 @@ def ask(
     path: str,
     *,
     params: Sequence[tuple[str, str]] = (),
-    body: Mapping[str, str | bool | int] | None = None,
+    body: Mapping[str, Any] | None = None,
     url: str | None = None,
 ) -> Any:  # noqa: ANN401 - the JSON of the answer
     """Return the answer of a route, such as `/v1/keys`. Exits with the code that fits an error.
