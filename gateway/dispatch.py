@@ -38,6 +38,7 @@ from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, R
 from gateway.core.canonical import digest
 from gateway.core.decision import Permit
 from gateway.core.errors import CountersignError, UpstreamError
+from gateway.core.kill import FEED_STALE
 from gateway.core.limits import Limits
 from gateway.core.ports import ApprovalStore, Barred, Clock, Ids, RunStore
 from gateway.core.refusal import Refusal, is_unavailable
@@ -246,12 +247,19 @@ class Dispatcher:
         resolved = self._resolve(request, authority, now_ns)
         if isinstance(resolved, Refusal):
             return Stale(resolved.code)
-        if resolved.tool.definition_digest != request.definition_digest:
-            return Stale("definition_changed")
-        if self._endpoints.get(request.server) != request.endpoint_digest:
-            return Stale("endpoint_changed")
+        changed = self._find_change(request, resolved)
+        if changed is not None:  # where it is not known what is stopped, it waits until it is
+            return None if changed == FEED_STALE else Stale(changed)
         # 6. Policy changed its mind: it denies now, asks other people, or asks something more.
         return await self._rejudged(request, resolved)
+
+    def _find_change(self, request: ApprovalRequest, resolved: ResolvedCall) -> str | None:
+        """Say what keeps this tool from being what people agreed to, if anything does."""
+        if resolved.tool.definition_digest != request.definition_digest:
+            return "definition_changed"
+        if self._endpoints.get(request.server) != request.endpoint_digest:
+            return "endpoint_changed"
+        return self._barred(resolved.call.claims, resolved.tool)
 
     def _resolve(
         self, request: ApprovalRequest, authority: tuple[Claims, Claims], now_ns: int

@@ -39,19 +39,21 @@ from gateway.core.errors import (
     UpstreamError,
 )
 from gateway.core.filtering import apply_obligations, status_of, withhold
+from gateway.core.kill import FEED_STALE
 from gateway.core.ledger import Charge
 from gateway.core.limits import Limits
 from gateway.core.ports import AuditLog, Clock, ToolTransport
 from gateway.core.refusal import Refusal, is_unavailable
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST
 from gateway.holding import HoldDesk
-from gateway.judge import Denied, Held, Judge
+from gateway.judge import Denied, Held, Judge, Permitted
 from gateway.logs import describe
 from gateway.receipts import ReceiptDesk
 from gateway.refusals import RefusalRecorder
 from gateway.unbroken import Unbroken
 
 _log: Final = structlog.get_logger("gateway.enforce")
+_LISTED: Final = frozenset({None, FEED_STALE})  # what is stopped is hidden, what is in doubt is not
 _PLAIN: Final = frozenset({"tool_unknown", "internal_error"})
 
 
@@ -107,10 +109,13 @@ class Enforcement:
         verdict = await self._judge.judge(resolved, "call")
         if isinstance(verdict, Denied):
             return await self._deny(resolved, verdict)
-        # 4. Must people agree? Stored with its exact bytes; nothing is sent.
+        # 4. Stopped since? Somebody pulled the switch while policy was asked.
+        if (code := self._authenticator.barred(call.claims, resolved.tool)) is not None:
+            return await self._stop(resolved, verdict, code)
+        # 5. Must people agree? Stored with its exact bytes; nothing is sent.
         if isinstance(verdict, Held):
             return await self._hold(resolved, verdict)
-        # 5. Written down, sent, filtered, written down; only then answered. A caller that goes away
+        # 6. Written down, sent, filtered, written down; only then answered. A caller that goes away
         #    in between does not stop it: no intent is left without an outcome.
         permit, document = verdict.decision, verdict.document
         work = self.execute(resolved, permit, document, verdict.charge, relay)
@@ -240,6 +245,12 @@ class Enforcement:
             refusal = Refusal("hold", error.code)
             return await self._refusals.refuse_call(resolved.call, refusal, resolved.tool)
 
+    async def _stop(self, resolved: ResolvedCall, verdict: Permitted | Held, code: str) -> Refused:
+        if isinstance(verdict, Permitted):
+            self._judge.give_back(verdict.charge)
+        refusal = Refusal("call", code)
+        return await self._refusals.refuse_call(resolved.call, refusal, resolved.tool)
+
     async def _deny(self, resolved: ResolvedCall, denied: Denied) -> Refused:
         """Record a denial, with what policy was asked."""
         refused = await self._refusals.deny_call(
@@ -285,4 +296,5 @@ class Enforcement:
         shown = await self._judge.visible(call, raw.server)
         if isinstance(shown, Refusal):
             return await self._refusals.refuse_call(call, shown)
-        return shown
+        barred = self._authenticator.barred
+        return tuple(tool for tool in shown if barred(call.claims, tool) in _LISTED)

@@ -142,14 +142,7 @@ class Gateway:
         registered = await open_registry(
             config, state=self._state, audit=audit, clock=self._clock, ids=self._ids
         )
-        kills = await start_kill_switch(
-            state=self._state,
-            log=audit,
-            clock=self._clock,
-            ids=self._ids,
-            credentials=find_credentials(config),
-        )
-        self._stack.push_async_callback(kills.close)
+        kills = await self._start_kills(audit)
         parts = self._parts(audit, transports, refresher, registered, kills)
         await parts.custody.settle(audit.recovered.holds)
         await parts.token_keys.open()
@@ -179,6 +172,17 @@ class Gateway:
     async def stop(self) -> None:
         """Let calls under way end, then take everything down in reverse."""
         await self._stack.aclose()
+
+    async def _start_kills(self, audit: FileAuditLog) -> KillSwitch:
+        kills = await start_kill_switch(
+            state=self._state,
+            log=audit,
+            clock=self._clock,
+            ids=self._ids,
+            credentials=find_credentials(self._config),
+        )
+        self._stack.push_async_callback(kills.close)
+        return kills
 
     def _have_witnessed(self, audit: FileAuditLog, app: GatewayApp) -> None:
         found = build_witnessing(self._config.audit, audit=audit, clock=self._clock, ids=self._ids)

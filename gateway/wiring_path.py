@@ -58,7 +58,7 @@ from gateway.kill_switch import KillSwitch
 from gateway.refusals import RefusalRecorder
 from gateway.wiring_audit import build_routers as build_audit_routers
 from gateway.wiring_dpop import build_assertion_desk, build_proof_desks
-from gateway.wiring_identity import build_grant_types
+from gateway.wiring_identity import HandOff, build_grant_types
 from gateway.wiring_keys import build_router as build_keys_router
 from gateway.wiring_kill import build_hand_off, build_is_known, build_kill_routers, guard_admit
 from gateway.wiring_registry import Registered
@@ -330,11 +330,7 @@ def _build_app(
     routers = [
         build_oauth_router(
             issue,
-            build_grant_types(
-                issue,
-                tokens=tokens,
-                hand_off=build_hand_off(parts.kills, parts.clock, config.tokens.run_max_s),
-            ),
+            build_grant_types(issue, tokens=tokens, hand_off=_build_hand_off(parts)),
         ),
         build_runs_router(issue),
         build_approvals_router(approvals),
@@ -362,6 +358,10 @@ def _build_app(
             "policy": bool(parts.policy.worker_pids),
         },
     )
+
+
+def _build_hand_off(parts: Parts) -> HandOff:
+    return build_hand_off(parts.kills, parts.clock, parts.config.tokens.run_max_s)
 
 
 def _build_kill_routers(

@@ -30,8 +30,13 @@ from gateway.core.chain_check import (
 )
 from gateway.core.entry import Receipt
 from gateway.core.errors import ConfigurationError
+from gateway.core.issued import IssuedTokens, read_issued
+from gateway.core.kill import Kill, read_kill
 from gateway.core.note import NoteKey
 from gateway.core.note import parse as parse_note
+
+_KILLS_SWEPT: Final = 4_096
+"""So many kills, or another as many: those that ran out are let go."""
 
 Fold = Callable[[dict[str, Any]], None]
 Leaf = Callable[[bytes], None]
@@ -59,7 +64,8 @@ class Recovered(Struct, frozen=True):
     """What the log knew when it was opened, by operation id.
 
     `holds`: the subject of each legal hold that was set; None for one that was released since.
-    `redacted`: the last `redact` of each data subject, by key id.
+    `redacted`: the last `redact` of each data subject, by key id. `kills`: what was stopped, by the
+    id of the kill; None for one that was lifted. `tokens`: those that may still live.
     `registered`: the last version of each entry of the registry, by its name in records.
     """
 
@@ -69,6 +75,8 @@ class Recovered(Struct, frozen=True):
     ended_runs: set[str] = msgspec.field(default_factory=set)
     holds: dict[str, str | None] = msgspec.field(default_factory=dict)
     redacted: dict[str, int] = msgspec.field(default_factory=dict)
+    kills: dict[str, Kill | None] = msgspec.field(default_factory=dict)
+    tokens: IssuedTokens = msgspec.field(default_factory=IssuedTokens)
     registered: dict[str, int] = msgspec.field(default_factory=dict)
 
 
@@ -142,8 +150,22 @@ class _Index:
             recovered.holds[value["hold"]] = value["subject"] if kind == "hold.set" else None
         elif kind == "redact":
             recovered.redacted[value["subject"]] = seq
+        elif kind == "token.issue":
+            recovered.tokens.add(read_issued(value))
+        elif kind in {"kill.set", "kill.lift", "token.revoke"}:
+            self._kill(value)
         elif kind == "registry.change" and "version" in value:
             recovered.registered[value["entry"]] = value["version"]
+
+    def _kill(self, value: dict[str, Any]) -> None:
+        kills = self.recovered.kills
+        if value["type"] == "kill.lift":
+            kills[value["kill"]] = None
+        elif (kill := read_kill(value)) is not None:
+            kills[kill.id] = kill
+            if len(kills) % _KILLS_SWEPT == 0:  # revocations outlive their tokens by a minute
+                for over in [one.id for one in kills.values() if one and one.is_over(kill.at)]:
+                    del kills[over]
 
     def _open(self, seq: int, value: dict[str, Any]) -> None:
         actor, tool = value.get("actor", {}), value.get("tool", {})

@@ -7,7 +7,10 @@ of the MCP specification.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
+
+from msgspec import Struct
 
 from gateway.core import client_assertion, dpop, names
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST
@@ -26,19 +29,53 @@ RESOURCE_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 MCP_PATH: Final = "/mcp"
 
 
-def build_server_metadata(issuer: str, public_url: str) -> dict[str, Any]:
+class Interactive(Struct, frozen=True, kw_only=True):
+    """That people can be sent to the authorization endpoint.
+
+    `documents`: whether a client may be named by the URL of its metadata document;
+    `registration`: whether clients may register themselves.
+    """
+
+    documents: bool = False
+    registration: bool = False
+
+
+def build_server_metadata(
+    issuer: str,
+    public_url: str,
+    *,
+    grant_types: Sequence[str] = ("client_credentials",),
+    interactive: Interactive | None = None,
+) -> dict[str, Any]:
     """Describe the authorization server (RFC 8414).
 
-    No user is ever sent to the authorization endpoint: it refuses every response type. It is
-    named because the official MCP SDK reads no document without it.
+    Without `interactive` no user is ever sent to the authorization endpoint: it refuses every
+    response type. It is named because the official MCP SDK reads no document without it.
     """
+    found = _build_metadata(issuer, public_url)
+    found["grant_types_supported"] = list(grant_types)
+    if interactive is None:
+        return found
+    found["token_endpoint_auth_methods_supported"].append("none")
+    found |= {
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+        "client_id_metadata_document_supported": interactive.documents,
+    }
+    if interactive.registration:
+        found["registration_endpoint"] = public_url + REGISTER_PATH
+    return found
+
+
+def _build_metadata(issuer: str, public_url: str) -> dict[str, Any]:
     return {
         "issuer": issuer,
         "authorization_endpoint": public_url + AUTHORIZE_PATH,
         "token_endpoint": public_url + TOKEN_PATH,
         "jwks_uri": public_url + JWKS_PATH,
         "response_types_supported": [],
-        "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": [
             "client_secret_basic",
             "client_secret_post",
