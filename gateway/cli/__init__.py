@@ -11,7 +11,17 @@ from typing import Final
 
 import typer
 
-_GROUPS: Final = ("agents", "approvals", "audit", "clients", "config", "keys", "policy", "tools", "users")
+_GROUPS: Final = (
+    "agents",
+    "approvals",
+    "audit",
+    "clients",
+    "config",
+    "keys",
+    "policy",
+    "tools",
+    "users",
+)
 _SINGLE: Final = ("broker", "init", "serve")
 
 
