@@ -12,6 +12,7 @@ and that is absent breaks the constraint. A grant's `window` says when it may be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -191,10 +192,11 @@ def find_value_fault(allowed_values: Mapping[str, Sequence[str]]) -> str | None:
 
 def is_pointer(text: str) -> bool:
     """Whether `text` points into arguments (RFC 6901), not at all of them."""
-    return text.startswith("/") and len(text) <= _POINTER_MAX_CHARS and bool(split(text))
+    return len(text) <= _POINTER_MAX_CHARS and _POINTER.fullmatch(text) is not None
 
 
 _POINTER_MAX_CHARS: Final = 256
+_POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*+)++")
 
 
 def _cases(grants: Sequence[Grant], effect_of: EffectOf) -> Iterator[tuple[str, str, str]]:

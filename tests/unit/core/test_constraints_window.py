@@ -125,6 +125,7 @@ def test_a_window_within_another_is_never_open_alone(parent: Window, child: Wind
         (Window(not_after=5), Window(not_before=7, not_after=6), True),
         (Window(("fri",)), Window((), "08:00", "08:00"), True),
         (Window(("fri",)), Window(("nay",)), True),
+        (Window(not_before=5), Window((), "08:00", "08:00"), True),
         (Window(("fri",)), Window(not_before=FRIDAY, not_after=FRIDAY), False),
     ],
 )

@@ -220,6 +220,8 @@ def test_grants_that_speak_for_different_tools_are_fine() -> None:
         Grant("shop", "a", (), {}, -1),
         Grant("shop", "a", (), {"amount": Constraint(max=1)}),
         Grant("shop", "a", (), {"": Constraint(max=1)}),
+        Grant("shop", "a", (), {"/a~": Constraint(max=1)}),
+        Grant("shop", "a", (), {"/a~2": Constraint(max=1)}),
         Grant("shop", "a", (), {"/a": Constraint(max=float("inf"))}),
         Grant("shop", "a", (), {"/a": Constraint(one_of=(float("nan"),))}),
         Grant("shop", "a", (), {"/" + "a" * 300: Constraint(max=1)}),
@@ -232,7 +234,8 @@ def test_a_grant_without_a_clear_meaning_is_refused(grant: Grant) -> None:
 
 
 def test_a_grant_with_a_clear_meaning_is_fine() -> None:
-    bounds = {"/a": Constraint(max=1, one_of=(1, "x")), "/b": Constraint(domain=("a.b",))}
+    bounds = {"/a": Constraint(max=1, one_of=(1, "x")), "/~0b/~1\n": Constraint(domain=("a.b",))}
+    bounds |= {"/": Constraint(), "/" + "a" * 255: Constraint(), "//": Constraint()}
     grant = Grant("shop", "a", ("read",), bounds, 0, Window(("mon",)))
     assert find_fault(grant) is None
 
