@@ -26,6 +26,7 @@ from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamC
 from gateway.core.decision import Decision, Phase
 from gateway.core.dpop import Proof
 from gateway.core.entry import Entry, Receipt
+from gateway.core.federation import TrustedIssuer
 from gateway.core.token import Claims, Run
 
 
@@ -256,6 +257,37 @@ class AssertionReader(Protocol):
         """Return the claims of an assertion that one of these keys signed; they are not judged.
 
         Raises `CredentialError` `client_invalid`.
+        """
+        ...
+
+
+class SignedByIssuer(Protocol):
+    """What a trusted issuer has signed. Times and audiences are not looked at yet."""
+
+    @property
+    def issuer(self) -> TrustedIssuer:
+        """Who signed it."""
+        ...
+
+    @property
+    def typ(self) -> str:
+        """The type in its header, or empty."""
+        ...
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """What it says."""
+        ...
+
+
+class IssuerTokenReader(Protocol):
+    """Reads tokens of trusted issuers."""
+
+    async def read(self, token: str) -> SignedByIssuer:
+        """Return what a trusted issuer has signed under a pinned algorithm.
+
+        Raises `CredentialError` for anything else, and `CountersignError` `provider_unavailable`
+        where the issuer's keys cannot be had.
         """
         ...
 

@@ -262,13 +262,22 @@ class IssueDesk:
 
     async def _own_run(self, agent: Agent, op: str, now_ns: int) -> Run | Withheld:
         """Return the run in which `agent` acts under its own secret, creating it once a day."""
-        deps = self._deps
         run = build_own_run(agent, now_ns // 1_000_000_000)
+        itself = Launcher(id=agent.id, secret_hash="", owner=agent.owner, grants=agent.grants)
+        return await self.settle_run(run, itself, op, now_ns)
+
+    async def settle_run(
+        self, run: Run, launcher: Launcher, op: str, now_ns: int
+    ) -> Run | Withheld:
+        """Return the run of this id, creating it as `run` if policy lets `launcher`.
+
+        For runs whose id follows from what they are for: asking again gives the same budget.
+        """
+        deps = self._deps
         found = await deps.runs.get_run(run.id)
         if found is not None:
             return found
-        itself = Launcher(id=agent.id, secret_hash="", owner=agent.owner, grants=agent.grants)
-        question = ask_about_run(run, itself, deps.site.environment, now_ns)
+        question = ask_about_run(run, launcher, deps.site.environment, now_ns)
         decision = await self._judge("run.refused", op, records.run_actor(run), question)
         if not records.is_permitted(decision):
             return _denied(decision)
@@ -276,7 +285,7 @@ class IssueDesk:
         try:
             await deps.runs.create_run(run)
         except CountersignError as error:
-            if error.code != "run_exists":  # the same agent asked twice at once
+            if error.code != "run_exists":  # the same was asked twice at once
                 raise
         return run
 
