@@ -1,7 +1,7 @@
-"""People at the REST API: bearer credentials from the `humans:` of the configuration.
+"""People at the REST API: generated secrets, and credentials of command lines they signed in.
 
 Separate from agents by construction: what authenticates here is the hash of a person's generated
-secret; no token that the gateway issues is ever looked at.
+secret or session; no access token that the gateway issues is ever looked at.
 """
 
 from __future__ import annotations
@@ -12,15 +12,21 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.errors import ConfigurationError, CredentialError
+from gateway.core.sessions import CREDENTIAL_PREFIX, SignedIn
 
 
 class Human(Struct, frozen=True):
-    """An authenticated person. Roles are also the groups that approval specs name."""
+    """An authenticated person. Roles are also the groups that approval specs name.
+
+    `acr`: how surely they are known (`core.sessions.LEVELS`); a bearer secret proves `session`.
+    """
 
     id: str
     roles: tuple[str, ...]
+    acr: str = "session"
 
 
 class HumanEntry(Struct, frozen=True):
@@ -96,7 +102,15 @@ Admit = Callable[[str | None], Awaitable[Human]]
 """Takes an `Authorization` header; returns the person or raises `CredentialError`, recorded."""
 
 
-def build_admit(humans: Humans, refuse: Callable[[str, str], Awaitable[None]]) -> Admit:
+Credentials = Callable[[str], Awaitable[SignedIn | None]]
+"""Takes the credential of a command line that somebody signed in; returns who that is."""
+
+
+def build_admit(
+    humans: Humans,
+    refuse: Callable[[str, str], Awaitable[None]],
+    credentials: Credentials | None = None,
+) -> Admit:
     """Return what lets people in, and has every credential that is nobody's recorded.
 
     Who tries secrets at the door of the approvers is what an auditor wants to know. `refuse` may
@@ -105,12 +119,28 @@ def build_admit(humans: Humans, refuse: Callable[[str, str], Awaitable[None]]) -
 
     async def admit(authorization: str | None) -> Human:
         try:
-            return humans.authenticate(authorization)
+            signed_in = await _find_signed_in(humans, authorization, credentials)
+            return humans.authenticate(authorization) if signed_in is None else signed_in
         except CredentialError as error:
             await refuse("authenticate", error.code)
             raise
 
     return admit
+
+
+async def _find_signed_in(
+    humans: Humans, authorization: str | None, credentials: Credentials | None
+) -> Human | None:
+    scheme, _, secret = (authorization or "").partition(" ")
+    secret = secret.strip()
+    if credentials is None or scheme.lower() != "bearer":
+        return None
+    if not secret.startswith(CREDENTIAL_PREFIX):
+        return None
+    found = await credentials(secret)
+    human = None if found is None else humans.find(found.person)
+    # Roles are those of now, not of the sign-in; so is being known at all.
+    return None if human is None or found is None else replace(human, acr=found.acr)
 
 
 def _read_hash(person_id: str, secret_hash: str) -> bytes:

@@ -180,6 +180,15 @@ class Sessions:
         own = hash_of(request.cookies.get(self.cookie, ""))
         return await self._store.end_all(signed_in.person, but=own)
 
+    async def end_person(self, person: str) -> int:
+        """End all of somebody's sessions, in browsers and command lines; say how many."""
+        return await self._store.end_all(person)
+
+    async def find(self, person: str) -> list[Session]:
+        """Return where somebody is signed in, newest first."""
+        now_s = self.now_s()
+        return [one for one in await self._store.find(person) if is_live(one, now_s)]
+
     def _build(self, secret: str, kind: Kind, proof: Proof, life_s: int, idle_s: int) -> Session:
         now_s = self.now_s()
         return Session(
