@@ -29,9 +29,15 @@ def build_grant_types(desk: IssueDesk) -> Sequence[GrantType]:
 
 
 def build_oauth_router(
-    deps: IssueDeps, grant_types: Callable[[IssueDesk], Sequence[GrantType]] = build_grant_types
+    deps: IssueDeps,
+    grant_types: Callable[[IssueDesk], Sequence[GrantType]] = build_grant_types,
+    *,
+    interactive: oauth.Interactive | None = None,
 ) -> APIRouter:
-    """Build the routes under `/oauth` and `/.well-known`."""
+    """Build the routes under `/oauth` and `/.well-known`.
+
+    With `interactive` the authorization endpoint is somebody else's (`gateway.http.authorize`).
+    """
     router = APIRouter(tags=["oauth"])
     desk = IssueDesk(deps)
     endpoint = TokenEndpoint(deps, desk, grant_types(desk))
@@ -41,12 +47,6 @@ def build_oauth_router(
         """Turn a credential into an access token."""
         return await endpoint.answer(request)
 
-    @router.get(oauth.AUTHORIZE_PATH)
-    async def authorize() -> Response:
-        """Refuse: no user grants anything here. Named in the metadata for clients that insist."""
-        text = "use the client_credentials grant at the token endpoint"
-        return tell_failure(Failure("unsupported_response_type", text))
-
     @router.get(oauth.JWKS_PATH)
     async def jwks() -> Response:
         """Publish the keys that tokens are signed with (RFC 7517)."""
@@ -55,10 +55,28 @@ def build_oauth_router(
     @router.get(oauth.SERVER_METADATA_PATH)
     async def server_metadata() -> Response:
         """Describe the authorization server (RFC 8414)."""
-        return _document(oauth.build_server_metadata(deps.site.issuer, deps.site.public_url))
+        site = deps.site
+        return _document(
+            oauth.build_server_metadata(
+                site.issuer,
+                site.public_url,
+                grant_types=endpoint.grant_types,
+                interactive=interactive,
+            )
+        )
 
+    if interactive is None:
+        _add_refusing_endpoint(router)
     _add_resource_metadata(router, deps)
     return router
+
+
+def _add_refusing_endpoint(router: APIRouter) -> None:
+    @router.get(oauth.AUTHORIZE_PATH)
+    async def authorize() -> Response:
+        """Refuse: no user grants anything here. Named in the metadata for clients that insist."""
+        text = "use the client_credentials grant at the token endpoint"
+        return tell_failure(Failure("unsupported_response_type", text))
 
 
 def _add_resource_metadata(router: APIRouter, deps: IssueDeps) -> None:

@@ -71,6 +71,11 @@ class TokenEndpoint:
         self._desk = desk
         self._grant_types: Mapping[str, GrantType] = {one.name: one for one in grant_types}
 
+    @property
+    def grant_types(self) -> Sequence[str]:
+        """Return the names of the grant types."""
+        return tuple(self._grant_types)
+
     async def answer(self, request: Request) -> Response:
         """Answer one request."""
         try:

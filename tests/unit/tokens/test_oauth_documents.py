@@ -20,7 +20,10 @@ async def test_the_server_metadata_leads_to_the_endpoints(world: World) -> None:
     said = reply.json()
     assert said["issuer"] == URL
     assert said["token_endpoint"] == URL + "/oauth/token"
-    assert said["grant_types_supported"] == ["client_credentials"]
+    assert said["grant_types_supported"] == [
+        "client_credentials",
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+    ]
     assert said["response_types_supported"] == []
     keys = (await world.client.get(said["jwks_uri"])).json()
     assert keys == world.issuer.jwks()
