@@ -21,12 +21,17 @@ from gateway.adapters.sql_ledger import SqlLedger
 from gateway.adapters.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.config import Config
+from gateway.core.declined import Declined
 from gateway.core.holds import HoldStore
+from gateway.core.kill import Kind
 from gateway.core.ports import Clock, Ids
 from gateway.core.records import build_orphan
 from gateway.custody import Custody, KeyedLog, rotate_key
 from gateway.http.audit_admin import AuditAdminDeps, build_audit_admin_routers, view_keys
 from gateway.http.humans import Admit
+from gateway.http.kill_admin import view_kill, view_standing
+from gateway.kill_switch import KillSwitch
+from gateway.wiring_kill import start_kill_switch
 
 ROTATION_CHECK_S: Final = 60.0
 """How often the age of the signing key is looked at, in seconds."""
@@ -98,6 +103,24 @@ class Offline(Struct, frozen=True):
     ids: Ids
     max_age_h: int
     by: str
+    kills: KillSwitch
+
+    async def kill(self, kind: Kind, target: str, reason: str, for_s: int | None) -> dict[str, Any]:
+        """Stop a target, as `POST /v1/kills`."""
+        until = None if for_s is None else self.clock.now_ns() // 1_000_000_000 + for_s
+        done = await self.kills.kill(kind, target, by=self.by, reason=reason, until=until)
+        return view_kill(done)
+
+    async def lift(self, kind: Kind, target: str, reason: str) -> dict[str, Any] | Declined:
+        """Let a target go on, as `POST /v1/kills/lift`."""
+        done = await self.kills.lift(kind, target, by=self.by, reason=reason)
+        if isinstance(done, Declined):
+            return done
+        return {"lifted": [view_kill(one) for one in done]}
+
+    def view_kills(self) -> dict[str, Any]:
+        """Return what `GET /v1/kills` answers."""
+        return view_standing(self.kills)
 
     def view_keys(self) -> dict[str, Any]:
         """Return what `GET /v1/keys` answers."""
@@ -130,5 +153,7 @@ async def open_offline(config: Config) -> AsyncIterator[Offline]:
         await custody.settle(log.recovered.holds)
         for op, intent in log.recovered.open_intents.items():
             await log.record(build_orphan(op, intent.seq, intent.approval))
+        kills = await start_kill_switch(state=state, log=log, clock=clock, ids=ids, credentials={})
+        stack.push_async_callback(kills.close)
         by = f"os:{getpass.getuser()}"
-        yield Offline(log, custody, clock, ids, config.audit.key_max_age_h, by)
+        yield Offline(log, custody, clock, ids, config.audit.key_max_age_h, by, kills)

@@ -18,7 +18,9 @@ _GROUPS: Final = (
     "clients",
     "config",
     "keys",
+    "kill",
     "policy",
+    "tokens",
     "tools",
     "users",
 )

@@ -24,6 +24,7 @@ INTROSPECT_PATH: Final = "/oauth/introspect"
 AUTHORIZE_PATH: Final = "/oauth/authorize"
 REGISTER_PATH: Final = "/oauth/register"
 JWKS_PATH: Final = "/oauth/jwks.json"
+_PROVING: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 SERVER_METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 RESOURCE_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 MCP_PATH: Final = "/mcp"
@@ -70,18 +71,22 @@ def build_server_metadata(
 
 
 def _build_metadata(issuer: str, public_url: str) -> dict[str, Any]:
+    beside = {"revocation": REVOKE_PATH, "introspection": INTROSPECT_PATH}
+    algorithms = list(client_assertion.ALGORITHMS)
+    proving = {
+        "endpoint_auth_methods_supported": _PROVING,
+        "endpoint_auth_signing_alg_values_supported": algorithms,
+    }
     return {
+        **{f"{name}_endpoint": public_url + path for name, path in beside.items()},
+        **{f"{name}_{key}": value for name in beside for key, value in proving.items()},
         "issuer": issuer,
         "authorization_endpoint": public_url + AUTHORIZE_PATH,
         "token_endpoint": public_url + TOKEN_PATH,
         "jwks_uri": public_url + JWKS_PATH,
         "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": [
-            "client_secret_basic",
-            "client_secret_post",
-            "private_key_jwt",
-        ],
-        "token_endpoint_auth_signing_alg_values_supported": list(client_assertion.ALGORITHMS),
+        "token_endpoint_auth_methods_supported": list(_PROVING),
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "dpop_signing_alg_values_supported": list(dpop.ALGORITHMS),
         "scopes_supported": list(SCOPES),
         "authorization_details_types_supported": ["countersign_tool"],
