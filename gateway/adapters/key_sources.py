@@ -241,7 +241,7 @@ def destroy_own(key: RingKey, folder: Path, files: Files) -> None:
             return
         _destroy(path, files)
         return
-    if not any(pem):  # the overwriting broke off right before the end
+    if b"\0" in pem:  # no PEM text has one: the overwriting broke off
         _destroy(path, files)
 
 
