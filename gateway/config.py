@@ -18,6 +18,7 @@ from gateway.config_faults import Pruned, explain
 from gateway.config_file import Source, load_source
 from gateway.config_models import BASE, AgentSection, ConfigShape, LauncherSection
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher
+from gateway.core.federation import TrustedIssuer
 from gateway.core.issuing import Site
 from gateway.core.limits import Limits
 
@@ -50,6 +51,20 @@ class Config(ConfigShape):
             environment=self.environment,
             ttl_s=self.tokens.ttl_s,
             run_max_s=self.tokens.run_max_s,
+            max_depth=self.tokens.max_depth,
+        )
+
+    def trusted_issuers(self) -> tuple[TrustedIssuer, ...]:
+        """Return the identity providers whose word about people is taken."""
+        return tuple(
+            TrustedIssuer(
+                issuer=one.issuer,
+                launcher=one.launcher,
+                audience=one.audience or self.public_url,
+                jwks_uri=one.jwks_uri,
+                person_claim=one.person_claim,
+            )
+            for one in self.tokens.trusted_issuers
         )
 
     def client_registry(self) -> ClientRegistry:

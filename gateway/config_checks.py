@@ -57,7 +57,9 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_limits(config)
     yield from _check_witnesses(config)
     yield from _check_anchors(config)
+    yield from _check_sign_in(config)
     yield from _check_vault(config)
+    yield from _check_trusted(config)
     for number, client in enumerate(config.clients):
         path = ("clients", number)
         yield from _check_keys(client, path)
@@ -211,6 +213,22 @@ def _check_identities(config: ConfigShape) -> Iterator[Finding]:
         hashes |= {secret_hash} if secret_hash else set()
 
 
+def _check_trusted(config: ConfigShape) -> Iterator[Finding]:
+    launchers = frozenset(c.id for c in config.clients if isinstance(c, LauncherSection))
+    seen: set[str] = set()
+    for number, one in enumerate(config.tokens.trusted_issuers):
+        path = ("tokens", "trusted_issuers", number)
+        for name in ("issuer", "jwks_uri"):
+            if url := getattr(one, name):
+                yield from _check_upstream(url, (*path, name), dev=config.dev)
+        if one.launcher not in launchers:
+            message = f"there is no launcher `{one.launcher}`"
+            yield (*path, "launcher"), message, suggest(one.launcher, launchers)
+        if one.issuer in seen:
+            yield (*path, "issuer"), "is trusted twice", "keep one: its people have one launcher"
+        seen.add(one.issuer)
+
+
 def _check_keys(client: AgentSection | LauncherSection, path: KeyPath) -> Iterator[Finding]:
     """Check how a client proves itself: by a secret or by keys, never both."""
     ways = [name for name in ("secret_hash", "jwks", "jwks_file") if getattr(client, name)]
@@ -270,6 +288,23 @@ def _check_anchors(config: ConfigShape) -> Iterator[Finding]:
         if isinstance(anchor, S3AnchorSection) and anchor.url:
             path = ("audit", "anchors", number, "url")
             yield from _check_url(anchor.url, path, "", "checkpoints", dev=config.dev)
+
+
+def _check_sign_in(config: ConfigShape) -> Iterator[Finding]:
+    known: set[str] = set()
+    for number, provider in enumerate(config.sign_in.oidc):
+        path = ("sign_in", "oidc", number)
+        yield from _check_url(
+            provider.issuer, (*path, "issuer"), "", "sign-ins and secrets", dev=config.dev
+        )
+        if provider.id in known:
+            yield (*path, "id"), f"`{provider.id}` is taken", "give each provider its own id"
+        if "openid" not in provider.scopes:
+            yield (*path, "scopes"), "`openid` is missing", "without it nobody says who it was"
+        known.add(provider.id)
+    if config.sign_in.session_idle_s > config.sign_in.session_max_s:
+        hint = "make it shorter than `session_max_s`"
+        yield ("sign_in", "session_idle_s"), "a session is over before it is idle", hint
 
 
 def _check_grants(

@@ -151,6 +151,18 @@ class PolicySection(Section):
     workers: int = Field(2, ge=1, le=32, description="worker processes, 1 to 32")
 
 
+class TrustedIssuerSection(Section):
+    """An identity provider whose word about people is taken, for agents that act for them."""
+
+    issuer: str = Field(description="its issuer URL, as in its tokens: `https://…`")
+    launcher: Id = Field(description="the launcher under whose limits agents then act")
+    audience: str = Field("", description="what its tokens must be for; by default `public_url`")
+    jwks_uri: str = Field("", description="where its keys are; by default as its metadata says")
+    person_claim: str = Field(
+        "sub", min_length=1, max_length=64, description="the claim that holds a person's id"
+    )
+
+
 class TokensSection(Section):
     """Access tokens and runs."""
 
@@ -173,6 +185,12 @@ class TokensSection(Section):
     )
     run_max_s: int = Field(
         86_400, ge=60, le=604_800, description="seconds a run may live, 60 to 604800"
+    )
+    max_depth: StrictInt = Field(
+        2, ge=0, le=8, description="how often authority may be handed on, 0 to 8"
+    )
+    trusted_issuers: tuple[TrustedIssuerSection, ...] = Field(
+        (), description="identity providers for whose people agents may act"
     )
     dpop_nonces: bool = Field(
         default=True, description="whether proofs of keys need a nonce of this gateway"
@@ -371,6 +389,46 @@ class StdioServerSection(_ServerSection):
     cwd: LocalPath | None = Field(None, description="the folder that it starts in")
 
 
+class OidcSection(Section):
+    """An enterprise's identity provider at which people sign in."""
+
+    id: Name = Field(description="a short name; `/signin/oidc/<id>/callback` is its redirect URI")
+    label: str = Field("", max_length=64, description="what people call it; by default its id")
+    issuer: str = Field(description="its issuer URL, `https://…`, exactly as in its metadata")
+    client_id: str = Field(min_length=1, max_length=256, description="what it knows us by")
+    client_secret_from: SecretFrom | None = Field(None, description=_FROM)
+    scopes: tuple[str, ...] = Field(("openid",), description="what to ask for; `openid` at least")
+    person_claim: str = Field(
+        "sub",
+        pattern=r"^[A-Za-z0-9_.:/-]{1,128}$",
+        description="the claim of its ID token that is a person's id here",
+    )
+    strong_acr: tuple[str, ...] = Field(
+        (), description="the `acr` values of it that count as `strong`"
+    )
+    unknown_people: Literal["refuse", "provision"] = Field(
+        "refuse", description="`refuse`, or `provision`: let in without any role"
+    )
+
+
+class SignInSection(Section):
+    """How people sign in at a browser, and for how long."""
+
+    local_accounts: bool = Field(
+        default=True, description="passwords and passkeys, kept by the gateway itself"
+    )
+    oidc: tuple[OidcSection, ...] = Field((), description="identity providers")
+    session_max_s: StrictInt = Field(
+        43_200, ge=300, le=604_800, description="seconds until people must sign in again"
+    )
+    session_idle_s: StrictInt = Field(
+        3_600, ge=60, le=86_400, description="seconds without a request that end a session"
+    )
+    cli_max_s: StrictInt = Field(
+        28_800, ge=300, le=604_800, description="seconds that `countersign login` lasts"
+    )
+
+
 class RegistrySection(Section):
     """People, agents and clients that are registered while the gateway runs."""
 
@@ -411,6 +469,7 @@ class ConfigShape(Section):
     tokens: TokensSection = _section()
     clients: tuple[ClientSection, ...] = Field((), description="launchers and agents")
     humans: tuple[HumanSection, ...] = Field((), description="people at the admin API")
+    sign_in: SignInSection = _section("how people sign in")
     registry: RegistrySection = _section("who is registered while the gateway runs")
     servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
     credentials: CredentialsSection = _section("where secrets for upstreams come from")

@@ -23,8 +23,10 @@ from connectors.catalog import Catalog
 from connectors.http_pool import HttpPool
 from connectors.refresh import Refresher
 from connectors.upstreams import Transport, build_transport
+from gateway.adapters.bounded_http import build_client
 from gateway.adapters.bundle_store import save_bundle
 from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.issuer_tokens import IssuerTokens
 from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
 from gateway.adapters.policy_watch import PolicyWatcher
 from gateway.adapters.regorus_policy import RegorusPolicy
@@ -259,7 +261,16 @@ class Gateway:
             ended_runs=self._ended_runs,
             registered=registered,
             kills=kills,
+            trusted=self._trusted(),
         )
+
+    def _trusted(self) -> IssuerTokens | None:
+        issuers = self._config.trusted_issuers()
+        if not issuers:
+            return None
+        http = build_client()
+        self._stack.push_async_callback(http.aclose)
+        return IssuerTokens(issuers, http=http, clock=self._clock)
 
     def _tools_changed(self, _server: str) -> None:
         tools = self._catalog.view().callable_tools(None)

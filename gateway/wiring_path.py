@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from connectors.catalog import Catalog
 from connectors.refresh import Refresher
 from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.issuer_tokens import IssuerTokens
 from gateway.adapters.jose_tokens import JoseIssuer
 from gateway.adapters.key_keeper import TokenKeys
 from gateway.adapters.outbox_relay import OutboxRelay
@@ -88,6 +89,7 @@ class Parts:
     transports: Mapping[str, ToolTransport]
     refresher: Refresher
     ended_runs: set[str]
+    trusted: IssuerTokens | None
     registered: Registered
     kills: KillSwitch
 
@@ -330,7 +332,13 @@ def _build_app(
     routers = [
         build_oauth_router(
             issue,
-            build_grant_types(issue, tokens=tokens, hand_off=_build_hand_off(parts)),
+            build_grant_types(
+                issue,
+                tokens=tokens,
+                hand_off=_build_hand_off(parts),
+                trusted=parts.trusted,
+                spent=parts.spent,
+            ),
         ),
         build_runs_router(issue),
         build_approvals_router(approvals),
