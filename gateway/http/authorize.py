@@ -189,10 +189,12 @@ class AuthorizeDesk:
         cannot: only for somebody signed in is anything fetched.
         """
         deps = self._deps
-        client_id = next(iter(parameters.get("client_id", ())), "")
-        app = deps.apps.get(client_id)
-        if app is not None or len(parameters.get("client_id", ())) != 1:
-            return app or Unanswerable("send `client_id` exactly once")
+        named = parameters.get("client_id", ())
+        if len(named) != 1:
+            return Unanswerable("send `client_id` exactly once")
+        client_id = named[0]
+        if (app := deps.apps.get(client_id)) is not None:
+            return app
         if deps.documents is None or "://" not in client_id:
             return Unanswerable("no app of this `client_id` is known here")
         if who is None:
