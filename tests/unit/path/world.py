@@ -15,6 +15,8 @@ from connectors.listing import read_offers
 from connectors.manifest import Manifest
 from connectors.memory import Handler, MemoryTransport, build_definition
 from gateway.adapters.audit_recovery import RecoveredOperation
+from gateway.adapters.dpop_replay import MemoryUsedProofs
+from gateway.adapters.jose_dpop import JoseProofs
 from gateway.adapters.jose_tokens import JoseVerifier, sign_token
 from gateway.adapters.memory_approvals import MemoryApprovals
 from gateway.adapters.memory_audit import MemoryAuditLog
@@ -30,9 +32,11 @@ from gateway.core.call import Arguments, CallMeta, RawCall
 from gateway.core.caller import CallerCache
 from gateway.core.catalog import Review, Tool
 from gateway.core.decision import ApprovalSpec, Decision, Deny, Hold, Permit, Reason, Stage
+from gateway.core.dpop_nonce import Nonces
 from gateway.core.errors import UpstreamError
 from gateway.core.ledger import Ledger
 from gateway.core.limits import Limits
+from gateway.core.possession import ProofDesk
 from gateway.core.token import Claims, Grant, Run
 from gateway.dispatch import Dispatcher, Step
 from gateway.enforce import Enforcement
@@ -255,11 +259,18 @@ class World:
         self.refusals = RefusalRecorder(
             audit=self.audit, clock=self.clock, ids=self.ids, limits=self.limits
         )
+        self.nonces = Nonces(b"n" * 32)
         self.enforcement = Enforcement(
             authenticator=Authenticator(
                 tokens=JoseVerifier([KEY], issuer=URL, audience=URL, environment="test"),
                 barred=self.barred,
                 clock=self.clock,
+                proofs=ProofDesk(
+                    reader=JoseProofs(),
+                    used=MemoryUsedProofs(),
+                    public_url=URL,
+                    nonces=self.nonces,
+                ),
             ),
             catalog=self.catalog.view,
             judge=self.judge,

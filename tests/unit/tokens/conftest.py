@@ -12,17 +12,24 @@ import pytest
 from fastapi import FastAPI
 from msgspec.structs import replace
 
+from gateway.adapters.dpop_replay import MemoryUsedProofs
+from gateway.adapters.jose_assertions import JoseAssertions
+from gateway.adapters.jose_dpop import JoseProofs
 from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.memory_policy import MemoryPolicy
 from gateway.adapters.memory_runs import MemoryRuns
+from gateway.adapters.memory_spent import MemorySpent
 from gateway.adapters.token_keys import LocalSigner, generate_token_key
 from gateway.core.catalog import Effect, Review, Tool
+from gateway.core.client_proof import AssertionDesk
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
 from gateway.core.decision import Decision, Permit
+from gateway.core.dpop_nonce import Nonces
 from gateway.core.errors import AuditError
 from gateway.core.issuing import Site
 from gateway.core.ports import RunStore
+from gateway.core.possession import ProofDesk
 from gateway.core.token import Claims, Constraint, Grant
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router
@@ -108,6 +115,13 @@ class World:
         self.ended: list[str] = []
         self.killed: set[str] = set()
         self.handed_off: list[tuple[str, str]] = []
+        self.nonces, self.spent = Nonces(b"n" * 32), MemorySpent()
+        self.proofs: ProofDesk | None = ProofDesk(
+            reader=JoseProofs(),
+            used=MemoryUsedProofs(),
+            public_url=URL,
+            nonces=self.nonces,
+        )
         key = generate_token_key()
         self.issuer = JoseIssuer(LocalSigner(key))
         self.verifier = JoseVerifier([key], issuer=URL, audience=URL, environment="test")
@@ -115,9 +129,10 @@ class World:
 
     def connect(self, *clients: Client, runs: RunStore | None = None) -> None:
         """Serve these clients from now on, as after a restart with another configuration."""
+        registry = ClientRegistry(clients)
         deps = IssueDeps(
             site=Site(issuer=URL, public_url=URL, environment="test"),
-            clients=ClientRegistry(clients),
+            clients=registry,
             runs=runs or self.runs,
             issuer=self.issuer,
             policy=self.policy,
@@ -130,6 +145,13 @@ class World:
             ),
             on_run_ended=self.ended.append,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),
+            proofs=self.proofs,
+            assertions=AssertionDesk(
+                clients=registry,
+                reader=JoseAssertions(),
+                spent=self.spent,
+                audiences=frozenset({URL, URL + "/oauth/token"}),
+            ),
         )
         api = FastAPI()
         grant_types = build_grant_types(deps, tokens=self.verifier, hand_off=self._hand_off)
