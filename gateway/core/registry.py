@@ -194,6 +194,11 @@ class Registry:
         """Whether an id stands for somebody already: `Ann` and `ann` would be one person."""
         return person(member_id) in self._names
 
+    def has_secret(self, secret_hash: str, *, but: str) -> bool:
+        """Whether anybody `but` one has this secret: it would not tell who they are."""
+        others = (one for one in self._members.values() if one.id != but)
+        return bool(secret_hash) and any(one.body.secret_hash == secret_hash for one in others)
+
     def is_active_agent(self, agent_id: str) -> bool:
         """Whether there is such an agent, and it may act."""
         return agent_id in self._agents

@@ -47,6 +47,8 @@ def _find_faults(body: Body, registry: Registry, deployment: Deployment) -> Iter
         yield "an id is letters, digits and `._@-`, at most 64, beginning with one of the former"
     if body.secret_hash and not is_secret_hash(body.secret_hash):
         yield "a `secret_hash` is `sha256:` and 64 hex digits"
+    if registry.has_secret(body.secret_hash, but=body.id):
+        yield "another entry has the same secret; generate one for each"
     if isinstance(body, Person):
         yield from _check_person(body)
         return

@@ -250,7 +250,7 @@ class RegistryAdmin:
         @router.post("/{member_id}/secret")
         async def rotate(request: Request, member_id: str) -> Response:
             """Give one of them a new secret."""
-            by = await self._who(request)
+            by = await self._owner_or_admin(request, member_id)
             body = await read_body(request, SecretBody)
             return self._tell(await self._desk.rotate_secret(by, kind, member_id, body.secret_hash))
 
@@ -276,7 +276,7 @@ class RegistryAdmin:
             return await self._take(request, kind, member_id, "retire")
 
     async def _take(self, request: Request, kind: Kind, member_id: str, step: Move) -> Response:
-        by = await self._who(request)
+        by = await self._who(request, *((ADMIN,) if step == "retire" else (ADMIN, OPERATOR)))
         body = await read_body(request, StepBody)
         return self._tell(await self._desk.step(by, kind, member_id, step, body.reason))
 
@@ -324,9 +324,16 @@ class RegistryAdmin:
 
         return router
 
-    async def _who(self, request: Request) -> str:
-        """Return the id of who asks. What they may do, the desk decides by what they are now."""
-        return (await self._admit(request.headers.get("authorization"))).id
+    async def _who(self, request: Request, *roles: str) -> str:
+        """Return the id of who asks; nobody learns what there is without one of the `roles`.
+
+        What they may really do, the desk decides by what they are at that moment.
+        """
+        return (await require_role(self._admit, request, *(roles or (ADMIN,)))).id
+
+    async def _owner_or_admin(self, request: Request, member_id: str) -> str:
+        human = await self._admit(request.headers.get("authorization"))
+        return human.id if human.id == member_id else await self._who(request)
 
     async def _edit(self, by: str, kind: Kind, member_id: str, given: Struct) -> Told:
         values = {name: getattr(given, name) for name in given.__struct_fields__}

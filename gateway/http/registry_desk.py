@@ -163,6 +163,10 @@ class RegistryDesk:
         """
         return await self._unbroken(self._claim(body))
 
+    async def provision(self, person_id: str) -> Applied | Declined:
+        """Register somebody for whom an identity provider vouched, without any role."""
+        return await self._unbroken(self._provision(person_id))
+
     async def _create(self, by: str, kind: Kind, body: Body, *, secret: bool, reason: str) -> Told:
         if self.registry.is_taken(body.id):
             return Declined("registry_exists", f"`{body.id}` stands for somebody already")
@@ -319,6 +323,8 @@ class RegistryDesk:
         if isinstance(after, Declined):
             return after
         before = self.registry.find(after.id)
+        if (unfit := self._find_unfit(before, after)) is not None:
+            return Declined("registry_conflict", f"it does not fit any more: {unfit}")
         event = records.build_confirmed(
             self._deps.ids.new(),
             before=before,
@@ -361,6 +367,24 @@ class RegistryDesk:
             body.id, None, after, action="create", given="alone", reason="first admin"
         )
         return Applied(after, alone=True)
+
+    async def _provision(self, person_id: str) -> Applied | Declined:
+        if self.registry.is_taken(person_id):
+            return Declined("registry_exists", f"`{person_id}` stands for somebody already")
+        body = Person(id=person_id)
+        fault = find_body_fault(body, self.registry, self._deps.deployment)
+        if fault is not None:
+            return Declined("registry_invalid", fault)
+        after = Member(kind="human", body=body, version=1, changed_at=self._now_s())
+        reason = "vouched for by an identity provider"
+        await self._apply(person_id, None, after, action="create", given="plain", reason=reason)
+        return Applied(after)
+
+    def _find_unfit(self, before: Member | None, after: Member) -> str | None:
+        """Say what is wrong with a new body. One that stays as it is may always be stopped."""
+        if before is not None and before.body == after.body:
+            return None
+        return find_body_fault(after.body, self.registry, self._deps.deployment)
 
     def _editable(self, kind: Kind, member_id: str) -> Member | Declined:
         found = self.registry.find(member_id, kind)
