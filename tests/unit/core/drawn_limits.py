@@ -19,19 +19,25 @@ VALUES = (
     | st.dictionaries(TEXTS, SCALARS, max_size=3)
 )
 SIZES = st.none() | st.integers(0, 3)
-RANGES = st.none() | st.builds(Range, SIZES, SIZES)
 DOMAINS = st.lists(st.sampled_from(["a.b", "*.b", "*.a.b", "b", "A.b", "*"]), max_size=2)
-CONSTRAINTS = st.builds(
-    Constraint,
-    max=st.none() | NUMBERS,
-    min=st.none() | NUMBERS,
-    one_of=st.none() | st.lists(SCALARS, max_size=3).map(tuple),
-    prefix=st.none() | TEXTS,
-    suffix=st.none() | TEXTS,
-    domain=st.none() | DOMAINS.map(tuple),
-    length=RANGES,
-    count=RANGES,
+MEMBERS = {
+    "max": NUMBERS,
+    "min": NUMBERS,
+    "one_of": st.lists(SCALARS, max_size=3).map(tuple),
+    "prefix": TEXTS,
+    "suffix": TEXTS,
+    "domain": DOMAINS.map(tuple),
+    "length": st.builds(Range, SIZES, SIZES),
+    "count": st.builds(Range, SIZES, SIZES),
+}
+FITTING = st.sampled_from(
+    [("max", "min"), ("prefix", "suffix", "domain", "length"), ("count",), tuple(MEMBERS)]
 )
+"""Members that one value can meet together; of all at once nothing is left to accept."""
+
+CONSTRAINTS = FITTING.flatmap(
+    lambda names: st.lists(st.sampled_from(names), max_size=3, unique=True)
+).flatmap(lambda names: st.builds(Constraint, **{name: MEMBERS[name] for name in sorted(names)}))
 
 TIMES = st.sampled_from(["00:00", "00:01", "08:00", "12:30", "22:00", "23:59"])
 DATES = st.none() | st.sampled_from([0, 86_399, 86_400, 604_800])
