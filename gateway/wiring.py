@@ -59,6 +59,7 @@ from gateway.wiring_broker import (
 from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring_kill import find_credentials, start_kill_switch
 from gateway.wiring_path import Parts, build_path
+from gateway.wiring_people import TIDY_S, PeopleDesk, build_people
 from gateway.wiring_registry import Registered, open_registry
 from gateway.wiring_witness import build_witnessing
 
@@ -170,10 +171,18 @@ class Gateway:
         if config.dev:
             self._spawn(self._watcher(audit).run())
         self._have_witnessed(audit, path.app)
+        await self._let_people_in(parts.people)
 
     async def stop(self) -> None:
         """Let calls under way end, then take everything down in reverse."""
         await self._stack.aclose()
+
+    async def _let_people_in(self, people: PeopleDesk) -> None:
+        self._stack.push_async_callback(_forgiving, people.close)
+        self._stack.push_async_callback(self._cancel_tasks)  # before its client is closed
+        self._spawn(_every(FLUSH_S, people.deps.log.flush))
+        self._spawn(_every(TIDY_S, people.tidy))
+        await people.announce()
 
     async def _start_kills(self, audit: FileAuditLog) -> KillSwitch:
         kills = await start_kill_switch(
@@ -261,6 +270,15 @@ class Gateway:
             ended_runs=self._ended_runs,
             registered=registered,
             kills=kills,
+            people=build_people(
+                self._config,
+                state=self._state,
+                audit=audit,
+                clock=self._clock,
+                ids=self._ids,
+                registered=registered,
+                kills=kills,
+            ),
             trusted=self._trusted(),
         )
 

@@ -62,6 +62,7 @@ from gateway.wiring_dpop import build_assertion_desk, build_proof_desks
 from gateway.wiring_identity import HandOff, build_grant_types
 from gateway.wiring_keys import build_router as build_keys_router
 from gateway.wiring_kill import build_hand_off, build_is_known, build_kill_routers, guard_admit
+from gateway.wiring_people import PeopleDesk
 from gateway.wiring_registry import Registered
 
 Server = HttpServerSection | StdioServerSection
@@ -92,6 +93,7 @@ class Parts:
     trusted: IssuerTokens | None
     registered: Registered
     kills: KillSwitch
+    people: PeopleDesk
 
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """The code under which authority is refused that ended before its time, or None."""
@@ -171,7 +173,8 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         reached=reached,
     )
     refuse = _build_refuse(parts, refusals)
-    admit = guard_admit(build_admit(humans, refuse), parts.kills, refuse)
+    credentials = parts.people.sessions.by_credential
+    admit = guard_admit(build_admit(humans, refuse, credentials), parts.kills, refuse)
     issue = _build_issue(parts, registry, parts.token_keys.issuer, refuse, proofs.tokens)
     app = _build_app(
         parts,
@@ -346,6 +349,7 @@ def _build_app(
         *_build_kill_routers(parts, issue, tokens, admit),
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
         *parts.registered.routers(admit, config.environment),
+        *parts.people.routers(admit),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(
             config=config,

@@ -45,11 +45,14 @@ class SqlAccounts:
 
     async def set_password(self, person_id: str, hashed: str, now_s: int) -> None:
         """Store a password's hash in place of an earlier one."""
+        await self._state.run(lambda connection: _replace(connection, person_id, hashed, now_s))
+
+    async def begin_anew(self, person_id: str, hashed: str, now_s: int) -> None:
+        """Store a password's hash, and forget every passkey that there was."""
 
         def work(connection: Connection) -> None:
-            connection.execute(sa.delete(_passwords).where(_passwords.c.person == person_id))
-            row = {"person": person_id, "hashed": hashed, "changed_at": now_s}
-            connection.execute(sa.insert(_passwords).values(**row))
+            _replace(connection, person_id, hashed, now_s)
+            connection.execute(sa.delete(_passkeys).where(_passkeys.c.person == person_id))
 
         await self._state.run(work)
 
@@ -96,14 +99,14 @@ class SqlAccounts:
         is_it = sa.and_(_passkeys.c.credential_id == credential_id, _passkeys.c.person == person_id)
         return await self._changes(sa.delete(_passkeys).where(is_it))
 
-    async def with_credentials(self) -> frozenset[str]:
-        """Return the people who have a password or a passkey."""
-        query = sa.union(sa.select(_passwords.c.person), sa.select(_passkeys.c.person))
-        rows = await self._state.run(lambda connection: connection.execute(query).scalars().all())
-        return frozenset(rows)
-
     async def _changes(self, change: sa.Update | sa.Delete) -> bool:
         return bool(await self._state.run(lambda connection: connection.execute(change).rowcount))
+
+
+def _replace(connection: Connection, person_id: str, hashed: str, now_s: int) -> None:
+    connection.execute(sa.delete(_passwords).where(_passwords.c.person == person_id))
+    row = {"person": person_id, "hashed": hashed, "changed_at": now_s}
+    connection.execute(sa.insert(_passwords).values(**row))
 
 
 def _read(row: Row[tuple[object, ...]]) -> Passkey:

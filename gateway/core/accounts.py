@@ -55,6 +55,10 @@ class AccountStore(Protocol):
         """Store a password's hash in place of an earlier one."""
         ...
 
+    async def begin_anew(self, person_id: str, hashed: str, now_s: int) -> None:
+        """Store a password's hash, and forget every passkey that there was."""
+        ...
+
     async def passkeys(self, person_id: str) -> list[Passkey]:
         """Return somebody's passkeys, oldest first."""
         ...
@@ -73,10 +77,6 @@ class AccountStore(Protocol):
 
     async def remove_passkey(self, person_id: str, credential_id: str) -> bool:
         """Forget one of somebody's own passkeys; say whether there was one."""
-        ...
-
-    async def with_credentials(self) -> frozenset[str]:
-        """Return the people who have a password or a passkey."""
         ...
 
 

@@ -15,10 +15,12 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.core.accounts import find_password_fault
-from gateway.core.errors import CredentialError, RequestError
+from gateway.core.declined import Declined
+from gateway.core.errors import CredentialError
+from gateway.core.registry import SENSITIVE
 from gateway.core.sessions import HOME
-from gateway.http.admin_route import ProblemRoute, read_body, reply, require_role
-from gateway.http.humans import Admit
+from gateway.http.admin_route import ProblemRoute, decline, read_body, reply
+from gateway.http.humans import Admit, Human
 from gateway.http.pages.signin_pages import claim_page
 from gateway.http.signin_desk import (
     PageRoute,
@@ -64,16 +66,13 @@ async def make_claim(deps: SignInDeps, claim: Claim) -> str:
     return code
 
 
-async def make_first_claim(deps: SignInDeps, *, holders: frozenset[str]) -> str | None:
-    """At a start: return the code that makes the first admin; None where there is an admin.
+async def make_first_claim(deps: SignInDeps, *, has_admin: bool) -> str | None:
+    """At a start: return the code that makes the first admin; None where there is one.
 
-    `holders` are people with a secret of the configuration. An earlier first claim is void.
+    An earlier first claim is void: what was printed before an end of the gateway is good no more.
     """
-    if not deps.local:
-        return None
     await deps.tickets.drop("first_claim")
-    able = holders | await deps.accounts.with_credentials()
-    if any(ADMIN in roles and who in able for who, roles in deps.humans.everyone().items()):
+    if has_admin or not deps.local:
         return None
     code = deps.ids.secret()
     body = msgspec.json.encode(Claim())
@@ -101,11 +100,12 @@ def _admin(deps: SignInDeps, admit: Admit) -> APIRouter:
 
     @router.post("/claims")
     async def make(request: Request) -> Response:
-        """Make a claim for somebody who is known; shown once, to hand over in person."""
-        human = await require_role(admit, request, ADMIN)
+        """Make a claim for oneself, or as an admin for somebody who decides nothing yet."""
+        human = await admit(request.headers.get("authorization"))
         body = await read_body(request, ClaimBody)
-        if find_human(deps, body.person) is None:
-            raise RequestError("there is no such person; create them first", code="request_invalid")
+        fault = _find_claim_fault(deps, human, body.person)
+        if fault is not None:
+            return decline(fault)
         await deps.log.changed(body.person, "claim_made", by=human.id)
         code = await make_claim(deps, Claim(body.person))
         return reply(
@@ -118,6 +118,26 @@ def _admin(deps: SignInDeps, admit: Admit) -> APIRouter:
         )
 
     return router
+
+
+def _find_claim_fault(deps: SignInDeps, by: Human, person: str) -> Declined | None:
+    """Say why `by` cannot make a claim for a person, or return None. Numbered by attack."""
+    target = find_human(deps, person)
+    if by.id == person:
+        # 1. Becoming somebody for good by a secret that one was only told.
+        if deps.shares_secret(person):
+            why = "somebody else knows your secret; rotate it first"
+            return Declined("registry_secret_shared", why)
+        return None
+    if ADMIN not in by.roles:
+        return Declined("role_missing", "this needs the role `admin`")
+    if target is None:
+        return Declined("registry_not_found", "there is no such person; create them first")
+    # 2. An admin becoming an approver, and voting twice: whoever decides has proofs of their own.
+    if not SENSITIVE.isdisjoint(target.roles):
+        why = "nobody makes a claim for who decides; take their roles, or let them make it"
+        return Declined("registry_secret_shared", why)
+    return None
 
 
 async def _claim(deps: SignInDeps, request: Request) -> Response:
@@ -141,13 +161,15 @@ async def _claim(deps: SignInDeps, request: Request) -> Response:
     if await deps.tickets.take(purpose, code, deps.now_s()) is None:
         await note_refusal(deps, "claim", "claim_unknown")
         return claim_page("", chosen, chooses=True, error=_SPENT, status=403)
-    if not found.person and not await deps.provision(person, (ADMIN,)):
+    await deps.log.changed(person, "claim_used")
+    # Whoever used an earlier claim in this person's place keeps nothing by it.
+    await deps.accounts.begin_anew(person, hashed, deps.now_s())
+    await deps.sessions.end_person(person)
+    # After the password: an admin whom a crash left without one could not be claimed again.
+    if not found.person and not await deps.first_admin(person):
         raise CredentialError(
             "this id cannot be used; restart for a new claim", code="claim_invalid"
         )
-    await deps.log.changed(person, "claim_used")
-    await deps.accounts.set_password(person, hashed, deps.now_s())
-    await deps.sessions.end_person(person)
     response = see_other(HOME)
     proof = Proof(person=person, auth_time=deps.now_s(), acr="session", amr=("pwd",))
     await let_in(deps, request, response, proof, method="claim")

@@ -29,12 +29,12 @@ from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError, CountersignError, CredentialError
 from gateway.core.ports import Clock, Ids
 from gateway.core.sessions import SignedIn, TicketStore
-from gateway.http.humans import Human, Humans
+from gateway.http.humans import Human
 from gateway.http.oauth_forms import read_form
 from gateway.http.pages.signin_pages import error_page
 from gateway.http.problem import problem
 from gateway.http.signin_limits import SignInLimits
-from gateway.http.signin_sessions import Proof, Sessions
+from gateway.http.signin_sessions import People, Proof, Sessions
 
 PER_WINDOW: Final = 20
 WINDOW_NS: Final = 10_000_000_000
@@ -58,8 +58,8 @@ _STATUS: Final[Mapping[str, int]] = {
     "provider_unavailable": 503,
 }
 
-Provision = Callable[[str, tuple[str, ...]], Awaitable[bool]]
-"""Makes a person known, durably, with these roles; False where the id is taken or unfit."""
+Enrol = Callable[[str], Awaitable[bool]]
+"""Makes a person known, durably and on record; False where the id is taken or unfit."""
 
 
 class SignInLog:
@@ -131,16 +131,22 @@ class SignInLog:
 
 @dataclass(frozen=True, kw_only=True)
 class SignInDeps:
-    """What the pages need. `passkeys` and `passwords` are None where local accounts are off."""
+    """What the pages need. `passkeys` and `passwords` are None where local accounts are off.
+
+    `provision` makes somebody known without any role, `first_admin` where there is no admin yet.
+    `shares_secret`: whether somebody else knows a person's secret, which then proves too little.
+    """
 
     sessions: Sessions
     tickets: TicketStore
     accounts: AccountStore
-    humans: Humans
+    humans: People
     passwords: PasswordHasher | None
     passkeys: PasskeyChecker | None
     providers: Mapping[str, IdentityProvider]
-    provision: Provision
+    provision: Enrol
+    first_admin: Enrol
+    shares_secret: Callable[[str], bool]
     log: SignInLog
     limits: SignInLimits
     clock: Clock

@@ -134,7 +134,7 @@ async def _admit(
         raise CredentialError(f"prove that you are `{asked.person}`", code="sign_in_refused")
     if known is not None:
         return known.id
-    if provider.provisions and await deps.provision(identity.person, ()):
+    if provider.provisions and await deps.provision(identity.person):
         await deps.log.changed(identity.person, "provisioned")
         return identity.person
     await note_refusal(deps, "oidc", "person_unknown")

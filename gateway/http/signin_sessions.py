@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlencode
 
 from msgspec import Struct
@@ -34,13 +34,21 @@ from gateway.core.sessions import (
     is_fresh,
     is_live,
 )
-from gateway.http.humans import Humans
+from gateway.http.humans import Human
 
 SIGN_IN_PATH: Final = "/signin"
 _TOUCH_S: Final = 60
 """A session's use is written down at most this often; its idle time is longer."""
 
 _SECRET_MAX_CHARS: Final = 128
+
+
+class People(Protocol):
+    """Who may be signed in, looked up each time: whoever is suspended or stopped is nobody."""
+
+    def find(self, person_id: str) -> Human | None:
+        """Return somebody who may act now."""
+        ...
 
 
 class Lifetimes(Struct, frozen=True, kw_only=True):
@@ -74,7 +82,7 @@ class Sessions:
         self,
         *,
         store: SessionStore,
-        humans: Humans,
+        humans: People,
         clock: Clock,
         ids: Ids,
         origin: str,
