@@ -13,16 +13,20 @@ from typing import Any, Final
 import pydantic
 
 from gateway.adapters.jose_assertions import load_key_set
+from gateway.config_apps import AppSection
+from gateway.config_base import BASE
 from gateway.config_checks import Known, build_grant, find_contradictions, split_listen
 from gateway.config_faults import Pruned, explain
 from gateway.config_file import Source, load_source
-from gateway.config_models import BASE, AgentSection, ConfigShape, LauncherSection
+from gateway.config_models import AgentSection, ConfigShape, LauncherSection
+from gateway.core.apps import App, Apps, Strangers
 from gateway.core.clients import Agent, Client, ClientRegistry, Launcher
 from gateway.core.federation import TrustedIssuer
 from gateway.core.issuing import Site
 from gateway.core.limits import Limits
 
 _SQLITE: Final = "sqlite:///"
+_NO_AGENTS: Final = ("launcher", "app")
 
 
 class Config(ConfigShape):
@@ -73,7 +77,24 @@ class Config(ConfigShape):
 
     def file_clients(self) -> tuple[Client, ...]:
         """Return the launchers and agents of the file, as they stand there."""
-        return tuple(_build_client(section) for section in self.clients)
+        return tuple(
+            _build_client(section)
+            for section in self.clients
+            if not isinstance(section, AppSection)
+        )
+
+    def apps(self) -> Apps:
+        """Return the apps of the file, and what apps that name themselves may be."""
+        documents = self.oauth.client_id_metadata_documents
+        strangers = Strangers(
+            agent=documents.agent,
+            grants=tuple(build_grant(grant) for grant in documents.grants),
+            documents=documents.enabled,
+            hosts=documents.allowed_hosts,
+            registration=self.oauth.dynamic_registration,
+        )
+        found = [_build_app(one) for one in self.clients if isinstance(one, AppSection)]
+        return Apps(found, strangers=strangers)
 
 
 def load_config(path: Path, env: Mapping[str, str]) -> Config:
@@ -140,8 +161,22 @@ def _known(data: Mapping[str, Any]) -> Known:
     clients, servers = data.get("clients"), data.get("servers")
     written = [c for c in (clients if isinstance(clients, list) else ()) if isinstance(c, dict)]
     return Known(
-        agents=frozenset(str(c.get("id")) for c in written if c.get("kind") != "launcher"),
+        agents=frozenset(str(c.get("id")) for c in written if c.get("kind") not in _NO_AGENTS),
         servers=frozenset(servers if isinstance(servers, dict) else ()),
+    )
+
+
+def _build_app(section: AppSection) -> App:
+    return App(
+        id=section.id,
+        name=section.name or section.id,
+        agent=section.agent,
+        redirect_uris=section.redirect_uris,
+        grants=tuple(build_grant(grant) for grant in section.grants),
+        owner=section.owner,
+        secret_hash=section.secret_hash or "",
+        dpop=section.dpop == "required",
+        humans=section.humans,
     )
 
 

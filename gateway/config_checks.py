@@ -14,12 +14,14 @@ from connectors import auth_binding
 from connectors.auth_binding import UpstreamAuth
 from gateway.adapters.jose_assertions import find_key_set_fault, load_key_set
 from gateway.adapters.key_uris import check_uri
+from gateway.config_app_checks import find_app_faults, find_oauth_faults
+from gateway.config_apps import AppSection
+from gateway.config_base import GrantSection
 from gateway.config_file import KeyPath
 from gateway.config_models import (
     AgentSection,
     AuthSection,
     ConfigShape,
-    GrantSection,
     HttpServerSection,
     LauncherSection,
     S3AnchorSection,
@@ -62,13 +64,20 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_trusted(config)
     for number, client in enumerate(config.clients):
         path = ("clients", number)
-        yield from _check_keys(client, path)
         yield from _check_grants(client.grants, (*path, "grants"), known)
+        if isinstance(client, AppSection):
+            yield from find_app_faults(client, path, known.agents)
+            continue
+        yield from _check_keys(client, path)
         if isinstance(client, AgentSection):
             yield from _check_baseline(client, path, dev=config.dev)
             yield from _check_edges(client, path, known)
         else:
             yield from _check_launcher(client, path, known)
+    documents = config.oauth.client_id_metadata_documents
+    place = ("oauth", "client_id_metadata_documents", "grants")
+    yield from _check_grants(documents.grants, place, known)
+    yield from find_oauth_faults(config.oauth, known.agents)
     for name, server in config.servers.items():
         if isinstance(server, HttpServerSection):
             yield from _check_upstream(server.url, ("servers", name, "url"), dev=config.dev)

@@ -5,59 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    StringConstraints,
-    ValidationInfo,
+from pydantic import Field, StrictInt, StrictStr
+
+from gateway.config_apps import AppSection, OAuthSection
+from gateway.config_base import (
+    HASH,
+    GrantSection,
+    Id,
+    KeyUri,
+    LocalPath,
+    Name,
+    SecretFrom,
+    SecretHash,
+    Section,
+    section,
 )
-
-from gateway.core.catalog import Effect
-
-BASE: Final = "base"
-"""Key of the validation context: the folder from which relative paths start."""
-
-
-def _resolve(path: Path, info: ValidationInfo) -> Path:
-    base: Path = (info.context or {}).get(BASE, Path())
-    return base / path.expanduser()
-
-
-def _resolve_uri(uri: str, info: ValidationInfo) -> str:
-    scheme, _, path = uri.partition(":")
-    return f"{scheme}:{_resolve(Path(path), info)}" if scheme in ("file", "dir") and path else uri
-
-
-LocalPath = Annotated[Path, AfterValidator(_resolve)]
-KeyUri = Annotated[str, AfterValidator(_resolve_uri)]
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-SecretHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-SecretFrom = Annotated[str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
-Number = StrictInt | StrictFloat
 
 _FROM: Final = "`env:NAME` or `file:PATH`"
 _REFERENCE: Final = "`env:NAME`, `file:PATH`, `keyring:SERVICE/USER` or `vault:MOUNT/PATH#FIELD`"
-_HASH: Final = "`sha256:` and the hex SHA-256 of a generated secret"
 _JWKS: Final = "a JWK set of public keys, in place of a secret (`private_key_jwt`)"
-
-
-def _section(description: str | None = None) -> Any:  # noqa: ANN401 - stands for any section
-    return Field(default_factory=dict, validate_default=True, description=description)
-
-
-class Section(BaseModel):
-    """What holds for all: frozen, unknown keys are errors, defaults are resolved like values."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
-    )
 
 
 class StateSection(Section):
@@ -136,7 +102,7 @@ class AuditSection(Section):
     key_max_age_h: StrictInt = Field(
         24, ge=0, le=8_784, description="hours after which a new signing key takes over; 0: never"
     )
-    witness: WitnessSection = _section("who sees the log grow, and signs that they did")
+    witness: WitnessSection = section("who sees the log grow, and signs that they did")
     anchors: tuple[AnchorSection, ...] = Field(
         (), description="where checkpoints are kept besides; each has `type: file` or `type: s3`"
     )
@@ -197,59 +163,6 @@ class TokensSection(Section):
     )
 
 
-class RangeSection(Section):
-    """How many there may be, bounds included."""
-
-    min: StrictInt | None = Field(None, ge=0, description="at least so many, from 0")
-    max: StrictInt | None = Field(None, ge=0, description="at most so many, from 0")
-
-
-class ConstraintSection(Section):
-    """Bounds on one argument; all that are given must hold, and the argument must be there."""
-
-    max: Number | None = Field(None, description="a number: at most this")
-    min: Number | None = Field(None, description="a number: at least this")
-    one_of: tuple[StrictStr | StrictBool | Number, ...] | None = Field(
-        None, description="a list of the values allowed"
-    )
-    prefix: StrictStr | None = Field(None, description="a text that the value starts with")
-    suffix: StrictStr | None = Field(None, description="a text that the value ends with")
-    domain: tuple[StrictStr, ...] | None = Field(
-        None, description="host names that an address or URL leads to; `*.name` for those below it"
-    )
-    length: RangeSection | None = Field(None, description="`min` and `max` characters of a text")
-    count: RangeSection | None = Field(
-        None, description="`min` and `max` items of a list, or members of an object"
-    )
-
-
-class WindowSection(Section):
-    """When calls may happen, in UTC."""
-
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(
-        (), description="days on which it opens, mon to sun; by default all"
-    )
-    start: StrictStr = Field("00:00", description="`HH:MM` in UTC at which it opens")
-    end: StrictStr = Field(
-        "24:00", description="`HH:MM` in UTC at which it closes; before `start`: on the next day"
-    )
-    not_before: StrictInt | None = Field(None, description="its first second, since the epoch")
-    not_after: StrictInt | None = Field(None, description="its last second, since the epoch")
-
-
-class GrantSection(Section):
-    """Leave to call tools of one server."""
-
-    server: Name = Field(description="the id of a server in `servers`")
-    tool: str = Field("*", min_length=1, description="a tool's name, or `*` for all")
-    effects: tuple[Effect, ...] = Field((), description="what the tools may do; empty for anything")
-    constraints: dict[str, ConstraintSection] = Field(
-        {}, description="JSON Pointer into the arguments → bounds"
-    )
-    max_calls: int | None = Field(None, ge=0, description="calls of each tool in one run")
-    window: WindowSection | None = Field(None, description="when calls may happen; always if not")
-
-
 class AgentSection(Section):
     """An agent. Under its own secret it has its baseline grants; in a run, those of the run."""
 
@@ -257,7 +170,7 @@ class AgentSection(Section):
     id: Id = Field(description="letters, digits and `._@-`, at most 64")
     owner: str = Field("", description="who answers for it; may not approve its calls")
     roles: tuple[str, ...] = Field((), description="what policies may know it by")
-    secret_hash: SecretHash | None = Field(None, description=_HASH)
+    secret_hash: SecretHash | None = Field(None, description=HASH)
     grants: tuple[GrantSection, ...] = Field(
         (), description="its baseline; `effects: [read]` unless `dev: true`"
     )
@@ -277,7 +190,7 @@ class LauncherSection(Section):
     kind: Literal["launcher"]
     id: Id = Field(description="letters, digits and `._@-`, at most 64")
     owner: str = Field("", description="who answers for it; may not approve its runs' calls")
-    secret_hash: SecretHash | None = Field(None, description=_HASH)
+    secret_hash: SecretHash | None = Field(None, description=HASH)
     jwks: dict[str, Any] | None = Field(None, description=_JWKS)
     jwks_file: LocalPath | None = Field(None, description="a file that holds such a set")
     may_launch: tuple[Id, ...] = Field((), description="ids of agents")
@@ -299,7 +212,7 @@ class HumanSection(Section):
         description="any of approver, auditor, operator, admin, policy_author, policy_publisher",
     )
     groups: tuple[Name, ...] = Field((), description="further groups that policies ask to approve")
-    secret_hash: SecretHash = Field(description=_HASH)
+    secret_hash: SecretHash | None = Field(None, description=HASH)
 
 
 class AuthSection(Section):
@@ -363,7 +276,7 @@ class CredentialsSection(Section):
     assertion_key: LocalPath = Field(
         Path("keys/assertion.pem"), description="the P-256 key that signs assertions, PEM"
     )
-    vault: VaultSection = _section("a HashiCorp Vault or OpenBao")
+    vault: VaultSection = section("a HashiCorp Vault or OpenBao")
 
 
 class _ServerSection(Section):
@@ -452,7 +365,7 @@ class LogSection(Section):
     )
 
 
-ClientSection = Annotated[AgentSection | LauncherSection, Field(discriminator="kind")]
+ClientSection = Annotated[AgentSection | LauncherSection | AppSection, Field(discriminator="kind")]
 ServerSection = Annotated[HttpServerSection | StdioServerSection, Field(discriminator="transport")]
 
 
@@ -463,17 +376,18 @@ class ConfigShape(Section):
     dev: bool = Field(default=False, description="allow insecure choices; forces loopback")
     listen: str = Field("127.0.0.1:8080", description="`host:port`, `[host]:port` for IPv6")
     public_url: str = Field("", description="the URL clients use; by default `http://<listen>`")
-    state: StateSection = _section()
-    audit: AuditSection = _section()
-    policy: PolicySection = _section()
-    tokens: TokensSection = _section()
-    clients: tuple[ClientSection, ...] = Field((), description="launchers and agents")
+    state: StateSection = section()
+    audit: AuditSection = section()
+    policy: PolicySection = section()
+    tokens: TokensSection = section()
+    clients: tuple[ClientSection, ...] = Field((), description="launchers, agents and apps")
+    oauth: OAuthSection = section("what people can let apps do")
     humans: tuple[HumanSection, ...] = Field((), description="people at the admin API")
-    sign_in: SignInSection = _section("how people sign in")
-    registry: RegistrySection = _section("who is registered while the gateway runs")
+    sign_in: SignInSection = section("how people sign in")
+    registry: RegistrySection = section("who is registered while the gateway runs")
     servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
-    credentials: CredentialsSection = _section("where secrets for upstreams come from")
+    credentials: CredentialsSection = section("where secrets for upstreams come from")
     limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
         {}, description="bounds of the call path, by name"
     )
-    log: LogSection = _section()
+    log: LogSection = section()

@@ -1,0 +1,111 @@
+"""What every part of `countersign.yaml` is made of: names, paths, and leave to call tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationInfo,
+)
+
+from gateway.core.catalog import Effect
+
+BASE: Final = "base"
+"""Key of the validation context: the folder from which relative paths start."""
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    base: Path = (info.context or {}).get(BASE, Path())
+    return base / path.expanduser()
+
+
+def _resolve_uri(uri: str, info: ValidationInfo) -> str:
+    scheme, _, path = uri.partition(":")
+    return f"{scheme}:{_resolve(Path(path), info)}" if scheme in ("file", "dir") and path else uri
+
+
+LocalPath = Annotated[Path, AfterValidator(_resolve)]
+KeyUri = Annotated[str, AfterValidator(_resolve_uri)]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+SecretHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+SecretFrom = Annotated[str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
+Number = StrictInt | StrictFloat
+
+HASH: Final = "`sha256:` and the hex SHA-256 of a generated secret"
+
+
+def section(description: str | None = None) -> Any:  # noqa: ANN401 - stands for any section
+    """Return a field for a section that may be left out: its own defaults then hold."""
+    return Field(default_factory=dict, validate_default=True, description=description)
+
+
+class Section(BaseModel):
+    """What holds for all: frozen, unknown keys are errors, defaults are resolved like values."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+
+class RangeSection(Section):
+    """How many there may be, bounds included."""
+
+    min: StrictInt | None = Field(None, ge=0, description="at least so many, from 0")
+    max: StrictInt | None = Field(None, ge=0, description="at most so many, from 0")
+
+
+class ConstraintSection(Section):
+    """Bounds on one argument; all that are given must hold, and the argument must be there."""
+
+    max: Number | None = Field(None, description="a number: at most this")
+    min: Number | None = Field(None, description="a number: at least this")
+    one_of: tuple[StrictStr | StrictBool | Number, ...] | None = Field(
+        None, description="a list of the values allowed"
+    )
+    prefix: StrictStr | None = Field(None, description="a text that the value starts with")
+    suffix: StrictStr | None = Field(None, description="a text that the value ends with")
+    domain: tuple[StrictStr, ...] | None = Field(
+        None, description="host names that an address or URL leads to; `*.name` for those below it"
+    )
+    length: RangeSection | None = Field(None, description="`min` and `max` characters of a text")
+    count: RangeSection | None = Field(
+        None, description="`min` and `max` items of a list, or members of an object"
+    )
+
+
+class WindowSection(Section):
+    """When calls may happen, in UTC."""
+
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(
+        (), description="days on which it opens, mon to sun; by default all"
+    )
+    start: StrictStr = Field("00:00", description="`HH:MM` in UTC at which it opens")
+    end: StrictStr = Field(
+        "24:00", description="`HH:MM` in UTC at which it closes; before `start`: on the next day"
+    )
+    not_before: StrictInt | None = Field(None, description="its first second, since the epoch")
+    not_after: StrictInt | None = Field(None, description="its last second, since the epoch")
+
+
+class GrantSection(Section):
+    """Leave to call tools of one server."""
+
+    server: Name = Field(description="the id of a server in `servers`")
+    tool: str = Field("*", min_length=1, description="a tool's name, or `*` for all")
+    effects: tuple[Effect, ...] = Field((), description="what the tools may do; empty for anything")
+    constraints: dict[str, ConstraintSection] = Field(
+        {}, description="JSON Pointer into the arguments → bounds"
+    )
+    max_calls: int | None = Field(None, ge=0, description="calls of each tool in one run")
+    window: WindowSection | None = Field(None, description="when calls may happen; always if not")
