@@ -73,7 +73,7 @@ class _Payload(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     cnf: _Key | None = None
     parent_jti: str = ""
     ancestors: tuple[Ancestor, ...] = ()
-    budget: Budget = Budget()
+    budget: Budget | None = None
     allowed_values: dict[str, tuple[str, ...]] = {}
     roles: tuple[str, ...] = ()
     owner: str = ""
@@ -96,7 +96,6 @@ _PASSED_ON: Final = (
     "ancestors",
     "parent_jti",
     "max_depth",
-    "budget",
 )
 """Members of the same name and meaning on both sides."""
 
@@ -112,6 +111,7 @@ def encode(claims: Claims) -> dict[str, Any]:
         act=_nest(chain[:-1] if person is None else chain),
         may_act=_MayAct(claims.may_act) if claims.may_act else None,
         cnf=_Key(claims.jkt) if claims.jkt else None,
+        budget=None if claims.budget == Budget() else claims.budget,
         iat=claims.issued_at,
         nbf=claims.issued_at,
         exp=claims.expires_at,
@@ -145,6 +145,7 @@ def decode(payload: bytes) -> tuple[Claims, int]:
         on_behalf_of=found.sub if found.sub_type == "human" else None,
         may_act="" if found.may_act is None else found.may_act.sub,
         jkt="" if found.cnf is None else found.cnf.jkt,
+        budget=found.budget or Budget(),
         issued_at=found.iat,
         expires_at=found.exp,
         scopes=frozenset(found.scope.split()),
