@@ -14,7 +14,7 @@ from gateway.adapters.sql_runs import SqlRuns
 from gateway.adapters.sql_store import SqlState
 from gateway.core.errors import CountersignError
 from gateway.core.ports import RunStore
-from gateway.core.token import Constraint, Grant, Run
+from gateway.core.token import Constraint, Grant, Range, Run, Window
 
 pytestmark = pytest.mark.req("GW-10")
 
@@ -24,11 +24,14 @@ NOW_S = 1_800_000_000
 
 def build_run(number: int, **changes: Any) -> Run:  # noqa: ANN401 - any field
     constraint = Constraint(max=2.0, min=-1, one_of=(1, True, "x", 0.5), prefix="x")
+    places = Constraint(domain=("a.b", "*.a.b"), suffix="/", length=Range(1), count=Range(max=2))
+    bounds = {"/amount": constraint, "/to": places}
+    window = Window(("sat",), "22:00", "06:00", 1, 2)
     fields: dict[str, Any] = {
         "id": f"{number:032x}",
         "agent": "bot",
         "launcher": "workflow",
-        "grants": (Grant("shop", "refund", ("money",), {"/amount": constraint}, 3), Grant("bank")),
+        "grants": (Grant("shop", "refund", ("money",), bounds, 3, window), Grant("bank")),
         "allowed_values": {"/to": ("ann@acme.test", "bob@acme.test")},
         "created_at": NOW_S,
         "deadline": NOW_S + 60,
