@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from gateway.core.declined import Declined
 from gateway.core.errors import RequestError
-from gateway.core.kill import EVERYTHING, Kill, Kind
+from gateway.core.kill import EVERYTHING, SWITCHES, Kill, Kind
 from gateway.core.ports import Clock
 from gateway.http.admin_route import (
     REASON_MAX_CHARS,
@@ -110,8 +110,8 @@ def read_target(kind: Kind, target: str | None) -> str:
 
 
 def view_standing(kills: KillSwitch) -> dict[str, Any]:
-    """Return what `GET /v1/kills` answers; single tokens are listed at `/v1/tokens`."""
-    shown = [view_kill(one) for one in kills.standing() if one.kind != "token"]
+    """Return what `GET /v1/kills` answers; what is revoked for good is seen at `/v1/tokens`."""
+    shown = [view_kill(one) for one in kills.standing() if one.kind in SWITCHES]
     return {
         "kills": shown,
         "stale": kills.is_stale(),
