@@ -49,6 +49,7 @@ from gateway.http.wire_guard import GuardedProtocol
 from gateway.kill_switch import KillSwitch
 from gateway.logs import configure_logging, describe
 from gateway.wiring_audit import ROTATION_CHECK_S, build_custody, open_log, rotate_if_due
+from gateway.wiring_authorize import build_authorization
 from gateway.wiring_broker import (
     build_broker,
     build_endpoint,
@@ -148,6 +149,8 @@ class Gateway:
         kills = await self._start_kills(audit)
         parts = self._parts(audit, transports, refresher, registered, kills)
         await parts.custody.settle(audit.recovered.holds)
+        await parts.authorization.open()
+        self._stack.push_async_callback(parts.authorization.close)
         await parts.token_keys.open()
         self._stack.push_async_callback(parts.token_keys.close)
         path = build_path(parts, reached=self._reached)
@@ -279,6 +282,7 @@ class Gateway:
                 registered=registered,
                 kills=kills,
             ),
+            authorization=build_authorization(self._config, state=self._state, clock=self._clock),
             trusted=self._trusted(),
         )
 

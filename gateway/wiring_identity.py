@@ -22,10 +22,12 @@ def build_grant_types(
     hand_off: HandOff,
     trusted: IssuerTokenReader | None = None,
     spent: SpentNames | None = None,
+    more: Callable[[IssueDesk], Sequence[GrantType]] = lambda _desk: (),
 ) -> Callable[[IssueDesk], Sequence[GrantType]]:
     """Return what makes every grant type, given the desk that issues.
 
-    Without `trusted` and `spent` there is nobody whose word about people is taken.
+    Without `trusted` and `spent` there is nobody whose word about people is taken. `more` makes
+    those of other parts.
     """
 
     def build(desk: IssueDesk) -> Sequence[GrantType]:
@@ -44,6 +46,6 @@ def build_grant_types(
             hand_off=hand_off,
             others=others,
         )
-        return (*found, exchange)
+        return (*found, exchange, *more(desk))
 
     return build

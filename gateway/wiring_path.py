@@ -58,6 +58,7 @@ from gateway.judge import Judge
 from gateway.kill_switch import KillSwitch
 from gateway.refusals import RefusalRecorder
 from gateway.wiring_audit import build_routers as build_audit_routers
+from gateway.wiring_authorize import Authorization
 from gateway.wiring_dpop import build_assertion_desk, build_proof_desks
 from gateway.wiring_identity import HandOff, build_grant_types
 from gateway.wiring_keys import build_router as build_keys_router
@@ -94,6 +95,7 @@ class Parts:
     registered: Registered
     kills: KillSwitch
     people: PeopleDesk
+    authorization: Authorization
 
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """The code under which authority is refused that ended before its time, or None."""
@@ -214,7 +216,7 @@ def _build_desk(
         runs=parts.runs,
         relay=relay,
         people=humans.everyone(),
-        owners=registry.owners,
+        owners=lambda name: registry.owners(name) or parts.authorization.apps.owners(name),
         endpoints=endpoints,
         deployment=Deployment(config.tokens.issuer, config.environment, config.audit.origin),
         clock=parts.clock,
@@ -296,6 +298,7 @@ def _build_issue(
         on_run_created=lambda run: parts.ledger.begin(run.id, run.labels),
         on_run_ended=parts.ended_runs.add,
         effect_of=parts.effect_of,
+        apps=parts.authorization.apps,
         proofs=proofs,
         assertions=build_assertion_desk(parts.config, registry, parts.spent),
     )
@@ -341,8 +344,11 @@ def _build_app(
                 hand_off=_build_hand_off(parts),
                 trusted=parts.trusted,
                 spent=parts.spent,
+                more=lambda desk: parts.authorization.grant_types(issue, desk),
             ),
+            interactive=parts.authorization.interactive,
         ),
+        *parts.authorization.routers(issue, parts.people.sessions, parts.catalog.states),
         build_runs_router(issue),
         build_approvals_router(approvals),
         build_keys_router(parts.token_keys, admit),
@@ -393,7 +399,10 @@ def _build_kill_routers(
         is_known=build_is_known(
             config=parts.config,
             agents=lambda name: registered.clients.agent(name) is not None,
-            clients=lambda name: registered.clients.get(name) is not None,
+            clients=lambda name: (
+                registered.clients.get(name) is not None
+                or parts.authorization.apps.launcher(name) is not None
+            ),
             people=lambda name: registered.registry.active_person(name) is not None,
             tools=lambda: parts.catalog.view().callable_tools(None),
         ),
