@@ -24,7 +24,7 @@ _GROUPS: Final = (
     "tools",
     "users",
 )
-_SINGLE: Final = ("broker", "init", "serve")
+_SINGLE: Final = ("broker", "init", "login", "logout", "serve")
 
 
 def build(only: str | None = None) -> typer.Typer:

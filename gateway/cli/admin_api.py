@@ -1,6 +1,7 @@
 """How commands speak to the admin REST API of a running gateway.
 
-`COUNTERSIGN_URL` names the gateway, `COUNTERSIGN_TOKEN` is the person's own credential.
+`COUNTERSIGN_URL` names the gateway. `COUNTERSIGN_TOKEN` is the person's own credential; where it is
+not set, it is what `countersign login` keeps for that gateway.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Final, NoReturn
 import httpx
 import typer
 
+from gateway.cli.credentials import load_credential
 from gateway.cli.exits import Exit
 
 TIMEOUT_S: Final = 30.0
@@ -73,21 +75,35 @@ def ask(
 
 
 def _settings(given: str | None) -> tuple[str, str]:
-    url = (given or os.environ.get("COUNTERSIGN_URL", "")).rstrip("/")
+    url = check_url(given)
     token = os.environ.get("COUNTERSIGN_TOKEN", "")
+    if not token:
+        kept = load_credential(url)
+        token = "" if kept is None else kept["token"]
+    if not token:
+        fail(Exit.AUTH, "run `countersign login`, or set COUNTERSIGN_TOKEN to your own credential")
+    if not token.isascii() or not token.isprintable():
+        fail(Exit.AUTH, "COUNTERSIGN_TOKEN holds a character that no credential has")
+    return url, token
+
+
+def check_url(given: str | None) -> str:
+    """Return the gateway's address, `COUNTERSIGN_URL` unless given; exits where it is none."""
+    url = (given or os.environ.get("COUNTERSIGN_URL", "")).rstrip("/")
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         parsed = httpx.URL("")
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         fail(Exit.USAGE, "set COUNTERSIGN_URL to the gateway's address, such as https://gateway")
-    if parsed.scheme == "http" and parsed.host not in _LOOPBACK:
+    if parsed.scheme == "http" and not is_loopback_url(url):
         fail(Exit.USAGE, "COUNTERSIGN_URL must be https; a credential is not sent in the clear")
-    if not token:
-        fail(Exit.AUTH, "set COUNTERSIGN_TOKEN to your own credential")
-    if not token.isascii() or not token.isprintable():
-        fail(Exit.AUTH, "COUNTERSIGN_TOKEN holds a character that no credential has")
-    return url, token
+    return url
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether a gateway is on this machine."""
+    return httpx.URL(url).host in _LOOPBACK
 
 
 def check_id(text: str, source: str) -> str:
