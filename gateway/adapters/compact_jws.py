@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
@@ -123,10 +123,8 @@ def _read_p256(key: ECKey) -> PublicKey:
     return PublicKey(frozenset({"ES256"}), key.thumbprint(), check)
 
 
-def _read_ed25519(key: OKPKey) -> PublicKey | None:
-    public = key.public_key
-    if not isinstance(public, Ed25519PublicKey):  # `crv` was looked at: cannot be
-        return None
+def _read_ed25519(key: OKPKey) -> PublicKey:
+    public = cast("Ed25519PublicKey", key.public_key)  # as its `crv` says
 
     def check(signature: bytes, message: bytes) -> bool:
         return _holds(lambda: public.verify(signature, message))

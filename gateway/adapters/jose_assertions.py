@@ -23,7 +23,8 @@ from gateway.core.errors import ConfigurationError, CredentialError
 KEYS_MAX: Final = 16
 """Keys of one client: each that fits may have to be tried."""
 
-_CACHE_MAX: Final = 4_096
+CACHE_MAX: Final = 4_096
+"""Parsed keys kept, of all clients."""
 
 
 class _Header(Struct, frozen=True):
@@ -93,7 +94,7 @@ class JoseAssertions:
     def _load(self, jwk: dict[str, Any]) -> PublicKey | None:
         name = orjson.dumps(jwk)
         if name not in self._keys:
-            if len(self._keys) >= _CACHE_MAX:
+            if len(self._keys) >= CACHE_MAX:
                 self._keys.clear()
             self._keys[name] = read_public_key(jwk)
         return self._keys[name]

@@ -153,7 +153,7 @@ class World:
                 audiences=frozenset({URL, URL + "/oauth/token"}),
             ),
         )
-        api = FastAPI()
+        self.deps, api = deps, FastAPI()
         grant_types = build_grant_types(deps, tokens=self.verifier, hand_off=self._hand_off)
         api.include_router(build_oauth_router(deps, grant_types))
         api.include_router(build_runs_router(deps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import itertools
 import json
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from gateway.adapters.jose_assertions import (
+    CACHE_MAX,
     KEYS_MAX,
     JoseAssertions,
     find_key_set_fault,
@@ -26,6 +28,8 @@ from gateway.core.clients import Agent, Launcher, hash_secret
 from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.ports import SpentNames
 from gateway.core.token import Grant
+from gateway.http.client_auth import Presented
+from gateway.http.issue_desk import IssueDesk
 from tests.unit.tokens.proofs import Holder, encode
 
 if TYPE_CHECKING:
@@ -294,6 +298,20 @@ async def test_a_spent_name_stays_spent_over_a_restart(tmp_path: Path) -> None:
         await state.open(environment="test", log_origin="o")
         assert await SqlSpent(state).spend(b"a", 100, 50) is first
         await state.close()
+
+
+def test_only_so_many_keys_are_kept_parsed() -> None:
+    reader = JoseAssertions()
+    reader._keys = dict.fromkeys((b"%d" % n for n in range(CACHE_MAX)), None)  # noqa: SLF001 - filled
+    claims = {"iss": "a", "sub": "a", "aud": "b", "exp": 1, "jti": "c"}
+    assertion = HOLDER.sign({"alg": "ES256"}, json.dumps(claims).encode())
+    assert reader.read(assertion, (HOLDER.public(),)).jti == "c"
+    assert len(reader._keys) == 1  # noqa: SLF001 - its bound
+
+
+async def test_without_a_judge_of_assertions_nobody_is_proved_by_one(world: World) -> None:
+    deps = dataclasses.replace(world.deps, assertions=None)
+    assert await IssueDesk(deps).authenticate(Presented("keyed", "", "a.b.c")) is None
 
 
 def test_keys_are_parsed_once_and_a_bad_one_is_passed_over() -> None:

@@ -211,6 +211,10 @@ def rsa_key() -> bytes:
     return holder.prove("POST", URL + "/mcp", NOW_S, token=TOKEN)
 
 
+def agreement_key() -> bytes:
+    return prove(header=HOLDER.header(jwk={"kty": "OKP", "crv": "X25519", "x": "A" * 43}))
+
+
 def no_point() -> bytes:
     x = base64.urlsafe_b64encode(b"\1" * 32).rstrip(b"=").decode()
     return prove(header=HOLDER.header(jwk={**HOLDER.public(), "x": x}))
@@ -249,6 +253,7 @@ BAD: list[Callable[[], bytes]] = [
     symmetric_key,
     other_curve,
     rsa_key,
+    agreement_key,
     no_point,
     padded_number,
     short_number,
