@@ -52,6 +52,7 @@ from gateway.http.oauth import build_oauth_router
 from gateway.http.origin import OriginCheck
 from gateway.http.rest import RestEndpoint
 from gateway.http.runs import build_runs_router
+from gateway.http.runs_admin import RunsDesk
 from gateway.http.status_tool import StatusTool
 from gateway.http.tools_admin import ToolsAdmin
 from gateway.judge import Judge
@@ -349,7 +350,7 @@ def _build_app(
             interactive=parts.authorization.interactive,
         ),
         *parts.authorization.routers(issue, parts.people.sessions, parts.catalog.states),
-        build_runs_router(issue),
+        build_runs_router(issue, _build_runs_desk(parts, issue, admit)),
         build_approvals_router(approvals),
         build_keys_router(parts.token_keys, admit),
         *_build_kill_routers(parts, issue, tokens, admit),
@@ -375,6 +376,16 @@ def _build_app(
             "audit": parts.audit.healthy,
             "policy": bool(parts.policy.worker_pids),
         },
+    )
+
+
+def _build_runs_desk(parts: Parts, issue: IssueDeps, admit: Admit) -> RunsDesk:
+    return RunsDesk(
+        admit=admit,
+        runs=parts.runs,
+        ledger=parts.ledger,
+        closer=IssueDesk(issue),
+        clock=parts.clock,
     )
 
 

@@ -24,11 +24,30 @@ class MemoryRuns:
         """Return a run, ended or not."""
         return self._runs.get(run_id)
 
-    async def end_run(self, run_id: str) -> None:
+    async def end_run(self, run_id: str, outcome: str = "") -> None:
         """End a run. Ending it again, or one that never was, changes nothing."""
         run = self._runs.get(run_id)
-        if run is not None:
-            self._runs[run_id] = replace(run, ended=True)
+        if run is not None and not run.ended:
+            self._runs[run_id] = replace(run, ended=True, outcome=outcome)
+
+    async def find_runs(
+        self,
+        *,
+        now_s: int,
+        live: bool = True,
+        agent: str = "",
+        launcher: str = "",
+        limit: int = 100,
+    ) -> list[Run]:
+        """Return runs, newest first; with `live` only those that have not ended."""
+        found = [
+            run
+            for run in self._runs.values()
+            if agent in {"", run.agent}
+            and launcher in {"", run.launcher}
+            and not (live and (run.ended or run.deadline <= now_s))
+        ]
+        return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)[:limit]
 
     async def end_over(self, since_s: int, until_s: int) -> list[str]:
         """End the runs with `since_s` <= deadline < `until_s`; return their ids."""

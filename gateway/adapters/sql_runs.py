@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -18,11 +20,16 @@ _runs = sa.Table(
     sa.Column("launcher", sa.String, nullable=False),
     sa.Column("deadline", sa.BigInteger, nullable=False),
     sa.Column("ended", sa.Boolean, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Index("runs_ended", "ended", "deadline"),
     sa.Index("runs_over", "deadline"),
 )
-"""`body` is the run as JSON, as it was created; `ended` is the one thing about it that changes."""
+"""`body` is the run as JSON, as it was created; `ended` and `outcome` change once."""
+
+
+_WHOLE: Final = (_runs.c.body, _runs.c.ended, _runs.c.outcome)
 
 
 class SqlRuns:
@@ -47,6 +54,8 @@ class SqlRuns:
                     launcher=run.launcher,
                     deadline=run.deadline,
                     ended=run.ended,
+                    outcome=run.outcome,
+                    created_at=run.created_at,
                     body=msgspec.json.encode(run),
                 )
             )
@@ -55,16 +64,34 @@ class SqlRuns:
 
     async def get_run(self, run_id: str) -> Run | None:
         """Return a run, ended or not."""
-        query = sa.select(_runs.c.body, _runs.c.ended).where(_runs.c.id == run_id)
+        query = sa.select(*_WHOLE).where(_runs.c.id == run_id)
         row = await self._state.run(lambda connection: connection.execute(query).first())
-        if row is None:
-            return None
-        run = msgspec.json.decode(row.body, type=Run)
-        return msgspec.structs.replace(run, ended=row.ended)
+        return None if row is None else _read(row)
 
-    async def end_run(self, run_id: str) -> None:
+    async def find_runs(
+        self,
+        *,
+        now_s: int,
+        live: bool = True,
+        agent: str = "",
+        launcher: str = "",
+        limit: int = 100,
+    ) -> list[Run]:
+        """Return runs, newest first; with `live` only those that have not ended."""
+        query = sa.select(*_WHOLE).order_by(_runs.c.created_at.desc(), _runs.c.id.desc())
+        if live:
+            query = query.where(~_runs.c.ended, _runs.c.deadline > now_s)
+        if agent:
+            query = query.where(_runs.c.agent == agent)
+        if launcher:
+            query = query.where(_runs.c.launcher == launcher)
+        rows = await self._state.run(lambda c: list(c.execute(query.limit(limit))))
+        return [_read(row) for row in rows]
+
+    async def end_run(self, run_id: str, outcome: str = "") -> None:
         """End a run. Ending it again, or one that never was, changes nothing."""
-        change = sa.update(_runs).where(_runs.c.id == run_id).values(ended=True)
+        alive = sa.update(_runs).where(_runs.c.id == run_id, ~_runs.c.ended)
+        change = alive.values(ended=True, outcome=outcome)
         await self._state.run(lambda connection: connection.execute(change).close())
 
     async def end_over(self, since_s: int, until_s: int) -> list[str]:
@@ -84,3 +111,8 @@ class SqlRuns:
         """Return the ids of ended runs whose deadline is not past: their tokens may still live."""
         query = sa.select(_runs.c.id).where(_runs.c.ended, _runs.c.deadline > now_s)
         return await self._state.run(lambda connection: list(connection.execute(query).scalars()))
+
+
+def _read(row: Any) -> Run:  # noqa: ANN401 - a row of `_WHOLE`
+    run = msgspec.json.decode(row.body, type=Run)
+    return msgspec.structs.replace(run, ended=row.ended, outcome=row.outcome)

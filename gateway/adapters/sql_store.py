@@ -21,7 +21,7 @@ from gateway.core.errors import ConfigurationError, CountersignError
 
 T = TypeVar("T")
 
-SCHEMA: Final = "1"
+SCHEMA: Final = "2"
 """Version of all tables together. Raise it with any change of a table."""
 
 metadata: Final = sa.MetaData()

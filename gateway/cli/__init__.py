@@ -20,6 +20,7 @@ _GROUPS: Final = (
     "keys",
     "kill",
     "policy",
+    "runs",
     "tokens",
     "tools",
     "users",

@@ -47,9 +47,13 @@ def build_run_created(run: Run, op: str, question: Question, decision: Decision)
     return _judged("run.create", op, fields, question, decision, event_id=f"run:{run.id}")
 
 
-def build_run_ended(run: Run, op: str) -> Entry:
+def build_run_ended(run: Run, op: str, outcome: str, *, by: str = "", reason: str = "") -> Entry:
     """`run.end`: no more tokens, and nothing held in it is dispatched. Idempotent as above."""
-    return Entry(type="run.end", op=op, fields=run_actor(run), event_id=f"run-end:{run.id}")
+    fields = {**run_actor(run), "outcome": outcome}
+    said = (("by", by), ("reason", reason))
+    openings = tuple(Opening(path, text.encode(), by) for path, text in said if by and text)
+    event_id = f"run-end:{run.id}"
+    return Entry(type="run.end", op=op, fields=fields, openings=openings, event_id=event_id)
 
 
 def build_token_issued(claims: Claims, op: str, question: Question, decision: Decision) -> Entry:

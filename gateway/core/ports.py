@@ -329,8 +329,23 @@ class RunStore(Protocol):
         """Return a run, ended or not."""
         ...
 
-    async def end_run(self, run_id: str) -> None:
-        """End a run: no token is issued for it and nothing held in it is dispatched any more."""
+    async def end_run(self, run_id: str, outcome: str = "") -> None:
+        """End a run: no token is issued for it and nothing held in it is dispatched any more.
+
+        `outcome` stays as it was first said.
+        """
+        ...
+
+    async def find_runs(
+        self,
+        *,
+        now_s: int,
+        live: bool = True,
+        agent: str = "",
+        launcher: str = "",
+        limit: int = 100,
+    ) -> list[Run]:
+        """Return runs, newest first; with `live` only those that have not ended."""
         ...
 
 

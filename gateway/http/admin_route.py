@@ -31,6 +31,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "role_missing": 403,
     "approval_forbidden": 403,
     "approval_not_found": 404,
+    "run_unknown": 404,
     "approval_conflict": 409,
     "killed": 403,
     "kill_not_found": 404,

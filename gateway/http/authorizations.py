@@ -66,6 +66,6 @@ class Authorizations:
         await self.audit.record(build_refused(client_id, reason, self.ids.new(), run_id=run_id))
         run = await self.runs.get_run(run_id)
         if run is not None and not run.ended:
-            await self.desk.end(run)
+            await self.desk.close(run, "failed")
         elif run is None:
             self.desk.bar_run(run_id)

@@ -239,12 +239,17 @@ class IssueDesk:
         deps.on_run_created(run)
         return Created(run, credential)
 
-    async def end(self, run: Run) -> None:
-        """End a run: no more tokens, live ones die, nothing held in it is dispatched."""
+    async def close(self, run: Run, outcome: str, *, by: str = "", reason: str = "") -> Run:
+        """End a run: no more tokens, live ones die, nothing held in it is dispatched.
+
+        `by`: the person who did it, where it was not its launcher. Ended runs stay as they ended.
+        """
         deps = self._deps
-        await deps.runs.end_run(run.id)
+        await deps.runs.end_run(run.id, outcome)
         deps.on_run_ended(run.id)
-        await deps.audit.record(records.build_run_ended(run, deps.ids.new()))
+        entry = records.build_run_ended(run, deps.ids.new(), outcome, by=by, reason=reason)
+        await deps.audit.record(entry)
+        return await deps.runs.get_run(run.id) or run
 
     def bar_run(self, run_id: str) -> None:
         """Let no token of a run be good, from now on, although there is no such run yet."""

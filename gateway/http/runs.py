@@ -1,4 +1,4 @@
-"""Runs for launchers: `POST /v1/runs`, `GET /v1/runs/{id}`, `POST /v1/runs/{id}/end` (DESIGN §4).
+"""Runs: `/v1/runs`, for the launchers that create them and the people who watch (DESIGN §4).
 
 A launcher proves itself by Basic, or by an assertion of its key (RFC 7523) as `Bearer`. It gives at
 most what the configuration gives it, to agents that it may launch, for people that it may name.
@@ -7,60 +7,30 @@ Errors are `application/problem+json` with a hint.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
 from fastapi import APIRouter, Request
-from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.core import oauth, strict_json
 from gateway.core.clients import Client, Launcher
 from gateway.core.errors import CountersignError, RequestError
-from gateway.core.grants import (
-    find_ambiguity,
-    find_excess,
-    find_fault,
-    find_value_fault,
-    is_pointer,
-)
-from gateway.core.issuing import AGENT_ORIGIN, Site
-from gateway.core.token import Budget, Grant, Run
+from gateway.core.grants import find_excess
+from gateway.core.issuing import Site
+from gateway.core.launching import RunBody, build_run, find_deadline, find_unclear
+from gateway.core.token import Run
+from gateway.http.admin_route import ProblemRoute
 from gateway.http.client_auth import BASIC_CHALLENGE, read_body, read_launcher
 from gateway.http.issue_desk import Created, IssueDeps, IssueDesk
 from gateway.http.problem import problem
+from gateway.http.run_views import BODY_MAX_BYTES, read_close, view_run
+from gateway.http.runs_admin import RunsDesk, is_person
 
-BODY_MAX_BYTES: Final = 16_384
 BODY_MAX_DEPTH: Final = 8
-GRANTS_MAX: Final = 64
-DEADLINE_DEFAULT_S: Final = 3600
 ANYBODY: Final = "*"
-LABELS_MAX: Final = 32
-SUM_MAX: Final = 2**53
-
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_LABEL: Final = re.compile(r"[A-Za-z0-9._:/@+-]{0,128}")
-
-
-class RunBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a launcher asks for. `deadline_s`: seconds from now; `deadline`: epoch seconds."""
-
-    agent: str
-    grants: tuple[Grant, ...]
-    allowed_values: dict[str, tuple[str, ...]] = {}
-    deadline_s: int | None = None
-    deadline: int | None = None
-    workflow: str = ""
-    on_behalf_of: str | None = None
-    origin: str = "launcher"
-    budget: Budget = Budget()
-    labels: tuple[str, ...] = ()
-    max_depth: int | None = None
-    may_act: str = ""
-    dpop: bool = False
 
 
 class _Fault(NamedTuple):
@@ -72,10 +42,15 @@ class _Fault(NamedTuple):
     hint: str
 
 
-def build_runs_router(deps: IssueDeps) -> APIRouter:
-    """Build the routes under `/v1/runs`."""
-    router = APIRouter(prefix="/v1/runs", tags=["runs"])
+def build_runs_router(deps: IssueDeps, people: RunsDesk | None = None) -> APIRouter:
+    """Build the routes under `/v1/runs`. With `people`, they see all runs and may close them."""
+    router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=ProblemRoute)
     desk = IssueDesk(deps)
+
+    @router.get("")
+    async def find(request: Request) -> Response:
+        """List runs, newest first, to operators, auditors and admins."""
+        return _unknown() if people is None else await people.find(request)
 
     @router.post("")
     async def create(request: Request) -> Response:
@@ -86,13 +61,19 @@ def build_runs_router(deps: IssueDeps) -> APIRouter:
 
     @router.get("/{run_id}")
     async def show(request: Request, run_id: str) -> Response:
-        """Show a run to the launcher that created it."""
+        """Show a run to the launcher that created it, or to people."""
+        if people is not None and is_person(request):
+            return await people.show(request, run_id)
         return await _for_launcher(deps, desk, request, lambda who: _show(deps, who, run_id))
 
-    @router.post("/{run_id}/end")
-    async def end(request: Request, run_id: str) -> Response:
+    @router.post("/{run_id}/close")
+    async def close(request: Request, run_id: str) -> Response:
         """End a run. Answered once that is durable; asking again is harmless."""
-        return await _for_launcher(deps, desk, request, lambda who: _end(deps, desk, who, run_id))
+        if people is not None and is_person(request):
+            return await people.close(request, run_id)
+        return await _for_launcher(
+            deps, desk, request, lambda who: _close(deps, desk, who, run_id, request)
+        )
 
     return router
 
@@ -144,7 +125,7 @@ async def _create(
     if fault is not None:
         await desk.refuse_run(op, actor, fault.code)
         return problem(fault.status, fault.code, fault.detail, fault.hint)
-    run = _build_run(body, launcher, site=deps.site, run_id=deps.ids.new(), now_s=now_s)
+    run = build_run(body, launcher, site=deps.site, run_id=deps.ids.new(), now_s=now_s)
     result = await desk.create(run, launcher, op)
     if not isinstance(result, Created):
         hint = "ask who writes the policies of phase `issue`"
@@ -154,15 +135,21 @@ async def _create(
 
 async def _show(deps: IssueDeps, launcher: Launcher, run_id: str) -> Response:
     run = await _find(deps, launcher, run_id)
-    return _unknown() if run is None else _json(_view(run, deps.clock.now_ns()))
+    return _unknown() if run is None else _json(view_run(run, deps.clock.now_ns()))
 
 
-async def _end(deps: IssueDeps, desk: IssueDesk, launcher: Launcher, run_id: str) -> Response:
+async def _close(
+    deps: IssueDeps, desk: IssueDesk, launcher: Launcher, run_id: str, request: Request
+) -> Response:
+    try:
+        body = await read_close(request)
+    except RequestError as error:
+        return problem(400, error.code, str(error), 'send `{"outcome": "done"}` or nothing')
     run = await _find(deps, launcher, run_id)
     if run is None:
         return _unknown()
-    await desk.end(run)
-    return _json(_view(msgspec.structs.replace(run, ended=True), deps.clock.now_ns()))
+    closed = await desk.close(run, body.outcome)
+    return _json(view_run(closed, deps.clock.now_ns()))
 
 
 async def _read(request: Request) -> RunBody:
@@ -177,10 +164,10 @@ async def _read(request: Request) -> RunBody:
 def _find_fault(body: RunBody, launcher: Launcher, deps: IssueDeps, now_s: int) -> _Fault | None:
     """Say why `launcher` cannot have this run, or return None."""
     # 1. Asking for what has no clear meaning.
-    if (unclear := _find_unclear(body)) is not None:
+    if (unclear := find_unclear(body)) is not None:
         return _Fault(400, "request_invalid", unclear, "change the body and send it again")
     longest_s = deps.site.run_max_s
-    if not 0 < _deadline(body, now_s) - now_s <= longest_s:
+    if not 0 < find_deadline(body, now_s) - now_s <= longest_s:
         detail = "the deadline is past or too far away"
         return _Fault(400, "deadline_invalid", detail, f"let it end within {longest_s} s")
     if body.max_depth is not None and not 0 <= body.max_depth <= deps.site.max_depth:
@@ -201,94 +188,10 @@ def _find_fault(body: RunBody, launcher: Launcher, deps: IssueDeps, now_s: int) 
     return None
 
 
-def _find_unclear(body: RunBody) -> str | None:
-    if len(body.grants) > GRANTS_MAX:
-        return f"more than {GRANTS_MAX} grants"
-    if body.deadline is not None and body.deadline_s is not None:
-        return "both `deadline` and `deadline_s` are given; keep one"
-    for name in ("workflow", "origin", "on_behalf_of"):
-        text = getattr(body, name)
-        if text is not None and not _LABEL.fullmatch(text):
-            return f"`{name}` has a character other than letters, digits and `._:/@+-`"
-    if body.origin == AGENT_ORIGIN or body.on_behalf_of == "":
-        return "`origin` cannot be `agent`, nor `on_behalf_of` empty"
-    faults = (find_fault(grant) for grant in body.grants)
-    return (
-        _find_budget_fault(body)
-        or next((fault for fault in faults if fault), None)
-        or find_ambiguity(body.grants)
-        or find_value_fault(body.allowed_values)
-    )
-
-
-def _find_budget_fault(body: RunBody) -> str | None:
-    """Say what of the budget, the labels or `may_act` has no clear meaning, or return None."""
-    if (body.budget.calls or 0) < 0:
-        return "`budget.calls` is negative"
-    for key, most in body.budget.sums.items():
-        tool, mark, pointer = key.partition("#")
-        if not (tool and mark and is_pointer(pointer)):
-            return f"`{key[:64]}` in `budget.sums` is not `server.tool#/pointer`"
-        if not 0 <= most <= SUM_MAX:
-            return f"`budget.sums` of `{key[:64]}` is not from 0 to 2^53"
-    if len(body.labels) > LABELS_MAX or not all(_NAME.fullmatch(one) for one in body.labels):
-        return f"`labels` are at most {LABELS_MAX} names of letters, digits, `_` and `-`"
-    return None if _LABEL.fullmatch(body.may_act) else "`may_act` is no agent's id"
-
-
-def _deadline(body: RunBody, now_s: int) -> int:
-    if body.deadline is not None:
-        return body.deadline
-    return now_s + (DEADLINE_DEFAULT_S if body.deadline_s is None else body.deadline_s)
-
-
-def _build_run(body: RunBody, launcher: Launcher, *, site: Site, run_id: str, now_s: int) -> Run:
-    return Run(
-        id=run_id,
-        agent=body.agent,
-        launcher=launcher.id,
-        grants=body.grants,
-        allowed_values=body.allowed_values,
-        created_at=now_s,
-        deadline=_deadline(body, now_s),
-        credential_hash="",  # the desk makes the credential
-        workflow=body.workflow,
-        origin=body.origin,
-        on_behalf_of=body.on_behalf_of,
-        budget=body.budget,
-        labels=body.labels,
-        max_depth=site.max_depth if body.max_depth is None else body.max_depth,
-        may_act=body.may_act,
-        dpop=body.dpop,
-    )
-
-
 async def _find(deps: IssueDeps, launcher: Launcher, run_id: str) -> Run | None:
     """Return a run of this launcher; one of another is no more there than none."""
     run = await deps.runs.get_run(run_id)
     return run if run is not None and run.launcher == launcher.id else None
-
-
-def _view(run: Run, now_ns: int) -> dict[str, Any]:
-    over = now_ns // 1_000_000_000 >= run.deadline
-    return {
-        "run_id": run.id,
-        "agent": run.agent,
-        "launcher": run.launcher,
-        "state": "ended" if run.ended else "expired" if over else "active",
-        "grants": msgspec.to_builtins(run.grants),
-        "allowed_values": run.allowed_values,
-        "created_at": run.created_at,
-        "deadline": run.deadline,
-        "workflow": run.workflow,
-        "origin": run.origin,
-        "on_behalf_of": run.on_behalf_of,
-        "budget": msgspec.to_builtins(run.budget),
-        "labels": list(run.labels),
-        "max_depth": run.max_depth,
-        "may_act": run.may_act,
-        "outcome": run.outcome,
-    }
 
 
 def _created(created: Created, site: Site) -> Response:

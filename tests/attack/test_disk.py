@@ -74,7 +74,7 @@ def test_an_old_state_revives_neither_a_spent_approval_nor_an_ended_run(
     assert served.person("eli").vote(held).json()["state"] == "APPROVED"
     eventually(lambda: served.records("call.outcome"), "it is executed")
     over = served.http.post(
-        f"/v1/runs/{agent.run['run_id']}/end", auth=("launcher", secret_of("launcher"))
+        f"/v1/runs/{agent.run['run_id']}/close", auth=("launcher", secret_of("launcher"))
     )
     assert (over.status_code, stub.calls["transfer"]) == (200, 1)
     assert served.stop() == 0

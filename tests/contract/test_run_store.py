@@ -14,7 +14,7 @@ from gateway.adapters.sql_runs import SqlRuns
 from gateway.adapters.sql_store import SqlState
 from gateway.core.errors import CountersignError
 from gateway.core.ports import RunStore
-from gateway.core.token import Constraint, Grant, Range, Run, Window
+from gateway.core.token import Budget, Constraint, Grant, Range, Run, Window
 
 pytestmark = pytest.mark.req("GW-10")
 
@@ -133,3 +133,33 @@ async def test_runs_outlive_the_process(tmp_path: Path) -> None:
     found = await SqlRuns(state).get_run(build_run(1).id)
     assert found == build_run(1, ended=True)
     await state.close()
+
+
+@pytest.mark.req("TOK-11")
+async def test_how_a_run_ended_stays_as_it_was_first_said(store: Store) -> None:
+    await store.create_run(build_run(1, budget=Budget(3, {"a.b#/c": 0.5}), labels=("untrusted",)))
+    await store.end_run(build_run(1).id, "failed")
+    await store.end_run(build_run(1).id, "done")
+    found = await store.get_run(build_run(1).id)
+    assert found is not None
+    assert (found.ended, found.outcome) == (True, "failed")
+    assert (found.budget, found.labels) == (Budget(3, {"a.b#/c": 0.5}), ("untrusted",))
+
+
+@pytest.mark.req("TOK-11")
+async def test_runs_are_found_newest_first(store: Store) -> None:
+    port: RunStore = store
+    for number in range(1, 5):
+        run = build_run(number, created_at=NOW_S + number, agent="ab"[number % 2])
+        await port.create_run(run)
+    await port.create_run(build_run(9, created_at=NOW_S, deadline=NOW_S + 5, launcher="other"))
+    await port.end_run(build_run(4).id, "done")
+
+    async def ids(**asked: Any) -> list[int]:  # noqa: ANN401 - any of the filters
+        return [int(run.id, 16) for run in await port.find_runs(now_s=NOW_S + 10, **asked)]
+
+    assert await ids() == [3, 2, 1]
+    assert await ids(live=False) == [4, 3, 2, 1, 9]
+    assert await ids(agent="b") == [3, 1]
+    assert await ids(live=False, launcher="other") == [9]
+    assert await ids(live=False, limit=2) == [4, 3]

@@ -151,7 +151,7 @@ def test_a_held_call_ends_with_its_run(house: Served, agent: Agent, acme: Acme) 
     before = acme.rows("notes")
     held = agent.hold("acme__notes_add", note("too late"))
     basic = ("launcher", secret_of("launcher"))
-    house.http.post(f"/v1/runs/{agent.run['run_id']}/end", auth=basic)
+    house.http.post(f"/v1/runs/{agent.run['run_id']}/close", auth=basic)
     house.person("dana").vote(held)
     eventually(lambda: "approval.stale" in types_of(house, held), "it is stale")
     assert house.person("dana").show(held)["state"] == "STALE"

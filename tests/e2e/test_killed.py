@@ -174,7 +174,7 @@ def test_what_a_run_has_spent_and_that_one_has_ended_outlive_a_kill(
     for _ in range(5):
         assert not counted.call("acme__refunds_create", refund).result["isError"]
     basic = ("launcher", secret_of("launcher"))
-    served.http.post(f"/v1/runs/{ended.run['run_id']}/end", auth=basic)
+    served.http.post(f"/v1/runs/{ended.run['run_id']}/close", auth=basic)
     served.process.kill()
     assert served.wait() == -9
     served = start(site, step=LIVE).wait_ready()

@@ -151,7 +151,7 @@ def test_a_token_dies_at_once_with_its_run(gateway: Served, acme: Acme) -> None:
     assert not agent.call("acme__orders_get", {"order_id": "ord_5001"}).result["isError"]
     before = acme.counts()
     basic = ("launcher", secret_of("launcher"))
-    ended = gateway.http.post(f"/v1/runs/{agent.run['run_id']}/end", auth=basic)
+    ended = gateway.http.post(f"/v1/runs/{agent.run['run_id']}/close", auth=basic)
     assert ended.json()["state"] == "ended"
     reply = agent.call("acme__refunds_create", REFUND)
     assert (reply.status, reply.code) == (401, "token_revoked")

@@ -6,7 +6,7 @@ Either of the two may ask, nobody else. `handoff=true` ends the giver's own part
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -43,7 +43,7 @@ class TokenExchange:
         barred: Barred,
         clock: Clock,
         hand_off: Callable[[Claims], Awaitable[None]],
-        others: dict[str, Exchange] | None = None,
+        others: Mapping[str, Exchange] | None = None,
     ) -> None:
         self._desk = desk
         self._tokens = tokens

@@ -199,7 +199,7 @@ async def test_a_run_of_another_launcher_is_as_good_as_none(
     headers = basic_of("other", "other-secret")
     for run_id in (body["run_id"], "0" * 32):
         seen = await world.client.get(f"/v1/runs/{run_id}", headers=headers)
-        ended = await world.client.post(f"/v1/runs/{run_id}/end", headers=headers)
+        ended = await world.client.post(f"/v1/runs/{run_id}/close", headers=headers)
         assert (seen.status_code, ended.status_code) == (404, 404)
         assert seen.json() == ended.json()
     assert world.ended == []
@@ -209,7 +209,7 @@ async def test_ending_a_run_is_recorded_once_and_kills_its_tokens(
     world: World, basic_of: BasicOf
 ) -> None:
     body = (await world.launch()).json()
-    path, headers = f"/v1/runs/{body['run_id']}/end", basic_of("workflow", "workflow-secret")
+    path, headers = f"/v1/runs/{body['run_id']}/close", basic_of("workflow", "workflow-secret")
     for _ in range(2):
         reply = await world.client.post(path, headers=headers)
         assert (reply.status_code, reply.json()["state"]) == (200, "ended")
