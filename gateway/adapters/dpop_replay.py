@@ -9,7 +9,7 @@ from gateway.core.ports import Remembered
 USED_MAX: Final = 400_000
 """Live proofs remembered, some 100 bytes each: 3,300 a second for the two minutes of a proof."""
 
-_BUCKET_S: Final = 30
+_BUCKET_S: Final = 10
 
 
 class MemoryUsedProofs:
