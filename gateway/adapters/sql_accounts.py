@@ -110,4 +110,4 @@ def _replace(connection: Connection, person_id: str, hashed: str, now_s: int) ->
 
 
 def _read(row: Row[tuple[object, ...]]) -> Passkey:
-    return msgspec.convert(row._asdict(), Passkey)
+    return msgspec.convert({name: getattr(row, name) for name in _FIELDS}, Passkey)

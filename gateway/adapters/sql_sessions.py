@@ -159,4 +159,4 @@ def _is(purpose: str, secret: str) -> sa.ColumnElement[bool]:
 
 
 def _read(row: Row[tuple[object, ...]]) -> Session:
-    return msgspec.convert(row._asdict(), Session)
+    return msgspec.convert({name: getattr(row, name) for name in _FIELDS}, Session)
