@@ -115,6 +115,7 @@ C = Constraint
         (C(one_of=()), C(min=2, max=1)),
         (C(one_of=()), C(one_of=(3,), max=1)),
         (C(one_of=()), C(max=1, prefix="a")),
+        (C(one_of=()), C(min=1, prefix="a")),
         (C(one_of=()), C(max=1, count=Range())),
         (C(one_of=()), C(length=Range(), count=Range())),
         (C(one_of=()), C(domain=())),
