@@ -256,12 +256,11 @@ class KillSwitch:
         """Record, forget in the state, forget here: in this order."""
         if kill.id in self._unrecorded:
             await self._record(kill)
-        if kill.kind not in REVOCATIONS:
-            entry = build_kill_lift(kill, self._ids.new(), self._log.key_id, why, by, reason)
-            await self._log.record(entry)
-            await self._store.end([kill.id])
-        else:
+        await self._record_end(kill, why, by, reason)
+        if kill.kind in REVOCATIONS:
             await self._store.drop([kill.id])
+        else:
+            await self._store.end([kill.id])
         self._unstored.pop(kill.id, None)
         self._set.remove(kill.id)
 
@@ -286,17 +285,31 @@ class KillSwitch:
     async def _find_missing(
         self, kills: Mapping[str, Kill], recorded: Mapping[str, Kill | None]
     ) -> list[Kill]:
-        """Return what the log has and the state never ended: an old state was put back."""
-        absent = {
-            kill_id: kill
-            for kill_id, kill in recorded.items()
-            if kill is not None and kill_id not in kills and not self._is_spent(kill)
-        }
-        ended = await self._store.ended(list(absent)) if absent else set()
-        for kill_id in ended:  # by another process, while this one was down
-            entry = build_kill_lift(absent[kill_id], self._ids.new(), self._log.key_id, "elsewhere")
-            await self._log.record(entry)
-        return [kill for kill_id, kill in absent.items() if kill_id not in ended]
+        """Return what the log has and the state never ended: an old state was put back.
+
+        What ended while this process was down is put on its record first.
+        """
+        absent = [
+            kill for kill_id, kill in recorded.items() if kill is not None and kill_id not in kills
+        ]
+        ended = await self._store.ended([kill.id for kill in absent]) if absent else set()
+        missing: list[Kill] = []
+        for kill in absent:
+            if kill.id in ended:
+                await self._record_end(kill, "elsewhere")
+            elif self._is_spent(kill):
+                await self._record_end(kill, "expired")
+            else:
+                missing.append(kill)
+        return missing
+
+    async def _record_end(self, kill: Kill, why: Why, by: str = "", reason: str = "") -> None:
+        """Put the end of a kill on record. What was revoked has none: its tokens are over."""
+        if kill.kind not in REVOCATIONS:
+            op = self._ids.new()
+            await self._log.record(
+                build_kill_lift(kill, op, self._log.key_id, why=why, by=by, reason=reason)
+            )
 
     def _take_up(self, kill: Kill) -> None:
         self._set.add(kill)

@@ -471,6 +471,7 @@ RULES = {
     "orphan_open": "the call was under way when its process died; nothing says what became of it",
     "intent_open": "the gateway shut down in order, but the call never ended",
     "effect_despite_deny": "the call went ahead although it was not permitted",
+    "effect_despite_kill": "the call was sent although somebody had stopped it",
     "policy_unknown": "it was decided by a policy that had never been activated",
     "token_unknown": "the call used a token that was never issued",
     "token_mismatch": "the call's agent, run or family is not that of its token",
@@ -654,6 +655,7 @@ class Story:
         names = ("jti", "root", "run", "agent", "client")
         self._revoked: dict[str, dict[object, int]] = {name: {} for name in names}
         self._is_revoking = False
+        self._kills: dict[object, tuple[object, object]] = {}
         self._approvals: dict[object, Approval] = {}
         self._holds: dict[object, object] = {}
         judges: dict[str, Callable[[Json], None]] = {
@@ -669,6 +671,8 @@ class Story:
             "run.end": self._on_run_end,
             "token.issue": self._on_issue,
             "token.revoke": self._on_revoke,
+            "kill.set": self._on_kill,
+            "kill.lift": self._on_lift,
             "policy.activate": self._on_policy,
             "hold.set": self._on_hold,
             "hold.release": self._on_hold,
@@ -778,12 +782,28 @@ class Story:
         else:
             self._use_approval(record, approval, actor)
         doubts = []
+        if self._kills and self._is_killed(actor, tool):
+            doubts.append("effect_despite_kill")
         if self._is_revoking and self._revoked_at(actor) > self._issued(actor, approval):
             doubts.append("token_revoked")
         if self._runs.get(actor.get("run")):
             doubts.append("run_ended")
         if doubts:
             self._open[op] = intent._replace(doubts=tuple(doubts))
+
+    def _is_killed(self, actor: Json, tool: Json) -> bool:
+        """Whether a kill that stands stops this call."""
+        meant = {
+            ("all", "*"),
+            ("agent", actor.get("agent")),
+            ("client", actor.get("client")),
+            ("run", actor.get("run")),
+            ("run", actor.get("root")),
+            ("actor", f"{actor.get('run')}/{actor.get('agent')}"),
+            ("tool", tool.get("id")),
+            ("server", tool.get("server")),
+        }
+        return not meant.isdisjoint(self._kills.values())
 
     def _revoked_at(self, actor: Json) -> int:
         """The last record that revoked anything that the call stands on; -2 if none did."""
@@ -962,6 +982,12 @@ class Story:
         for name, gone in self._revoked.items():
             if record.get(name) is not None:
                 gone[record[name]] = self.seq
+
+    def _on_kill(self, record: Json) -> None:
+        self._kills[record["kill"]] = record["kind"], record["target"]
+
+    def _on_lift(self, record: Json) -> None:
+        self._kills.pop(record["kill"], None)
 
     def _on_run_end(self, record: Json) -> None:
         self._runs.add(record["run"], RUN_OVER)

@@ -31,12 +31,12 @@ from gateway.core.chain_check import (
 from gateway.core.entry import Receipt
 from gateway.core.errors import ConfigurationError
 from gateway.core.issued import IssuedTokens, read_issued
-from gateway.core.kill import Kill, read_kill
+from gateway.core.kill import REVOCATIONS, Kill, read_kill
 from gateway.core.note import NoteKey
 from gateway.core.note import parse as parse_note
 
 _KILLS_SWEPT: Final = 4_096
-"""So many kills, or another as many: those that ran out are let go."""
+"""At so many kills, and at each further as many, revocations that ran out are let go."""
 
 Fold = Callable[[dict[str, Any]], None]
 Leaf = Callable[[bytes], None]
@@ -164,8 +164,9 @@ class _Index:
         elif (kill := read_kill(value)) is not None:
             kills[kill.id] = kill
             if len(kills) % _KILLS_SWEPT == 0:  # revocations outlive their tokens by a minute
-                for over in [one.id for one in kills.values() if one and one.is_over(kill.at)]:
-                    del kills[over]
+                for one in list(kills.values()):
+                    if one is not None and one.kind in REVOCATIONS and one.is_over(kill.at):
+                        del kills[one.id]
 
     def _open(self, seq: int, value: dict[str, Any]) -> None:
         actor, tool = value.get("actor", {}), value.get("tool", {})

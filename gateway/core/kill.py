@@ -247,8 +247,8 @@ def build_kill_set(kill: Kill, op: str, key_id: Callable[[str], str]) -> Entry:
     )
 
 
-def build_kill_lift(  # noqa: PLR0917 - what ended, and why
-    kill: Kill, op: str, key_id: Callable[[str], str], why: Why, by: str = "", reason: str = ""
+def build_kill_lift(
+    kill: Kill, op: str, key_id: Callable[[str], str], *, why: Why, by: str = "", reason: str = ""
 ) -> Entry:
     """`kill.lift`: durable before anything that the kill stopped goes on. Idempotent as above."""
     return Entry(

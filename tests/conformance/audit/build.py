@@ -9,7 +9,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conformance.audit import keys, rules_approvals, rules_calls, spelling, structural, valid
+from tests.conformance.audit import (
+    keys,
+    kills,
+    rules_approvals,
+    rules_calls,
+    spelling,
+    structural,
+    valid,
+)
 from tests.conformance.audit.case import Case
 
 CASES = Path(__file__).parent / "cases.jsonl"
@@ -21,6 +29,7 @@ def build_cases() -> Iterator[Case]:
     yield from spelling.cases()
     yield from keys.cases()
     yield from rules_calls.cases()
+    yield from kills.cases()
     yield from rules_approvals.cases()
     yield from valid.cases()
 

@@ -129,7 +129,7 @@ class LogWriter:
         """How many records there are, and so the next one's number."""
         return len(self.leaves)
 
-    def put(self, kind: str, **fields: object) -> int:
+    def put(self, kind: str, /, **fields: object) -> int:
         """Write one record and return its number; a field that is `...` is left out."""
         self.now_us += 1_000
         record: Record = {

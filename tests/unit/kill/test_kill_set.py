@@ -123,7 +123,7 @@ def test_a_person_whom_only_the_log_remembers_is_stopped_by_the_id_of_their_key(
     kills.add(restored)
     assert kills.has_person("Olga")
     assert not kills.has_person("oleg")
-    again = build_kill_lift(restored, "op", key_id, "command")
+    again = build_kill_lift(restored, "op", key_id, why="command")
     assert again.fields["target"] == told.fields["target"]
 
 

@@ -195,6 +195,17 @@ async def test_only_a_kill_with_a_time_of_its_own_ends_by_itself(place: Place) -
     assert [kill.target for kill in switch.standing()] == ["somebody"]
 
 
+async def test_a_kill_that_ran_out_while_nothing_ran_is_ended_on_record(place: Place) -> None:
+    switch = await place.start()
+    await switch.kill("agent", "worker", by="ann", until=NOW_S + 60)
+    await switch.kill("token", "jti-1", reason="x", until=NOW_S + 60)
+    place.store = type(place.store)()  # a state from before
+    place.clock.pass_s(61)
+    again = await place.start()
+    assert (again.barred(CLAIMS), again.standing()) == (None, [])
+    assert place.kinds() == ["kill.set", "token.revoke", "kill.lift"]
+
+
 async def test_a_feed_older_than_a_second_stops_effects_and_lets_reads_go_on(place: Place) -> None:
     switch = await place.start()
     refund, lookup = build_tool(), build_tool(name="lookup", effect="read")

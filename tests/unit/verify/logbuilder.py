@@ -301,6 +301,12 @@ class Log:
     def revoke(self, **fields: object) -> Self:
         return self.add("token.revoke", **{"reason": "command"} | fields)
 
+    def kill(self, kind: str, target: str, name: str = "kill-1") -> Self:
+        return self.add("kill.set", kill=name, kind=kind, target=target)
+
+    def lift(self, name: str = "kill-1") -> Self:
+        return self.add("kill.lift", kill=name, why="command")
+
     def run_end(self, run: str = "run-1") -> Self:
         return self.add("run.end", agent="invoice-bot", client="workflow", run=run, root="jti-1")
 

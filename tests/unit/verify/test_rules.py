@@ -181,6 +181,58 @@ VIOLATIONS: dict[str, tuple[str, int, Build]] = {
         5,
         lambda log: log.token("jti-2", "run-2", after=5000).intent("op-1"),
     ),
+    "killed-agent": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("agent", "invoice-bot").intent("op-1").outcome("op-1"),
+    ),
+    "killed-client": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("client", "workflow").intent("op-1").outcome("op-1"),
+    ),
+    "killed-run": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("run", "run-1").intent("op-1").outcome("op-1"),
+    ),
+    "killed-family": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("run", "jti-1").intent("op-1").outcome("op-1"),
+    ),
+    "killed-tool": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("tool", "billing.refund").intent("op-1").outcome("op-1"),
+    ),
+    "killed-server": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("server", "billing").intent("op-1").outcome("op-1"),
+    ),
+    "killed-actor": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("actor", "run-1/invoice-bot").intent("op-1").outcome("op-1"),
+    ),
+    "killed-all": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("all", "*").intent("op-1").outcome("op-1"),
+    ),
+    "killed-and-open-at-the-end": (
+        "effect_despite_kill",
+        5,
+        lambda log: log.kill("all", "*").intent("op-1"),
+    ),
+    "killed-twice-lifted-once": (
+        "effect_despite_kill",
+        7,
+        lambda log: (
+            log.kill("all", "*").kill("all", "*", "kill-2").lift().intent("op-1").outcome("op-1")
+        ),
+    ),
     "revoked-token": (
         "token_revoked",
         5,
@@ -576,6 +628,16 @@ def test_the_rules_can_be_left_out(judge: Judge) -> None:
 
 
 HONEST: dict[str, Build] = {
+    "killed-not-sent": lambda log: (
+        log.kill("all", "*").intent("op-1").outcome("op-1", delivery="not_sent")
+    ),
+    "killed-under-way": lambda log: log.intent("op-1").kill("all", "*").outcome("op-1"),
+    "killed-and-lifted": lambda log: (
+        log.kill("agent", "invoice-bot").lift().intent("op-1").outcome("op-1")
+    ),
+    "killed-another": lambda log: (
+        log.kill("agent", "workflow").kill("human", "*", "k2").intent("op-1").outcome("op-1")
+    ),
     "not-sent-may-be-tried-again": lambda log: (
         log.intent("op-1").outcome("op-1", delivery="not_sent").intent("op-1").outcome("op-1")
     ),

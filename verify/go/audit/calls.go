@@ -43,7 +43,7 @@ func (s *rules) intent(r *record) {
 	} else {
 		s.plainIntent(r)
 	}
-	next.ifSent = s.authorityGone(r.object("actor"))
+	next.ifSent = append(s.killed(r), s.authorityGone(r.object("actor"))...)
 	s.calls[op], s.open[op] = next, next
 }
 

@@ -18,7 +18,7 @@ const (
 var ruleOrder = []string{
 	"boot_unknown", "boot_count", "key_mismatch", "outcome_without_intent", "outcome_mismatch",
 	"second_outcome", "second_intent", "orphan_open", "intent_open", "effect_despite_deny",
-	"policy_unknown", "token_unknown", "token_mismatch", "token_expired", "token_revoked",
+	"effect_despite_kill", "policy_unknown", "token_unknown", "token_mismatch", "token_expired", "token_revoked",
 	"token_scope", "run_ended", "approval_unknown", "approval_mismatch", "approval_missing",
 	"approval_args", "approval_late", "approval_expired", "approval_self", "approval_twice",
 	"approval_quorum", "approval_decided", "approval_reused", "hold_persons", "hold_broken",
@@ -51,6 +51,7 @@ type rules struct {
 	approvals map[string]*approval
 	heldOps   map[string]string // op: approval
 	holds     map[string]string // hold: subject
+	kills     map[string]target // kill: whom it stops
 }
 
 // call is the last intent of an operation.
@@ -79,6 +80,7 @@ func newRules(files segments) *rules {
 		revoked: revoked, tokens: map[string]*token{}, calls: map[string]*call{},
 		open: map[string]*call{}, approvals: map[string]*approval{},
 		heldOps: map[string]string{}, holds: map[string]string{},
+		kills: map[string]target{},
 	}
 }
 
@@ -105,6 +107,8 @@ var handlers = map[string]func(*rules, *record){
 	"policy.activate": func(s *rules, r *record) { s.policies[r.text("rev")] = true },
 	"token.issue":     (*rules).issue,
 	"token.revoke":    (*rules).revoke,
+	"kill.set":        (*rules).kill,
+	"kill.lift":       func(s *rules, r *record) { delete(s.kills, r.text("kill")) },
 	"run.end":         func(s *rules, r *record) { s.ended[r.text("run")] = true },
 
 	"approval.request": (*rules).request,
