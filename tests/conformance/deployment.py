@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,14 +46,21 @@ class Deployment:
 
 
 async def deploy(
-    folder: Path, port: int, upstreams: Mapping[str, str], *, prefix: bool
+    folder: Path,
+    port: int,
+    upstreams: Mapping[str, str],
+    *,
+    prefix: bool,
+    apps: Sequence[Mapping[str, Any]] = (),
+    **settings: Any,  # noqa: ANN401 - sections of the configuration
 ) -> Deployment:
     """Write everything that a gateway reads into `folder`, empty so far. JSON is YAML.
 
-    `upstreams`: URLs by server id; they are asked for their tools.
+    `upstreams`: URLs by server id; they are asked for their tools. `apps`: further clients.
     """
     path, secret = folder / "countersign.yaml", secrets.token_urlsafe()
-    config = build_config(port, upstreams, hash_secret(secret), prefix=prefix)
+    config = build_config(port, upstreams, hash_secret(secret), prefix=prefix) | settings
+    config["clients"] += apps
     path.write_text(json.dumps(config))
     (folder / "policies").mkdir()
     (folder / "policies" / "everything.rego").write_text(ALLOW_ALL)

