@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
-import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import structlog
 import typer
 
 from connectors.http_pool import HttpPool
+from gateway.adapters.broker_privacy import hide_memory
 from gateway.adapters.broker_server import BrokerServer
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.adapters.token_keys import load_or_create_token_key, public_jwk
@@ -30,7 +30,6 @@ from gateway.wiring_broker import (
     load_manifests,
 )
 
-_PR_SET_DUMPABLE: Final = 4
 _log: Final = structlog.get_logger("gateway.broker")
 
 
@@ -47,18 +46,19 @@ def broker(
             key = load_or_create_token_key(settings.credentials.assertion_key)
             print(json.dumps({"keys": [public_jwk(key)]}, indent=2))
             return
+        path = settings.credentials.socket
+        if path is None:
+            raise ConfigurationError("credentials.socket: is missing; name the socket to listen at")
         configure_logging(settings.log.format, settings.log.level)
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, path))
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(Exit.ERROR) from None
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, path: Path) -> None:
     section, clock = config.credentials, SystemClock()
-    if section.socket is None:
-        raise ConfigurationError("credentials.socket: is missing; name the socket to listen at")
-    _hide_memory()
+    hide_memory()
     bindings = find_bindings(config, load_manifests(config))
     uid = os.getuid() if section.gateway_uid is None else section.gateway_uid
     async with HttpPool() as pool, contextlib.AsyncExitStack() as stack:
@@ -66,9 +66,9 @@ async def _serve(config: Config) -> None:
         stack.push_async_callback(local.close)
         await check_credentials(local, bindings, clock)
         server = BrokerServer(local, clock=clock, uids={uid})
-        await server.start(section.socket)
+        await server.start(path)
         stack.push_async_callback(server.close)
-        _log.info("broker_listening", path=str(section.socket), servers=sorted(bindings))
+        _log.info("broker_listening", path=str(path), servers=sorted(bindings))
         await _stopped()
         _log.info("broker_stopping")
 
@@ -79,9 +79,3 @@ async def _stopped() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
-
-
-def _hide_memory() -> None:
-    """Let no other process of the same user read this one's memory or environment (prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
