@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -46,14 +47,14 @@ class FakeIdp:
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request.url.path)
         if request.url.path == "/.well-known/openid-configuration":
-            return httpx.Response(self.status, json=self._metadata())
+            return _reply(self.status, self._metadata())
         if request.url.path == "/jwks":
-            return httpx.Response(self.status, json={"keys": self.published})
+            return _reply(self.status, {"keys": self.published})
         form = dict(parse_qsl(request.content.decode()))
         asked = self.codes.pop(form.get("code", ""), None)
         if asked is None or request.headers.get("authorization") is None:
-            return httpx.Response(400, json={"error": "invalid_grant"})
-        return httpx.Response(200, json={"id_token": self.id_token(asked), "access_token": "x"})
+            return _reply(400, {"error": "invalid_grant"})
+        return _reply(200, {"id_token": self.id_token(asked), "access_token": "x"})
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -80,3 +81,8 @@ class FakeIdp:
         said = {name: value for name, value in (said | self.claims).items() if value is not None}
         header = {"alg": self.alg, "kid": "1"}
         return jwt.encode(header, said, self.key, algorithms=[self.alg])
+
+
+def _reply(status: int, body: dict[str, Any]) -> httpx.Response:
+    """Return an answer that is still to be read, as one off the wire is."""
+    return httpx.Response(status, stream=httpx.ByteStream(json.dumps(body).encode()))
