@@ -52,7 +52,7 @@ class JoseAssertions:
     def peek(self, assertion: bytes) -> str:
         """Return whose an assertion says to be. Nothing of it has been checked.
 
-        Raises `CredentialError` `client_invalid` for what is no JWT.
+        Raises `CredentialError` for what is no JWT.
         """
         try:
             return _read_whose.decode(_split(assertion).payload).sub
@@ -62,7 +62,7 @@ class JoseAssertions:
     def read(self, assertion: bytes, jwks: Sequence[dict[str, Any]]) -> AssertionClaims:
         """Return the claims of an assertion that one of the keys in `jwks` signed.
 
-        Raises `CredentialError` `client_invalid`.
+        Raises `CredentialError`.
         """
         jws = _split(assertion)
         # 1. `alg: none`, HS256 with the public key as the secret, other kinds of JWT.
@@ -131,4 +131,4 @@ def _split(assertion: bytes) -> CompactJws:
 
 
 def _refuse(why: str) -> NoReturn:
-    raise CredentialError(f"the assertion is not valid: {why}", code="client_invalid")
+    raise CredentialError(f"the assertion is not valid: {why}")

@@ -256,7 +256,7 @@ class AssertionReader(Protocol):
     def read(self, assertion: bytes, jwks: Sequence[dict[str, Any]]) -> AssertionClaims:
         """Return the claims of an assertion that one of these keys signed; they are not judged.
 
-        Raises `CredentialError` `client_invalid`.
+        Raises `CredentialError`.
         """
         ...
 
