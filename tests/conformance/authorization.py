@@ -8,6 +8,7 @@ to the harness, which redeems the code. Every check has to pass; one that is ski
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import select
 import shutil
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,12 +54,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def interactive_gateway(upstream: str, *redirect_uris: str) -> Iterator[Door]:
-    """Run a gateway for people in a process of its own; see interactive.py."""
+def interactive_gateway(
+    upstream: str, *redirect_uris: str, env: Mapping[str, str] | None = None
+) -> Iterator[Door]:
+    """Run a gateway for people in a process of its own; see interactive.py.
+
+    `env`: variables that it gets beside ours.
+    """
     with TemporaryDirectory(prefix="conformance-") as folder:
         module = [sys.executable, "-m", "tests.conformance.interactive", folder, upstream]
         command = [*module, *redirect_uris]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        environment = {**os.environ, **(env or {})}
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
             try:
                 assert process.stdout is not None
                 url, claim = (process.stdout.readline().strip() for _ in range(2))
