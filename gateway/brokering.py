@@ -71,8 +71,13 @@ class CachingBroker:
         found = self.held(ask, now_ns) or self._failure(ask, now_ns)
         if found is not None:
             return found
-        # Shielded: who waits may be cancelled; others wait for the same answer.
-        return await asyncio.shield(self._flight(ask, now_ns))
+        flight = self._flight(ask, now_ns)
+        try:  # shielded: who waits may be cancelled; others wait for the same answer
+            return await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            if flight.cancelled():
+                return CredentialFailure(reason="internal", detail="the broker is closing")
+            raise
 
     def reject(self, ask: CredentialAsk, credential: UpstreamCredential, now_ns: int) -> bool:
         """See `ports.CredentialBroker.reject`."""

@@ -46,14 +46,19 @@ def broker(
             key = load_or_create_token_key(settings.credentials.assertion_key)
             print(json.dumps({"keys": [public_jwk(key)]}, indent=2))
             return
-        path = settings.credentials.socket
-        if path is None:
-            raise ConfigurationError("credentials.socket: is missing; name the socket to listen at")
+        path = _find_place(settings)
         configure_logging(settings.log.format, settings.log.level)
         asyncio.run(_serve(settings, path))
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(Exit.ERROR) from None
+
+
+def _find_place(config: Config) -> Path:
+    """Return where to listen. Raises `ConfigurationError` where nothing says."""
+    if config.credentials.socket is None:
+        raise ConfigurationError("credentials.socket: is missing; name the socket to listen at")
+    return config.credentials.socket
 
 
 async def _serve(config: Config, path: Path) -> None:
