@@ -91,10 +91,7 @@ def is_covered(patterns: Iterable[str], pattern: str) -> bool:
     """
     if not is_pattern(pattern):
         return True  # fits nothing
-    patterns = tuple(patterns)
-    if pattern.startswith(ANY_BELOW):
-        wild = [one for one in patterns if one.startswith(ANY_BELOW)]
-        return pattern in wild or build_host_test(wild)(pattern.removeprefix(ANY_BELOW))
+    # `*` is a label like any other here: it ends as the names below it do, and equals none of them.
     return build_host_test(patterns)(pattern)
 
 

@@ -43,6 +43,7 @@ LONG: Final = ".".join(["a" * 63] * 3)  # 191 characters
         ("https://acme.example:65535/a%2F?b=c&d=[e]#f@evil.example", "acme.example"),
         ("https://acme.example/@ann", "acme.example"),
         ("https://acme.example//evil.example", "acme.example"),
+        ("https://acme.example/" + "a" * 8171, "acme.example"),
     ],
 )
 def test_a_plain_text_leads_to_its_host(text: str, host: str) -> None:
