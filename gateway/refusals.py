@@ -1,6 +1,6 @@
 """Refusals, each one record (DESIGN §1), and strangers kept from filling the disk.
 
-Each refusal before authentication is one record while they are few. Past `PER_WINDOW` in a window
+Each refusal before authentication is one record while they are few. Past a limit in a window
 they are counted, and each (stage, reason) is written once, with its count, when the window ends.
 """
 
@@ -20,7 +20,6 @@ from gateway.core.ports import AuditLog, Clock, Ids
 from gateway.core.records import build_refused
 from gateway.core.refusal import Refusal
 
-PER_WINDOW: Final = 20
 WINDOW_NS: Final = 10_000_000_000
 
 
@@ -43,7 +42,7 @@ class RefusalRecorder:
             if window != self._window:
                 self._window, self._written = window, 0
                 await self.flush()
-            if self._written >= PER_WINDOW:
+            if self._written >= self._limits.strangers_per_window_max:
                 self._counted[refusal.stage, refusal.code] += 1
                 return Refused(op, refusal)
             self._written += 1

@@ -25,4 +25,5 @@ class Limits(Struct, frozen=True):
     reason_max_bytes: int = 256
     pending_per_agent_max: int = 100
     shown_cache_max: int = 4096
+    strangers_per_window_max: int = 20
     inline_wait_ms: int = 0

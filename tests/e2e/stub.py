@@ -48,12 +48,16 @@ _SOCKET = socket.socket
 
 
 class Stub:
-    """The upstream. `calls` counts tool calls that came in, by tool; `seen` keeps their params."""
+    """The upstream. `calls` counts tool calls that came in, by tool.
+
+    `seen` keeps their params, `headers` those of every request.
+    """
 
     def __init__(self) -> None:
         self.definitions = [dict(tool) for tool in TOOLS]
         self.calls: Counter[str] = Counter()
         self.seen: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
         self.entered, self.released = threading.Event(), threading.Event()
         self.connections: set[socket.socket] = set()
         self.on_call: Callable[[str], None] = lambda _name: None
@@ -73,6 +77,7 @@ class Stub:
 
             def do_POST(self) -> None:
                 length = int(self.headers.get("content-length", "0"))
+                stub.headers.append(dict(self.headers.items()))
                 stub.answer(json.loads(self.rfile.read(length)), self)
 
             def log_message(self, *_: object) -> None:
