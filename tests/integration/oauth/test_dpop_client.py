@@ -9,16 +9,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
+from gateway.core.client_assertion import ASSERTION_TYPE
 from tests.e2e.callers import META, modern_headers
 from tests.e2e.served import Served
 from tests.e2e.site import Site
@@ -154,3 +159,49 @@ def test_what_the_foreign_client_was_given_is_no_use_without_its_key(
     assert [plain.status_code, proved.status_code] == [401, 401]
     reasons = [record["reason"] for record in records]
     assert reasons == ["proof_missing", "proof_invalid"]
+
+
+def get_token(served: Served, holder: Holder) -> tuple[bytes, str]:
+    """Return a token bound to the key of `holder`, and the nonce that came before it."""
+    url, now_s = f"{served.site.url}/oauth/token", int(time.time())
+
+    def ask(nonce: str | None) -> httpx.Response:
+        claims = {"iss": "clerk", "sub": "clerk", "aud": served.site.url, "exp": now_s + 60}
+        claims["jti"] = secrets.token_hex()
+        signed = KEYS["ES256"].sign({"alg": "ES256"}, json.dumps(claims).encode())
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": signed.decode(),
+        }
+        proof = holder.prove("POST", url, now_s, nonce=nonce, jti=secrets.token_hex())
+        return served.http.post(url, data=form, headers={"DPoP": proof.decode()})
+
+    nonce = ask(None).headers["DPoP-Nonce"]
+    return ask(nonce).json()["access_token"].encode(), nonce
+
+
+def test_of_many_that_send_one_proof_at_once_one_gets_through(served: Served) -> None:
+    holder = Holder()
+    token, nonce = get_token(served, holder)
+    url = f"{served.site.url}/v1/tools/stub__echo/call"
+    proof = holder.prove("POST", url, int(time.time()), token=token, nonce=nonce)
+    headers = {"Authorization": f"DPoP {token.decode()}", "DPoP": proof.decode()}
+
+    def call(_: int) -> int:
+        return served.http.post(url, json={"arguments": {}}, headers=headers).status_code
+
+    with served.adding() as records, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(call, range(16)))
+    assert sorted(answers) == [200] + [401] * 15
+    assert [record["type"] for record in records].count("call.intent") == 1
+
+
+def test_needless_escapes_in_the_url_make_no_difference(served: Served) -> None:
+    holder = Holder()
+    token, nonce = get_token(served, holder)
+    url = f"{served.site.url}/v1/tools/stub__echo/call"
+    proof = holder.prove("POST", url, int(time.time()), token=token, nonce=nonce)
+    headers = {"Authorization": f"DPoP {token.decode()}", "DPoP": proof.decode()}
+    path = "/v1/tools/stub%5f%5Fecho/call?trace=1"
+    assert served.http.post(path, json={"arguments": {}}, headers=headers).status_code == 200

@@ -238,14 +238,6 @@ async def test_a_proof_beside_a_bearer_token_is_not_looked_at(world: World) -> N
     assert reply.status == 200
 
 
-async def test_a_path_is_compared_as_it_was_asked_for(world: World) -> None:
-    token, path = bind(), "/v1/tools/billing%5F_lookup/call"
-    headers = headers_of(token, path=REST)
-    scope_path = await world.request("POST", path, REST_BODY, headers)
-    # the tool is looked up by the path as the server decodes it; this caller decodes nothing
-    assert scope_path.code == "tool_unknown"
-
-
 async def test_a_gateway_that_judges_no_proofs_believes_no_bound_token(world: World) -> None:
     verifier = JoseVerifier([KEY], issuer=URL, audience=URL, environment="test")
     blind = Authenticator(tokens=verifier, barred=world.barred, clock=world.clock)

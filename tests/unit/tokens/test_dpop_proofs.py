@@ -10,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.adapters.compact_jws import read_public_key
 from gateway.adapters.dpop_replay import MemoryUsedProofs
@@ -72,6 +74,9 @@ def show(proof: bytes | None, method: str = "POST", path: str = "/mcp") -> Posse
 
 def prove(**claims: Any) -> bytes:  # noqa: ANN401 - JSON
     return HOLDER.prove("POST", URL + "/mcp", NOW_S, token=TOKEN, **claims)
+
+
+PROOF = prove()
 
 
 def code_of(answer: str | Refusal) -> str:
@@ -390,3 +395,27 @@ def test_a_refused_proof_takes_no_room() -> None:
     for _ in range(5):
         assert check(desk, show(prove(htm="GET"))) == "proof_invalid"
     assert check(desk, show(prove())) == "accepted"
+
+
+@given(st.data())
+def test_no_other_bytes_than_those_signed_are_a_proof(data: st.DataObject) -> None:
+    proof = PROOF
+    place = data.draw(st.integers(0, len(proof) - 1))
+    other = data.draw(st.binary(max_size=2).filter(lambda some: some != proof[place : place + 1]))
+    with pytest.raises(CredentialError):
+        JoseProofs().read(proof[:place] + other + proof[place + 1 :])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 90)), max_size=40))
+def test_nothing_that_could_be_used_again_is_ever_forgotten(
+    uses: list[tuple[int, int]],
+) -> None:
+    used, live, now_s = MemoryUsedProofs(limit=4), dict[bytes, int](), NOW_S
+    for name, pause in uses:
+        now_s += pause
+        key, until_s = b"%d" % name, now_s + SKEW_S
+        answer = used.remember(key, until_s, now_s)
+        if live.get(key, 0) >= now_s:
+            assert answer == "seen"
+        elif answer == "new":
+            live[key] = until_s
