@@ -1,0 +1,166 @@
+"""Who is suspended stops at once, in a real gateway and after its restart (TOK-01, TOK-08)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli import build
+from gateway.core.clients import hash_secret
+from tests.e2e.callers import Agent
+from tests.e2e.conftest import Acme, Build, Start
+from tests.e2e.processes import eventually
+from tests.e2e.served import Served
+from tests.e2e.site import PEOPLE, Site, secret_of
+from tests.e2e.stub import Stub
+
+pytestmark = pytest.mark.req("TOK-01")
+ADMINS = {"ada": ["admin"], "abe": ["admin"]}
+
+
+class Staff:
+    """A gateway and the command line of everybody in it."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+
+    def cli(self, who: str, *words: str) -> Result:
+        env = {"COUNTERSIGN_URL": self.served.site.url, "COUNTERSIGN_TOKEN": secret_of(who)}
+        return CliRunner().invoke(build(words[0]), list(words), env=env)
+
+    def must(self, who: str, *words: str, code: int = 0) -> Any:  # noqa: ANN401 - JSON
+        done = self.cli(who, *words, "-o", "json")
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout)
+
+    def both(self, *words: str) -> None:
+        """Let Ada ask and Abe confirm."""
+        asked = self.must("ada", *words, code=7)["proposal"]["proposal"]
+        self.must("abe", "users", "confirm", asked)
+
+
+@pytest.fixture(scope="module")
+def site(build_site: Build) -> Site:
+    humans = [
+        {"id": name, "roles": roles, "secret_hash": hash_secret(secret_of(name))}
+        for name, roles in {**PEOPLE, **ADMINS}.items()
+    ]
+    return build_site(humans=humans, registry={"approver_delay_s": 3_600})
+
+
+@pytest.fixture(scope="module")
+def staff(site: Site, start_shared: Start) -> Staff:
+    return Staff(start_shared(site, step="never").wait_ready())
+
+
+@pytest.fixture
+def agent(staff: Staff) -> Iterator[Agent]:
+    yield staff.served.agent()
+    staff.cli("ada", "agents", "resume", "helper")
+    staff.cli("ada", "clients", "resume", "launcher")
+
+
+def note(text: str) -> dict[str, str]:
+    return {"customer_id": "cus_1003", "body": f"held: canary registry {text}"}
+
+
+@pytest.mark.parametrize("words", [("agents", "helper"), ("clients", "launcher")])
+def test_a_live_token_of_who_is_suspended_is_refused_at_once(
+    staff: Staff, agent: Agent, words: tuple[str, str]
+) -> None:
+    assert agent.rest("acme__orders_get", {"order_id": "ord_1001"}).status_code != 403
+    staff.must("opal", words[0], "suspend", words[1], "--reason", "case 7")
+    with staff.served.adding() as added:
+        refused = agent.rest("acme__orders_get", {"order_id": "ord_1001"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "identity_suspended")
+    (record,) = added
+    assert (record["type"], record["reason"]) == ("call.refused", "identity_suspended")
+    created = {"client_id": agent.run["run_id"], "client_secret": agent.run["run_credential"]}
+    form = {"grant_type": "client_credentials", **created}
+    answer = staff.served.http.post("/oauth/token", data=form)
+    assert answer.status_code in {400, 401, 403}, answer.text
+    staff.must("opal", words[0], "resume", words[1])
+    assert agent.rest("acme__orders_get", {"order_id": "ord_1001"}).status_code != 403
+
+
+def test_a_held_call_of_a_suspended_agent_is_not_sent(
+    staff: Staff, agent: Agent, acme: Acme
+) -> None:
+    before = acme.rows("notes")
+    held = agent.hold("acme__notes_add", note("held"))
+    staff.must("opal", "agents", "suspend", "helper")
+    assert staff.served.person("dana").vote(held).status_code == 200
+    shown = _wait_for(staff, held)
+    assert (shown["state"], acme.rows("notes")) == ("STALE", before)
+
+
+@pytest.mark.req("TOK-08")
+def test_the_vote_of_a_new_approver_does_not_count_yet(staff: Staff, agent: Agent) -> None:
+    held = agent.hold("acme__notes_add", note("early"))
+    secret = hash_secret(secret_of("nina"))
+    staff.must("ada", "users", "create", "nina", "--secret-hash", secret)
+    staff.both("users", "grant-role", "nina", "approver")
+    early = staff.served.person("nina").vote(held)
+    assert (early.status_code, early.json()["code"]) == (403, "vote_too_early")
+    assert staff.served.person("dana").vote(held).json()["state"] == "APPROVED"
+    assert _wait_for(staff, held)["state"] == "EXECUTED"
+
+
+@pytest.mark.req("TOK-08")
+def test_the_vote_of_somebody_suspended_before_the_call_was_sent_does_not_count(
+    staff: Staff, agent: Agent, stub: Stub
+) -> None:
+    before = stub.calls["transfer"]
+    held = agent.hold("stub__transfer", {"to": "canary", "amount": 7})
+    assert staff.served.person("dana").vote(held).json()["state"] == "PENDING"
+    staff.both("users", "suspend", "dana", "--reason", "gone")
+    assert staff.served.person("eli").vote(held).status_code == 200
+    staff.both("users", "resume", "dana")
+    assert _wait_for(staff, held)["state"] == "STALE"
+    assert stub.calls["transfer"] == before
+
+
+@pytest.mark.req("TOK-08")
+def test_a_suspended_person_is_let_in_nowhere(staff: Staff) -> None:
+    assert staff.served.person("eli").get("/v1/approvals").status_code == 200
+    staff.both("users", "suspend", "eli", "--reason", "gone")
+    assert staff.served.person("eli").get("/v1/approvals").status_code == 401
+    staff.both("users", "resume", "eli")
+    assert staff.served.person("eli").get("/v1/approvals").status_code == 200
+
+
+def test_what_is_registered_and_suspended_outlives_the_gateway(
+    build_site: Build, start: Start
+) -> None:
+    humans = [
+        {"id": "ada", "roles": ["admin"], "secret_hash": hash_secret(secret_of("ada"))},
+        {"id": "dana", "roles": ["approver"], "secret_hash": hash_secret(secret_of("dana"))},
+    ]
+    site = build_site(humans=humans)
+    first = Staff(start(site, step="never").wait_ready())
+    token = first.served.agent()
+    reads = '{"server": "acme", "effects": ["read"]}'
+    made = first.must("ada", "agents", "create", "sub", "--grant", reads, "--secret")
+    first.must("ada", "agents", "suspend", "helper")
+    first.served.token("sub", made["secret"])
+    first.served.process.kill()  # as a crash
+    first.served.wait()
+    second = Staff(start(site, step="never").wait_ready())
+    second.served.token("sub", made["secret"])
+    late = Agent(second.served.http, token.token, token.run).rest("acme__orders_get", {})
+    assert late.json()["code"] == "identity_suspended"
+    kinds = [r["change"] for r in second.served.records("registry.change")]
+    assert kinds == ["create", "suspend"]
+    second.must("ada", "agents", "retire", "sub")
+
+
+def _wait_for(staff: Staff, held: str) -> dict[str, Any]:
+    """Return a held call once nothing more happens to it."""
+    person = staff.served.person("dana")
+    under_way = {"APPROVED", "CLAIMED", "DISPATCHED"}
+    eventually(lambda: person.show(held)["state"] not in under_way, "it has ended")
+    return person.show(held)
