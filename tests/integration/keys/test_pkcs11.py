@@ -15,7 +15,7 @@ from gateway.adapters import pkcs11_link
 from gateway.adapters.pkcs11_signer import Pkcs11Signer
 from gateway.adapters.pkcs11_worker import FAULT, OPEN, SIGN, Key, answer
 from gateway.core.errors import ConfigurationError, CountersignError
-from tests.integration.keys.hsm import PIN, SoftHsm
+from tests.integration.keys.hsm import PIN, SoftHsm, find_library
 from tests.unit.tokens.key_world import STEP_S, KeyWorld
 
 pytestmark = [pytest.mark.req("TOK-12")]
@@ -29,6 +29,17 @@ async def signer(hsm: SoftHsm) -> AsyncIterator[Pkcs11Signer]:
     found = await Pkcs11Signer.open(hsm.uri("one"), environ=ENVIRON, deadline_s=SHORT_S)
     yield found
     await found.close()
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
+    """A token with keys that no access token is signed with."""
+    found = SoftHsm(tmp_path_factory.mktemp("stocked") / "hsm", find_library())
+    found.make_token()
+    found.put("one")
+    found.put("large", number="02", key=ec.generate_private_key(ec.SECP384R1()))
+    found.put("rsa", number="03", key=rsa.generate_private_key(65537, 2048))
+    return found
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -172,10 +183,10 @@ async def test_keys_of_one_label_are_told_apart_by_their_ids(hsm: SoftHsm) -> No
     ],
 )
 async def test_a_key_that_cannot_be_had_is_told(
-    hsm: SoftHsm, change: tuple[str, str], told: str
+    stocked: SoftHsm, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], told: str
 ) -> None:
-    hsm.put("large", number="02", key=ec.generate_private_key(ec.SECP384R1()))
-    hsm.put("rsa", number="03", key=rsa.generate_private_key(65537, 2048))
+    hsm = stocked
+    monkeypatch.setenv("SOFTHSM2_CONF", str(hsm.conf))
     with pytest.raises(ConfigurationError) as caught:
         await Pkcs11Signer.open(
             hsm.uri("one").replace(*change), environ={**ENVIRON, "WRONG": "7654321"}
