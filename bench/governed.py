@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,10 +59,15 @@ class Calls(Struct, frozen=True):
     refused: Counter[str]
 
 
-def start_governed(processes: Processes, folder: Path, upstream_url: str) -> Governed:
-    """Start a gateway in `folder` and wait until it can govern calls."""
+def start_governed(
+    processes: Processes,
+    folder: Path,
+    upstream_url: str,
+    humans: Sequence[Mapping[str, Any]] = (),
+) -> Governed:
+    """Start a gateway in `folder`, for these `humans`, and wait until it can govern calls."""
     port, secret = _find_port(), secrets.token_urlsafe(32)
-    config = _write_files(folder, port, upstream_url, secret)
+    config = _write_files(folder, port, upstream_url, secret, humans)
     process = processes.start("gateway", [*SERVE, str(config)])
     base = f"http://127.0.0.1:{port}"
     try:
@@ -90,13 +95,16 @@ def _ask_ready(base: str) -> Iterator[bool]:
                 yield False
 
 
-def _write_files(folder: Path, port: int, upstream_url: str, secret: str) -> Path:
+def _write_files(
+    folder: Path, port: int, upstream_url: str, secret: str, humans: Sequence[Mapping[str, Any]]
+) -> Path:
     """Write everything that the gateway reads; return the configuration's path. JSON is YAML."""
     write_policies(folder / "policies", AGENTS)
     manifest = folder / "bench.yaml"
     manifest.write_bytes(orjson.dumps(build_manifest()))
     config = folder / "countersign.yaml"
-    config.write_bytes(orjson.dumps(build_config(folder, port, upstream_url, secret)))
+    settings = build_config(folder, port, upstream_url, secret)
+    config.write_bytes(orjson.dumps({**settings, "humans": list(humans)}))
     return config
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bench.audit import AuditPlan
 from bench.fsync import measure_fsync
+from bench.kill import KillPlan
 from bench.load import Figures, LoadGenerator
 from bench.processes import find_family, read_usage
 
@@ -30,6 +31,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     fsync_s: float
     decision_rounds: int
     audit: AuditPlan
+    kill: KillPlan
 
 
 QUICK: Final = Plan(
@@ -42,6 +44,7 @@ QUICK: Final = Plan(
     fsync_s=0.5,
     decision_rounds=1_000,
     audit=AuditPlan(1.0, 50_000),
+    kill=KillPlan(8),
 )
 FULL: Final = Plan(
     pairs=5,
@@ -53,6 +56,7 @@ FULL: Final = Plan(
     fsync_s=0.5,
     decision_rounds=5_000,
     audit=AuditPlan(4.0, 1_000_000),
+    kill=KillPlan(30),
 )
 
 

@@ -182,6 +182,26 @@ GOALS: Final = (
         _shown("{proof_ms} ms"),
         _at_most("proof_ms", 50),
     ),
+    Goal(
+        "kill of an agent to its last effect, 1,000 calls/s, p99",
+        "≤ 1,000 ms",
+        _shown(
+            "{kill_effect_p99_ms} ms (p50 {kill_effect_p50_ms}, max {kill_effect_max_ms}; "
+            "{kill_calls_per_s:,} calls/s)"
+        ),
+        _at_most("kill_effect_p99_ms", 1_000),
+    ),
+    Goal(
+        "the same until it is answered, durable and on record, p99",
+        "",
+        _shown("{kill_answer_p99_ms} ms (p50 {kill_answer_p50_ms})"),
+    ),
+    Goal(
+        "the same by another process that shares the state, p99",
+        "≤ 1,000 ms",
+        _shown("{kill_elsewhere_p99_ms} ms (p50 {kill_elsewhere_p50_ms})"),
+        _at_most("kill_elsewhere_p99_ms", 1_000),
+    ),
 )
 
 

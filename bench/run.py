@@ -17,6 +17,7 @@ from bench.audit import measure_audit
 from bench.client import ask
 from bench.decisions import measure_decisions
 from bench.governed import Calls, Governed, count_calls, start_governed, verify_log
+from bench.kill import measure_kill
 from bench.load import REFUSED_MAX, LoadGenerator
 from bench.measure import FULL_LOAD, QUICK, Bench, Plan, Side
 from bench.processes import MeasurementError, Processes
@@ -45,6 +46,8 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     audit = measure_audit(folder / "audit", plan.audit)
     say("policy decisions, 10 to 1,000 agents")
     decisions = measure_decisions(folder / "decisions", plan.decision_rounds)
+    say("the kill switch under load")
+    kills = measure_kill(folder / "kill", plan.kill)
     load = LoadGenerator(folder)
     with Processes(folder) as processes:
         say("starting the gateway")
@@ -61,6 +64,7 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     return {
         **build_results(measured, decisions),
         **audit,
+        **kills,
         "governed_calls": calls.intents,
         "refused_calls": calls.refused.total(),
         "refused_because": ", ".join(sorted(calls.refused)),

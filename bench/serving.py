@@ -50,26 +50,32 @@ def serve_lean(answer: Callable[[bytes], bytes]) -> None:
 
 async def _serve_lean(listener: socket.socket, answer: Callable[[bytes], bytes]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Lean(answer), sock=listener)
+    server = await loop.create_server(lambda: Lean(answer), sock=listener)
     await server.serve_forever()
 
 
-class _Lean(asyncio.Protocol):
+class Lean(asyncio.Protocol):
+    """One connection of `serve_lean`."""
+
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
         self._answer = answer
         self._parser = httptools.HttpRequestParser(self)
         self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
         self._parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
+        """Take a part of a request's body."""
         self._body += body
 
     def on_message_complete(self) -> None:
+        """Answer a request that is whole."""
         body, self._body = self._answer(self._body), b""
         self._transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"

@@ -23,6 +23,7 @@ from bench import (
 )
 from bench.audit import AuditPlan
 from bench.fsync import measure_fsync
+from bench.kill import KillPlan, measure_kill
 from bench.measure import FULL, QUICK, Measured, Pair, Turn
 from bench.processes import MeasurementError, Processes, find_family, read_usage
 from gateway.adapters.policy_bundle import load_bundle_dir
@@ -52,6 +53,19 @@ AUDIT: dict[str, float | int] = {
 }
 
 
+KILL: dict[str, float | int] = {
+    "kill_cycles": 60,
+    "kill_effect_p50_ms": 1.5,
+    "kill_effect_p99_ms": 30.0,
+    "kill_effect_max_ms": 30.0,
+    "kill_answer_p50_ms": 12.0,
+    "kill_answer_p99_ms": 60.0,
+    "kill_elsewhere_p50_ms": 130.0,
+    "kill_elsewhere_p99_ms": 280.0,
+    "kill_calls_per_s": 1_000,
+}
+
+
 def build_pair(governed_calls: int, bare_calls: int) -> Pair:
     def turn(calls: int, cpu_us: float) -> Turn:
         p50 = 1000 / calls
@@ -75,6 +89,7 @@ def results() -> report.Results:
     return {
         **report.build_results(measured, {10: 60.0, 100: 61.0, 1000: 62.0}),
         **AUDIT,
+        **KILL,
         "governed_calls": 16_000,
         "refused_calls": 0,
         "refused_because": "",
@@ -142,6 +157,15 @@ def test_the_audit_log_is_measured_on_a_log_that_the_stand_alone_verifier_accept
     found = audit.measure_audit(tmp_path / "audit", AuditPlan(0.05, 2_000))
     assert found.keys() == AUDIT.keys()
     assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.req("TOK-06")
+@pytest.mark.network
+def test_a_kill_is_measured_through_a_real_gateway_under_load(tmp_path: Path) -> None:
+    found = measure_kill(tmp_path / "kill", KillPlan(1))
+    assert found.keys() == KILL.keys()
+    assert found["kill_effect_max_ms"] < 1_000
+    assert found["kill_elsewhere_p99_ms"] < 1_000
 
 
 def test_the_table_goes_between_the_markers_and_nothing_else_changes(tmp_path: Path) -> None:
