@@ -159,6 +159,7 @@ def test_a_constraint_without_a_clear_meaning_is_told(constraint: Constraint, wh
         Constraint(one_of=("a",) * 1024, domain=("a.b",) * 1024),
         Constraint(domain=("acme.example", "*.xn--bcher-kva.example"), suffix=""),
         Constraint(length=Range(0, 0), count=Range(3, 3)),
+        Constraint(length=Range(1), count=Range(None, 1)),
     ],
 )
 def test_a_constraint_with_a_clear_meaning_is_fine(constraint: Constraint) -> None:
