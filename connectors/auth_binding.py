@@ -104,6 +104,8 @@ _PATTERNS: Final[dict[str, tuple[re.Pattern[str], str]]] = {
     "resource": (re.compile(r"[a-z][a-z0-9+.-]*:[!-~]+"), "is no absolute URI"),
     "audience": (re.compile(r"[!-~]{1,1024}"), "is no audience"),
 }
+_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te"})
+"""Headers that say where a request goes and where it ends: no secret belongs there."""
 _REFERENCES: Final = frozenset({"value_from", "client_secret_from"})
 _REFERENCE: Final = re.compile(REFERENCE_PATTERN)
 
@@ -124,6 +126,8 @@ def find_fault(auth: UpstreamAuth, given: Collection[str]) -> tuple[str, str] | 
             return name, f"must be {REFERENCE_HINT}; a secret itself does not belong here"
         if name in _PATTERNS and not _PATTERNS[name][0].fullmatch(value):
             return name, f"`{value}` {_PATTERNS[name][1]}"
+    if auth.header.lower() in _FRAMING:
+        return "header", f"`{auth.header}` frames the request; name another header"
     if auth.scheme.count(SLOT) != 1 or not auth.scheme.isprintable():
         return "scheme", f"must have `{SLOT}` in it, once"
     if auth.token_url and not is_token_url(auth.token_url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Final
@@ -116,12 +117,14 @@ async def check_credentials(
     Raises `ConfigurationError` for a secret that is not where it should be. One whose keeper cannot
     be asked now is asked for again with the first call.
     """
-    missing: list[str] = []
-    for server, auth in bindings.items():
-        if auth.kind in _SHARED:
-            found = await broker.obtain(CredentialAsk(server=server), clock.now_ns())
-            if isinstance(found, CredentialFailure) and found.reason == "missing":
-                missing.append(f"servers.{server}: {found.detail}")
+    now_ns = clock.now_ns()
+    shared = [server for server, auth in bindings.items() if auth.kind in _SHARED]
+    asks = (broker.obtain(CredentialAsk(server=server), now_ns) for server in shared)
+    missing = [
+        f"servers.{server}: {found.detail}"
+        for server, found in zip(shared, await asyncio.gather(*asks), strict=True)
+        if isinstance(found, CredentialFailure) and found.reason == "missing"
+    ]
     if missing:
         raise ConfigurationError("\n".join(missing))
 

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from connectors.auth_binding import UpstreamAuth, find_fault, is_token_url
+from connectors.credential_http import CredentialProblem, CredentialReply
+from connectors.credentials import build_credential
 from connectors.manifest import load_manifest
+from connectors.oauth_upstream import AccessToken
+from connectors.secret_sources import Secret
 from gateway.core.errors import ConfigurationError
 
 pytestmark = pytest.mark.req("TOK-09")
@@ -81,6 +85,7 @@ def test_a_binding_for_each_person_is_read(tmp_path: Path) -> None:
         ("{kind: env, variable: 'A-B', value_from: env:S}", "no name of a variable"),
         ("{kind: token, value_from: env:S}", "is none of header"),
         ("{header: 'a b', value_from: env:S}", "no name of a header"),
+        ("{header: Transfer-Encoding, value_from: env:S}", "frames the request"),
         ("{scheme: Bearer, value_from: env:S}", "`{secret}` in it, once"),
         ("{scheme: '{secret}{secret}', value_from: env:S}", "`{secret}` in it, once"),
         ("{value_from: s3cr3t-s3cr3t}", "does not belong here"),
@@ -126,3 +131,21 @@ def test_a_client_secret_goes_over_tls_or_stays_on_this_machine(*, url: str, goo
 
 def test_only_what_was_written_is_checked() -> None:
     assert find_fault(UpstreamAuth(value_from="env:S"), {"value_from"}) is None
+
+
+def test_a_secret_goes_where_its_binding_says_and_nothing_shows_it() -> None:
+    auth = UpstreamAuth(kind="env", variable="KEY", value_from="env:S")
+    made = build_credential(auth, Secret("s3cr3t-s3cr3t"))
+    assert (made.env, made.headers) == ((("KEY", "s3cr3t-s3cr3t"),), ())
+    for value in (
+        made,
+        Secret("s3cr3t"),
+        AccessToken("s3cr3t", 0, 0),
+        CredentialReply(200, b"s3c"),
+    ):
+        assert "s3c" not in repr(value)
+
+
+def test_a_secret_that_is_no_header_value_is_told() -> None:
+    with pytest.raises(CredentialProblem, match="has to be ASCII"):
+        build_credential(UpstreamAuth(value_from="env:S"), Secret("größer"))
