@@ -43,9 +43,10 @@ _SPENT: Final = "this claim is not good, or not any more; ask for a new one"
 
 
 class Claim(Struct, frozen=True):
-    """Whose account a claim opens. Nobody's yet: it makes the first admin."""
+    """Whose account a claim opens, and who made it. Nobody's yet: it makes the first admin."""
 
     person: str = ""
+    by: str = ""
 
 
 class ClaimBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,7 +108,7 @@ def _admin(deps: SignInDeps, admit: Admit) -> APIRouter:
         if fault is not None:
             return decline(fault)
         await deps.log.changed(body.person, "claim_made", by=human.id)
-        code = await make_claim(deps, Claim(body.person))
+        code = await make_claim(deps, Claim(body.person, human.id))
         return reply(
             {
                 "person": body.person,
@@ -186,8 +187,13 @@ async def _peek(deps: SignInDeps, code: str) -> tuple[str, Claim | None]:
 
 def _find_fault(deps: SignInDeps, claim: Claim, person: str) -> str | None:
     if claim.person:
-        gone = find_human(deps, claim.person) is None
-        return "you are not known here any more; ask an admin" if gone else None
+        target = find_human(deps, claim.person)
+        if target is None:
+            return "you are not known here any more; ask an admin"
+        # An admin who made a claim, waited for its person to be given roles, and used it then.
+        if claim.by != claim.person and not SENSITIVE.isdisjoint(target.roles):
+            return "you were given roles that decide since it was made; make a claim of your own"
+        return None
     if not _ID.fullmatch(person):
         return "choose an id: letters, digits and `._@-`, at most 64"
     if find_human(deps, person) is not None:
