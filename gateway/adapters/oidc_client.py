@@ -85,6 +85,8 @@ class OidcProvider:
             extra["acr_values"] = " ".join(self._settings.strong_acr)
         if asked.max_age_s is not None:
             extra["max_age"] = str(asked.max_age_s)
+        if asked.acr or asked.max_age_s is not None:
+            extra["prompt"] = "login"  # being signed in there already proves nothing new
         url: str = prepare_grant_uri(
             metadata["authorization_endpoint"],
             client_id=self._settings.client_id,

@@ -7,12 +7,12 @@ from typing import Final
 import msgspec
 from fastapi import APIRouter, Request
 from msgspec import Struct
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from gateway.core.accounts import Asked, Identity, IdentityProvider
 from gateway.core.errors import CredentialError
-from gateway.core.sessions import hash_of
-from gateway.http.pages.signin_pages import go_on_page
+from gateway.core.sessions import hash_of, is_assured
+from gateway.http.pages.signin_pages import go_on_page, leave_page
 from gateway.http.signin import FLOW, build_offer
 from gateway.http.signin_desk import (
     PageRoute,
@@ -80,7 +80,7 @@ async def _begin(deps: SignInDeps, request: Request, name: str) -> Response:
     url = await provider.begin(state, asked)
     body = msgspec.json.encode(Flow(asked, hash_of(browser)))
     await deps.tickets.put("oidc", state, body, deps.now_s() + STATE_S)
-    response = RedirectResponse(url, 303, headers={"Cache-Control": "no-store"})
+    response = leave_page(url, provider.label)
     # Lax: the provider's redirect back has to bring it.
     deps.sessions.set_cookie(response, FLOW, browser, max_age_s=STATE_S, strict=False)
     return response
@@ -132,6 +132,10 @@ async def _admit(
     if asked.person and identity.person != asked.person:
         await note_refusal(deps, "oidc", "person_other", None if known is None else known.id)
         raise CredentialError(f"prove that you are `{asked.person}`", code="sign_in_refused")
+    if asked.acr and not is_assured(identity.acr, asked.acr):
+        await note_refusal(deps, "oidc", "assurance_low", None if known is None else known.id)
+        text = "this needs a stronger sign-in than the provider reports; choose another way there"
+        raise CredentialError(text, code="sign_in_refused")
     if known is not None:
         return known.id
     if provider.provisions and await deps.provision(identity.person):
