@@ -23,6 +23,8 @@ _ACTIVITIES: Final = {"create": 1, "read": 2, "update": 3, "delete": 4}
 _TYPES: Final = {
     "run.create": "create",
     "token.issue": "create",
+    "authorization.grant": "create",
+    "client.register": "create",
     "policy.activate": "update",
     "config.change": "update",
     "key.rotate": "update",
@@ -42,7 +44,9 @@ _DISPOSITIONS: Final = {
     "deny": (2, "Blocked"),
     "hold": (14, "Delayed"),
 }
-_FAILED: Final = frozenset({"call.refused", "run.refused", "token.refused"})
+_FAILED: Final = frozenset(
+    {"authorization.refused", "call.refused", "run.refused", "token.refused"}
+)
 _SUCCESS, _FAILURE, _UNKNOWN = (1, "Success"), (2, "Failure"), (0, "Unknown")
 _SEVERITIES: Final = {"call.orphan": 3, "clock.step": 3, **dict.fromkeys(_FAILED, 2)}
 _GATEWAY: Final = "countersign"
