@@ -91,6 +91,15 @@ def go_on_page(next_path: str) -> Response:
     return page("Signed in", body, go_on_to=next_path)
 
 
+def leave_page(url: str, label: str) -> Response:
+    """Return a page from which the browser goes to an identity provider.
+
+    Not a redirect: the answer to a form may lead nowhere but to our own pages (`form-action`).
+    """
+    body = fill('<p>Going to {label} … <a href="{to}">go on</a></p>', to=url, label=label)
+    return page(TITLE, body, go_on_to=url)
+
+
 def again_page(url: str) -> Response:
     """Return a page that asks again as our own: strict cookies do not come from other sites."""
     body = fill('<p>One moment … <a href="{to}">go on</a></p>', to=url)
