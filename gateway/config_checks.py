@@ -30,6 +30,7 @@ from gateway.core.cosignature import parse_witness_vkey
 from gateway.core.errors import ConfigurationError
 from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.limits import Limits
+from gateway.core.registry import ROLES
 from gateway.core.token import Grant
 
 Finding = tuple[KeyPath, str, str]
@@ -56,6 +57,7 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_addresses(config)
     yield from _check_storage(config)
     yield from _check_identities(config)
+    yield from _check_groups(config)
     yield from _check_limits(config)
     yield from _check_witnesses(config)
     yield from _check_anchors(config)
@@ -257,6 +259,15 @@ def _check_keys(client: AgentSection | LauncherSection, path: KeyPath) -> Iterat
             fault = str(error)
         if fault is not None:
             yield (*path, "jwks_file"), fault, hint
+
+
+def _check_groups(config: ConfigShape) -> Iterator[Finding]:
+    """A group of a role's name would be that role wherever both are looked at together."""
+    for number, human in enumerate(config.humans):
+        for place, group in enumerate(human.groups):
+            if group in ROLES:
+                path = ("humans", number, "groups", place)
+                yield path, f"`{group}` is a role", "put it among `roles`, or call the group else"
 
 
 def _check_limits(config: ConfigShape) -> Iterator[Finding]:
