@@ -189,6 +189,7 @@ def test_no_secret_is_in_anything_that_the_gateway_emitted(running: Running) -> 
         if running.broker is None:
             shown += [run(running, "tools", "list", "-o", "json"), run(running, "tools", "diff")]
     running.served.stop()
+    running.served.verify()
     needles = build_needles(running.world.canaries.all())
     assert len(running.said) > 50
     for body in (*running.said, *shown):
