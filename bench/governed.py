@@ -35,7 +35,7 @@ _TIMEOUT_S: Final = 10.0
 _VERIFY_S: Final = 120.0
 _COMMAND: Final = ["-c", "from gateway.cli import main; main()"]
 SERVE: Final = [*_COMMAND, "serve", "--config"]
-_GRANT: Final = {
+GRANT: Final = {
     "server": "bench",
     "tool": "refund",
     "constraints": {"/amount_cents": {"max": 20_000}, "/currency": {"one_of": ["EUR", "USD"]}},
@@ -66,12 +66,12 @@ def start_governed(
     humans: Sequence[Mapping[str, Any]] = (),
 ) -> Governed:
     """Start a gateway in `folder`, for these `humans`, and wait until it can govern calls."""
-    port, secret = _find_port(), secrets.token_urlsafe(32)
+    port, secret = find_port(), secrets.token_urlsafe(32)
     config = _write_files(folder, port, upstream_url, secret, humans)
     process = processes.start("gateway", [*SERVE, str(config)])
     base = f"http://127.0.0.1:{port}"
     try:
-        wait_until(_ask_ready(base), "the gateway", process)
+        wait_ready(base, process)
         with httpx.Client(base_url=base, timeout=_TIMEOUT_S, trust_env=False) as client:
             tokens = [_launch(client, secret, number) for number in range(LAUNCHED)]
     except (MeasurementError, httpx.HTTPError) as error:
@@ -79,11 +79,17 @@ def start_governed(
     return Governed(process, port, folder / "audit", tokens)
 
 
-def _find_port() -> int:
+def find_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def wait_ready(base: str, process: subprocess.Popen[bytes]) -> None:
+    """Return once a gateway serves. Raises `MeasurementError`."""
+    wait_until(_ask_ready(base), "the gateway", process)
 
 
 def _ask_ready(base: str) -> Iterator[bool]:
@@ -141,7 +147,7 @@ def build_config(folder: Path, port: int, upstream_url: str, secret: str) -> dic
         "kind": "launcher",
         "secret_hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest(),
         "may_launch": [agent["id"] for agent in agents],
-        "grants": [_GRANT],
+        "grants": [GRANT],
     }
     return {
         "environment": "bench",
@@ -167,7 +173,7 @@ def _launch(client: httpx.Client, secret: str, number: int) -> str:
     run = client.post(
         "/v1/runs",
         auth=("bench-launcher", secret),
-        json={"agent": agent_name(number), "grants": [_GRANT]},
+        json={"agent": agent_name(number), "grants": [GRANT]},
     )
     run.raise_for_status()
     made = run.json()

@@ -14,6 +14,7 @@ from bench.fsync import measure_fsync
 from bench.kill import KillPlan
 from bench.load import Figures, LoadGenerator
 from bench.processes import find_family, read_usage
+from bench.tokens import TokenPlan
 
 FULL_LOAD: Final = 64
 """Connections at which throughput is compared."""
@@ -32,6 +33,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     decision_rounds: int
     audit: AuditPlan
     kill: KillPlan
+    tokens: TokenPlan
 
 
 QUICK: Final = Plan(
@@ -45,6 +47,7 @@ QUICK: Final = Plan(
     decision_rounds=1_000,
     audit=AuditPlan(1.0, 50_000),
     kill=KillPlan(8),
+    tokens=TokenPlan(1_000, 3.0),
 )
 FULL: Final = Plan(
     pairs=5,
@@ -57,6 +60,7 @@ FULL: Final = Plan(
     decision_rounds=5_000,
     audit=AuditPlan(4.0, 1_000_000),
     kill=KillPlan(30),
+    tokens=TokenPlan(10_000, 10.0),
 )
 
 

@@ -202,6 +202,24 @@ GOALS: Final = (
         _shown("{kill_elsewhere_p99_ms} ms (p50 {kill_elsewhere_p50_ms})"),
         _at_most("kill_elsewhere_p99_ms", 1_000),
     ),
+    Goal(
+        "CPU to believe a token that is known",
+        "≤ 5 µs",
+        _shown("{token_cached_us} µs"),
+        _at_most("token_cached_us", 5),
+    ),
+    Goal(
+        "CPU to believe a token that is not",
+        "≤ 150 µs",
+        _shown("{token_uncached_us} µs"),
+        _at_most("token_uncached_us", 150),
+    ),
+    Goal(
+        "tokens exchanged per second, one worker, 16 callers",
+        "≥ 1,000",
+        _shown("{token_exchanges_per_s:,}"),
+        _at_least("token_exchanges_per_s", 1_000),
+    ),
 )
 
 

@@ -23,6 +23,7 @@ from bench.measure import FULL_LOAD, QUICK, Bench, Plan, Side
 from bench.processes import MeasurementError, Processes
 from bench.report import Results, build_results
 from bench.requests import build_requests
+from bench.tokens import measure_tokens
 from bench.upstream import build_result
 
 Say = Callable[[str], None]
@@ -46,6 +47,8 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     audit = measure_audit(folder / "audit", plan.audit)
     say("policy decisions, 10 to 1,000 agents")
     decisions = measure_decisions(folder / "decisions", plan.decision_rounds)
+    say("tokens")
+    tokens = measure_tokens(folder / "tokens", plan.tokens)
     say("the kill switch under load")
     kills = measure_kill(folder / "kill", plan.kill)
     load = LoadGenerator(folder)
@@ -65,6 +68,7 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
         **build_results(measured, decisions),
         **audit,
         **kills,
+        **tokens,
         "governed_calls": calls.intents,
         "refused_calls": calls.refused.total(),
         "refused_because": ", ".join(sorted(calls.refused)),

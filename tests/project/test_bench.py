@@ -26,6 +26,7 @@ from bench.fsync import measure_fsync
 from bench.kill import KillPlan, measure_kill
 from bench.measure import FULL, QUICK, Measured, Pair, Turn
 from bench.processes import MeasurementError, Processes, find_family, read_usage
+from bench.tokens import TokenPlan, measure_tokens
 from gateway.adapters.policy_bundle import load_bundle_dir
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,13 @@ AUDIT: dict[str, float | int] = {
     "verified_per_s_stdlib": 40_000,
     "verifier_rss_mb": 40.0,
     "proof_ms": 1.5,
+}
+
+
+TOKENS: dict[str, float | int] = {
+    "token_cached_us": 1.5,
+    "token_uncached_us": 110.0,
+    "token_exchanges_per_s": 1_200,
 }
 
 
@@ -90,6 +98,7 @@ def results() -> report.Results:
         **report.build_results(measured, {10: 60.0, 100: 61.0, 1000: 62.0}),
         **AUDIT,
         **KILL,
+        **TOKENS,
         "governed_calls": 16_000,
         "refused_calls": 0,
         "refused_because": "",
@@ -145,6 +154,9 @@ def test_the_table_shows_each_goal_beside_what_was_measured(results: report.Resu
         ("proof_ms", 50.1),
         ("kill_effect_p99_ms", 1_000.1),
         ("kill_elsewhere_p99_ms", 1_000.1),
+        ("token_cached_us", 5.1),
+        ("token_uncached_us", 150.1),
+        ("token_exchanges_per_s", 999),
     ],
 )
 def test_a_missed_goal_is_shown_as_missed(results: report.Results, key: str, value: float) -> None:
@@ -282,3 +294,12 @@ async def test_the_bare_proxy_returns_the_tools_own_bytes(tmp_path: Path, librar
     assert figures["requests"] > 0
     assert figures["refused"] == 0
     assert usage.rss_bytes > 10_000_000
+
+
+@pytest.mark.network
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.req("TOK-02")
+def test_what_tokens_cost_is_measured_on_a_served_gateway(tmp_path: Path) -> None:
+    found = measure_tokens(tmp_path / "tokens", TokenPlan(10, 1.0))
+    assert found.keys() == TOKENS.keys()
+    assert all(value > 0 for value in found.values())
