@@ -68,8 +68,10 @@ class Apps:
         self._apps = {app.id: app for app in apps}
         self.strangers: Final = strangers or Strangers()
 
-    def __len__(self) -> int:
-        return len(self._apps)
+    @property
+    def registered(self) -> int:
+        """How many apps registered themselves."""
+        return sum(app_id.startswith(REGISTERED_PREFIX) for app_id in self._apps)
 
     def put(self, app: App) -> None:
         """Know an app from now on."""

@@ -43,7 +43,8 @@ Choice = tuple[str, str]
 class Asked(Struct, frozen=True, kw_only=True):
     """A well-formed authorization request of a known app.
 
-    `server`: the one that `resource` names; None where it names all of them.
+    `server`: the one that `resource` names; None where it names all of them. `jkt`: thumbprint of
+    the key that the code shall be bound to (`dpop_jkt`, RFC 9449 §10), or empty.
     """
 
     client_id: str
@@ -53,6 +54,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     resource: str
     state: str | None = None
     server: str | None = None
+    jkt: str = ""
 
 
 class Rejected(Struct, frozen=True):
@@ -83,6 +85,7 @@ class Consent(Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...]
     expires_at: int
     deadline: int
+    jkt: str = ""
 
 
 def find_redirect(parameters: Mapping[str, Sequence[str]], app: App) -> str | Unanswerable:
@@ -121,6 +124,7 @@ def read_request(
         resource=resource,
         state=state,
         server=_server_of(resource, public_url),
+        jkt=one.get("dpop_jkt", ""),
     )
 
 
@@ -270,6 +274,8 @@ def _find_excess(one: Mapping[str, str], public_url: str) -> tuple[str, str] | N
         return "invalid_target", f"the resource is `{public_url}{oauth.MCP_PATH}`"
     if "authorization_details" in one:
         return "invalid_authorization_details", "the person chooses them on the page of consent"
+    if "dpop_jkt" in one and not _CHALLENGE.fullmatch(one["dpop_jkt"]):
+        return "invalid_request", "`dpop_jkt` is the SHA-256 thumbprint of a key"
     if one.get("prompt") == "none":
         return "interaction_required", "a person is always asked"
     return None

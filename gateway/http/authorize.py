@@ -221,6 +221,7 @@ class AuthorizeDesk:
             grants=grants,
             expires_at=now_s + rules.CODE_TTL_S,
             deadline=now_s + min(deps.deadline_s, deps.site.run_max_s),
+            jkt=ready.asked.jkt,
         )
         # INVARIANT: the record is durable before the code leaves.
         await deps.audit.record(build_granted(consent, ready.app, deps.ids.new()))

@@ -77,7 +77,7 @@ async def _register(deps: AuthorizeDeps, request: Request) -> Response:
         secret_hash=hash_secret(secret) if secret else "",
     )
     now_s = deps.clock.now_ns() // 1_000_000_000
-    if len(deps.apps) >= APPS_MAX:
+    if deps.apps.registered >= APPS_MAX:
         return _full()
     await deps.audit.record(build_registered(app, deps.ids.new()))
     if not await deps.store.put_app(app, at=now_s, most=APPS_MAX):

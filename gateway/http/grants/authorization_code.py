@@ -54,9 +54,10 @@ class AuthorizationCode:
         wish = _narrow(found.consent, ask.wish)
         if isinstance(wish, Failure):
             return wish
-        # 4. A token that whoever steals it can use, where the app's are to be bound to its key.
-        if app.dpop and not wish.jkt:
-            return Failure("invalid_dpop_proof", "this app's tokens are bound; send a DPoP proof")
+        # 4. A code in the hands of somebody without the key that it is bound to; a token that
+        # whoever steals it can use, where the app's are to be bound.
+        if found.consent.jkt not in ("", wish.jkt) or (app.dpop and not wish.jkt):
+            return Failure("invalid_dpop_proof", "send a DPoP proof of the app's key")
         return await self._redeem(app, found, wish)
 
     async def _redeem(self, app: App, code: Code, wish: Wish) -> Issued | Withheld | Failure:

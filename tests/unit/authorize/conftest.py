@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -13,6 +13,8 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from gateway.adapters.dpop_replay import MemoryUsedProofs
+from gateway.adapters.jose_dpop import JoseProofs
 from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.memory_policy import MemoryPolicy
@@ -26,6 +28,7 @@ from gateway.core.clients import Agent, ClientRegistry, hash_secret
 from gateway.core.decision import Decision, Permit
 from gateway.core.issuing import Site
 from gateway.core.oauth import Interactive
+from gateway.core.possession import ProofDesk
 from gateway.core.sessions import SignedIn
 from gateway.core.token import Claims, Constraint, Grant
 from gateway.http.authorizations import Authorizations
@@ -37,6 +40,7 @@ from gateway.http.grants.refresh_token import RefreshToken
 from gateway.http.issue_desk import IssueDeps, IssueDesk
 from gateway.http.oauth import build_oauth_router
 from gateway.http.token_endpoint import GrantType
+from tests.unit.tokens.proofs import Holder
 
 NOW_S = 1_800_000_000
 URL = "https://gateway.test"
@@ -69,6 +73,7 @@ SECRETIVE = App(
     secret_hash=hash_secret("desk-secret"),
     humans=("ann",),
 )
+BOUND = App(id="bound", name="Bound", agent="bot", redirect_uris=(BACK,), grants=GRANTS, dpop=True)
 STRANGERS = Strangers(
     agent="bot",
     grants=(Grant("shop", "*", ("read",)),),
@@ -162,18 +167,24 @@ class World:
         self.store = SqlAuthorizations(self.state)
         self.runs, self.audit = MemoryRuns(), MemoryAuditLog()
         self.decision: Decision = PERMIT
+        self.decide: Callable[[], Decision] = lambda: self.decision
         self.refused: list[tuple[str, str]] = []
         self.ended: set[str] = set()
         self.documents = Shelf()
-        self.apps = Apps([EDITOR, SECRETIVE], strangers=STRANGERS)
+        self.apps = Apps([EDITOR, SECRETIVE, BOUND], strangers=STRANGERS)
         key = generate_token_key()
         self.verifier = JoseVerifier([key], issuer=URL, audience=URL, environment="test")
         issue = IssueDeps(
             site=Site(issuer=URL, public_url=URL, environment="test"),
-            clients=ClientRegistry([Agent(id="bot", owner="olga", roles=("support",))]),
+            clients=ClientRegistry(
+                [
+                    Agent(id="bot", owner="olga", roles=("support",)),
+                    Agent(id="clerk", secret_hash=hash_secret("clerk-secret")),
+                ]
+            ),
             runs=self.runs,
             issuer=JoseIssuer(LocalSigner(key)),
-            policy=MemoryPolicy(lambda _tool, _phase, _document: self.decision),
+            policy=MemoryPolicy(lambda _tool, _phase, _document: self.decide()),
             audit=self.audit,
             clock=self.clock,
             ids=self.ids,
@@ -184,6 +195,9 @@ class World:
             on_run_ended=self.ended.add,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),
             apps=self.apps,
+            proofs=ProofDesk(
+                reader=JoseProofs(), used=MemoryUsedProofs(), public_url=URL, nonces=None
+            ),
         )
         deps = AuthorizeDeps(
             site=issue.site,
@@ -273,7 +287,9 @@ class World:
     async def code(self, query: str | None = None, **changes: Any) -> str:  # noqa: ANN401
         return sent_back(await self.answer(query, **changes))["code"]
 
-    async def redeem(self, code: str, **changes: str) -> httpx.Response:
+    async def redeem(
+        self, code: str, holder: Holder | None = None, **changes: str
+    ) -> httpx.Response:
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -282,18 +298,27 @@ class World:
             "code_verifier": VERIFIER,
             **changes,
         }
-        return await self.token(form)
+        return await self.token(form, holder=holder)
 
-    async def refresh(self, token: str, **changes: str) -> httpx.Response:
+    async def refresh(
+        self, token: str, holder: Holder | None = None, **changes: str
+    ) -> httpx.Response:
         form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": "editor"}
-        return await self.token(form | changes)
+        return await self.token(form | changes, holder=holder)
 
     async def token(
-        self, form: dict[str, str], auth: tuple[str, str] | None = None
+        self,
+        form: dict[str, str],
+        auth: tuple[str, str] | None = None,
+        holder: Holder | None = None,
     ) -> httpx.Response:
         form = {name: value for name, value in form.items() if value}
+        headers = {}
+        if holder is not None:
+            url = f"{URL}/oauth/token"
+            headers["DPoP"] = holder.prove("POST", url, self.clock.now_s).decode()
         return await self.client.post(
-            "/oauth/token", data=form, auth=auth or httpx.USE_CLIENT_DEFAULT
+            "/oauth/token", data=form, headers=headers, auth=auth or httpx.USE_CLIENT_DEFAULT
         )
 
     def claims(self, token: str) -> Claims:

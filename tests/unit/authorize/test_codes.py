@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.core.client_documents import Document
-from gateway.core.decision import Deny, Reason
+from gateway.core.decision import Decision, Deny, Permit, Reason
 from gateway.core.grants import find_excess
+from tests.unit.tokens.proofs import Holder
 
 if TYPE_CHECKING:
     from tests.unit.authorize.conftest import World
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.req("TOK-02")
 
 URL = "https://gateway.test"
 VERIFIER = "v" * 43
+PERMIT = Permit((), (), "sha256:" + "0" * 64)
 DESK_BACK = "https://desk.example/back"
 
 
@@ -85,7 +87,8 @@ async def test_a_code_is_good_only_for_what_it_was_made_for(
     world: World, changes: dict[str, str], error: str
 ) -> None:
     code = await world.code()
-    reply = await world.redeem(**({"code": code} | changes))
+    sent = {"code": code} | changes
+    reply = await world.redeem(sent.pop("code"), None, **sent)
     assert (reply.status_code, reply.json()["error"]) == (400, error)
     assert "run.create" not in world.types()
 
@@ -352,7 +355,7 @@ async def test_what_no_app_can_be_is_not_registered(world: World, body: object, 
 
 
 async def test_only_so_many_apps_register(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.http.authorize_register.APPS_MAX", 3)
+    monkeypatch.setattr("gateway.http.authorize_register.APPS_MAX", 1)
     body = {"redirect_uris": ["https://late.example/cb"]}
     statuses = [
         (await world.client.post("/oauth/register", json=body)).status_code for _ in range(3)
@@ -373,3 +376,74 @@ async def test_the_metadata_tells_interactive_clients_where_to_go(world: World) 
         "refresh_token",
     ]
     assert "none" in said["token_endpoint_auth_methods_supported"]
+
+
+# Keys
+
+
+async def test_a_bound_app_gets_bound_tokens_only(world: World) -> None:
+    holder, query = Holder(), world.query(client_id="bound")
+    code = await world.code(query)
+    reply = await world.redeem(code, client_id="bound")
+    assert reply.json()["error"] == "invalid_dpop_proof"
+    bound = await world.redeem(code, holder, client_id="bound")
+    assert bound.json()["token_type"] == "DPoP"
+    assert world.claims(bound.json()["access_token"]).jkt == holder.jkt
+
+
+async def test_a_refresh_token_of_a_bound_token_needs_its_key(world: World) -> None:
+    holder, thief = Holder(), Holder()
+    first = (await world.redeem(await world.code(), holder)).json()
+    for other in (thief, None):
+        reply = await world.refresh(first["refresh_token"], other)
+        assert reply.json()["error"] == "invalid_dpop_proof"
+    second = await world.refresh(first["refresh_token"], holder)
+    assert world.claims(second.json()["access_token"]).jkt == holder.jkt
+
+
+async def test_a_code_may_be_bound_to_a_key_from_the_start(world: World) -> None:
+    holder, thief = Holder(), Holder()
+    code = await world.code(world.query(dpop_jkt=holder.jkt))
+    for other in (thief, None):
+        assert (await world.redeem(code, other)).json()["error"] == "invalid_dpop_proof"
+    assert (await world.redeem(code, holder)).status_code == 200
+
+
+async def test_what_is_no_thumbprint_binds_nothing(world: World) -> None:
+    reply = await world.ask(world.query(dpop_jkt="x"))
+    assert "error=invalid_request" in reply.headers["location"]
+
+
+# What else gets nothing
+
+
+@pytest.mark.parametrize("grant_type", ["authorization_code", "refresh_token"])
+async def test_agents_have_neither_codes_nor_refresh_tokens(world: World, grant_type: str) -> None:
+    reply = await world.token({"grant_type": grant_type}, ("clerk", "clerk-secret"))
+    assert reply.json()["error"] == "unauthorized_client"
+
+
+async def test_a_code_gives_no_scope_that_was_not_consented_to(world: World) -> None:
+    code = await world.code(world.query(scope="tools:list"))
+    reply = await world.redeem(code, scope="tools:call")
+    assert reply.json()["error"] == "invalid_scope"
+
+
+async def test_policy_may_refuse_the_token_of_a_run_that_it_permitted(world: World) -> None:
+    code, asked = await world.code(), []
+
+    def decide() -> Decision:
+        asked.append(1)
+        return PERMIT if len(asked) == 1 else Deny((Reason("late"),), PERMIT.revision)
+
+    world.decide = decide
+    assert (await world.redeem(code)).json()["error"] == "access_denied"
+    assert world.types()[-2:] == ["run.create", "token.refused"]
+
+
+async def test_without_a_log_nobody_registers(world: World) -> None:
+    world.audit.poison()
+    body = {"redirect_uris": ["https://late.example/cb"]}
+    reply = await world.client.post("/oauth/register", json=body)
+    assert reply.status_code == 503
+    assert await world.store.find_apps() == []
