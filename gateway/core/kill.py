@@ -7,7 +7,6 @@ of one agent within a run (whose own sub-agents go on; a handoff ends its giver 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -51,6 +50,7 @@ process that shares the state lifted it and has that on its own record."""
 
 _NAMES: Final[Mapping[Kind, str]] = {"token": "jti", "family": "root"}
 _KEYED: Final = "key:"
+_PEOPLE_MAX: Final = 4_096
 
 
 class Kill(Struct, frozen=True, kw_only=True):
@@ -130,9 +130,11 @@ class KillSet:
         self._key_id = key_id
         self._kills: dict[str, Kill] = {}
         self._targets: dict[Kind, dict[str, set[str]]] = {}
+        self._people: dict[str, bool] = {}  # by any name, as long as no kill changes
 
     def add(self, kill: Kill) -> None:
         """Stop a target from now on."""
+        self._people.clear()
         self._kills[kill.id] = kill
         self._targets.setdefault(kill.kind, {}).setdefault(kill.target, set()).add(kill.id)
 
@@ -141,6 +143,7 @@ class KillSet:
         kill = self._kills.pop(kill_id, None)
         if kill is None:
             return
+        self._people.clear()
         named = self._targets[kill.kind]
         named[kill.target].discard(kill_id)
         if not named[kill.target]:
@@ -181,7 +184,14 @@ class KillSet:
         named = self._targets.get("human")
         if named is None:
             return False
-        found = person(name)
+        known = self._people.get(name)
+        if known is None:
+            if len(self._people) >= _PEOPLE_MAX:
+                self._people.clear()
+            known = self._people[name] = self._names(named, person(name))
+        return known
+
+    def _names(self, named: Mapping[str, object], found: str) -> bool:
         if found in named:
             return True
         has_keys = any(one.startswith(_KEYED) for one in named)
@@ -214,8 +224,9 @@ class KillSet:
         tokens = targets.get("token")
         if tokens is None:
             return False
-        above = (ancestor.id for ancestor in claims.ancestors)
-        return any(jti in tokens for jti in itertools.chain((claims.jti, claims.parent_jti), above))
+        if claims.jti in tokens or claims.parent_jti in tokens:
+            return True
+        return any(ancestor.id in tokens for ancestor in claims.ancestors)
 
     def _is_tool_killed(self, tool: Tool) -> bool:
         targets = self._targets
