@@ -18,6 +18,9 @@ from gateway.adapters.pkcs11_worker import ANSWER, DENIED, FAULT, FRAME, REFUSED
 from gateway.core.errors import ConfigurationError, CountersignError
 
 PENDING_MAX: Final = 1_024
+CLOSE_S: Final = 2.0
+"""How long a process that is told to end may take to log out."""
+
 PIN_REFUSED: Final = "pin_refused"
 """Code of the `ConfigurationError` of a token that does not take the PIN: asking again locks it."""
 
@@ -119,13 +122,11 @@ class Pkcs11Link:
         if self._lost:
             return
         self._end()
+        self._kill()
         self._on_lost()
 
     def _end(self) -> None:
         self._lost = True
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
         if self._writer is not None:
             self._writer.close()
         for request in self._pending:
@@ -134,14 +135,22 @@ class Pkcs11Link:
         self._pending.clear()
 
     async def close(self) -> None:
-        """Kill the process and wait until it is gone. Fails what is pending."""
+        """Let the process end, or kill it; return once it is gone. Fails what is pending."""
         if not self._lost:
             self._end()
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
         if self._process is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+            try:
+                await asyncio.to_thread(self._process.wait, CLOSE_S)
+            except subprocess.TimeoutExpired:
+                self._kill()
+                await asyncio.to_thread(self._process.wait)
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
 
 
 def unavailable(why: str) -> CountersignError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -13,7 +15,6 @@ from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, p
 from gateway.cli.config import read_config
 from gateway.cli.exits import Exit
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
-from gateway.logs import configure_logging
 
 if TYPE_CHECKING:
     from gateway.adapters.key_keeper import TokenKeys
@@ -56,7 +57,6 @@ def rotate(
 def _with_keys(config: Path, work: Work) -> dict[str, Any]:
     """Do `work` on the keys of a gateway that is stopped."""
     settings = read_config(config)
-    configure_logging(settings.log.format, "warning")  # on stderr: stdout is for data
 
     async def run(offline: Offline) -> dict[str, Any]:
         # Loads everything; the other commands need not.
@@ -70,7 +70,8 @@ def _with_keys(config: Path, work: Work) -> dict[str, Any]:
         finally:
             await keys.close()
 
-    return run_offline(config, run)
+    with contextlib.redirect_stdout(sys.stderr):  # what is logged on the way is no data
+        return run_offline(config, run)
 
 
 async def _view(keys: TokenKeys, _by: str) -> dict[str, Any]:
