@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from itertools import product
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -16,14 +15,16 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.core import seating
 from gateway.core.canonical import digest, digest_of
 from gateway.core.decision import ApprovalSpec, Obligation, Reason, Stage
 from gateway.core.errors import ApprovalError
+from gateway.core.seating import STRONGEST, Voter, is_member, is_met
 
 DOMAIN: Final = "countersign.approval/v1"
 """What a binding is a digest of; no other digest of the gateway starts from this object."""
 
-APPROVER: Final = "approver"
+APPROVER: Final = seating.APPROVER
 """The role without which nobody votes, and the group of a stage that names no group."""
 
 State = Literal[
@@ -102,8 +103,6 @@ _VOTED: Final[frozenset[tuple[State, State]]] = frozenset(
         ("PENDING", "DENIED"),
     }
 )
-_ASSURANCES: Final = frozenset({"chat", "session"})
-"""What a bearer credential proves. A stage that asks for more is met by nobody yet."""
 
 
 class ApprovalRequest(Struct, frozen=True, kw_only=True):
@@ -155,7 +154,10 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True):
 
 
 class Vote(Struct, frozen=True, kw_only=True):
-    """One human's word on one binding. `groups` are the voter's at the time of the vote."""
+    """One human's word on one binding. `groups` are the voter's at the time of the vote.
+
+    `assurance` is how surely it was they (`core.sessions.LEVELS`).
+    """
 
     request_id: str
     voter: str
@@ -164,6 +166,7 @@ class Vote(Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...]
     reason: str
     voted_at: int
+    assurance: str = "session"
 
 
 # --- states
@@ -337,7 +340,7 @@ def is_separated(voter: str, separation: Sequence[str]) -> bool:
 def stage_of(spec: ApprovalSpec, groups: Sequence[str]) -> int | None:
     """Return the number (from 1) of the first stage that `groups` have a say in, or None."""
     for number, stage in enumerate(spec.stages, start=1):
-        if any(_is_member(alternative, groups) for alternative in stage):
+        if any(is_member(alternative, groups) for alternative in stage):
             return number
     return None
 
@@ -360,7 +363,7 @@ def tally(
     denials = {person(vote.voter): vote.groups for vote in counted if vote.decision == "deny"}
     if any(_is_refused(one, denials) for stage in spec.stages for one in stage):
         return "DENIED"
-    return "APPROVED" if _is_met(spec.stages, _approvals(counted, denials)) else "PENDING"
+    return "APPROVED" if is_met(spec.stages, _approvals(counted, denials)) else "PENDING"
 
 
 def quorum(spec: ApprovalSpec) -> int:
@@ -385,11 +388,11 @@ def is_satisfiable(
 ) -> bool:
     """Whether `people` (id → groups) could approve at all. If not, deny: nobody can ever answer."""
     voters = {
-        person(name): groups
+        person(name): Voter(groups, STRONGEST)
         for name, groups in people.items()
         if APPROVER in groups and not is_separated(name, separation)
     }
-    return _is_met(spec.stages, voters)
+    return is_met(spec.stages, voters)
 
 
 def decide_vote(
@@ -440,52 +443,15 @@ def _conflict(message: str) -> ApprovalError:
     return ApprovalError(message, code="approval_conflict")
 
 
-def _is_member(stage: Stage, groups: Sequence[str]) -> bool:
-    return not set(stage.groups or (APPROVER,)).isdisjoint(groups)
-
-
-def _approvals(
-    votes: Sequence[Vote], denials: Mapping[str, Sequence[str]]
-) -> dict[str, Sequence[str]]:
-    given = {person(vote.voter): vote.groups for vote in votes if vote.decision == "approve"}
-    return {voter: groups for voter, groups in given.items() if voter not in denials}
+def _approvals(votes: Sequence[Vote], denials: Mapping[str, Sequence[str]]) -> dict[str, Voter]:
+    given = {
+        person(vote.voter): Voter(vote.groups, vote.assurance)
+        for vote in votes
+        if vote.decision == "approve"
+    }
+    return {name: voter for name, voter in given.items() if name not in denials}
 
 
 def _is_refused(stage: Stage, denials: Mapping[str, Sequence[str]]) -> bool:
-    against = sum(_is_member(stage, groups) for groups in denials.values())
+    against = sum(is_member(stage, groups) for groups in denials.values())
     return against >= max(1, stage.deny)
-
-
-def _is_met(stages: Sequence[Sequence[Stage]], voters: Mapping[str, Sequence[str]]) -> bool:
-    if not stages:
-        return False
-    return any(_can_fill(choice, voters) for choice in product(*stages))
-
-
-def _can_fill(choice: Sequence[Stage], voters: Mapping[str, Sequence[str]]) -> bool:
-    """Whether distinct voters can fill every seat of every chosen alternative (matching)."""
-    if any(stage.min_assurance not in _ASSURANCES for stage in choice):
-        return False
-    if sum(max(1, stage.approve) for stage in choice) > len(voters):
-        return False
-    seats = [stage for stage in choice for _ in range(max(1, stage.approve))]
-    taken: dict[str, int] = {}
-    return all(_seat(number, seats, voters, taken, set()) for number in range(len(seats)))
-
-
-def _seat(
-    number: int,
-    seats: Sequence[Stage],
-    voters: Mapping[str, Sequence[str]],
-    taken: dict[str, int],
-    tried: set[str],
-) -> bool:
-    """Give seat `number` a voter, moving others to another seat where they have one (Kuhn)."""
-    for voter, groups in voters.items():
-        if voter in tried or not _is_member(seats[number], groups):
-            continue
-        tried.add(voter)
-        if voter not in taken or _seat(taken[voter], seats, voters, taken, tried):
-            taken[voter] = number
-            return True
-    return False

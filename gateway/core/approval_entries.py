@@ -30,6 +30,7 @@ def vote_events(request: ApprovalRequest, vote: Vote, *, event_id: str) -> dict[
             "stage": stage_of(request.spec, vote.groups) or 0,
             "at": vote.voted_at,
             "voter_tag": person_tag(request.nonce, person(vote.voter)),
+            "assurance": vote.assurance,
         },
         openings=_said(vote.voter, vote.reason),
     )

@@ -157,6 +157,7 @@ async def _vote(
         groups=groups,
         reason=body.reason,
         voted_at=now_s,
+        assurance=human.acr,
     )
     # The store judges binding, separation and groups in the transaction that counts the vote.
     events = vote_events(request, vote, event_id=deps.ids.new())

@@ -6,6 +6,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.core.approval import (
     ApprovalRequest,
@@ -150,11 +151,22 @@ def test_a_stage_without_groups_is_for_approvers() -> None:
 
 @pytest.mark.req("GW-12")
 @pytest.mark.parametrize("assurance", ["step_up", "passkey", "nonsense", ""])
-def test_more_assurance_than_a_bearer_gives_can_be_denied_but_not_approved(assurance: str) -> None:
+def test_assurance_that_nobody_gives_can_be_denied_but_not_approved(assurance: str) -> None:
     spec = ApprovalSpec(stages=((Stage(groups=("finance",), min_assurance=assurance),),))
-    assert count(spec, vote("ann", "approve", "finance")) == "PENDING"
+    strongly = replace(vote("ann", "approve", "finance"), assurance="strong")
+    assert count(spec, strongly) == "PENDING"
+    assert count(spec, replace(strongly, assurance=assurance)) == "PENDING"
     assert count(spec, vote("ann", "deny", "finance")) == "DENIED"
     assert not is_satisfiable(spec, {"ann": ("approver", "finance")}, ())
+
+
+@pytest.mark.req("TOK-08")
+def test_a_stage_that_asks_for_strong_assurance_is_met_by_strong_votes_only() -> None:
+    spec = ApprovalSpec(stages=((Stage(groups=("finance",), min_assurance="strong"),),))
+    assert count(spec, vote("ann", "approve", "finance")) == "PENDING"
+    assert count(spec, replace(vote("ann", "approve", "finance"), assurance="strong")) == "APPROVED"
+    assert count(spec, vote("ann", "deny", "finance")) == "DENIED"
+    assert is_satisfiable(spec, {"ann": ("approver", "finance")}, ())
 
 
 def test_a_spec_is_satisfiable_only_by_approvers_who_are_not_separated() -> None:
