@@ -29,14 +29,21 @@ _runs = sa.Table(
 """`body` is the run as JSON, as it was created; `ended` and `outcome` change once."""
 
 
+_KNOWN_MAX: Final = 4_096
 _WHOLE: Final = (_runs.c.body, _runs.c.ended, _runs.c.outcome)
 
 
 class SqlRuns:
-    """Durable runs."""
+    """Durable runs. One process writes them, so those that it asked for lately are remembered.
+
+    INVARIANT: a run that has ended is never remembered as one that has not.
+    """
 
     def __init__(self, state: SqlState) -> None:
         self._state = state
+        self._known: dict[str, Run] = {}
+        self._ending: set[str] = set()
+        self._ends = 0
 
     async def create_run(self, run: Run) -> None:
         """Store a new run durably.
@@ -64,9 +71,19 @@ class SqlRuns:
 
     async def get_run(self, run_id: str) -> Run | None:
         """Return a run, ended or not."""
+        if (known := self._known.get(run_id)) is not None:
+            return known
+        ends = self._ends
         query = sa.select(*_WHOLE).where(_runs.c.id == run_id)
         row = await self._state.run(lambda connection: connection.execute(query).first())
-        return None if row is None else _read(row)
+        if row is None:
+            return None
+        run = _read(row)
+        if ends == self._ends and run_id not in self._ending:  # nor ended while it was read
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[run_id] = run
+        return run
 
     async def find_runs(
         self,
@@ -90,6 +107,8 @@ class SqlRuns:
 
     async def end_run(self, run_id: str, outcome: str = "") -> None:
         """End a run. Ending it again, or one that never was, changes nothing."""
+        self._ending.add(run_id)  # for good: who waits for this may be cancelled before it is done
+        self._forget()
         alive = sa.update(_runs).where(_runs.c.id == run_id, ~_runs.c.ended)
         change = alive.values(ended=True, outcome=outcome)
         await self._state.run(lambda connection: connection.execute(change).close())
@@ -105,12 +124,19 @@ class SqlRuns:
             .values(ended=True)
             .returning(_runs.c.id)
         )
-        return await self._state.run(lambda connection: list(connection.execute(change).scalars()))
+        self._forget()
+        over = await self._state.run(lambda connection: list(connection.execute(change).scalars()))
+        self._forget()
+        return over
 
     async def find_ended(self, now_s: int) -> list[str]:
         """Return the ids of ended runs whose deadline is not past: their tokens may still live."""
         query = sa.select(_runs.c.id).where(_runs.c.ended, _runs.c.deadline > now_s)
         return await self._state.run(lambda connection: list(connection.execute(query).scalars()))
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._ends += 1
 
 
 def _read(row: Any) -> Run:  # noqa: ANN401 - a row of `_WHOLE`

@@ -163,3 +163,24 @@ async def test_runs_are_found_newest_first(store: Store) -> None:
     assert await ids(agent="b") == [3, 1]
     assert await ids(live=False, launcher="other") == [9]
     assert await ids(live=False, limit=2) == [4, 3]
+
+
+@pytest.mark.req("TOK-11")
+async def test_a_run_that_is_read_while_it_ends_is_not_remembered_as_alive(store: Store) -> None:
+    run = build_run(1)
+    await store.create_run(run)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(store.get_run(run.id))
+            group.create_task(store.end_run(run.id))
+            group.create_task(store.get_run(run.id))
+    found = await store.get_run(run.id)
+    assert found is not None
+    assert found.ended
+    other = build_run(2, deadline=NOW_S - 10)
+    await store.create_run(other)
+    assert await store.get_run(other.id) == other
+    assert other.id in await store.end_over(0, NOW_S)
+    found = await store.get_run(other.id)
+    assert found is not None
+    assert found.ended
