@@ -151,8 +151,8 @@ class Gateway:
         await parts.custody.settle(audit.recovered.holds)
         await parts.authorization.open()
         self._stack.push_async_callback(parts.authorization.close)
-        await parts.token_keys.open()
         self._stack.push_async_callback(parts.token_keys.close)
+        await parts.token_keys.open()
         path = build_path(parts, reached=self._reached)
         dispatcher = path.dispatcher
         for op, intent in audit.recovered.open_intents.items():
@@ -165,7 +165,7 @@ class Gateway:
         # 5. What goes on by itself.
         self._stack.push_async_callback(self._cancel_tasks)
         self._spawn(refresher.run())
-        self._spawn(kills.run())
+        self._follow_kills(kills, path.app)
         self._spawn(_every(SWEEP_S, dispatcher.sweep))
         self._spawn(_every(FLUSH_S, path.refusals.flush))
         self._spawn(_every(SNAPSHOT_S, self.tidy))
@@ -197,6 +197,10 @@ class Gateway:
         )
         self._stack.push_async_callback(kills.close)
         return kills
+
+    def _follow_kills(self, kills: KillSwitch, app: GatewayApp) -> None:
+        app.tell("kills", kills.status)
+        self._spawn(kills.run())
 
     def _have_witnessed(self, audit: FileAuditLog, app: GatewayApp) -> None:
         found = build_witnessing(self._config.audit, audit=audit, clock=self._clock, ids=self._ids)

@@ -6,7 +6,7 @@ record is durable, and whatever goes wrong leaves nothing but a refusal.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from gateway.core.issuing import (
     build_claims,
     build_own_run,
 )
+from gateway.core.kill import KILLED
 from gateway.core.ports import AuditLog, Barred, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
 from gateway.core.possession import ProofDesk
 from gateway.core.token import Claims, Run
@@ -126,7 +127,17 @@ class IssueDesk:
         now_s = deps.clock.now_ns() // 1_000_000_000
         return await deps.assertions.authenticate(assertion, named or None, now_s)
 
-    def find_app(self, client_id: str, presented: Presented | None) -> App | None:
+    async def believe(
+        self, form: Mapping[str, str], presented: Presented | None
+    ) -> Client | Run | App | None:
+        """Return who sent a form. Apps first: a public one has nothing but its name to show."""
+        if "client_assertion" not in form:
+            app = self._find_app(form.get("client_id", ""), presented)
+            if app is not None:
+                return app
+        return await self.authenticate(presented)
+
+    def _find_app(self, client_id: str, presented: Presented | None) -> App | None:
         """Return the app that asks, or None. A public one proves nothing here but its name."""
         apps = self._deps.apps
         named = client_id if presented is None else presented.client_id
@@ -230,6 +241,9 @@ class IssueDesk:
         credential = deps.ids.secret()
         run = replace(run, credential_hash=hash_secret(credential))
         now_ns = run.created_at * 1_000_000_000
+        if self._is_stopped(run):
+            await self.refuse_run(op, records.run_actor(run), KILLED)
+            return Withheld(KILLED, "an operator has stopped this agent, launcher or person")
         question = ask_about_run(run, launcher, deps.site.environment, now_ns)
         decision = await self._judge("run.refused", op, records.run_actor(run), question)
         if not records.is_permitted(decision):
@@ -238,6 +252,16 @@ class IssueDesk:
         await deps.runs.create_run(run)
         deps.on_run_created(run)
         return Created(run, credential)
+
+    def _is_stopped(self, run: Run) -> bool:
+        """Whether a token of this run would be refused: then there is no use in the run."""
+        deps = self._deps
+        agent = deps.clients.agent(run.agent)
+        if agent is None:
+            return False
+        site, now_s = deps.site, run.created_at
+        claims = build_claims(run, agent, site=site, jti="", wish=Wish(), now_s=now_s)
+        return deps.barred(claims) is not None
 
     async def close(self, run: Run, outcome: str, *, by: str = "", reason: str = "") -> Run:
         """End a run: no more tokens, live ones die, nothing held in it is dispatched.

@@ -20,6 +20,7 @@ from gateway.core.clients import Client, Launcher
 from gateway.core.errors import CountersignError, RequestError
 from gateway.core.grants import find_excess
 from gateway.core.issuing import Site
+from gateway.core.kill import KILLED
 from gateway.core.launching import RunBody, build_run, find_deadline, find_unclear
 from gateway.core.token import Run
 from gateway.http.admin_route import ProblemRoute
@@ -128,7 +129,8 @@ async def _create(
     run = build_run(body, launcher, site=deps.site, run_id=deps.ids.new(), now_s=now_s)
     result = await desk.create(run, launcher, op)
     if not isinstance(result, Created):
-        hint = "ask who writes the policies of phase `issue`"
+        asked = "who writes the policies of phase `issue`"
+        hint = f"ask {'an operator' if result.code == KILLED else asked}"
         return problem(403, result.code, result.detail, hint)
     return _created(result, deps.site)
 

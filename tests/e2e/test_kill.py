@@ -89,6 +89,20 @@ def test_what_is_stopped_is_refused_at_once_and_goes_on_when_lifted(
     assert agent.rest("stub__masked").status_code == 200
 
 
+@pytest.mark.parametrize("target", [["--agent", "helper"], ["--client", "launcher"]])
+def test_what_is_stopped_gets_no_run(gate: Served, target: list[str]) -> None:
+    credential = ("launcher", secret_of("launcher"))
+    wanted = {"agent": "helper", "grants": [{"server": "stub"}]}
+    with killed(gate, *target):
+        refused = gate.http.post("/v1/runs", auth=credential, json=wanted)
+        assert (refused.status_code, refused.json()["code"]) == (403, "killed")
+        assert gate.records("run.refused")[-1]["reason"] == "killed"
+        told = gate.http.get("/readyz").json()
+        assert told["status"] == "ready"
+        assert (told["kills"]["standing"], told["kills"]["stale"]) == (1, False)
+    assert gate.http.post("/v1/runs", auth=credential, json=wanted).status_code == 201
+
+
 def test_a_run_that_is_stopped_gets_no_token_and_others_go_on(gate: Served) -> None:
     agent, other = gate.agent(), gate.agent()
     with killed(gate, "--run", agent.run["run_id"]):
