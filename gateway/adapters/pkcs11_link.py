@@ -95,14 +95,20 @@ class Pkcs11Link:
         self._sent_id += 1
         self._pending.append(request)
         self._writer.write(FRAME.pack(len(payload), self._sent_id, kind) + payload)
-        done, _ = await asyncio.wait([request.answer], timeout=deadline_s)
-        if done:
-            return request.answer.result()
-        request.answer.cancel()
+        try:
+            done, _ = await asyncio.wait([request.answer], timeout=deadline_s)
+            if done:
+                return request.answer.result()
+        finally:
+            request.answer.cancel()  # nobody waits for it any more; its turn is still kept
         # Late because many were before it, or because the module hangs? Only then it is killed.
-        if loop.time() - max(self._answered_s, self._pending[0].asked_s) >= deadline_s:
+        if self._pending and self._silent_s(loop.time()) >= deadline_s:
             self._lose()
         raise unavailable("it took longer than its deadline")
+
+    def _silent_s(self, now_s: float) -> float:
+        """Return for how long the module has worked at the request that is first in line."""
+        return now_s - max(self._answered_s, self._pending[0].asked_s)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):

@@ -139,12 +139,10 @@ class Pkcs11Signer:
             try:
                 await self._connect()
             except CountersignError as error:
-                if (
-                    error.code == PIN_REFUSED
-                ):  # tokens lock after some wrong PINs: a person must look
-                    _log.error("token_signer_given_up", kid=self.kid, problem=str(error))
-                    return
                 _log.warning("token_signer_not_started", kid=self.kid, problem=str(error))
+                if error.code == PIN_REFUSED:
+                    _log.error("token_signer_given_up", hint="mend `pin-source`, then restart")
+                    return
             else:
                 _log.info("token_signer_started", kid=self.kid)
                 return

@@ -28,6 +28,7 @@ _TYPES: Final = {
     "policy.activate": "update",
     "config.change": "update",
     "key.rotate": "update",
+    "token_key.change": "update",
     "token.revoke": "delete",
     "kill.set": "update",
     "kill.lift": "update",

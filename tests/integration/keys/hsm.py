@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,19 @@ LIBRARIES = (
     "/usr/lib64/pkcs11/libsofthsm2.so",
     "/opt/homebrew/lib/softhsm/libsofthsm2.so",
 )
+
+CHANGE = """
+import sys
+import pkcs11
+from pkcs11 import Attribute, ObjectClass
+
+token = pkcs11.lib(sys.argv[1]).get_token(token_label="gateway")
+session = token.open(rw=True, user_pin=sys.argv[2])
+
+def find(kind, label="one"):
+    return session.get_key(object_class=kind, label=label)
+
+"""
 
 
 def find_library() -> str:
@@ -61,11 +76,19 @@ class SoftHsm:
         named += f";id=%{number}" if number else ""
         return f"pkcs11:{named}?module-path={self.library}&pin-source=env:HSM_PIN"
 
-    def _run(self, *arguments: str) -> None:
+    def serial(self) -> str:
+        """Return the serial number of the only token."""
+        found = re.findall(r"Serial number: +(\w+)", self._run("--show-slots"))
+        return str(found[0])
+
+    def change(self, what: str) -> None:
+        """Run Python in a process of its own: `find(kind)` is the key `one`, `session` is open."""
+        self._execute([sys.executable, "-c", CHANGE + what, self.library, PIN])
+
+    def _run(self, *arguments: str) -> str:
+        return self._execute(["softhsm2-util", *arguments])
+
+    def _execute(self, command: list[str]) -> str:
         environ = {**os.environ, "SOFTHSM2_CONF": str(self.conf)}
-        subprocess.run(
-            ["softhsm2-util", *arguments],  # noqa: S607
-            env=environ,
-            check=True,
-            capture_output=True,
-        )
+        done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+        return done.stdout

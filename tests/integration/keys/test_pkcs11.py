@@ -170,6 +170,28 @@ async def test_keys_of_one_label_are_told_apart_by_their_ids(hsm: SoftHsm) -> No
     assert first.kid != second.kid
 
 
+async def test_a_token_may_be_named_by_its_serial_number(hsm: SoftHsm) -> None:
+    by_label = await open_and_close(hsm.uri("one"))
+    by_serial = hsm.uri("one").replace("token=gateway", f"serial={hsm.serial()}")
+    assert (await open_and_close(by_serial)).kid == by_label.kid
+
+
+async def test_halves_that_do_not_belong_together_are_told(hsm: SoftHsm) -> None:
+    hsm.put("two", number="02")
+    hsm.change(
+        "find(ObjectClass.PUBLIC_KEY).destroy();"
+        "find(ObjectClass.PUBLIC_KEY, 'two').copy({Attribute.LABEL: 'one', Attribute.ID: b'1'})"
+    )
+    with pytest.raises(ConfigurationError, match="is not that of the private one"):
+        await open_and_close(hsm.uri("one"))
+
+
+async def test_a_key_without_its_public_half_is_told(hsm: SoftHsm) -> None:
+    hsm.change("find(ObjectClass.PUBLIC_KEY).destroy()")
+    with pytest.raises(ConfigurationError, match="has no public key of this name"):
+        await open_and_close(hsm.uri("one"))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
