@@ -14,6 +14,7 @@ import structlog
 from fastapi import APIRouter
 
 from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.jose_assertions import find_key_set_fault
 from gateway.adapters.outbox_relay import OutboxRelay
 from gateway.adapters.sql_registry import SqlRegistry
 from gateway.adapters.sql_store import SqlState
@@ -79,7 +80,10 @@ async def open_registry(
             key_id=audit.key_id,
             changed=changed,
             deployment=Deployment(
-                environment=config.environment, servers=frozenset(config.servers), dev=config.dev
+                environment=config.environment,
+                servers=frozenset(config.servers),
+                dev=config.dev,
+                find_key_fault=find_key_set_fault,
             ),
             clock=clock,
             ids=ids,

@@ -12,11 +12,13 @@ from gateway.cli.registry import (
     GrantOption,
     HashOption,
     IdArgument,
+    KeysOption,
     ReasonOption,
     add_edges,
     add_life,
     add_reading,
     read_grants,
+    read_keys,
     route,
     tell,
 )
@@ -39,6 +41,7 @@ def create(  # noqa: PLR0917 - options of a command
     dpop: Annotated[bool, typer.Option("--dpop", help="Bind its tokens to a key.")] = False,
     secret: Annotated[bool, typer.Option("--secret", help="Generate a secret, told once.")] = False,
     secret_hash: HashOption = "",
+    jwks: KeysOption = None,
     environment: Annotated[str, typer.Option(help="Refused unless it is this one's.")] = "",
     reason: ReasonOption = "",
     output: OutputOption = Output.TABLE,
@@ -57,6 +60,8 @@ def create(  # noqa: PLR0917 - options of a command
     }
     if environment:
         body["environment"] = environment
+    if (keys := read_keys(jwks)) is not None:
+        body["jwks"] = keys
     tell(ask("POST", "/v1/agents", body=body), output)
 
 
@@ -66,6 +71,7 @@ def update(  # noqa: PLR0917 - options of a command
     owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
     role: Annotated[NamesOption, typer.Option(help="Its roles, in place of all.")] = None,
     grant: GrantOption = None,
+    jwks: KeysOption = None,
     no_grants: Annotated[bool, typer.Option("--no-grants", help="Take all grants.")] = False,
     dpop: Annotated[bool | None, typer.Option(help="Bind its tokens to a key.")] = None,
     output: OutputOption = Output.TABLE,
@@ -75,11 +81,12 @@ def update(  # noqa: PLR0917 - options of a command
         "owner": owner,
         "roles": role,
         "grants": [] if no_grants else read_grants(grant) or None,
+        "jwks": read_keys(jwks),
         "dpop": dpop,
     }
     body = {name: value for name, value in given.items() if value is not None}
     if not body:
-        fail(Exit.USAGE, "say what changes: --owner, --role, --grant, --no-grants or --dpop")
+        fail(Exit.USAGE, "say what changes, such as --owner, --role, --grant or --jwks")
     tell(ask("PATCH", route("agents", member_id), body=body), output)
 
 

@@ -12,11 +12,13 @@ from gateway.cli.registry import (
     GrantOption,
     HashOption,
     IdArgument,
+    KeysOption,
     ReasonOption,
     add_edges,
     add_life,
     add_reading,
     read_grants,
+    read_keys,
     route,
     tell,
 )
@@ -36,6 +38,7 @@ def create(  # noqa: PLR0917 - options of a command
     ] = None,
     grant: GrantOption = None,
     secret_hash: HashOption = "",
+    jwks: KeysOption = None,
     reason: ReasonOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -49,6 +52,8 @@ def create(  # noqa: PLR0917 - options of a command
         "secret_hash": secret_hash,
         "reason": reason,
     }
+    if (keys := read_keys(jwks)) is not None:
+        body["jwks"] = keys
     tell(ask("POST", "/v1/clients", body=body), output)
 
 
@@ -58,6 +63,7 @@ def update(  # noqa: PLR0917 - options of a command
     owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
     human: Annotated[NamesOption, typer.Option(help="Whom it may act for, all of them.")] = None,
     grant: GrantOption = None,
+    jwks: KeysOption = None,
     no_grants: Annotated[bool, typer.Option("--no-grants", help="Take all grants.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -66,10 +72,11 @@ def update(  # noqa: PLR0917 - options of a command
         "owner": owner,
         "humans": human,
         "grants": [] if no_grants else read_grants(grant) or None,
+        "jwks": read_keys(jwks),
     }
     body = {name: value for name, value in given.items() if value is not None}
     if not body:
-        fail(Exit.USAGE, "say what changes: --owner, --human, --grant or --no-grants")
+        fail(Exit.USAGE, "say what changes, such as --owner, --human, --grant or --jwks")
     tell(ask("PATCH", route("clients", member_id), body=body), output)
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -22,6 +23,10 @@ HashOption = Annotated[
 GrantOption = Annotated[
     list[str] | None,
     typer.Option(help='JSON, such as \'{"server": "shop", "effects": ["read"]}\'; repeatable.'),
+]
+
+KeysOption = Annotated[
+    Path | None, typer.Option("--jwks", help="A JWK set of public keys, in place of a secret.")
 ]
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -112,6 +117,14 @@ def read_grants(texts: Sequence[str] | None) -> list[Any]:
         return [json.loads(text) for text in texts or ()]
     except ValueError:
         fail(Exit.USAGE, 'a `--grant` is JSON, such as \'{"server": "shop", "effects": ["read"]}\'')
+
+
+def read_keys(path: Path | None) -> Any:  # noqa: ANN401 - JSON
+    """Return the JWK set in a file, None without one; exits for what is none."""
+    try:
+        return None if path is None else json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        fail(Exit.USAGE, f'`{path}` is no JWK set; write `{{"keys": […]}}`')
 
 
 def tell(answer: Mapping[str, Any], output: Output) -> None:

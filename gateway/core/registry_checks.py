@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.clients import Agent, Launcher
+from gateway.core.clients import Agent, Client, Launcher
 from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.registry import ROLES, Body, Person, Registry
 from gateway.core.token import Grant
@@ -25,11 +25,15 @@ ANYBODY: Final = "*"
 
 
 class Deployment(Struct, frozen=True, kw_only=True):
-    """What entries are measured against. `dev`: an agent's own secret may do more than read."""
+    """What entries are measured against. `dev`: an agent's own secret may do more than read.
+
+    `find_key_fault` says why a JWK set (RFC 7517) does not do for a client, or returns None.
+    """
 
     environment: str
     servers: frozenset[str]
     dev: bool = False
+    find_key_fault: Callable[[object], str | None] = lambda _keys: "no public keys are taken here"
 
 
 def find_body_fault(body: Body, registry: Registry, deployment: Deployment) -> str | None:
@@ -55,6 +59,7 @@ def _find_faults(body: Body, registry: Registry, deployment: Deployment) -> Iter
     if len(body.owner) > OWNER_MAX_CHARS or not body.owner.isprintable():
         yield f"an `owner` is at most {OWNER_MAX_CHARS} characters that can be printed"
     yield from _check_grants(body.grants, deployment)
+    yield from _check_keys(body, deployment)
     if isinstance(body, Agent):
         yield from _check_agent(body, registry, deployment)
     elif isinstance(body, Launcher):
@@ -71,6 +76,16 @@ def _check_person(body: Person) -> Iterator[str]:
             yield f"`{group[:32]}` is no group: lower-case letters, digits and `-`, and no role"
     if len(body.groups) > NAMES_MAX:
         yield f"more than {NAMES_MAX} groups"
+
+
+def _check_keys(body: Client, deployment: Deployment) -> Iterator[str]:
+    if not body.jwks:
+        return
+    if body.secret_hash:
+        yield "a secret and `jwks` both prove it; keep one: whoever has either would be it"
+    fault = deployment.find_key_fault({"keys": list(body.jwks)})
+    if fault is not None:
+        yield f"`jwks`: {fault}"
 
 
 def _check_agent(body: Agent, registry: Registry, deployment: Deployment) -> Iterator[str]:

@@ -51,6 +51,12 @@ class _Strict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A body whose every member is known."""
 
 
+class KeySet(Struct, frozen=True):
+    """A JWK set (RFC 7517 §5) of public keys; an empty one for none."""
+
+    keys: tuple[dict[str, Any], ...] = ()
+
+
 class NewAgent(_Strict, frozen=True, kw_only=True):
     """`POST /v1/agents`. `secret`: generate one; `environment`, if given, is the deployment's."""
 
@@ -60,6 +66,7 @@ class NewAgent(_Strict, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
     may_delegate_to: Names = ()
     dpop: bool = False
+    jwks: KeySet = KeySet()
     environment: str | None = None
     secret: bool = False
     secret_hash: str = ""
@@ -74,16 +81,18 @@ class AgentEdit(_Strict, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] | UnsetType = UNSET
     may_delegate_to: Names | UnsetType = UNSET
     dpop: bool | UnsetType = UNSET
+    jwks: KeySet | UnsetType = UNSET
 
 
 class NewClient(_Strict, frozen=True, kw_only=True):
-    """`POST /v1/clients`: a launcher. Its secret is generated unless its hash is given."""
+    """`POST /v1/clients`: a launcher. Without `jwks` and `secret_hash`, a secret is generated."""
 
     id: str
     owner: str = ""
     may_launch: Names = ()
     humans: Names = ()
     grants: tuple[Grant, ...] = ()
+    jwks: KeySet = KeySet()
     secret_hash: str = ""
     reason: Reason = ""
 
@@ -95,6 +104,7 @@ class ClientEdit(_Strict, frozen=True, kw_only=True):
     may_launch: Names | UnsetType = UNSET
     humans: Names | UnsetType = UNSET
     grants: tuple[Grant, ...] | UnsetType = UNSET
+    jwks: KeySet | UnsetType = UNSET
 
 
 class NewUser(_Strict, frozen=True, kw_only=True):
@@ -181,7 +191,7 @@ class RegistryAdmin:
             """Register a launcher."""
             by = await self._who(request)
             body = await read_body(request, NewClient, max_depth=BODY_MAX_DEPTH)
-            client, secret = _convert(body, Launcher), not body.secret_hash
+            client, secret = _convert(body, Launcher), not (body.secret_hash or body.jwks.keys)
             return self._tell(
                 await self._desk.create(by, "client", client, secret=secret, reason=body.reason)
             )
@@ -336,7 +346,7 @@ class RegistryAdmin:
         return human.id if human.id == member_id else await self._who(request)
 
     async def _edit(self, by: str, kind: Kind, member_id: str, given: Struct) -> Told:
-        values = {name: getattr(given, name) for name in given.__struct_fields__}
+        values = {name: _value(given, name) for name in given.__struct_fields__}
         changes: dict[str, Any] = {n: value for n, value in values.items() if value is not UNSET}
         if not changes:
             return Declined("registry_invalid", "the body changes nothing")
@@ -365,4 +375,9 @@ def _joined(names: Names, new: Names, gone: Names) -> Names:
 def _convert(given: Struct, kind: type[T]) -> T:
     """Return the entry that a body describes; members of the same name mean the same."""
     shared = set(given.__struct_fields__) & set(kind.__struct_fields__)
-    return kind(**{name: getattr(given, name) for name in shared})
+    return kind(**{name: _value(given, name) for name in shared})
+
+
+def _value(given: Struct, name: str) -> Any:  # noqa: ANN401 - of any member
+    value = getattr(given, name)
+    return value.keys if isinstance(value, KeySet) else value

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.adapters.token_keys import generate_token_key, public_jwk
 from gateway.cli import build
 from gateway.cli.exits import Exit
 from gateway.core.clients import hash_secret
@@ -142,6 +144,21 @@ async def test_what_does_not_work_is_said(
 ) -> None:
     done = await line.run("ada", *words)
     assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
+
+
+async def test_public_keys_in_place_of_a_secret(line: Line, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [public_jwk(generate_token_key())]}))
+    await line.json("ada", "agents", "create", "sub", "--jwks", str(keys))
+    await line.json("ada", "clients", "create", "jobs", "--jwks", str(keys))
+    shown = await line.json("ada", "clients", "show", "jobs")
+    assert (len(shown["jwks"]), shown["has_secret"]) == (1, False)
+    keys.write_text('{"keys": []}')
+    changed = await line.json("ada", "agents", "update", "sub", "--jwks", str(keys))
+    assert changed["entry"]["jwks"] == []
+    keys.write_text("{")
+    refused = await line.run("ada", "agents", "update", "sub", "--jwks", str(keys))
+    assert (refused.exit_code, "is no JWK set" in refused.stderr) == (Exit.USAGE, True)
 
 
 async def test_without_the_role_nothing_is_done(line: Line) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from gateway.adapters.jose_assertions import find_key_set_fault
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.memory_registry import MemoryRegistry
 from gateway.adapters.outbox_relay import OutboxRelay
@@ -111,7 +112,11 @@ class Desk:
                 relay=OutboxRelay(self.store, self.audit).drain,
                 key_id=self.audit.key_id,
                 changed=self._changed,
-                deployment=Deployment(environment="test", servers=frozenset({"shop"})),
+                deployment=Deployment(
+                    environment="test",
+                    servers=frozenset({"shop"}),
+                    find_key_fault=find_key_set_fault,
+                ),
                 clock=self.clock,
                 ids=self.ids,
             )

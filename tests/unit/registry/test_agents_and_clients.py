@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from gateway.adapters.token_keys import generate_token_key, public_jwk
 from gateway.core.clients import Agent, hash_secret
 from gateway.core.registry import BARRED, Member
 from gateway.core.token import Claims
@@ -315,3 +318,54 @@ async def test_a_state_that_is_older_than_the_log_lets_nobody_back_in(desk: Desk
     assert other.humans.find("ada") is not None
     await other.post("ada", "agents/sub/resume")
     assert other.changes()[-1]["version"] == 3
+
+
+async def test_a_client_proves_itself_by_public_keys_or_by_a_secret(desk: Desk) -> None:
+    keys = {"keys": [public_jwk(generate_token_key())]}
+    assert (await desk.post("ada", "agents", {"id": "sub", "jwks": keys})).status_code == 200
+    made = (await desk.post("ada", "clients", {"id": "jobs", "jwks": keys})).json()
+    assert "secret" not in made
+    found = desk.clients.launcher("jobs")
+    assert found is not None
+    assert [key["kid"] for key in found.jwks] == [keys["keys"][0]["kid"]]
+    both = await desk.post("ada", "agents/sub/secret")
+    assert told(both) == (400, "registry_invalid")
+    done = await desk.ask("ada", "PATCH", "agents/sub", {"jwks": {"keys": []}})
+    assert done.json()["entry"]["jwks"] == []
+    assert (await desk.post("ada", "agents/sub/secret")).status_code == 200
+    other = (await desk.again()).clients.launcher("jobs")
+    assert other == found
+
+
+@pytest.mark.parametrize("jwks", [{"keys": [{}]}, {"keys": [{"kty": "oct", "k": "AAAA"}]}])
+async def test_keys_that_are_no_public_keys_are_refused(
+    desk: Desk, jwks: dict[str, object]
+) -> None:
+    answer = await desk.post("ada", "agents", {"id": "x", "jwks": jwks})
+    assert told(answer) == (400, "registry_invalid")
+
+
+async def test_while_a_change_waits_for_the_log_no_other_is_made() -> None:
+    desk = Desk()
+    await desk.start()
+    desk.audit.overload()
+    for name in ("x", "y"):
+        answer = await desk.post("ada", "agents", {"id": name})
+        assert told(answer) == (503, "audit_overloaded")
+    desk.audit.overload(overloaded_now=False)
+    later = await desk.again()
+    assert later.desk.registry.is_active_agent("x")
+    assert later.desk.registry.find("y") is None
+
+
+async def test_who_stops_listening_does_not_stop_a_change(desk: Desk) -> None:
+    body = Agent(id="x")
+    story = desk.desk.create("ada", "agent", body, secret=False, reason="")
+    task = asyncio.ensure_future(story)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    done = await desk.post("ada", "agents", {"id": "x"})
+    assert told(done) == (409, "registry_exists")
+    assert desk.desk.registry.is_active_agent("x")
