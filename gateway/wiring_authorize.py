@@ -59,7 +59,12 @@ class Authorization:
 
     def grant_types(self, issue: IssueDeps, desk: IssueDesk) -> Sequence[GrantType]:
         """Build the grant types of codes and refresh tokens."""
-        authorizations = Authorizations(
+        authorizations = self.after(issue, desk)
+        return AuthorizationCode(desk, authorizations), RefreshToken(desk, authorizations)
+
+    def after(self, issue: IssueDeps, desk: IssueDesk) -> Authorizations:
+        """Build what becomes of authorizations once the browser is gone."""
+        return Authorizations(
             store=self.store,
             runs=issue.runs,
             desk=desk,
@@ -67,7 +72,6 @@ class Authorization:
             clock=issue.clock,
             ids=issue.ids,
         )
-        return AuthorizationCode(desk, authorizations), RefreshToken(desk, authorizations)
 
     def routers(
         self, issue: IssueDeps, sessions: SessionDoor, tools: Callable[[], Iterable[ToolSeen]]

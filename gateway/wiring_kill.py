@@ -10,6 +10,7 @@ from gateway.adapters.file_audit import FileAuditLog
 from gateway.adapters.sql_kills import SqlKills
 from gateway.adapters.sql_store import SqlState
 from gateway.config import Config
+from gateway.core.apps import App
 from gateway.core.catalog import Tool
 from gateway.core.clients import Client
 from gateway.core.errors import CredentialError
@@ -23,6 +24,7 @@ from gateway.http.issue_desk import IssueDesk
 from gateway.http.kill_admin import KillAdminDeps, build_kill_router
 from gateway.http.token_admin import (
     SKEW_S,
+    EndRefresh,
     TokenAdminDeps,
     build_oauth_tokens_router,
     build_token_router,
@@ -100,11 +102,12 @@ def build_kill_routers(
     admit: Admit,
     clock: Clock,
     is_known: Callable[[Kind, str], bool],
+    end_refresh: EndRefresh,
 ) -> list[APIRouter]:
     """Build `/v1/kills`, `/v1/tokens`, `/oauth/revoke` and `/oauth/introspect`."""
 
-    async def authenticate(form: dict[str, str], request: Request) -> Client | Run | None:
-        return await desk.authenticate(read_client(form, request))
+    async def authenticate(form: dict[str, str], request: Request) -> Client | Run | App | None:
+        return await desk.believe(form, read_client(form, request))
 
     deps = TokenAdminDeps(
         kills=kills,
@@ -117,6 +120,7 @@ def build_kill_routers(
         clock=clock,
         token_max_s=config.tokens.ttl_s,
         run_max_s=config.tokens.run_max_s,
+        end_refresh=end_refresh,
     )
     return [
         build_kill_router(KillAdminDeps(kills=kills, admit=admit, clock=clock, is_known=is_known)),

@@ -396,17 +396,18 @@ def _build_hand_off(parts: Parts) -> HandOff:
 def _build_kill_routers(
     parts: Parts, issue: IssueDeps, tokens: TokenVerifier, admit: Admit
 ) -> list[APIRouter]:
-    registered = parts.registered
+    registered, desk = parts.registered, IssueDesk(issue)
     return build_kill_routers(
         config=parts.config,
         kills=parts.kills,
         issued=parts.audit.recovered.tokens,
         tokens=tokens,
         barred=parts.barred,
-        desk=IssueDesk(issue),
+        desk=desk,
         refuse=issue.refuse,
         admit=admit,
         clock=parts.clock,
+        end_refresh=parts.authorization.after(issue, desk).end_refresh,
         is_known=build_is_known(
             config=parts.config,
             agents=lambda name: registered.clients.agent(name) is not None,

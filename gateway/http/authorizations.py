@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.core.apps import App
 from gateway.core.authorization import AuthorizationStore, Consent, Refresh
 from gateway.core.authorization_records import build_refused
 from gateway.core.clients import hash_secret
@@ -60,6 +61,15 @@ class Authorizations:
             jkt=old.jkt,
         )
         return token if await self.store.rotate_refresh(old.token_hash, successor) else None
+
+    async def end_refresh(self, app: App, token: str) -> None:
+        """End the run of a refresh token, which its app has no more use for (RFC 7009)."""
+        found = await self.store.get_refresh(hash_secret(token))
+        if found is None or found.client_id != app.id:
+            return
+        run = await self.runs.get_run(found.run_id)
+        if run is not None and not run.ended:
+            await self.desk.close(run, "done")
 
     async def end(self, run_id: str, client_id: str, reason: str) -> None:
         """End what somebody stole a part of, and record why. The run may not have begun yet."""

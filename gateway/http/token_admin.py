@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.core import oauth
+from gateway.core.apps import App
 from gateway.core.clients import Agent, Client
 from gateway.core.errors import CountersignError, CredentialError, RequestError
 from gateway.core.issued import IssuedToken, IssuedTokens
@@ -31,8 +32,15 @@ LIST_MAX: Final = 1_000
 SKEW_S: Final = 60
 """How much longer than a token a revocation is kept, in seconds."""
 
-Authenticate = Callable[[dict[str, str], Request], Awaitable[Client | Run | None]]
+Authenticate = Callable[[dict[str, str], Request], Awaitable[Client | Run | App | None]]
 """Returns the client that a form proves; raises `RequestError` where it proves itself twice."""
+
+EndRefresh = Callable[[App, str], Awaitable[None]]
+"""Ends what a refresh token of this app stands for; one that is not its own is left alone."""
+
+
+async def _end_nothing(_app: App, _token: str) -> None:
+    """Stand in where no app has refresh tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +60,7 @@ class TokenAdminDeps:
     clock: Clock
     token_max_s: int
     run_max_s: int
+    end_refresh: EndRefresh = _end_nothing
 
 
 class RevokeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,6 +175,8 @@ async def _revoke(deps: TokenAdminDeps, request: Request) -> Response:
     if isinstance(asked, Failure):
         return tell_failure(asked)
     who, token = asked
+    if isinstance(who, App):
+        await deps.end_refresh(who, token)
     claims = _verify(deps, token)
     # A token that is unknown, over or revoked already is what was asked for (RFC 7009 §2.2).
     if claims is None:
@@ -184,6 +195,9 @@ async def _introspect(deps: TokenAdminDeps, request: Request) -> Response:
     if isinstance(asked, Failure):
         return tell_failure(asked)
     who, token = asked
+    # A public app shows nothing but its name, which everybody knows.
+    if isinstance(who, App) and not who.secret_hash:
+        return tell_json({"active": False})
     claims = _verify(deps, token)
     # INVARIANT: one answer for what is not alive and for what the caller may not know.
     if claims is None or not (who is None or is_own(who, claims)):
@@ -194,13 +208,13 @@ async def _introspect(deps: TokenAdminDeps, request: Request) -> Response:
 
 async def _read(
     deps: TokenAdminDeps, request: Request, *, people: bool = False
-) -> tuple[Client | Run | None, str] | Failure:
+) -> tuple[Client | Run | App | None, str] | Failure:
     """Read the form and believe who asks. None for a person who may know everything."""
     # 1. Requests that two parsers may read differently, and floods of bytes.
     try:
         form = await read_form(request)
         one = {name: values[0] for name, values in form.items() if values[0]}
-        who: Client | Run | None = None
+        who: Client | Run | App | None = None
         # 2. Strangers: they would learn which tokens are alive.
         scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
         if people and scheme == "bearer":
@@ -219,7 +233,7 @@ async def _read(
     return who, one["token"]
 
 
-def is_own(who: Client | Run, claims: Claims) -> bool:
+def is_own(who: Client | Run | App, claims: Claims) -> bool:
     """Whether a token is of this run, was launched by this client, or comes from this agent."""
     if isinstance(who, Run):
         return claims.run_id == who.id

@@ -118,12 +118,7 @@ class TokenEndpoint:
         return _reply(result, bound.headers)
 
     async def _believe(self, form: _Form) -> Client | Run | App | None:
-        """Return who asks. Apps first: a public one has nothing but its name to show."""
-        if "client_assertion" not in form.one:
-            app = self._desk.find_app(form.one.get("client_id", ""), form.presented)
-            if app is not None:
-                return app
-        return await self._desk.authenticate(form.presented)
+        return await self._desk.believe(form.one, form.presented)
 
     async def _refuse(self, who: Client | Run | App, failure: Failure, code: str = "") -> Response:
         await self._desk.refuse_token(who, code or failure.error)

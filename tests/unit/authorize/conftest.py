@@ -170,6 +170,7 @@ class World:
         self.decide: Callable[[], Decision] = lambda: self.decision
         self.refused: list[tuple[str, str]] = []
         self.ended: set[str] = set()
+        self.stopped: set[str] = set()
         self.documents = Shelf()
         self.apps = Apps([EDITOR, SECRETIVE, BOUND], strangers=STRANGERS)
         key = generate_token_key()
@@ -190,7 +191,9 @@ class World:
             ids=self.ids,
             refuse=self._refuse,
             barred=lambda claims, _tool=None: (
-                "token_revoked" if claims.run_id in self.ended else None
+                "token_revoked"
+                if claims.run_id in self.ended or claims.on_behalf_of in self.stopped
+                else None
             ),
             on_run_ended=self.ended.add,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),

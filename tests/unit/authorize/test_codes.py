@@ -447,3 +447,11 @@ async def test_without_a_log_nobody_registers(world: World) -> None:
     reply = await world.client.post("/oauth/register", json=body)
     assert reply.status_code == 503
     assert await world.store.find_apps() == []
+
+
+async def test_a_run_of_a_person_who_is_stopped_is_not_begun(world: World) -> None:
+    code = await world.code()
+    world.stopped.add("ann")
+    reply = await world.redeem(code)
+    assert reply.status_code == 400
+    assert "token.issue" not in world.types()
