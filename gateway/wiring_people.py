@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -60,6 +62,7 @@ class PeopleDesk:
 
     deps: SignInDeps
     has_admin: bool
+    style: Literal["json", "console"]
     _http: httpx.AsyncClient
     _stores: tuple[SqlSessions, SqlTickets]
 
@@ -81,13 +84,20 @@ class PeopleDesk:
     async def announce(self) -> None:
         """Print the claim that makes the first admin, where there is none.
 
-        On stderr and never through the logs: whoever reads those is not who starts the gateway.
+        One line on stderr, whatever the log's level: it goes nowhere else that the logs may go.
         """
         code = await make_first_claim(self.deps, has_admin=self.has_admin)
         if code is not None:
             url = f"{self.sessions.origin}{CLAIM_PATH}?code={code}"
-            text = f"nobody is admin yet; claim it once, within {CLAIM_S // 3600} h: {url}"
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            print(self._word(url), file=sys.stderr, flush=True)  # noqa: T201
+
+    def _word(self, url: str) -> str:
+        hint = f"nobody is admin yet; claim it once, within {CLAIM_S // 3600} h"
+        if self.style == "console":
+            return f"{hint}: {url}"
+        now = dt.datetime.fromtimestamp(self.deps.now_s(), dt.UTC).isoformat()
+        line = {"event": "admin_unclaimed", "level": "warning", "timestamp": now}
+        return json.dumps({**line, "hint": hint, "url": url})
 
     async def tidy(self) -> None:
         """Forget what is over, and write down what was only counted."""
@@ -145,7 +155,9 @@ def build_people(
         ids=ids,
     )
     has_admin = bool(registered.registry.admins)
-    return PeopleDesk(deps=deps, has_admin=has_admin, _http=http, _stores=stores)
+    return PeopleDesk(
+        deps=deps, has_admin=has_admin, style=config.log.format, _http=http, _stores=stores
+    )
 
 
 def _build_provider(

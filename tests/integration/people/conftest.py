@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,9 +86,9 @@ class House:
     @property
     def claim(self) -> str:
         """The address that the gateway printed for its first admin."""
-        found = re.findall(r"claim it once.*: (\S+)", self.stderr.read_text())
-        assert len(found) == 1, self.stderr.read_text()
-        return str(found[0])
+        lines = map(json.loads, self.stderr.read_text().splitlines())
+        [line] = [line for line in lines if line["event"] == "admin_unclaimed"]
+        return str(line["url"])
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         found = read_records(self.config.parent / "audit")
