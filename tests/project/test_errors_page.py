@@ -25,6 +25,9 @@ ELSEWHERE = {
     "approval_conflict",
     "approval_forbidden",
     "role_missing",
+    # told to who asks for a token, as `temporarily_unavailable`, or to people (docs/token-keys.md)
+    "key_ring_unavailable",
+    "signer_unavailable",
     # told to nobody: two requests for one run at the same time, and a mistake of our own
     "approval_illegal_move",
     "run_exists",

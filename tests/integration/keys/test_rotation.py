@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from gateway.core.clients import hash_secret
 from gateway.wiring import Gateway
 from tests.e2e.site import Site, secret_of
 from tests.e2e.stub import Stub
+from tests.integration.keys.hsm import PIN, SoftHsm
 
 pytestmark = [pytest.mark.network, pytest.mark.req("TOK-07")]
 
@@ -206,3 +210,47 @@ async def test_who_may_see_keys_and_who_may_change_them(traffic: Traffic) -> Non
     assert (await traffic.as_person("dana", "GET")).json()["code"] == "role_missing"
     assert (await traffic.as_person("nobody", "GET")).status_code == httpx.codes.UNAUTHORIZED
     assert len(await traffic.published()) == 1
+
+
+@pytest.mark.req("TOK-12")
+async def test_a_gateway_with_its_key_in_an_hsm_fails_closed_without_it(
+    tmp_path: Path, stub: Stub, hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HSM_PIN", PIN)
+    site = Site(
+        tmp_path / "site",
+        urls={"stub": stub.url},
+        listings={"stub": stub.listing()},
+        tokens={"keys": [hsm.uri("one")]},
+    )
+    gateway = Gateway(load_config(site.path, {}))
+    await gateway.start()
+    traffic = Traffic(gateway, site, SteppedClock())
+    try:
+        token = await traffic.held_token()
+        assert (await traffic.call(token)).status_code == httpx.codes.OK
+        (worker,) = find_workers()
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(AssertionError, match="temporarily_unavailable"):
+            await traffic.held_token()
+        assert (await traffic.call(token)).status_code == httpx.codes.OK
+    finally:
+        await traffic.http.aclose()
+        await gateway.stop()
+    issued = [r for r in read_records(site.audit) if r["type"] == "token.issue"]
+    assert len(issued) == 1
+    assert not (site.folder / "keys" / "tokens.pem").exists()
+    assert find_workers() == []
+
+
+def find_workers() -> list[int]:
+    """Return the processes of ours that hold a PKCS#11 module."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            status = (path.parent / "stat").read_text().rpartition(")")[2].split()
+            ours = int(status[1]) == os.getpid() and status[0] != "Z"
+            if ours and b"pkcs11_worker" in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
