@@ -27,6 +27,11 @@ from tests.integration.credentials.offices import (
 HERE = Path(__file__).parent
 KINDS = ("header", "file", "query", "basic", "vaulted", "ring", "client", "person")
 POLICY = """
+# METADATA
+# title: Everything goes; nobody watches results, so that notifications are streamed
+# custom:
+#   applies_to:
+#     phases: [list, call, resume, issue]
 package policies.house
 
 permit contains {"code": "house_tool"} if input.resource.server in %s

@@ -201,8 +201,10 @@ class Upstream:
                 error = {"code": -32000, "message": told}
                 return reply_json({"jsonrpc": "2.0", "id": number, "error": error})
             case "tell_stream":
-                notice = {"method": "notifications/message", "params": {"data": told}}
-                return Reply(200, _events(notice, _message(number)), "text/event-stream")
+                calm = {"level": "error", "data": "working on it"}
+                notices = ({"level": "info", "data": told}, calm)
+                lines = [{"method": "notifications/message", "params": one} for one in notices]
+                return Reply(200, _events(*lines, _message(number)), "text/event-stream")
             case "tell_http":
                 return Reply(500, told.encode(), "text/html")
             case "fail":

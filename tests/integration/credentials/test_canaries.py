@@ -6,6 +6,7 @@ own, is searched for every secret and every token, as they are and in the usual 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from gateway.adapters.audit_files import Files, list_segments
 from gateway.adapters.audit_openings import Vault, read_sealed, unseal
 from gateway.core.credentials import build_needles, holds_any
-from tests.e2e.callers import Agent
+from tests.e2e.callers import Agent, build_call
 from tests.e2e.processes import eventually
 from tests.e2e.served import Served
 from tests.e2e.site import ROOT, secret_of
@@ -48,7 +49,9 @@ class Running:
         agent = agent or self.agent
         with self.served.adding() as added:
             answer = agent.rest(f"{server}__{tool}", {})
-            agent.call(f"{server}__{tool}", {})
+            message = json.loads(build_call(f"{server}__{tool}", {}))
+            message["params"]["_meta"]["io.modelcontextprotocol/logLevel"] = "debug"
+            agent.post(json.dumps(message).encode(), f"{server}__{tool}")
         body = answer.json()
         outcome = next(record for record in added if record["type"] == "call.outcome")
         return body.get("code", "ok"), outcome["status"], outcome["delivery"]
@@ -111,7 +114,11 @@ def test_an_upstream_that_repeats_its_credential_is_not_heard(running: Running, 
 
 
 def test_what_it_streams_or_says_in_an_error_page_is_not_relayed(running: Running) -> None:
+    before = len(running.said)
     assert outcomes(running, "tell_stream") == dict.fromkeys(KINDS, ("ok", "ok", "sent"))
+    streamed = b"".join(running.said[before:])
+    assert streamed.count(b"working on it") == len(KINDS)  # the line without a secret comes through
+    assert b"authorization" not in streamed.lower()
     unavailable = ("upstream_unavailable", "failed", "unknown")
     assert outcomes(running, "tell_http") == dict.fromkeys(KINDS, unavailable)
 
