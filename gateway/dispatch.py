@@ -192,10 +192,12 @@ class Dispatcher:
         try:
             await self._relay()
         except CountersignError:  # no intent was even tried: certainly not sent
-            self._judge.give_back(fresh.verdict.charge)
-            await self._move(sent, "APPROVED")
+            await self._take_back(sent, fresh)
             raise
         self._reached("relayed")
+        if self._barred(fresh.resolved.call.claims, fresh.resolved.tool) is not None:
+            await self._take_back(sent, fresh)  # stopped meanwhile: the next look lets go of it
+            return
         # 5. Intent, effect, outcome: the same path as every call.
         answer = await self._enforcement.execute(
             fresh.resolved,
@@ -207,6 +209,10 @@ class Dispatcher:
         self._reached("executed")
         # 6. The state follows the log.
         await self._settle(sent, answer)
+
+    async def _take_back(self, sent: ApprovalRequest, fresh: Fresh) -> None:
+        self._judge.give_back(fresh.verdict.charge)
+        await self._move(sent, "APPROVED")
 
     async def _was_sent(self, claimed: ApprovalRequest) -> bool:
         """Whether the log says that it was sent: an old store was put back. Copies its end."""

@@ -278,6 +278,8 @@ def test_a_kill_survives_a_gateway_that_dies_right_after_and_works_offline(
     again = start(site, step="never").wait_ready()
     late = Agent(again.http, agent.token, agent.run)
     assert late.rest("stub__echo").json()["code"] == "killed"
+    listed = json.loads(run(again, "tokens", "list", "-o", "json").stdout)["tokens"]
+    assert agent.run["run_id"] in {one["run"] for one in listed}
     assert run(again, "kill", "off", "--all", "--reason", "mended").exit_code == 0
     assert late.rest("stub__echo").json()["code"] == "killed"
     assert run(again, "kill", "off", "--agent", "helper", "--reason", "mended").exit_code == 0

@@ -119,14 +119,7 @@ async def test_a_kill_after_the_intent_closes_it_not_sent(
 ) -> None:
     world = Stoppable()
     await world.launch()
-    record_intent = world.audit.record_intent
-
-    async def record(intent: Any) -> Any:  # noqa: ANN401 - as the twin
-        recorded = await record_intent(intent)
-        world.stop(kind, target)
-        return recorded
-
-    monkeypatch.setattr(world.audit, "record_intent", record)
+    stop_after_intent(world, monkeypatch, kind, target)
     reply = await world.call_rest("billing__refund", b'{"arguments":{"amount":1}}')
     assert (reply.status, world.sent) == (403, [])
     intent, outcome = world.records()
@@ -162,7 +155,7 @@ async def test_an_approved_call_is_not_sent_once_its_agent_or_tool_is_stopped(
 
 
 @pytest.mark.parametrize("step", ["judged", "dispatched", "relayed"])
-async def test_a_kill_during_a_dispatch_closes_its_intent_not_sent(step: Step) -> None:
+async def test_a_kill_during_a_dispatch_takes_it_back_and_it_is_let_go_of(step: Step) -> None:
     worlds: list[Stoppable] = []
 
     def reached(now: Step) -> None:
@@ -171,10 +164,39 @@ async def test_a_kill_during_a_dispatch_closes_its_intent_not_sent(step: Step) -
 
     worlds.append(Stoppable(held, reached=reached))
     (world,) = worlds
-    await world.dispatcher.dispatch(await approved(world))
+    request_id = await approved(world)
+    await world.dispatcher.dispatch(request_id)
+    assert ((await world.held()).state, world.sent) == ("APPROVED", [])
+    assert world.records("call.intent") == []
+    assert world.ledger.family("root-1").calls == 0
+    await world.dispatcher.dispatch(request_id)
     after = await world.held()
-    assert (after.state, world.sent) == ("FAILED", [])
+    assert (after.state, after.outcome, world.sent) == ("STALE", "authority_ended", [])
+
+
+async def test_a_kill_after_the_intent_of_a_held_call_closes_it_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Stoppable(held)
+    request_id = await approved(world)
+    stop_after_intent(world, monkeypatch, "agent", "refund-bot")
+    await world.dispatcher.dispatch(request_id)
+    assert ((await world.held()).state, world.sent) == ("FAILED", [])
     assert world.records("call.outcome")[0]["delivery"] == "not_sent"
+
+
+def stop_after_intent(
+    world: Stoppable, monkeypatch: pytest.MonkeyPatch, kind: Kind, target: str
+) -> None:
+    """Pull the switch just when an intent has become durable."""
+    record_intent = world.audit.record_intent
+
+    async def record(intent: Any) -> Any:  # noqa: ANN401 - as the twin
+        recorded = await record_intent(intent)
+        world.stop(kind, target)
+        return recorded
+
+    monkeypatch.setattr(world.audit, "record_intent", record)
 
 
 async def test_an_approved_call_waits_while_nobody_knows_what_is_stopped() -> None:
