@@ -6,16 +6,17 @@ taken away is not.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 from msgspec import Struct
 
+from connectors.aside import Aside
 from connectors.credential_http import CredentialProblem
 from gateway.core.credentials import NEVER_NS
 
@@ -25,7 +26,7 @@ _FILE_REFRESH_NS: Final = _NS
 _FILE_EXPIRES_NS: Final = 5 * _NS
 _KEYRING_REFRESH_NS: Final = 60 * _NS
 _KEYRING_EXPIRES_NS: Final = 300 * _NS
-_KEYRING_TIMEOUT_S: Final = 5.0
+_READ_TIMEOUT_S: Final = 5.0
 _MOUNTED: Final = ("/run/secrets/", "/var/run/secrets/")
 """Where container runtimes mount secrets, readable by all, for this container alone."""
 
@@ -56,6 +57,7 @@ class SecretSources:
         self._environ = environ
         self._vault = vault
         self._known: dict[str, Secret] = {}
+        self._aside = Aside()
 
     async def read(self, reference: str, now_ns: int) -> Secret:
         """Return the secret at `reference`. Raises `CredentialProblem`."""
@@ -78,16 +80,24 @@ class SecretSources:
             case "env":
                 return Secret(read_variable(where, self._environ))
             case "file":
-                value = await asyncio.to_thread(read_private_file, Path(where))
+                value = await self._read_aside(kind, partial(read_private_file, Path(where)))
                 return Secret(value, now_ns + _FILE_REFRESH_NS, now_ns + _FILE_EXPIRES_NS)
             case "keyring":
-                value = await _read_keyring(*where.split("/", 1))
+                service, _, user = where.partition("/")
+                value = await self._read_aside(kind, partial(read_keyring, service, user))
                 return Secret(value, now_ns + _KEYRING_REFRESH_NS, now_ns + _KEYRING_EXPIRES_NS)
             case "vault" if self._vault is not None:
                 return await self._vault.read(where, now_ns)
         raise CredentialProblem(
             "missing", f"`{reference}` cannot be read; set `credentials.vault`, or VAULT_ADDR"
         )
+
+    async def _read_aside(self, kind: str, work: Callable[[], str]) -> str:
+        try:
+            return await self._aside.run(work, timeout_s=_READ_TIMEOUT_S)
+        except TimeoutError:
+            why = f"the {kind} with the secret did not answer in time"
+            raise CredentialProblem("timed_out", why) from None
 
 
 def read_variable(name: str, environ: Mapping[str, str]) -> str:
@@ -130,18 +140,15 @@ def _check_mode(path: Path, found: os.stat_result) -> None:
         raise CredentialProblem("missing", why)
 
 
-async def _read_keyring(service: str, user: str) -> str:
-    """Ask the system's keyring. It may want to ask a person, so it has only so long."""
+def read_keyring(service: str, user: str) -> str:
+    """Ask the system's keyring. Raises `CredentialProblem`. It may ask a person, and block."""
     try:
         keyring = importlib.import_module("keyring")
     except ImportError:
         why = "the keyring cannot be read; install `countersign[keyring]`"
         raise CredentialProblem("missing", why) from None
     try:
-        async with asyncio.timeout(_KEYRING_TIMEOUT_S):
-            value = await asyncio.to_thread(keyring.get_password, service, user)
-    except TimeoutError:
-        raise CredentialProblem("timed_out", "the keyring did not answer in time") from None
+        value = keyring.get_password(service, user)
     except Exception as error:  # noqa: BLE001 - each backend has its own; messages may name values
         why = f"the keyring failed: {type(error).__name__}; unlock it, or choose a backend"
         raise CredentialProblem("unreachable", why) from None

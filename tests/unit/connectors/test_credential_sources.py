@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from types import ModuleType
 from urllib.parse import quote
 
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
 
 from connectors import secret_sources
+from connectors.aside import Aside
 from connectors.credential_http import CredentialProblem
 from connectors.secret_sources import SecretSources, read_private_file
 from gateway.core.credentials import NEVER_NS, build_needles, holds_any
@@ -152,6 +156,34 @@ async def test_a_keyring_that_is_not_installed_is_told(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(importlib, "import_module", without)
     assert "install `countersign[keyring]`" in await refusal(SecretSources({}), "keyring:a/b")
+
+
+async def test_a_reader_that_hangs_is_not_waited_for_and_holds_up_nothing_else() -> None:
+    aside, released = Aside(stuck_max=2), Event()
+
+    def hang() -> str:
+        released.wait(10)
+        return "too late"
+
+    for _ in range(3):  # the third is not even begun
+        with pytest.raises(TimeoutError):
+            await aside.run(hang, timeout_s=0.01)
+    assert await asyncio.to_thread(lambda: "served") == "served"
+    released.set()
+    for _ in range(1000):
+        with suppress(TimeoutError):
+            assert await aside.run(lambda: "at once", timeout_s=5) == "at once"
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it never recovered")
+
+
+async def test_what_a_reader_raises_is_raised_where_it_was_asked_for() -> None:
+    def fail() -> str:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await Aside().run(fail, timeout_s=5)
 
 
 async def test_a_vault_that_is_not_configured_is_told() -> None:
