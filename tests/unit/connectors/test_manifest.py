@@ -117,7 +117,10 @@ tools:
         ),
         ("id: a\ntransport: http\ntools: []\nshared: 1", "`true` or `false`"),
         ("id: a\ntransport: http\ntools: []\nauth: {header: a b, value_from: env:X}", "no name"),
-        ("id: a\ntransport: http\ntools: []\nauth: {header: X}", "`value_from` of `auth` is missing"),
+        (
+            "id: a\ntransport: http\ntools: []\nauth: {header: X}",
+            "`value_from` of `auth` is missing",
+        ),
         ("id: a\ntransport: http\ntools: []\negress: [2001-01-01]", "in quotes"),
         ("id: a\ntransport: http\ntools: []\negress: &a [x]\nauth: *a", "alias"),
         ("id: a\ntransport: http\ntools: []\negress: &a [*a]", "alias"),
