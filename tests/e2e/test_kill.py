@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import httpx
 import pytest
@@ -30,6 +32,7 @@ from tests.e2e.site import ROOT, secret_of
 from tests.e2e.stub import Stub
 
 pytestmark = pytest.mark.req("TOK-06")
+CRASHES, PULLS = 2, 8
 WHY = ["--reason", "canary: it writes to strangers"]
 
 
@@ -292,6 +295,53 @@ def test_a_kill_survives_a_gateway_that_dies_right_after_and_works_offline(
 
 def test_the_log_of_all_this_stands_up_to_the_verifier(gate: Served) -> None:
     check(gate, "--json")
+
+
+class Load:
+    """Calls, and a hand that plays with the switch; until the gateway dies."""
+
+    def __init__(self, served: Served, agent: Agent) -> None:
+        self._served, self._agent = served, agent
+        self.over, self.pulled = threading.Event(), threading.Event()
+
+    def call(self) -> None:
+        with suppress(httpx.TransportError):
+            while not self.over.is_set():
+                self._agent.rest("stub__masked")
+
+    def pull(self) -> None:
+        body = {"kind": "agent", "target": "helper", "reason": "canary"}
+        auth = self._served.person("opal").auth
+        with suppress(httpx.TransportError):
+            for number in itertools.count():
+                for path in ("/v1/kills", "/v1/kills/lift"):
+                    self._served.http.post(path, json=body, headers=auth)
+                if number == PULLS:
+                    self.pulled.set()
+                if self.over.is_set():
+                    return
+
+
+def test_no_kill_is_ignored_or_made_up_when_gateways_die_under_load(
+    build_site: Build, start: Start, stub: Stub
+) -> None:
+    site = build_site(urls={"stub": stub.url})
+    served = start(site, step="never").wait_ready()
+    agent = served.agent()
+    for _ in range(CRASHES):
+        with ThreadPoolExecutor(5) as pool:
+            load = Load(served, agent)
+            for work in (load.call, load.call, load.call, load.call, load.pull):
+                pool.submit(work)
+            assert load.pulled.wait(30)
+            served.process.send_signal(signal.SIGKILL)
+            load.over.set()
+        served.wait()
+        served = start(site, step="never").wait_ready()
+        agent = Agent(served.http, agent.token, agent.run)
+    assert served.stop() == 0
+    assert len([r for r in served.records() if r["type"] == "kill.set"]) > CRASHES * PULLS
+    check(served)
 
 
 def check(served: Served, *words: str) -> None:
