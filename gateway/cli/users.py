@@ -132,9 +132,12 @@ def _check(proposal: str) -> str:
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
     after = one.get("after", {})
     would = [one["state"], ",".join((*after.get("roles", ()), *after.get("groups", ())))]
+    changes = [*(f"+{name}" for name in one.get("granted", ()))]
+    changes += [f"-{name}" for name in one.get("revoked", ())]
     if after.get("secret"):
         would.append(f"secret {after['secret']}…")
-    cells = (one["proposal"], one["id"], one["action"], one["asked_by"], when(one["expires_at"]))
+    change = " ".join([one["action"], *changes])
+    cells = (one["proposal"], one["id"], change, one["asked_by"], when(one["expires_at"]))
     return tuple(visible(cell) for cell in (*cells, " ".join(filter(None, would))))
 
 

@@ -315,7 +315,7 @@ class RegistryAdmin:
         async def find(request: Request) -> Response:
             """List what waits for a second person, oldest first."""
             await require_role(self._admit, request, *READERS)
-            return reply({"proposals": [build_proposal(one) for one in self._desk.proposals()]})
+            return reply({"proposals": [self._view(one) for one in self._desk.proposals()]})
 
         @router.post("/{proposal_id}/confirm")
         async def confirm(request: Request, proposal_id: str) -> Response:
@@ -330,7 +330,7 @@ class RegistryAdmin:
             done = await self._desk.withdraw(by, proposal_id)
             if isinstance(done, Declined):
                 return decline(done)
-            return reply({"status": "withdrawn", "proposal": build_proposal(done)})
+            return reply({"status": "withdrawn", "proposal": self._view(done)})
 
         return router
 
@@ -354,11 +354,14 @@ class RegistryAdmin:
             by, kind, member_id, "update", lambda body: replace(body, **changes)
         )
 
+    def _view(self, proposal: Proposal) -> dict[str, Any]:
+        return build_proposal(proposal, self._desk.registry.find(proposal.after.id))
+
     def _tell(self, told: Told) -> Response:
         if isinstance(told, Declined):
             return decline(told)
         if isinstance(told, Proposal):
-            return reply({"status": "proposed", "proposal": build_proposal(told)})
+            return reply({"status": "proposed", "proposal": self._view(told)})
         body: dict[str, Any] = {
             "status": "applied",
             "alone": told.alone,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.registry import Kind, Member, Proposal
+from gateway.core.registry import Kind, Member, Person, Proposal
 from gateway.core.registry_checks import is_secret_hash
 
 NAMES: dict[Kind, str] = {"agent": "agents", "client": "clients", "human": "users"}
@@ -26,8 +26,11 @@ def build_member(member: Member, environment: str) -> dict[str, Any]:
     return {**view, "version": member.version, "changed_at": member.changed_at}
 
 
-def build_proposal(proposal: Proposal) -> dict[str, Any]:
-    """What waits for a second person: who asks for what, and what would hold then."""
+def build_proposal(proposal: Proposal, now: Member | None) -> dict[str, Any]:
+    """What waits for a second person: who asks for what, and what would hold then.
+
+    `now`: the entry as it is, None for a new one.
+    """
     after = proposal.after
     view: dict[str, Any] = {
         "proposal": proposal.id,
@@ -40,12 +43,20 @@ def build_proposal(proposal: Proposal) -> dict[str, Any]:
         "expires_at": proposal.expires_at,
         "reason": proposal.reason,
     }
+    before = now.body if now is not None and isinstance(now.body, Person) else Person(id="")
+    if isinstance(after.body, Person):
+        had, has = _held(before), _held(after.body)
+        view |= {"granted": sorted(has - had), "revoked": sorted(had - has)}
     if after.body is not None:
         body = msgspec.to_builtins(after.body)
         view["after"] = {name: value for name, value in body.items() if name not in _KEPT_IN}
         # To compare with what the person reads out: whose secret it is decides who they are.
         view["after"]["secret"] = _short(body.get("secret_hash", ""))
     return view
+
+
+def _held(body: Person) -> set[str]:
+    return {*body.roles, *body.groups}
 
 
 def _short(secret_hash: str) -> str:

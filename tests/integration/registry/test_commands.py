@@ -100,6 +100,7 @@ async def test_two_admins_make_an_approver(line: Line) -> None:
     assert f"`countersign users confirm {proposal}`" in asked.stderr
     waiting = (await line.run("alan", "users", "proposals")).stdout
     assert f"{proposal}  zoe" in waiting
+    assert "roles +approver" in waiting
     assert "approver,finance" in waiting
     alone = await line.run("ada", "users", "confirm", proposal)
     assert (alone.exit_code, "second person" in alone.stderr) == (Exit.DENIED, True)

@@ -55,6 +55,8 @@ async def test_who_decides_nothing_is_registered_by_one_admin(pat: Desk) -> None
 async def test_a_role_that_decides_is_given_by_two(pat: Desk, role: str) -> None:
     asked = await propose(pat, "ada", "users/pat/roles", {"grant": [role]})
     assert roles(pat, "pat") == ()
+    (shown,) = (await pat.get("alan", "registry/proposals")).json()["proposals"]
+    assert (shown["granted"], shown["revoked"], shown["asked_by"]) == ([role], [], "ada")
     assert told(await confirm(pat, "ada", asked)) == (403, "registry_same_person")
     assert told(await confirm(pat, "otto", asked)) == (403, "role_missing")
     done = (await confirm(pat, "alan", asked)).json()
