@@ -270,6 +270,40 @@ async def test_a_module_that_answers_falsely_is_never_believed(
         await Pkcs11Signer.open(hsm.uri("one"), environ=ENVIRON, deadline_s=SHORT_S)
 
 
+SLOW = """
+import socket, struct, sys, time
+sys.path.insert(0, {root!r})
+from gateway.adapters import pkcs11_worker
+answer = pkcs11_worker.answer
+def late(key, kind, payload):
+    if payload == b"slow":
+        time.sleep(0.15)
+    return answer(key, kind, payload)
+pkcs11_worker.answer = late
+pkcs11_worker.main()
+"""
+
+
+async def test_a_slow_module_that_answers_is_not_killed_for_its_queue(
+    hsm: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "slow.py"
+    program.write_text(SLOW.format(root=str(Path(pkcs11_link.__file__).parents[2])))
+    monkeypatch.setattr(pkcs11_link, "_program", lambda: str(program))
+    signer = await Pkcs11Signer.open(hsm.uri("one"), environ=ENVIRON, deadline_s=SHORT_S)
+    pid = signer.pid
+    asked = [asyncio.create_task(signer.sign(b"slow")) for _ in range(8)]
+    left = asyncio.create_task(signer.sign(b"slow"))
+    await asyncio.sleep(0)
+    left.cancel()  # its caller has gone
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(found[0], bytes)
+    assert isinstance(found[-1], CountersignError)
+    assert len(await sign_again(signer)) == 64
+    assert signer.pid == pid
+    await signer.close()
+
+
 async def test_a_process_that_cannot_be_started_is_told(
     hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
