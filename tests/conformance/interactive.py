@@ -55,7 +55,7 @@ async def serve(folder: Path, upstream: str, redirect_uris: list[str]) -> None:
     with contextlib.redirect_stderr(said):
         await gateway.start()
     try:
-        claim = re.search(r"https?://\S+/claim\S+", said.getvalue())
+        claim = re.search(r"https?://[^\s\"]+/claim\?code=[\w-]+", said.getvalue())
         assert claim is not None, said.getvalue()
         sys.stdout.write(f"{made.config.public_url}\n{claim[0]}\n")
         sys.stdout.flush()

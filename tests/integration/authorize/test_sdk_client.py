@@ -160,3 +160,32 @@ async def test_a_client_that_registers_itself_calls_a_tool(scene: Scene) -> None
     assert str(storage.client.client_id).startswith("dyn~")
     registered = records(scene, "client.register")[-1]
     assert registered["client"] == storage.client.client_id
+
+
+async def test_an_app_takes_its_own_authority_back_and_nobody_elses(scene: Scene) -> None:
+    storage = Storage()
+    await connect(scene, storage, scene.document_url)
+    assert storage.tokens is not None
+    assert storage.tokens.refresh_token is not None
+    refresh, token = storage.tokens.refresh_token, storage.tokens.access_token
+    ask = {"Authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(base_url=scene.door.url, trust_env=False) as http:
+
+        async def post(path: str, **form: str) -> httpx2.Response:
+            return await http.post(path, data=form)
+
+        mine, other = scene.document_url, "app"
+        assert (await http.get("/v1/tools", headers=ask)).status_code == 200
+        # A public app shows nothing but its name: it learns nothing of tokens by it.
+        said = await post("/oauth/introspect", token=token, client_id=mine)
+        assert said.json() == {"active": False}
+        # Another app's name ends nothing.
+        await post("/oauth/revoke", token=refresh, client_id=other)
+        assert (await http.get("/v1/tools", headers=ask)).status_code == 200
+        assert (await post("/oauth/revoke", token=refresh, client_id=mine)).status_code == 200
+        assert (await http.get("/v1/tools", headers=ask)).status_code == 401
+        again = await post(
+            "/oauth/token", grant_type="refresh_token", refresh_token=refresh, client_id=mine
+        )
+    assert again.json()["error"] == "invalid_grant"
+    assert records(scene, "run.end")
