@@ -19,7 +19,7 @@ from gateway.adapters.outbox_relay import OutboxRelay
 from gateway.adapters.sql_registry import SqlRegistry
 from gateway.adapters.sql_store import SqlState
 from gateway.config import Config
-from gateway.core.approval import APPROVER
+from gateway.core.approval import APPROVER, person
 from gateway.core.clients import Agent, ClientRegistry
 from gateway.core.ports import Clock, Ids
 from gateway.core.registry import Member, Person, Registry
@@ -83,6 +83,7 @@ async def open_registry(
                 environment=config.environment,
                 servers=frozenset(config.servers),
                 dev=config.dev,
+                reserved=frozenset(person(client.id) for client in config.clients),
                 find_key_fault=find_key_set_fault,
             ),
             clock=clock,

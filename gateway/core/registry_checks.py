@@ -27,12 +27,14 @@ ANYBODY: Final = "*"
 class Deployment(Struct, frozen=True, kw_only=True):
     """What entries are measured against. `dev`: an agent's own secret may do more than read.
 
+    `reserved`: ids that stand for something that is no member, such as an app, by their one name.
     `find_key_fault` says why a JWK set (RFC 7517) does not do for a client, or returns None.
     """
 
     environment: str
     servers: frozenset[str]
     dev: bool = False
+    reserved: frozenset[str] = frozenset()
     find_key_fault: Callable[[object], str | None] = lambda _keys: "no public keys are taken here"
 
 

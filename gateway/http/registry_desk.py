@@ -168,7 +168,7 @@ class RegistryDesk:
         return await self._unbroken(self._provision(person_id))
 
     async def _create(self, by: str, kind: Kind, body: Body, *, secret: bool, reason: str) -> Told:
-        if self.registry.is_taken(body.id):
+        if self._is_taken(body.id):
             return Declined("registry_exists", f"`{body.id}` stands for somebody already")
         told = self._deps.ids.secret() if secret else None
         if told is not None:
@@ -355,7 +355,7 @@ class RegistryDesk:
     async def _claim(self, body: Person) -> Applied | Declined:
         if self.registry.admins:
             return Declined("registry_conflict", "there is an admin already; ask them")
-        if self.registry.is_taken(body.id):
+        if self._is_taken(body.id):
             return Declined("registry_exists", f"`{body.id}` stands for somebody already")
         body = replace(body, roles=tuple(sorted({*body.roles, ADMIN})))
         fault = find_body_fault(body, self.registry, self._deps.deployment)
@@ -369,7 +369,7 @@ class RegistryDesk:
         return Applied(after, alone=True)
 
     async def _provision(self, person_id: str) -> Applied | Declined:
-        if self.registry.is_taken(person_id):
+        if self._is_taken(person_id):
             return Declined("registry_exists", f"`{person_id}` stands for somebody already")
         body = Person(id=person_id)
         fault = find_body_fault(body, self.registry, self._deps.deployment)
@@ -379,6 +379,10 @@ class RegistryDesk:
         reason = "vouched for by an identity provider"
         await self._apply(person_id, None, after, action="create", given="plain", reason=reason)
         return Applied(after)
+
+    def _is_taken(self, member_id: str) -> bool:
+        reserved = self._deps.deployment.reserved
+        return self.registry.is_taken(member_id) or person(member_id) in reserved
 
     def _find_unfit(self, before: Member | None, after: Member) -> str | None:
         """Say what is wrong with a new body. One that stays as it is may always be stopped."""

@@ -115,6 +115,7 @@ class Desk:
                 deployment=Deployment(
                     environment="test",
                     servers=frozenset({"shop"}),
+                    reserved=frozenset({"desktop-app"}),
                     find_key_fault=find_key_set_fault,
                 ),
                 clock=self.clock,

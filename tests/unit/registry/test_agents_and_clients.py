@@ -230,6 +230,12 @@ async def test_an_entry_that_does_not_fit_is_refused(
     assert desk.changes() == []
 
 
+@pytest.mark.parametrize("path", ["agents", "clients", "users"])
+async def test_an_id_of_an_app_is_given_to_nobody_else(desk: Desk, path: str) -> None:
+    answer = await desk.post("ada", path, {"id": "Desktop-App"})
+    assert told(answer) == (409, "registry_exists")
+
+
 @pytest.mark.parametrize("kind", ["agents", "clients", "users"])
 async def test_what_is_not_there_is_not_found(desk: Desk, kind: str) -> None:
     assert told(await desk.get("ada", f"{kind}/nobody")) == (404, "registry_not_found")
