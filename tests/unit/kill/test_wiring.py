@@ -1,0 +1,79 @@
+"""What the composition root knows of kills: credentials by server, targets that exist, handoffs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, load_config
+from gateway.core.kill import REVOKED
+from gateway.core.token import Ancestor
+from gateway.http.token_admin import SKEW_S
+from gateway.wiring_kill import build_hand_off, build_is_known, find_credentials
+from tests.unit.kill.conftest import NOW_S, Place, build_claims
+from tests.unit.kill.test_kill_set import build_tool
+
+pytestmark = pytest.mark.req("TOK-06")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    server = {"transport": "http", "url": "https://crm.example/mcp", "manifest": "crm.yaml"}
+    tools = [{"name": "read", "effect": "read"}]
+    for name, auth in (("crm", {"value_from": "env:CRM_TOKEN"}), ("open", None)):
+        manifest = {"id": name, "transport": "http", "egress": ["crm.example"], "tools": tools}
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({**manifest, "auth": auth}))
+    servers = {"crm": server, "open": {**server, "manifest": "open.yaml"}}
+    path = tmp_path / "countersign.yaml"
+    path.write_text(json.dumps({"servers": servers, "policy": {"path": "."}}))
+    return load_config(path, {})
+
+
+def test_a_server_is_known_by_where_its_secrets_are(config: Config) -> None:
+    assert find_credentials(config) == {"crm": ("env:CRM_TOKEN",)}
+
+
+def test_a_target_is_known_or_a_slip_of_the_pen(config: Config) -> None:
+    is_known = build_is_known(
+        config=config,
+        agents={"bot"}.__contains__,
+        clients={"bot", "lars"}.__contains__,
+        people={"ann"}.__contains__,
+        tools=lambda: [build_tool("crm", "read")],
+    )
+    assert is_known("agent", "bot")
+    assert is_known("client", "lars")
+    assert is_known("human", "ann")
+    assert is_known("tool", "crm.read")
+    assert is_known("server", "open")
+    assert is_known("credential", "env:CRM_TOKEN")
+    assert is_known("run", "any")
+    for kind in ("agent", "client", "human", "tool", "server", "credential"):
+        assert not is_known(kind, "nobody")
+
+
+async def test_a_handoff_ends_its_giver_in_that_run_and_nobody_else(place: Place) -> None:
+    switch = await place.start()
+    giver = build_claims()
+    child = build_claims(
+        subject="sub",
+        actors=("worker",),
+        jti="jti-2",
+        parent_jti="jti-1",
+        ancestors=(Ancestor("jti-1"),),
+    )
+    await build_hand_off(switch, place.clock, 3_600)(giver)
+    assert switch.barred(giver) == REVOKED
+    assert switch.barred(build_claims(jti="another of the giver")) == REVOKED
+    assert switch.barred(child) is None
+    assert switch.barred(build_claims(run_id="run-2", root_jti="run-2")) is None
+    (kill,) = switch.standing()
+    assert (kill.reason, kill.until) == ("handed_off", NOW_S + 3_600 + SKEW_S)
+    (record,) = place.log.records[2:]
+    assert (record["type"], record["kind"], record["target"]) == (
+        "kill.set",
+        "actor",
+        "run-1/worker",
+    )
