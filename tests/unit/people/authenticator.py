@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import struct
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ class Authenticator:
     def __init__(self, *, rp_id: str = "gw.example", origin: str = "https://gw.example") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._rp_id, self.origin = rp_id, origin
-        self.credential_id = hashlib.sha256(str(id(self._key)).encode()).digest()
+        self.credential_id = os.urandom(32)
         self.counter = 0
         self.flags = PRESENT | VERIFIED
         self.handle: str | None = None
