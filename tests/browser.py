@@ -71,7 +71,7 @@ class Browser:
     def wait_for(self, expression: str) -> None:
         """Return as soon as an expression is true."""
         until = time.monotonic() + TIMEOUT_S
-        while not self.evaluate(expression):
+        while not self.evaluate(f"!!({expression})"):
             if time.monotonic() > until:
                 text = self.evaluate("document.body && document.body.innerText")
                 raise BrowserError(f"waited for `{expression}` at {self.url}:\n{text}")

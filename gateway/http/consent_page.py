@@ -75,7 +75,7 @@ def consent_page(
     path: str,
     error: str = "",
 ) -> Response:
-    """Return the page. Everything is ticked: unticking narrows, and nothing widens."""
+    """Return the page. What there are tools for is ticked; no tick gives more than the app has."""
     app, asked = question.app, question.asked
     found = choices(question.grants, effect_of)
     seen = [tool for tool in tools() if tool.usable]
@@ -119,20 +119,24 @@ def _origin(app: App) -> Html:
 def _server(
     server: str, found: Sequence[Choice], grants: Sequence[Grant], seen: Sequence[ToolSeen]
 ) -> Html:
-    rows = [
-        fill(
+    rows = []
+    for one, effect in found:
+        if one != server:
+            continue
+        tools = _tools(server, effect, grants, seen)
+        row = fill(
             _ROW,
             field=_field((server, effect)),
+            checked=Html(" checked") if tools else Html(""),
             words=WORDS[effect],
-            tools=_tools(server, effect, grants, seen),
+            tools=tools or "no tools at present; tick to allow those that come",
         )
-        for one, effect in found
-        if one == server
-    ]
+        rows.append(row)
     return fill(_FIELDSET, server=server, rows=join(rows))
 
 
 def _tools(server: str, effect: str, grants: Sequence[Grant], seen: Sequence[ToolSeen]) -> str:
+    """Name the tools that a tick is about; empty for none."""
     names = []
     for tool in seen:
         if (tool.server, tool.effect) != (server, effect):
@@ -142,7 +146,7 @@ def _tools(server: str, effect: str, grants: Sequence[Grant], seen: Sequence[Too
             limits = ", ".join(sorted(grant.constraints))
             names.append(f"{tool.name} (limited at {limits})" if limits else tool.name)
     more = f" and {len(names) - TOOLS_SHOWN_MAX} more" if len(names) > TOOLS_SHOWN_MAX else ""
-    return (", ".join(names[:TOOLS_SHOWN_MAX]) + more) if names else "no tools at present"
+    return ", ".join(names[:TOOLS_SHOWN_MAX]) + more
 
 
 def _duration(seconds: int) -> str:
@@ -177,7 +181,7 @@ _WHO: Final = """\
 <strong>{agent}</strong> on your behalf, and it is on record. Policy still judges each call.</p>"""
 
 _ROW: Final = """\
-<p class="choice"><label><input type="checkbox" name="{field}" value="on" checked> {words}</label>
+<p class="choice"><label><input type="checkbox" name="{field}" value="on"{checked}> {words}</label>
 <span class="hint">{tools}</span></p>"""
 
 _FIELDSET: Final = """\

@@ -37,6 +37,8 @@ async def test_the_page_says_what_the_app_may_do_by_server_and_effect(world: Wor
     for field in ("keep.shop.read", "keep.shop.money", "keep.shop.update", "keep.mail.create"):
         assert f'name="{field}"' in text
     assert 'name="keep.shop.create"' not in text
+    assert 'name="keep.shop.money" value="on" checked>' in text
+    assert 'name="keep.shop.update" value="on">' in text  # there is no such tool at present
     assert "refund (limited at /amount)" in text
     assert "broken" not in text
     assert "signed in as <strong>ann</strong>" in text
