@@ -78,6 +78,16 @@ def new_secret(output: OutputOption = Output.TABLE) -> None:
         print(f"secret {made}\nsecret_hash {digest}")
 
 
+@app.command()
+def claim(member_id: IdArgument, output: OutputOption = Output.TABLE) -> None:
+    """Make a code with which a person sets their first password; hand it over yourself."""
+    found = ask("POST", "/v1/sign-in/claims", body={"person": member_id})
+    if output is Output.JSON:
+        print_json(found)
+    else:
+        print(f"open once, until {when(found['expires_at'])}: {visible(str(found['url']))}")
+
+
 @app.command("grant-role")
 def grant_role(
     member_id: IdArgument,

@@ -37,7 +37,7 @@ provider that the configuration calls strong. A name outside of this list is met
 """
 
 HOME: Final = "/account"
-NEXT_MAX_CHARS: Final = 4_096
+NEXT_MAX_CHARS: Final = 8_192
 _LOCAL: Final = re.compile(r"/(?:[!#-\[\]-~][!-\[\]-~]*)?")
 """Printable ASCII after one `/`, with no backslash and no quote first: what browsers agree on."""
 

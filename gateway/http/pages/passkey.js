@@ -73,8 +73,11 @@ const wire = (id, act) => {
       const answer = await act(form);
       window.location.assign(answer.next);
     } catch (error) {
-      say.textContent = error.name === "NotAllowedError" ? "no passkey was used; try again"
-        : error.message;
+      say.textContent = {
+        NotAllowedError: "no passkey was used; try again",
+        SecurityError: "passkeys need the gateway to have a name, not an address: `public_url`",
+        InvalidStateError: "this device has a passkey here already",
+      }[error.name] || error.message;
       say.hidden = false;
     }
   });

@@ -122,8 +122,6 @@ def test_a_command_line_elsewhere_signs_in_by_a_code(house: House, chromium: Chr
         assert login.wait(10) == 0
     assert house.cli("users", "list").returncode == 0
     assert house.records("human.sign_in")[-1]["method"] == "device"
-    assert house.cli("logout").returncode == 0
-    assert "nobody was signed in" in house.cli("logout").stderr
 
 
 @pytest.mark.req("TOK-08")
@@ -157,3 +155,30 @@ def test_a_step_up_goes_back_to_the_provider_and_comes_back_strong(
     chromium.run("document.querySelector('form').submit()")
     chromium.wait_for("You are olga.")
     assert house.records("human.sign_in")[-1]["acr"] == "strong"
+
+
+@pytest.mark.req("TOK-08", "TOK-06")
+def test_the_kill_switch_ends_a_session_at_once(house: House, chromium: Chromium) -> None:
+    killed = house.cli("kill", "on", "--human", "olga", "--reason", "left the company")
+    assert killed.returncode == 0, killed.stderr
+    chromium.open(f"{house.url}/account")
+    chromium.wait_for("Sign in with a passkey")
+    chromium.click("Sign in with Corp")  # she is signed in there still
+    chromium.wait_for("the provider knows you and this gateway does not")
+
+
+@pytest.mark.req("TOK-08")
+def test_an_admin_lets_somebody_else_in(house: House, chromium: Chromium) -> None:
+    assert house.cli("users", "create", "petra").returncode == 0
+    made = house.cli("users", "claim", "petra", "-o", "json")
+    assert made.returncode == 0, made.stderr
+    chromium.open(json.loads(made.stdout)["url"])
+    chromium.wait_for("Claim your account")
+    chromium.fill(password=PASSWORD)
+    chromium.click("Set up my account")
+    chromium.wait_for("You are petra.")
+    refused = house.cli("users", "claim", "root2")
+    assert refused.returncode == 5, refused.stderr
+    assert "open once, until" in house.cli("users", "claim", "root").stdout
+    assert house.cli("logout").returncode == 0
+    assert "nobody was signed in" in house.cli("logout").stderr

@@ -148,7 +148,7 @@ async def test_one_address_cannot_try_everybody(world: World) -> None:
         "/\t/evil.example",
         "evil.example",
         "",
-        "/" + "a" * 5000,
+        "/" + "a" * 9000,
     ],
 )
 async def test_nobody_is_sent_to_another_site(browser: Browser, target: str) -> None:
