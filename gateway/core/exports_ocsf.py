@@ -32,6 +32,8 @@ _TYPES: Final = {
     "token.revoke": "delete",
     "kill.set": "update",
     "kill.lift": "update",
+    "registry.change": "update",
+    "human.change": "update",
     "redact": "delete",
     "tools.list": "read",
     "audit.read": "read",
