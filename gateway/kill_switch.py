@@ -241,8 +241,13 @@ class KillSwitch:
                 await self._put(kill)
 
     async def _put(self, kill: Kill) -> None:
-        await self._store.put(kill)
+        self._know(await self._store.put(kill))
         self._unstored.pop(kill.id, None)
+
+    def _know(self, revision: int) -> None:
+        """Note a change of our own: where nobody else changed anything, there is no news in it."""
+        if self._revision is not None and revision == self._revision + 1:
+            self._revision = revision
 
     async def _record(self, kill: Kill) -> None:
         await self._log.record(build_kill_set(kill, self._ids.new(), self._log.key_id))
@@ -267,10 +272,14 @@ class KillSwitch:
             await self._record(kill)
         await self._record_end(kill, why, by, reason)
         if kill.kind in REVOCATIONS:
-            await self._store.drop([kill.id])
+            self._know(await self._store.drop([kill.id]))
         else:
-            await self._store.end([kill.id])
+            self._know(await self._store.end([kill.id]))
+        self._forget(kill)
+
+    def _forget(self, kill: Kill) -> None:
         self._unstored.pop(kill.id, None)
+        self._unrecorded.pop(kill.id, None)
         self._set.remove(kill.id)
 
     async def _follow(self, revision: int, kills: Sequence[Kill]) -> None:
@@ -287,8 +296,14 @@ class KillSwitch:
         self._revision = revision
 
     async def _end_spent(self) -> None:
-        for kill in self._set.standing():
-            if self._is_spent(kill):
+        spent = self._set.spent(self._now_s())
+        revoked = [kill for kill in spent if kill.kind in REVOCATIONS]
+        if revoked:  # at once: there may be many, of tokens that are over anyway
+            self._know(await self._store.drop([kill.id for kill in revoked]))
+            for kill in revoked:
+                self._forget(kill)
+        for kill in spent:
+            if kill.kind not in REVOCATIONS:
                 await self._end(kill, "expired")
 
     async def _find_missing(

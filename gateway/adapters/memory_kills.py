@@ -15,21 +15,23 @@ class MemoryKills:
         self._ended: set[str] = set()
         self._revision = 0
 
-    async def put(self, kill: Kill) -> None:
+    async def put(self, kill: Kill) -> int:
         """Store a kill; one of this id that is there already stays, one that was ended too."""
         if kill.id not in self._kills and kill.id not in self._ended:
             self._kills[kill.id] = kill
             self._revision += 1
+        return self._revision
 
-    async def end(self, kill_ids: Sequence[str]) -> None:
+    async def end(self, kill_ids: Sequence[str]) -> int:
         """Take kills away for good and remember that; ids that are not there are no error."""
         self._ended.update(kill_ids)
-        await self.drop(kill_ids)
+        return await self.drop(kill_ids)
 
-    async def drop(self, kill_ids: Sequence[str]) -> None:
+    async def drop(self, kill_ids: Sequence[str]) -> int:
         """Forget kills whose time is over as if they had never been."""
         if [self._kills.pop(one) for one in kill_ids if one in self._kills]:
             self._revision += 1
+        return self._revision
 
     async def ended(self, kill_ids: Sequence[str]) -> set[str]:
         """Return those that were ended."""

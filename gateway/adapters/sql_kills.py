@@ -33,6 +33,9 @@ _ended = sa.Table(
     metadata,
     sa.Column("id", sa.String, primary_key=True),
 )
+_MANY: Final = 500
+"""How many ids are named in one statement."""
+
 _BOTH: Final = (_kills, _ended)
 _FIELDS: Final = Kill.__struct_fields__
 
@@ -43,32 +46,33 @@ class SqlKills:
     def __init__(self, state: SqlState) -> None:
         self._state = state
 
-    async def put(self, kill: Kill) -> None:
+    async def put(self, kill: Kill) -> int:
         """Store a kill; one of this id that is there already stays, one that was ended too."""
         values = {name: getattr(kill, name) for name in _FIELDS}
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> int:
             queries = [sa.select(table.c.id).where(table.c.id == kill.id) for table in _BOTH]
             if not any(connection.execute(query).first() for query in queries):
                 connection.execute(sa.insert(_kills).values(**values))
                 _advance(connection)
+            return _read_revision(connection)
 
-        await self._state.run(work)
+        return await self._state.run(work)
 
-    async def end(self, kill_ids: Sequence[str]) -> None:
+    async def end(self, kill_ids: Sequence[str]) -> int:
         """Take kills away for good and remember that; ids that are not there are no error."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> int:
             for kill_id in kill_ids:
                 mark = sa.insert(_ended).prefix_with("OR IGNORE").values(id=kill_id)
                 connection.execute(mark)
-            _delete(connection, kill_ids)
+            return _delete(connection, kill_ids)
 
-        await self._state.run(work)
+        return await self._state.run(work)
 
-    async def drop(self, kill_ids: Sequence[str]) -> None:
+    async def drop(self, kill_ids: Sequence[str]) -> int:
         """Forget kills whose time is over as if they had never been."""
-        await self._state.run(lambda connection: _delete(connection, kill_ids))
+        return await self._state.run(lambda connection: _delete(connection, kill_ids))
 
     async def ended(self, kill_ids: Sequence[str]) -> set[str]:
         """Return those that were ended."""
@@ -83,7 +87,7 @@ class SqlKills:
         """Return all kills and their revision; None where it is still `known`."""
 
         def work(connection: Connection) -> tuple[int, list[Kill]] | None:
-            revision = connection.execute(sa.select(_revision.c.revision)).scalar() or 0
+            revision = _read_revision(connection)
             if revision == known:
                 return None
             rows = connection.execute(sa.select(_kills).order_by(_kills.c.at, _kills.c.id)).all()
@@ -92,9 +96,18 @@ class SqlKills:
         return await self._state.run(work)
 
 
-def _delete(connection: Connection, kill_ids: Sequence[str]) -> None:
-    if connection.execute(sa.delete(_kills).where(_kills.c.id.in_(kill_ids))).rowcount:
+def _delete(connection: Connection, kill_ids: Sequence[str]) -> int:
+    gone = 0
+    for start in range(0, len(kill_ids), _MANY):
+        some = kill_ids[start : start + _MANY]
+        gone += connection.execute(sa.delete(_kills).where(_kills.c.id.in_(some))).rowcount
+    if gone:
         _advance(connection)
+    return _read_revision(connection)
+
+
+def _read_revision(connection: Connection) -> int:
+    return connection.execute(sa.select(_revision.c.revision)).scalar() or 0
 
 
 def _advance(connection: Connection) -> None:

@@ -7,6 +7,7 @@ of one agent within a run (whose own sub-agents go on; a handoff ends its giver 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -76,18 +77,19 @@ class Kill(Struct, frozen=True, kw_only=True):
 class KillStore(Protocol):
     """Durable kills, shared by every process of a deployment. Each method is one transaction.
 
-    Raises `CountersignError` `state_unavailable`.
+    What changes them returns the revision after it: it grows by one with every change by any
+    process. Raises `CountersignError` `state_unavailable`.
     """
 
-    async def put(self, kill: Kill) -> None:
+    async def put(self, kill: Kill) -> int:
         """Store a kill; one of this id that is there already stays, one that was ended too."""
         ...
 
-    async def end(self, kill_ids: Sequence[str]) -> None:
+    async def end(self, kill_ids: Sequence[str]) -> int:
         """Take kills away for good and remember that; ids that are not there are no error."""
         ...
 
-    async def drop(self, kill_ids: Sequence[str]) -> None:
+    async def drop(self, kill_ids: Sequence[str]) -> int:
         """Forget kills whose time is over as if they had never been."""
         ...
 
@@ -96,10 +98,7 @@ class KillStore(Protocol):
         ...
 
     async def load(self, known: int | None) -> tuple[int, list[Kill]] | None:
-        """Return all kills and the revision at which they stand; None where it is still `known`.
-
-        The revision grows with every change by any process.
-        """
+        """Return all kills and the revision at which they stand; None where it is still `known`."""
         ...
 
 
@@ -131,10 +130,13 @@ class KillSet:
         self._kills: dict[str, Kill] = {}
         self._targets: dict[Kind, dict[str, set[str]]] = {}
         self._people: dict[str, bool] = {}  # by any name, as long as no kill changes
+        self._first_over_s: float = math.inf
 
     def add(self, kill: Kill) -> None:
         """Stop a target from now on."""
         self._people.clear()
+        if kill.until is not None:
+            self._first_over_s = min(self._first_over_s, kill.until)
         self._kills[kill.id] = kill
         self._targets.setdefault(kill.kind, {}).setdefault(kill.target, set()).add(kill.id)
 
@@ -158,6 +160,17 @@ class KillSet:
     def standing(self) -> list[Kill]:
         """Return what stands, oldest first."""
         return sorted(self._kills.values(), key=lambda kill: (kill.at, kill.id))
+
+    def spent(self, now_s: int) -> list[Kill]:
+        """Return those whose own time is over. Costs nothing while there are none."""
+        if now_s < self._first_over_s:
+            return []
+        ends = [kill.until for kill in self._kills.values() if kill.until is not None]
+        self._first_over_s = min((end for end in ends if end > now_s), default=math.inf)
+        found = [kill for kill in self._kills.values() if kill.is_over(now_s)]
+        if found:  # asked again until they are gone
+            self._first_over_s = now_s
+        return found
 
     def of(self, kind: Kind, target: str) -> list[Kill]:
         """Return the kills of one target."""

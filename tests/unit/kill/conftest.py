@@ -51,22 +51,25 @@ class FailingKills(MemoryKills):
     """A store that does not answer while told to."""
 
     failing = False
+    loads = 0
 
-    async def put(self, kill: Kill) -> None:
+    async def put(self, kill: Kill) -> int:
         self._check()
-        await super().put(kill)
+        return await super().put(kill)
 
-    async def end(self, kill_ids: Sequence[str]) -> None:
+    async def end(self, kill_ids: Sequence[str]) -> int:
         self._check()
-        await super().end(kill_ids)
+        return await super().end(kill_ids)
 
-    async def drop(self, kill_ids: Sequence[str]) -> None:
+    async def drop(self, kill_ids: Sequence[str]) -> int:
         self._check()
-        await super().drop(kill_ids)
+        return await super().drop(kill_ids)
 
     async def load(self, known: int | None) -> tuple[int, list[Kill]] | None:
         self._check()
-        return await super().load(known)
+        found = await super().load(known)
+        self.loads += found is not None
+        return found
 
     def _check(self) -> None:
         if self.failing:

@@ -38,6 +38,7 @@ async def load(store: KillStore, known: int | None = None) -> tuple[int, list[Ki
 async def test_a_kill_is_found_as_it_was_put(store: KillStore) -> None:
     revision, kills = await load(store)
     assert kills == []
+    await store.drop([f"{number:032x}" for number in range(1_200)])
     until = replace(KILL, id="1" * 32, until=1_800_000_060, by="", reason="")
     await store.put(KILL)
     await store.put(until)
@@ -67,11 +68,12 @@ async def test_an_ended_kill_is_gone_for_good(store: KillStore) -> None:
 
 
 async def test_a_dropped_kill_is_gone_and_that_is_a_change(store: KillStore) -> None:
-    await store.put(KILL)
+    put = await store.put(KILL)
     revision, _ = await load(store)
-    await store.drop([KILL.id])
+    dropped = await store.drop([KILL.id])
     later, kills = await load(store, revision)
-    assert (kills, later > revision) == ([], True)
+    assert (kills, put, dropped, later) == ([], revision, revision + 1, revision + 1)
+    assert await store.drop([KILL.id]) == await store.end(["f" * 32]) == later
 
 
 async def test_another_process_sees_a_kill_and_a_restart_keeps_it(tmp_path: Path) -> None:

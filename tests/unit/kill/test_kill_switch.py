@@ -206,6 +206,29 @@ async def test_a_kill_that_ran_out_while_nothing_ran_is_ended_on_record(place: P
     assert place.kinds() == ["kill.set", "token.revoke", "kill.lift"]
 
 
+async def test_many_revocations_are_read_back_by_nobody_and_forgotten_at_once(
+    place: Place,
+) -> None:
+    switch = await place.start()
+    loads = place.store.loads
+    for number in range(1_200):
+        await switch.kill("token", f"jti-{number}", reason="client_asked", until=NOW_S + 60)
+        if number % 100 == 0:
+            await switch.poll()
+    await switch.poll()
+    assert place.store.loads == loads
+    assert switch.barred(CLAIMS) == REVOKED
+    place.clock.pass_s(60)
+    await switch.poll()
+    assert (switch.standing(), await place.stored()) == ([], [])
+    assert place.store.loads == loads + 1  # by the line above
+    other = await place.start(MemoryAuditLog())
+    await other.kill("agent", "worker", by="ann")
+    await switch.kill("agent", "somebody", by="ann")
+    await switch.poll()
+    assert switch.barred(CLAIMS) == KILLED
+
+
 async def test_a_feed_older_than_a_second_stops_effects_and_lets_reads_go_on(place: Place) -> None:
     switch = await place.start()
     refund, lookup = build_tool(), build_tool(name="lookup", effect="read")
