@@ -175,7 +175,18 @@ class World:
         self.apps = Apps([EDITOR, SECRETIVE, BOUND], strangers=STRANGERS)
         key = generate_token_key()
         self.verifier = JoseVerifier([key], issuer=URL, audience=URL, environment="test")
-        issue = IssueDeps(
+        issue = self._issue_deps(JoseIssuer(LocalSigner(key)))
+        api = FastAPI()
+        deps = self._authorize_deps(issue)
+        api.include_router(build_authorize_router(deps))
+        api.include_router(build_register_router(deps))
+        interactive = Interactive(documents=True, registration=True)
+        api.include_router(build_oauth_router(issue, self._grant_types, interactive=interactive))
+        transport = httpx.ASGITransport(app=api)
+        self.client = httpx.AsyncClient(transport=transport, base_url=URL)
+
+    def _issue_deps(self, issuer: JoseIssuer) -> IssueDeps:
+        return IssueDeps(
             site=Site(issuer=URL, public_url=URL, environment="test"),
             clients=ClientRegistry(
                 [
@@ -184,7 +195,7 @@ class World:
                 ]
             ),
             runs=self.runs,
-            issuer=JoseIssuer(LocalSigner(key)),
+            issuer=issuer,
             policy=MemoryPolicy(lambda _tool, _phase, _document: self.decide()),
             audit=self.audit,
             clock=self.clock,
@@ -202,7 +213,9 @@ class World:
                 reader=JoseProofs(), used=MemoryUsedProofs(), public_url=URL, nonces=None
             ),
         )
-        deps = AuthorizeDeps(
+
+    def _authorize_deps(self, issue: IssueDeps) -> AuthorizeDeps:
+        return AuthorizeDeps(
             site=issue.site,
             apps=self.apps,
             documents=self.documents,
@@ -216,28 +229,20 @@ class World:
             refuse=self._refuse,
         )
 
-        def grant_types(desk: IssueDesk) -> tuple[GrantType, ...]:
-            authorizations = Authorizations(
-                store=self.store,
-                runs=self.runs,
-                desk=desk,
-                audit=self.audit,
-                clock=self.clock,
-                ids=self.ids,
-            )
-            return (
-                ClientCredentials(desk),
-                AuthorizationCode(desk, authorizations),
-                RefreshToken(desk, authorizations),
-            )
-
-        api = FastAPI()
-        api.include_router(build_authorize_router(deps))
-        api.include_router(build_register_router(deps))
-        interactive = Interactive(documents=True, registration=True)
-        api.include_router(build_oauth_router(issue, grant_types, interactive=interactive))
-        transport = httpx.ASGITransport(app=api)
-        self.client = httpx.AsyncClient(transport=transport, base_url=URL)
+    def _grant_types(self, desk: IssueDesk) -> tuple[GrantType, ...]:
+        authorizations = Authorizations(
+            store=self.store,
+            runs=self.runs,
+            desk=desk,
+            audit=self.audit,
+            clock=self.clock,
+            ids=self.ids,
+        )
+        return (
+            ClientCredentials(desk),
+            AuthorizationCode(desk, authorizations),
+            RefreshToken(desk, authorizations),
+        )
 
     async def _refuse(self, stage: str, reason: str) -> None:
         self.refused.append((stage, reason))

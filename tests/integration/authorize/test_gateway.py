@@ -1,0 +1,150 @@
+"""The page of consent in a whole gateway: sessions, the log, and what is known after a restart."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import httpx
+import pytest
+
+from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit_verify import verify
+from gateway.config import Config
+from gateway.wiring import Gateway
+from tests.conformance.deployment import AGENT, deploy
+from tests.conformance.run import started
+
+pytestmark = [pytest.mark.req("TOK-02"), pytest.mark.network]
+
+URL = "http://127.0.0.1:8099"  # nobody listens: requests are handed to the application itself
+BACK = "http://127.0.0.1:3000/callback"
+VERIFIER = "v" * 43
+PASSWORD = "correct horse battery staple"
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[httpx.AsyncClient]:
+    """Run a gateway; yield a browser at it."""
+    gateway = Gateway(config)
+    await gateway.start()
+    try:
+        transport = httpx.ASGITransport(app=gateway.app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=URL) as browser:
+            yield browser
+    finally:
+        await gateway.stop()
+
+
+async def configured(folder: Path, upstream: str) -> Config:
+    grants = [{"server": "fixture"}]
+    app = {
+        "kind": "app",
+        "id": "editor",
+        "agent": AGENT,
+        "redirect_uris": [BACK],
+        "grants": grants,
+        "owner": "lars",
+    }
+    documents = {"agent": AGENT, "grants": grants}
+    oauth = {"client_id_metadata_documents": documents, "dynamic_registration": True}
+    made = await deploy(folder, 8099, {"fixture": upstream}, prefix=False, apps=[app], oauth=oauth)
+    return made.config
+
+
+def query(**changes: str) -> str:
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
+    asked = {
+        "response_type": "code",
+        "client_id": "editor",
+        "redirect_uri": BACK,
+        "state": "s",
+        "code_challenge": challenge.decode().rstrip("="),
+        "code_challenge_method": "S256",
+        "resource": f"{URL}/mcp",
+    }
+    return urlencode(asked | changes)
+
+
+async def claim(browser: httpx.AsyncClient, said: str) -> None:
+    """Become the first admin, who is then signed in."""
+    code = re.search(r"/claim\?code=([\w-]+)", said)
+    assert code is not None
+    form = {"code": code[1], "person": "ann", "password": PASSWORD}
+    reply = await browser.post("/claim", data=form, headers={"Origin": URL})
+    assert reply.status_code == 303, reply.text
+
+
+async def answer(browser: httpx.AsyncClient, origin: str, **changes: str) -> httpx.Response:
+    """Open the page and answer it, as a page of `origin` would."""
+    page = await browser.get(f"/oauth/authorize?{query()}")
+    csrf = re.search(r'name="csrf" value="(\w+)"', page.text)
+    assert csrf is not None, page.text
+    form = {"csrf": csrf[1], "request": query(), "decision": "allow", "keep.fixture.update": "on"}
+    headers = {"Origin": origin}
+    return await browser.post("/oauth/authorize", data=form | changes, headers=headers)
+
+
+async def test_a_consent_is_a_run_on_behalf_of_the_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with started("fixture_server") as upstream:
+        config = await configured(tmp_path, upstream)
+        async with serving(config) as browser:
+            await claim(browser, capsys.readouterr().err)
+            # Another site's page cannot answer, nor one that has no token of this session.
+            assert (await answer(browser, "https://evil.example")).status_code == 403
+            assert (await answer(browser, "null")).status_code == 403
+            assert (await answer(browser, URL, csrf="0" * 64)).status_code == 403
+            reply = await answer(browser, URL)
+            back = dict(parse_qsl(urlsplit(reply.headers["location"]).query))
+            assert (back["state"], back["iss"]) == ("s", URL)
+            form = {
+                "grant_type": "authorization_code",
+                "code": back["code"],
+                "client_id": "editor",
+                "redirect_uri": BACK,
+                "code_verifier": VERIFIER,
+            }
+            issued = (await browser.post("/oauth/token", data=form)).json()
+            token = {"Authorization": f"Bearer {issued['access_token']}"}
+            call = await browser.post("/v1/tools/fixture.test_simple_text/calls", headers=token)
+            listed = await browser.get("/v1/tools", headers=token)
+    assert listed.status_code == 200
+    assert call.status_code in (200, 404)
+    report = verify(tmp_path / "audit", every_signature=True)
+    assert report.valid, report.findings
+    found: dict[str, Any] = {one["type"]: one for one in read_records(tmp_path / "audit")}
+    assert found["authorization.grant"]["narrowed"] is True
+    assert found["authorization.refused"]["reason"] == "form_foreign"
+    assert found["run.create"]["client"] == "editor"
+    assert found["token.issue"]["allow"] == [
+        {"server": "fixture", "tool": "*", "effects": ["update"]}
+    ]
+    log = b"".join(path.read_bytes() for path in (tmp_path / "audit").glob("*.jsonl"))
+    assert b'"ann"' not in log
+    assert back["code"].encode() not in log
+
+
+async def test_an_app_that_registered_itself_is_known_after_a_restart(tmp_path: Path) -> None:
+    with started("fixture_server") as upstream:
+        config = await configured(tmp_path, upstream)
+        async with serving(config) as browser:
+            body = {"redirect_uris": [BACK], "token_endpoint_auth_method": "none"}
+            made = (await browser.post("/oauth/register", json=body)).json()["client_id"]
+            assert (await browser.get(f"/oauth/authorize?{query(client_id='nobody')}")).is_error
+        async with serving(config) as browser:
+            path = f"/oauth/authorize?{query(client_id=made)}"
+            reply = await browser.get(path)
+            assert reply.status_code == 303
+            assert reply.headers["location"] == f"/signin?next={quote(path, safe='')}"
+            said = (await browser.get("/.well-known/oauth-authorization-server")).json()
+    assert said["registration_endpoint"] == f"{URL}/oauth/register"
+    assert {"authorization_code", "refresh_token"} <= set(said["grant_types_supported"])
+    assert said["client_id_metadata_document_supported"] is False
