@@ -149,22 +149,13 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         issuer=config.tokens.issuer, audience=config.public_url
     )
     proofs = build_proof_desks(config, parts.clock)
-    enforcement = Enforcement(
-        authenticator=Authenticator(
-            tokens=tokens,
-            barred=parts.barred,
-            clock=parts.clock,
-            proofs=proofs.calls,
-        ),
-        catalog=parts.catalog.view,
+    enforcement = _build_enforcement(
+        parts,
+        Authenticator(tokens=tokens, barred=parts.barred, clock=parts.clock, proofs=proofs.calls),
         judge=judge,
-        audit=parts.audit,
-        transports=parts.transports,
-        holds=desk,
+        desk=desk,
         refusals=refusals,
         callers=callers,
-        clock=parts.clock,
-        limits=parts.limits,
     )
     dispatcher = _build_dispatcher(
         parts,
@@ -191,6 +182,29 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         ),
     )
     return CallPath(enforcement=enforcement, dispatcher=dispatcher, refusals=refusals, app=app)
+
+
+def _build_enforcement(
+    parts: Parts,
+    authenticator: Authenticator,
+    *,
+    judge: Judge,
+    desk: HoldDesk,
+    refusals: RefusalRecorder,
+    callers: CallerCache,
+) -> Enforcement:
+    return Enforcement(
+        authenticator=authenticator,
+        catalog=parts.catalog.view,
+        judge=judge,
+        audit=parts.audit,
+        transports=parts.transports,
+        holds=desk,
+        refusals=refusals,
+        callers=callers,
+        clock=parts.clock,
+        limits=parts.limits,
+    )
 
 
 def _build_refuse(parts: Parts, refusals: RefusalRecorder) -> Refuse:
@@ -336,7 +350,29 @@ def _build_app(
         clock=parts.clock,
         limits=parts.limits,
     )
-    routers = [
+    return GatewayApp(
+        mcp=mcp,
+        rest=rest,
+        api=build_api(
+            _build_routers(parts, issue, tokens, admit, approvals), version("countersign")
+        ),
+        ids=parts.ids,
+        ready=lambda: {
+            "audit": parts.audit.healthy,
+            "policy": bool(parts.policy.worker_pids),
+        },
+    )
+
+
+def _build_routers(
+    parts: Parts,
+    issue: IssueDeps,
+    tokens: TokenVerifier,
+    admit: Admit,
+    approvals: ApprovalDeps,
+) -> list[APIRouter]:
+    """Build everything that is asked off the call path."""
+    return [
         build_oauth_router(
             issue,
             build_grant_types(
@@ -355,11 +391,11 @@ def _build_app(
         build_keys_router(parts.token_keys, admit),
         *_build_kill_routers(parts, issue, tokens, admit),
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
-        *parts.registered.routers(admit, config.environment),
+        *parts.registered.routers(admit, parts.config.environment),
         *parts.people.routers(admit),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(
-            config=config,
+            config=parts.config,
             log=parts.audit,
             custody=parts.custody,
             clock=parts.clock,
@@ -367,16 +403,6 @@ def _build_app(
             admit=admit,
         ),
     ]
-    return GatewayApp(
-        mcp=mcp,
-        rest=rest,
-        api=build_api(routers, version("countersign")),
-        ids=parts.ids,
-        ready=lambda: {
-            "audit": parts.audit.healthy,
-            "policy": bool(parts.policy.worker_pids),
-        },
-    )
 
 
 def _build_runs_desk(parts: Parts, issue: IssueDeps, admit: Admit) -> RunsDesk:
