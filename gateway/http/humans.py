@@ -22,11 +22,13 @@ class Human(Struct, frozen=True):
     """An authenticated person. Roles are also the groups that approval specs name.
 
     `acr`: how surely they are known (`core.sessions.LEVELS`); a bearer secret proves `session`.
+    `session`: which one they act in, empty for a bearer secret.
     """
 
     id: str
     roles: tuple[str, ...]
     acr: str = "session"
+    session: str = ""
 
 
 class HumanEntry(Struct, frozen=True):
@@ -140,7 +142,9 @@ async def _find_signed_in(
     found = await credentials(secret)
     human = None if found is None else humans.find(found.person)
     # Roles are those of now, not of the sign-in; so is being known at all.
-    return None if human is None or found is None else replace(human, acr=found.acr)
+    if human is None or found is None:
+        return None
+    return replace(human, acr=found.acr, session=found.sid)
 
 
 def _read_hash(person_id: str, secret_hash: str) -> bytes:

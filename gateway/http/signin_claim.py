@@ -125,7 +125,11 @@ def _find_claim_fault(deps: SignInDeps, by: Human, person: str) -> Declined | No
     """Say why `by` cannot make a claim for a person, or return None. Numbered by attack."""
     target = find_human(deps, person)
     if by.id == person:
-        # 1. Becoming somebody for good by a secret that one was only told.
+        # 1. A stolen session becoming somebody for good, or a provider's person somebody of ours.
+        if by.session:
+            why = "what you sign in with is changed on the account page"
+            return Declined("registry_own_change", why)
+        # 2. Becoming somebody for good by a secret that one was only told.
         if deps.shares_secret(person):
             why = "somebody else knows your secret; rotate it first"
             return Declined("registry_secret_shared", why)
@@ -134,7 +138,7 @@ def _find_claim_fault(deps: SignInDeps, by: Human, person: str) -> Declined | No
         return Declined("role_missing", "this needs the role `admin`")
     if target is None:
         return Declined("registry_not_found", "there is no such person; create them first")
-    # 2. An admin becoming an approver, and voting twice: whoever decides has proofs of their own.
+    # 3. An admin becoming an approver, and voting twice: whoever decides has proofs of their own.
     if not SENSITIVE.isdisjoint(target.roles):
         why = "nobody makes a claim for who decides; take their roles, or let them make it"
         return Declined("registry_secret_shared", why)

@@ -179,6 +179,9 @@ def test_an_admin_lets_somebody_else_in(house: House, chromium: Chromium) -> Non
     chromium.wait_for("You are petra.")
     refused = house.cli("users", "claim", "root2")
     assert refused.returncode == 5, refused.stderr
-    assert "open once, until" in house.cli("users", "claim", "root").stdout
+    own = house.cli("users", "claim", "root")
+    assert (own.returncode, "account page" in own.stderr) == (3, True)
+    assert house.cli("users", "create", "quentin").returncode == 0
+    assert "open once, until" in house.cli("users", "claim", "quentin").stdout
     assert house.cli("logout").returncode == 0
     assert "nobody was signed in" in house.cli("logout").stderr

@@ -6,8 +6,10 @@ import httpx
 import pytest
 
 from gateway.adapters.sql_store import SqlState
+from gateway.core.sessions import SignedIn
 from gateway.http.humans import HumanEntry
 from gateway.http.signin_claim import make_first_claim
+from gateway.http.signin_sessions import Proof
 from tests.unit.people.authenticator import Authenticator
 from tests.unit.people.conftest import ORIGIN, OTHER_PASSWORD, PASSWORD, Browser, World
 from tests.unit.people.test_passkey_sign_in import register, use
@@ -139,6 +141,31 @@ async def test_everybody_makes_a_claim_for_themselves_unless_their_secret_is_kno
     assert (await browser.post("/claim", code=code, password=OTHER_PASSWORD)).status_code == 303
     world.shared.add("ann")
     assert (await ask_claim(world, "ann", "ann")).json()["code"] == "registry_secret_shared"
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_claim_kept_until_there_is_something_to_decide_is_no_good(
+    world: World, browser: Browser
+) -> None:
+    code = (await ask_claim(world, "ada", "otto")).json()["code"]
+    world.humans.put(HumanEntry("otto", ("operator", "approver"), None))
+    assert (await browser.post("/claim", code=code, password=OTHER_PASSWORD)).status_code == 400
+    assert browser.session is None
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_session_makes_no_claim_for_its_own_person(world: World) -> None:
+    async def told(_found: SignedIn) -> None:
+        """Nothing is recorded here."""
+
+    proof = Proof(person="ann", auth_time=0, acr="strong", amr=("fed",))
+    secret, _ = await world.sessions.begin_cli(proof, told)
+    answer = await world.browser().http.post(
+        "/v1/sign-in/claims",
+        json={"person": "ann"},
+        headers={"authorization": f"Bearer {secret}"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (403, "registry_own_change")
 
 
 @pytest.mark.req("TOK-08")
