@@ -125,6 +125,7 @@ class McpHttpTransport:
     ) -> UpstreamResult:
         era = lane.era or await self._agree(lane)
         await self._dress(lane)
+        wire.require_go_ahead(intent)
         number = next(self._numbers)
         answer = await self._ask(
             lane,

@@ -144,6 +144,7 @@ class McpStdioTransport:
         """Send the call, once. See `ports.ToolTransport.call`."""
         key = _SHARED if self._shared else intent.intent.resolved.call.claims.run_id
         process = await self._process(key)
+        wire.require_go_ahead(intent)
         number = next(self._numbers)
         timeout_ms = min(self._limits.upstream_timeout_ms, intent.intent.deadline_ms)
         try:

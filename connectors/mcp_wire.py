@@ -264,6 +264,15 @@ def undelivered(text: str, *, code: str | None = None) -> UpstreamError:
     return UpstreamError(text, code=code, delivery="not_sent", retryable=True)
 
 
+def require_go_ahead(intent: RecordedIntent) -> None:
+    """Raise `UpstreamError` `not_sent` where a call was stopped while its upstream was waited for.
+
+    Nothing but a connection is awaited between this and the bytes.
+    """
+    if (code := intent.intent.find_stop()) is not None:
+        raise UpstreamError("it was stopped before it left", code=code, delivery="not_sent")
+
+
 class Listing:
     """Collects the pages of one `tools/list`."""
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from connectors import mcp_wire as wire
 from gateway.core.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.errors import UpstreamError
 
@@ -58,6 +59,7 @@ class MemoryTransport:
     async def call(self, intent: RecordedIntent, relay: Relay | None) -> UpstreamResult:
         """Run the handler. A tool without one answers with a JSON-RPC error, as a server does."""
         self._check_open()
+        wire.require_go_ahead(intent)
         self.sent.append(intent)
         resolved = intent.intent.resolved
         handler = self._tools.get(resolved.tool.name)

@@ -32,12 +32,7 @@ from gateway.core.call import (
 from gateway.core.caller import CallerCache
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.decision import Permit
-from gateway.core.errors import (
-    AuditError,
-    CountersignError,
-    Delivery,
-    UpstreamError,
-)
+from gateway.core.errors import AuditError, CountersignError, Delivery, UpstreamError
 from gateway.core.filtering import apply_obligations, status_of, withhold
 from gateway.core.kill import FEED_STALE
 from gateway.core.ledger import Charge
@@ -164,6 +159,7 @@ class Enforcement:
             entry=entry,
             idempotency_key=raw.op,
             deadline_ms=self._limits.upstream_timeout_ms,
+            find_stop=lambda: self._authenticator.barred(resolved.call.claims, resolved.tool),
         )
         try:
             recorded = await self._audit.record_intent(intent)
@@ -186,7 +182,7 @@ class Enforcement:
     ) -> tuple[UpstreamResult | None, Delivery, str | None]:
         """Call the tool once. A client that goes away does not stop this; a dying gateway may."""
         resolved = recorded.intent.resolved
-        if (code := self._authenticator.barred(resolved.call.claims, resolved.tool)) is not None:
+        if (code := recorded.intent.find_stop()) is not None:
             return None, "not_sent", code
         watched = self._judge.watches_result(resolved.tool.id)
         if watched or recorded.intent.decision.obligations:

@@ -93,7 +93,9 @@ class ResolvedCall(Struct, frozen=True):
 class Intent(Struct, frozen=True, kw_only=True):
     """A permitted call, charged to its family, about to be written down and then sent.
 
-    `idempotency_key` is the operation id of the first attempt, stable over take-overs.
+    `idempotency_key` is the operation id of the first attempt, stable over take-overs. `find_stop`
+    is the code under which it may not be sent any more, or None: whoever sends it asks once
+    nothing is left to wait for.
     """
 
     resolved: ResolvedCall
@@ -101,6 +103,7 @@ class Intent(Struct, frozen=True, kw_only=True):
     entry: Entry
     idempotency_key: str
     deadline_ms: int
+    find_stop: Callable[[], str | None] = lambda: None
 
 
 class RecordedIntent(Struct, frozen=True):

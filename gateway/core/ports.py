@@ -134,8 +134,10 @@ class ToolTransport(Protocol):
     async def call(self, intent: RecordedIntent, relay: Relay | None) -> UpstreamResult:
         """Send the call, once. `arguments.raw` goes out byte for byte.
 
-        Raises `UpstreamError` with the honest `delivery`. Never retries a call that may have been
-        delivered. Not cancelled when the agent disconnects (the caller shields it).
+        Whatever is waited for first (credentials, a session, a process), `intent.find_stop` is
+        asked after it, right before the bytes leave. Raises `UpstreamError` with the honest
+        `delivery`. Never retries a call that may have been delivered. Not cancelled when the agent
+        disconnects (the caller shields it).
         """
         ...
 

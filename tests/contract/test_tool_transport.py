@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from connectors.http_pool import HttpPool
 from connectors.mcp_http import McpHttpTransport
@@ -103,6 +104,15 @@ async def test_a_call_returns_what_the_tool_answered(transport: Transport) -> No
     assert answer.result is not None
     text = orjson.loads(answer.result)["content"][0]["text"]
     assert orjson.loads(text)["arguments"] == {"value": "grüß dich"}
+
+
+@pytest.mark.req("TOK-06")
+async def test_a_call_that_was_stopped_meanwhile_is_not_sent(transport: Transport) -> None:
+    recorded = build_intent("echo")
+    stopped = replace(recorded, intent=replace(recorded.intent, find_stop=lambda: "killed"))
+    with pytest.raises(UpstreamError) as caught:
+        await transport.call(stopped, None)
+    assert (caught.value.code, caught.value.delivery) == ("killed", "not_sent")
 
 
 async def test_an_error_of_the_tool_is_a_result(transport: Transport) -> None:

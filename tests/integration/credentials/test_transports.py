@@ -80,6 +80,40 @@ async def refusal(transport: McpHttpTransport, tool: str = "echo") -> tuple[str,
     return caught.value.code, caught.value.delivery
 
 
+class SlowBroker(MemoryBroker):
+    """Holds nothing; while it is asked, somebody pulls the switch."""
+
+    stopped: str | None = None
+
+    def held(self, ask: CredentialAsk, now_ns: int) -> UpstreamCredential | None:  # noqa: ARG002 - none is held
+        return None
+
+    async def obtain(
+        self, ask: CredentialAsk, now_ns: int
+    ) -> UpstreamCredential | CredentialFailure:
+        self.stopped = "killed"
+        return await super().obtain(ask, now_ns)
+
+
+@pytest.mark.req("TOK-06")
+async def test_a_kill_while_the_credential_is_fetched_stops_the_call(office: Office) -> None:
+    broker = SlowBroker({ASK: bearer(SECRET)})
+    async with HttpPool() as pool:
+        credentials = Credentials(broker, HandClock())
+        transport = McpHttpTransport(
+            "srv", f"{office.url}/mcp", limits=Limits(), pool=pool, credentials=credentials
+        )
+        await transport.start()
+        broker.stopped, seen = None, len(office.seen)
+        recorded = build_intent("echo")
+        intent = replace(recorded.intent, find_stop=lambda: broker.stopped)
+        with pytest.raises(UpstreamError) as caught:
+            await transport.call(replace(recorded, intent=intent), None)
+        assert (caught.value.code, caught.value.delivery) == ("killed", "not_sent")
+        assert len(office.seen) == seen
+        await transport.close()
+
+
 async def test_every_request_shows_the_credential(
     transport: McpHttpTransport, office: Office
 ) -> None:
