@@ -143,6 +143,7 @@ def as_launcher(app: App) -> Launcher:
         owner=app.owner,
         may_launch=(app.agent,),
         grants=app.grants,
+        humans=app.humans,
     )
 
 

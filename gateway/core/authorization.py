@@ -31,6 +31,7 @@ _STATE_MAX: Final = 2_048
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{1,62}")
 _NEVER: Final = frozenset(
     ("about", "blob", "data", "file", "ftp", "javascript", "vbscript", "view-source", "ws", "wss")
@@ -164,13 +165,15 @@ def find_redirect_fault(uri: str, *, origin: str | None = None) -> str | None:
         return "is no plain absolute URL"
     if "#" in uri or parts.username is not None or parts.password is not None:
         return "has a fragment or a user"
+    if parts.scheme in ("http", "https") and not _HOST.fullmatch(parts.netloc):
+        return "names no host"  # nor would it do as a source of a page's security policy
     if _is_loopback(parts):
         return None if _is_plain(uri, parts) else "is no plain absolute URL"
     if origin is not None:
         same = f"{parts.scheme}://{parts.netloc}" == origin
         return None if same else "leads to another origin than its client's"
     if parts.scheme == "https":
-        return None if parts.hostname else "names no host"
+        return None
     if parts.scheme == "http":
         return "would carry the code in the clear; use `https://`, or a loopback address"
     fine = _SCHEME.fullmatch(parts.scheme) and parts.scheme not in _NEVER

@@ -165,19 +165,16 @@ class AuthorizeDesk:
         asked = rules.read_request(parameters, app, found, deps.site.public_url)
         if isinstance(asked, Rejected):
             return self._back(asked)
+        grants = rules.of_server(app.grants, asked.server)
+        if not rules.choices(grants, deps.effect_of):
+            why = "there is nothing this app may have here"
+            return self._back(Rejected(asked.redirect_uri, asked.state, "access_denied", why))
         if who is None:
             return self._sign_in(request, here)
-        return await self._offer(app, asked, who, query)
-
-    async def _offer(self, app: App, asked: Asked, who: SignedIn, query: str) -> _Ready | Response:
-        """Say what of the app's grants this person can be asked for."""
-        grants = rules.of_server(app.grants, asked.server)
         ready = _Ready(app, asked, grants, who, query)
         if not app.is_for(who.person):
             await self._record_refusal(ready, "person_forbidden")
-            return self._reject(ready, "access_denied", "this app may not act for this person")
-        if not rules.choices(grants, self._deps.effect_of):
-            return self._reject(ready, "access_denied", "there is nothing this app may have here")
+            return _error_page("This app may not act for you. Ask who runs this gateway.", 403)
         return ready
 
     async def _find_app(

@@ -114,6 +114,11 @@ def test_what_may_be_a_redirect_uri(uri: str) -> None:
         "//app.example/cb",
         "http://app.example/cb",
         "https:///cb",
+        "https://a;script-src/cb",
+        "https://a,default-src/cb",
+        "https://a'unsafe-inline'/cb",
+        "https://[::1/cb",
+        "http://127.0.0.1;x/cb",
         "https://app.example/cb#",
         "https://user@app.example/cb",
         "https://app.example/c b",
@@ -168,7 +173,8 @@ def test_an_app_gives_no_more_than_it_has_and_to_its_one_agent() -> None:
     apps = Apps([app])
     launcher = apps.launcher("a")
     assert launcher is not None
-    assert (launcher.may_launch, launcher.grants, launcher.humans) == (("bot",), app.grants, ())
+    assert (launcher.may_launch, launcher.grants) == (("bot",), app.grants)
+    assert launcher.humans == app.humans
     assert launcher.secret_hash == ""
     assert (apps.owners("a"), apps.owners("b")) == (("o",), ())
     assert apps.launcher("b") is None
