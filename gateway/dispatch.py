@@ -42,7 +42,7 @@ from gateway.core.kill import FEED_STALE
 from gateway.core.limits import Limits
 from gateway.core.ports import ApprovalStore, Barred, Clock, Ids, RunStore
 from gateway.core.refusal import Refusal, is_unavailable
-from gateway.core.token import Claims
+from gateway.core.token import Claims, Run
 from gateway.enforce import Enforcement
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Judge, Permitted
@@ -91,7 +91,8 @@ class RecoveredOperation(Protocol):
 class Dispatcher:
     """Frees approved calls.
 
-    `refresh` lists a server anew; `active` says which agent may act, `counts` whose votes count.
+    `refresh` lists a server anew; `active` says which agent may act, `counts` whose votes count,
+    `cut` why a run could not be launched any more.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Dispatcher:
         ids: Ids,
         limits: Limits,
         counts: Callable[[str], bool] = lambda _voter: True,
+        cut: Callable[[Run], str | None] = lambda _run: None,
         reached: Callable[[Step], None] = lambda _step: None,
     ) -> None:
         self._store = store
@@ -123,6 +125,7 @@ class Dispatcher:
         self._refresh = refresh
         self._active = active
         self._counts = counts
+        self._cut = cut
         self._barred = barred
         self._told = told
         self._endpoints = endpoints
@@ -302,13 +305,15 @@ class Dispatcher:
     ) -> tuple[Claims, Claims] | None:
         """The caller's claims, and the most that its run still gives; None where none is left.
 
-        The run may be over, the agent suspended, the switch pulled.
+        The run may be over, its launcher's authority cut, the agent suspended, the switch pulled.
 
         INVARIANT: both must cover the call: a token that was handed on had less than its run. Its
         own expiry is no bar.
         """
         run = await self._runs.get_run(request.run_id)
         if run is None or run.ended or now_s >= run.deadline or not self._active(request.agent):
+            return None
+        if self._cut(run) is not None:
             return None
         claims = replace(msgspec.convert(request.claims, Claims), expires_at=run.deadline)
         most = replace(claims, grants=run.grants, allowed_values=run.allowed_values)

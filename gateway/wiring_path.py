@@ -30,12 +30,13 @@ from gateway.core.catalog import Tool
 from gateway.core.clients import ClientRegistry
 from gateway.core.errors import CountersignError
 from gateway.core.issued import describe_issued
+from gateway.core.launching import find_cut
 from gateway.core.ledger import Ledger
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock, Ids, TokenVerifier, ToolTransport
 from gateway.core.possession import ProofDesk
 from gateway.core.refusal import Refusal, Stage
-from gateway.core.token import Claims
+from gateway.core.token import Claims, Run
 from gateway.custody import Custody
 from gateway.dispatch import Dispatcher, Step
 from gateway.enforce import Enforcement
@@ -107,6 +108,16 @@ class Parts:
     def counts(self, voter: str) -> bool:
         """Whether the vote of a person still counts."""
         return self.registered.counts(voter) and not self.kills.bars_person(voter)
+
+    def cut(self, run: Run) -> str | None:
+        """Why a run could not be launched any more as it is, or None."""
+        clients, apps = self.registered.clients, self.authorization.apps
+        return find_cut(
+            run,
+            agent=clients.agent(run.agent),
+            giver=clients.launcher(run.launcher) or apps.launcher(run.launcher),
+            effect_of=self.effect_of,
+        )
 
     def effect_of(self, server: str, tool: str) -> str | None:
         """What reviewers say that a tool does; None for one that nobody reviewed."""
@@ -259,6 +270,7 @@ def _build_dispatcher(
         refresh=parts.refresher.refresh,
         active=parts.registered.registry.is_active_agent,
         counts=parts.counts,
+        cut=parts.cut,
         barred=parts.barred,
         told=parts.audit.knows,
         endpoints=endpoints,

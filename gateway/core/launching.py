@@ -7,13 +7,21 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.clients import Launcher
-from gateway.core.grants import find_ambiguity, find_fault, find_value_fault, is_pointer
+from gateway.core.clients import Agent, Launcher
+from gateway.core.grants import (
+    EffectOf,
+    find_ambiguity,
+    find_excess,
+    find_fault,
+    find_value_fault,
+    is_pointer,
+)
 from gateway.core.issuing import AGENT_ORIGIN, Site
 from gateway.core.token import Budget, Grant, Run
 
 GRANTS_MAX: Final = 64
 LABELS_MAX: Final = 32
+ANYBODY: Final = "*"
 DEADLINE_DEFAULT_S: Final = 3600
 SUM_MAX: Final = 2**53
 
@@ -102,3 +110,24 @@ def build_run(body: RunBody, launcher: Launcher, *, site: Site, run_id: str, now
         may_act=body.may_act,
         dpop=body.dpop,
     )
+
+
+def find_cut(
+    run: Run, *, agent: Agent | None, giver: Launcher | None, effect_of: EffectOf
+) -> str | None:
+    """Say why a run could not be launched as it is today, or return None.
+
+    Runs outlive what they were made from: `agent` and `giver` are its agent and its launcher as
+    they are now, None for one that may not act. What was taken from them is taken from it.
+    """
+    if run.origin == AGENT_ORIGIN:
+        kept = () if agent is None else agent.grants
+        cut = find_excess(kept, run.grants, effect_of) is not None
+        return "the agent may no longer do this by itself" if cut else None
+    if giver is None or run.agent not in giver.may_launch:
+        return "its launcher may no longer launch this agent"
+    if run.on_behalf_of is not None and not {ANYBODY, run.on_behalf_of} & {*giver.humans}:
+        return "its launcher may no longer act for this person"
+    if find_excess(giver.grants, run.grants, effect_of) is not None:
+        return "its launcher may no longer give these grants"
+    return None

@@ -22,7 +22,6 @@ from gateway.core.decision import Decision
 from gateway.core.errors import CountersignError, PolicyError
 from gateway.core.grants import EffectOf, find_excess, knows_nothing
 from gateway.core.issuing import (
-    AGENT_ORIGIN,
     Question,
     Site,
     Wish,
@@ -32,6 +31,7 @@ from gateway.core.issuing import (
     build_own_run,
 )
 from gateway.core.kill import KILLED
+from gateway.core.launching import find_cut
 from gateway.core.ports import AuditLog, Barred, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
 from gateway.core.possession import ProofDesk
 from gateway.core.token import Claims, Run
@@ -323,15 +323,13 @@ class IssueDesk:
             return "the run has ended"
         if now_s >= run.deadline:
             return "the run is past its deadline"
-        if run.origin == AGENT_ORIGIN:
-            return None
-        giver = run.launcher
-        launcher = self._deps.clients.launcher(giver) or self._deps.apps.launcher(giver)
-        if launcher is None or run.agent not in launcher.may_launch:
-            return "its launcher may no longer launch this agent"
-        if find_excess(launcher.grants, run.grants, self._deps.effect_of) is not None:
-            return "its launcher may no longer give these grants"
-        return None
+        deps, giver = self._deps, run.launcher
+        return find_cut(
+            run,
+            agent=deps.clients.agent(run.agent),
+            giver=deps.clients.launcher(giver) or deps.apps.launcher(giver),
+            effect_of=deps.effect_of,
+        )
 
     async def _judge(
         self, kind: str, op: str, actor: dict[str, Any], question: Question

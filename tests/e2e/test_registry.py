@@ -98,6 +98,27 @@ def test_a_held_call_of_a_suspended_agent_is_not_sent(
     assert (shown["state"], acme.rows("notes")) == ("STALE", before)
 
 
+def test_a_held_call_that_its_client_could_not_launch_any_more_is_not_sent(
+    staff: Staff, stub: Stub
+) -> None:
+    everything = '{"server": "stub"}'
+    wide = ("--launch", "helper", "--human", "olga", "--grant", everything)
+    secret = staff.must("ada", "clients", "create", "flow", "--owner", "lars", *wide)["secret"]
+    asked = {"agent": "helper", "grants": [json.loads(everything)], "on_behalf_of": "olga"}
+    http = staff.served.http
+    run = http.post("/v1/runs", auth=("flow", secret), json=asked).json()
+    agent = Agent(http, staff.served.token(run["run_id"], run["run_credential"]), run)
+    before = stub.calls["transfer"]
+    held = agent.hold("stub__transfer", {"to": "canary", "amount": 9})
+    ada = {"Authorization": f"Bearer {secret_of('ada')}"}
+    fewer = {"grants": [{"server": "stub", "effects": ["read"]}]}
+    assert http.patch("/v1/clients/flow", headers=ada, json=fewer).status_code == 200
+    for name in ("dana", "eli"):
+        assert staff.served.person(name).vote(held).status_code == 200
+    assert _wait_for(staff, held)["state"] == "STALE"
+    assert stub.calls["transfer"] == before
+
+
 @pytest.mark.req("TOK-08")
 def test_the_vote_of_a_new_approver_does_not_count_yet(staff: Staff, agent: Agent) -> None:
     held = agent.hold("acme__notes_add", note("early"))
