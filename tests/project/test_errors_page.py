@@ -28,6 +28,17 @@ ELSEWHERE = {
     # told to who asks for a token, as `temporarily_unavailable`, or to people (docs/token-keys.md)
     "key_ring_unavailable",
     "signer_unavailable",
+    # told to people who sign in, and to who asks for a token for them (docs/sign-in.md)
+    "claim_invalid",
+    "form_foreign",
+    "passkey_invalid",
+    "provider_answer_invalid",
+    "provider_unavailable",
+    "sign_in_again",
+    "sign_in_busy",
+    "sign_in_often",
+    "sign_in_refused",
+    "sign_in_unknown",
     # told to nobody: two requests for one run at the same time, and a mistake of our own
     "approval_illegal_move",
     "run_exists",
