@@ -17,7 +17,7 @@ from gateway.core.sessions import LEVELS, hash_of, local_path
 from gateway.http.admin_route import BODY_MAX_BYTES
 from gateway.http.client_auth import read_body
 from gateway.http.pages.markup import SCRIPT_PATH, STYLE_PATH, asset
-from gateway.http.pages.signin_pages import Offer, again_page, sign_in_page
+from gateway.http.pages.signin_pages import Offer, again_page, go_on_page, sign_in_page
 from gateway.http.signin_desk import (
     PageRoute,
     SignInDeps,
@@ -147,10 +147,19 @@ async def _password(deps: SignInDeps, request: Request) -> Response:
     if verified.rehashed is not None:
         await deps.accounts.set_password(known.id, verified.rehashed, deps.now_s())
     deps.limits.forgive(person, device)
-    response = see_other(offer.next_path)
+    response = _go_on(offer.next_path)
     proof = Proof(person=known.id, auth_time=deps.now_s(), acr="session", amr=("pwd",))
     await let_in(deps, request, response, proof, method="password")
     return response
+
+
+def _go_on(next_path: str) -> Response:
+    """Return the way on after a form.
+
+    `/oauth/authorize` may redirect to an app at once, and the answer to a form may lead nowhere
+    but to our own pages (`form-action`): from there on it is a way of its own.
+    """
+    return go_on_page(next_path) if next_path.startswith("/oauth/") else see_other(next_path)
 
 
 async def _passkey_options(deps: SignInDeps, request: Request) -> Response:

@@ -10,12 +10,20 @@ from tests.unit.people.conftest import NOW_S, ORIGIN, PASSWORD, Browser, World
 
 @pytest.mark.req("TOK-08")
 async def test_a_password_signs_in_and_is_on_record(world: World, browser: Browser) -> None:
-    answer = await browser.sign_in(next="/oauth/authorize?client_id=x")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/oauth/authorize?client_id=x")
+    answer = await browser.sign_in(next="/device?user_code=x")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/device?user_code=x")
     [record] = world.records("human.sign_in")
     assert (record["method"], record["acr"], record["kind"]) == ("password", "session", "browser")
     assert world.who(record["seq"]) == "ann"
     assert "ann" in (await browser.get("/account")).text
+
+
+async def test_on_the_way_to_an_app_the_browser_goes_on_by_itself(browser: Browser) -> None:
+    """A redirect out of a form would end at the page's `form-action`."""
+    answer = await browser.sign_in(next="/oauth/authorize?client_id=x")
+    assert answer.status_code == 200
+    assert 'content="0; url=/oauth/authorize?client_id=x"' in answer.text
+    assert browser.session
 
 
 @pytest.mark.req("TOK-08")
