@@ -19,7 +19,7 @@ from gateway.core import seating
 from gateway.core.canonical import digest, digest_of
 from gateway.core.decision import ApprovalSpec, Obligation, Reason, Stage
 from gateway.core.errors import ApprovalError
-from gateway.core.seating import STRONGEST, Voter, is_member, is_met
+from gateway.core.seating import STRONGEST, Voter, is_member, is_met, may_fill
 
 DOMAIN: Final = "countersign.approval/v1"
 """What a binding is a digest of; no other digest of the gateway starts from this object."""
@@ -401,7 +401,8 @@ def decide_vote(
     """Judge one more vote: the state it leads to, or None where the same vote was cast before.
 
     Raises `ApprovalError`: `approval_forbidden` (separation set, no group of the spec),
-    `approval_conflict` (another binding, another word by the same person, not PENDING any more).
+    `approval_assurance` (a yes that is not sure enough for any stage), `approval_conflict`
+    (another binding, another word by the same person, not PENDING any more).
     """
     # 1. The requester's side never votes: an agent's owner cannot wave the agent's call through.
     if is_separated(vote.voter, request.separation):
@@ -426,6 +427,12 @@ def decide_vote(
         raise ApprovalError(
             "no stage of this request names a group of the voter", code="approval_forbidden"
         )
+    # 6. A yes less sure than policy asks for. It is not kept: the same person may say it surely.
+    if vote.decision == "approve" and not may_fill(request.spec.stages, _voter(vote)):
+        raise ApprovalError(
+            "this asks for a surer sign-in; run `countersign login` with a passkey, then vote",
+            code="approval_assurance",
+        )
     return tally(request.spec, [*votes, vote], request.separation, binding=request.binding)
 
 
@@ -443,12 +450,12 @@ def _conflict(message: str) -> ApprovalError:
     return ApprovalError(message, code="approval_conflict")
 
 
+def _voter(vote: Vote) -> Voter:
+    return Voter(vote.groups, vote.assurance)
+
+
 def _approvals(votes: Sequence[Vote], denials: Mapping[str, Sequence[str]]) -> dict[str, Voter]:
-    given = {
-        person(vote.voter): Voter(vote.groups, vote.assurance)
-        for vote in votes
-        if vote.decision == "approve"
-    }
+    given = {person(vote.voter): _voter(vote) for vote in votes if vote.decision == "approve"}
     return {name: voter for name, voter in given.items() if name not in denials}
 
 

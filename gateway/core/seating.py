@@ -37,6 +37,11 @@ def is_met(stages: Sequence[Sequence[Stage]], voters: Mapping[str, Voter]) -> bo
     return any(_can_fill(choice, voters) for choice in product(*stages))
 
 
+def may_fill(stages: Sequence[Sequence[Stage]], voter: Voter) -> bool:
+    """Whether there is any seat that this voter could have."""
+    return any(_may_sit(one, voter) for stage in stages for one in stage)
+
+
 def _can_fill(choice: Sequence[Stage], voters: Mapping[str, Voter]) -> bool:
     """Whether distinct voters can fill every seat of every chosen alternative (matching)."""
     if sum(max(1, stage.approve) for stage in choice) > len(voters):

@@ -29,6 +29,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "token_missing": 401,
     "token_invalid": 401,
     "role_missing": 403,
+    "approval_assurance": 403,
     "approval_forbidden": 403,
     "approval_not_found": 404,
     "run_unknown": 404,

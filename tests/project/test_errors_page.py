@@ -22,6 +22,7 @@ ELSEWHERE = {
     "policy_invalid",
     "policy_selftest_failed",
     # told to people at the admin API (docs/approvals.md)
+    "approval_assurance",
     "approval_conflict",
     "approval_forbidden",
     "role_missing",

@@ -18,6 +18,7 @@ from gateway.core.approval import ApprovalRequest, State
 from gateway.core.approval_entries import state_event
 from gateway.core.decision import ApprovalSpec, Stage
 from gateway.core.ports import Clock, Ids
+from gateway.core.sessions import CREDENTIAL_PREFIX, SignedIn
 from gateway.core.token import SCOPE_CALL, Claims
 from gateway.http.approvals import ApprovalDeps, build_router
 from gateway.http.humans import HumanEntry, Humans, build_admit
@@ -59,7 +60,7 @@ class Desk:
                 ApprovalDeps(
                     store=self.store,
                     humans=Humans(people),
-                    admit=build_admit(Humans(people), self.refuse),
+                    admit=build_admit(Humans(people), self.refuse, self.session),
                     clock=clock,
                     ids=ids,
                     relay=self.relay.drain,
@@ -73,6 +74,18 @@ class Desk:
 
     async def refuse(self, stage: str, reason: str) -> None:
         self.refused.append((stage, reason))
+
+    async def session(self, credential: str) -> SignedIn | None:
+        """Return whose command line sends a credential: that of a passkey's session."""
+        return SignedIn(
+            person=credential.removeprefix(CREDENTIAL_PREFIX),
+            sid="s",
+            auth_time=0,
+            acr="strong",
+            amr=("pop",),
+            csrf="",
+            expires_at=0,
+        )
 
     def recorded(self) -> list[str]:
         kinds = [record["type"] for record in self.audit.records]
@@ -471,3 +484,19 @@ async def test_no_agent_s_token_and_no_stranger_reaches_an_approval(
     assert await desk.state(held) == "PENDING"
     assert desk.recorded() == []
     assert desk.refused == [("authenticate", code)]
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_stage_that_asks_for_a_passkey_is_met_by_a_session_that_began_with_one(
+    desk: Desk, make_request: MakeRequest
+) -> None:
+    spec = ApprovalSpec(stages=((Stage(groups=("finance",), min_assurance="strong"),),))
+    held = await desk.hold(make_request(spec=spec))
+    assert told(await desk.vote(held, "ann")) == (403, "approval_assurance")
+    body = {"decision": "approve", "reason": "", "binding": held.binding}
+    headers = bearer(f"{CREDENTIAL_PREFIX}ann")  # the same person, more surely
+    path = f"/v1/approvals/{held.id}/votes"
+    answer = await desk.client.post(path, json=body, headers=headers)
+    assert answer.json()["state"] == "APPROVED"
+    votes = [one for one in desk.audit.records if one["type"] == "approval.vote"]
+    assert [one["assurance"] for one in votes] == ["strong"]
