@@ -11,6 +11,7 @@ import base64
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,6 +21,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from msgspec import Struct
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading a stranger's JSON raises; the last for brackets in brackets."""
 
 RSA_MIN_BITS: Final = 2_048
 RSA_MAX_BITS: Final = 4_096

@@ -12,7 +12,13 @@ import orjson
 from msgspec import Struct
 
 from gateway.adapters.bounded_http import Reply, exchange
-from gateway.adapters.compact_jws import PublicKey, decode_base64url, read_public_key, split_compact
+from gateway.adapters.compact_jws import (
+    UNREADABLE,
+    PublicKey,
+    decode_base64url,
+    read_public_key,
+    split_compact,
+)
 from gateway.core.errors import CountersignError, CredentialError
 from gateway.core.federation import ALGORITHMS, TrustedIssuer
 from gateway.core.ports import Clock
@@ -70,7 +76,7 @@ class IssuerTokens:
         try:
             header = msgspec.json.decode(decode_base64url(parts.header) or b"", type=_Header)
             claims = msgspec.json.decode(parts.payload, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             raise CredentialError("it is no token with a key id") from None
         issuer = self._issuers.get(str(claims.get("iss")))
         # 2. `alg: none`, HS256 with a public key as the secret, extensions that must be understood.

@@ -11,6 +11,7 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.adapters.compact_jws import (
+    UNREADABLE,
     CompactJws,
     PublicKey,
     decode_base64url,
@@ -56,7 +57,7 @@ class JoseAssertions:
         """
         try:
             return _read_whose.decode(_split(assertion).payload).sub
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             _refuse("it names no client in `sub`")
 
     def read(self, assertion: bytes, jwks: Sequence[dict[str, Any]]) -> AssertionClaims:
@@ -69,7 +70,7 @@ class JoseAssertions:
         decoded = decode_base64url(jws.header)
         try:
             header = _read_header.decode(b"" if decoded is None else decoded)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             _refuse("its header is not that of an assertion")
         if header.crit is not UNSET or header.alg not in ALGORITHMS:
             _refuse(f"sign it with one of {', '.join(ALGORITHMS)}, without `crit`")
@@ -78,7 +79,7 @@ class JoseAssertions:
             _refuse("no key of this client signed it")
         try:
             return _read_claims.decode(jws.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             _refuse("it needs `iss`, `sub`, `aud`, `exp` and `jti`")
 
     def _choose(self, header: _Header, jwks: Sequence[dict[str, Any]]) -> list[PublicKey]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.adapters.compact_jws import (
+    UNREADABLE,
     PublicKey,
     decode_base64url,
     read_public_key,
@@ -57,7 +58,7 @@ class JoseProofs:
             self._keep(jws.header, key)
         try:
             return Proof(key.thumbprint, _read_claims.decode(jws.payload))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             _refuse("it needs `jti`, `htm`, `htu` and `iat`")
 
     def _keep(self, header: bytes, key: PublicKey) -> None:
@@ -70,7 +71,7 @@ def _read_key(encoded: bytes) -> PublicKey:
     decoded = decode_base64url(encoded)
     try:
         header = _read_header.decode(b"" if decoded is None else decoded)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         _refuse("its header needs `typ: dpop+jwt`, `alg` and a public `jwk`")
     if header.crit is not UNSET or header.alg not in ALGORITHMS:
         _refuse(f"sign it with one of {', '.join(ALGORITHMS)}, without `crit`")

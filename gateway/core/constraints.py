@@ -22,7 +22,7 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from gateway.core.domain import build_host_test, find_host, is_covered, is_pattern
+from gateway.core.domain import are_covered, build_host_test, find_host, is_pattern
 from gateway.core.pointer import MISSING
 from gateway.core.token import Constraint, Range
 
@@ -203,7 +203,7 @@ def _implies_text(parent: Constraint, child: Constraint) -> bool:
 
 
 def _lies_under(child: tuple[str, ...] | None, parent: tuple[str, ...]) -> bool:
-    return child is not None and all(is_covered(parent, pattern) for pattern in child)
+    return child is not None and are_covered(parent, child)
 
 
 def _lies_within(child: Range | None, parent: Range) -> bool:

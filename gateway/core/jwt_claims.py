@@ -15,7 +15,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from gateway.core.errors import CredentialError
+from gateway.core import strict_json
+from gateway.core.errors import CredentialError, RequestError
 from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.token import Ancestor, Budget, Claims, Constraint, Grant, Window
 
@@ -172,17 +173,23 @@ class _Asked(Struct, frozen=True, forbid_unknown_fields=True):
     window: Window | None = None
 
 
-_asked_decoder: Final = msgspec.json.Decoder(tuple[_Asked, ...])
+DETAILS_MAX: Final = 64
+"""As many as a run has grants. To compare two lists takes their product, and calls wait for it."""
+
+_DEPTH_MAX: Final = 8
 
 
 def read_details(text: str, audience: str) -> tuple[Grant, ...] | str:
     """Return the grants that `authorization_details` ask for, or say why they cannot be read."""
     try:
-        asked = _asked_decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        found = strict_json.parse(text.encode(), max_depth=_DEPTH_MAX)
+        asked = msgspec.convert(found, tuple[_Asked, ...])
+    except (RequestError, msgspec.ValidationError, UnicodeEncodeError) as error:
         return f"the details cannot be read: {str(error)[:200]}"
     if not asked:
         return "the details are empty; leave them out to ask for everything"
+    if len(asked) > DETAILS_MAX:
+        return f"more than {DETAILS_MAX} details"
     if any(not set(one.locations) <= {audience} for one in asked):
         return f"the location of every detail is `{audience}`"
     grants = tuple(_grant(one) for one in asked)

@@ -121,7 +121,12 @@ class TokenEndpoint:
         return await self._desk.believe(form.one, form.presented)
 
     async def _refuse(self, who: Client | Run | App, failure: Failure, code: str = "") -> Response:
-        await self._desk.refuse_token(who, code or failure.error)
+        reason = code or failure.error
+        if isinstance(who, App) and not who.secret_hash:
+            # Its name is all that it showed, and everybody knows that: summed up like strangers'.
+            await self._deps.refuse("authenticate", reason)
+        else:
+            await self._desk.refuse_token(who, reason)
         return tell_failure(failure)
 
     def _read(self, form: dict[str, list[str]], request: Request) -> _Form:

@@ -171,6 +171,18 @@ async def test_a_public_app_with_a_secret_is_not_believed(world: World) -> None:
     assert (await world.redeem(code, client_secret="made-up")).status_code == 401
 
 
+@pytest.mark.parametrize("client_id", ["editor", "https://apps.example/" + "x" * 20_000])
+async def test_who_only_says_a_public_name_is_refused_as_a_stranger(
+    world: World, client_id: str
+) -> None:
+    form = {"grant_type": "authorization_code", "client_id": client_id, "code": "made-up"}
+    refused = len(world.refused)
+    for _ in range(3):
+        assert (await world.token(form)).json()["error"] == "invalid_grant"
+    assert world.refused[refused:] == [("authenticate", "invalid_grant")] * 3
+    assert world.types() == []
+
+
 @pytest.mark.parametrize("grant_type", ["client_credentials"])
 async def test_an_app_has_no_authority_of_its_own(world: World, grant_type: str) -> None:
     reply = await world.token({"grant_type": grant_type}, ("desk", "desk-secret"))
