@@ -183,7 +183,7 @@ def is_fresh(signed_in: SignedIn, acr: str, max_age_s: int | None, now_s: int) -
 def local_path(text: str | None) -> str:
     r"""Return `text` if it is a path of this gateway, else `HOME`.
 
-    Stops open redirects: another host (`//host`, `/\\host`, `https:`), what browsers strip before
+    Stops open redirects: another host (`//host`, `/\host`, `https:`), what browsers strip before
     they look (tabs, line ends), and what would end a header.
     """
     if text is None or len(text) > NEXT_MAX_CHARS or not _LOCAL.fullmatch(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 import subprocess
 from typing import Final
@@ -14,6 +15,8 @@ from tests.integration.people.chromium import Chromium
 from tests.integration.people.conftest import House
 
 PASSWORD: Final = "correct horse battery"
+
+pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> str:
