@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -271,9 +272,21 @@ def good(_request: httpx.Request) -> httpx.Response:
     return answered(body())
 
 
-def answered(raw: bytes, **headers: str) -> httpx.Response:
+def answered(raw: bytes, status: int = 200, **headers: str) -> httpx.Response:
     sent = {"content-type": "application/json"} | headers
-    return httpx.Response(200, headers=sent, stream=httpx.ByteStream(raw))
+    return httpx.Response(status, headers=sent, stream=httpx.ByteStream(raw))
+
+
+class Endless(httpx.AsyncByteStream):
+    """A body that never ends; counts how much of it was read."""
+
+    def __init__(self) -> None:
+        self.pieces = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            self.pieces += 1
+            yield b" " * 1_024
 
 
 async def test_the_connection_goes_to_the_address_that_was_looked_at() -> None:
@@ -309,18 +322,48 @@ async def test_other_hosts_are_not_even_looked_up(url: str) -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        httpx.Response(302, headers={"location": "http://169.254.169.254/"}),
-        httpx.Response(404),
+        answered(body(), 302, location="http://169.254.169.254/"),
+        answered(body(), 404),
+        answered(body(), 206),
         httpx.Response(200, headers={"content-type": "text/html"}, content=body()),
         httpx.Response(200, content=body()),
         answered(b" " * 6_000 + body()),
-        answered(body(), **{"content-encoding": "br"}),
+        answered(body(), 200, **{"content-encoding": "br"}),
     ],
 )
 async def test_what_else_comes_back_is_no_document(response: httpx.Response) -> None:
     web = Web(lambda _request: response)
     assert isinstance(await web.documents.fetch(URL), NoDocument)
     assert len(web.asked) == 1
+
+
+async def test_a_body_without_an_end_is_not_read_to_it() -> None:
+    body_ = Endless()
+    headers = {"content-type": "application/json"}
+    web = Web(lambda _request: httpx.Response(200, headers=headers, stream=body_))
+    assert isinstance(await web.documents.fetch(URL), NoDocument)
+    assert body_.pieces == 6
+
+
+async def test_few_documents_are_fetched_at_once() -> None:
+    web, waiting = Web(good), asyncio.Event()
+
+    async def wait(_host: str, _port: int) -> list[str]:
+        await waiting.wait()
+        return [PUBLIC]
+
+    documents = Documents(
+        ("apps.example",),
+        clock=web.clock,
+        client=httpx.AsyncClient(transport=httpx.MockTransport(good)),
+        resolve=wait,
+    )
+    fetches = [asyncio.create_task(documents.fetch(f"https://apps.example/{n}")) for n in range(4)]
+    await asyncio.sleep(0)
+    refused = await documents.fetch("https://apps.example/5")
+    assert refused == NoDocument("too many documents are being fetched; try again")
+    waiting.set()
+    assert len(await asyncio.gather(*fetches)) == 4
 
 
 async def test_a_host_that_fails_or_hangs_is_no_document() -> None:

@@ -222,8 +222,10 @@ async def test_a_refresh_gives_another_token_of_the_same_run(world: World) -> No
 async def test_a_refresh_token_used_twice_ends_the_run(world: World) -> None:
     first = await redeemed(world)
     second = (await world.refresh(first["refresh_token"])).json()
+    issued = world.types().count("token.issue")
     again = await world.refresh(first["refresh_token"])
     assert again.json()["error"] == "invalid_grant"
+    assert world.types().count("token.issue") == issued
     assert world.claims(second["access_token"]).run_id in world.ended
     assert (await world.refresh(second["refresh_token"])).status_code == 400
     reasons = [r["reason"] for r in world.records if r["type"] == "authorization.refused"]
