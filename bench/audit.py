@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -213,14 +214,36 @@ def build_log(directory: Path, records: int) -> None:
 def _verify(python: list[str], directory: Path, records: int) -> tuple[float, float]:
     """Run the stand-alone verifier; return records for each second of its CPU, and MB it held."""
     command = [*python, str(VERIFIER), str(directory), "--state", "none", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory) as process:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory) as process,
+        ThreadPoolExecutor(1) as watcher,
+    ):
         assert process.stdout is not None
+        held = watcher.submit(_watch_memory, process.pid)
         report = orjson.loads(process.stdout.read())
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
     if not report["valid"] or report["records"] != records:
         raise MeasurementError(f"the verifier does not accept the bench's log: {report}")
-    return records / (usage.ru_utime + usage.ru_stime), usage.ru_maxrss / 1024
+    return records / (usage.ru_utime + usage.ru_stime), held.result()
+
+
+def _watch_memory(pid: int) -> float:
+    """Return the most MB that a process held before it ended.
+
+    What the system says at its end counts this process too, as it was when it forked.
+    """
+    most_kib = 0
+    while True:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        except (FileNotFoundError, ProcessLookupError):
+            return most_kib / 1024
+        held = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
+        if not held:  # it has ended, and nobody has waited for it yet
+            return most_kib / 1024
+        most_kib = int(held[0][1])
+        time.sleep(0.01)
 
 
 def _prove(directory: Path, records: int) -> float:
