@@ -199,7 +199,7 @@ class Gateway:
         return kills
 
     def _follow_kills(self, kills: KillSwitch, app: GatewayApp) -> None:
-        app.tell("kills", kills.status)
+        app.tell("kills", lambda: {"stale": kills.is_stale()})
         self._spawn(kills.run())
 
     def _have_witnessed(self, audit: FileAuditLog, app: GatewayApp) -> None:

@@ -102,7 +102,7 @@ def test_what_is_stopped_gets_no_run(gate: Served, target: list[str]) -> None:
         assert gate.records("run.refused")[-1]["reason"] == "killed"
         told = gate.http.get("/readyz").json()
         assert told["status"] == "ready"
-        assert (told["kills"]["standing"], told["kills"]["stale"]) == (1, False)
+        assert told["kills"] == {"stale": False}  # how many stand is not for everybody
     assert gate.http.post("/v1/runs", auth=credential, json=wanted).status_code == 201
 
 

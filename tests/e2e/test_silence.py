@@ -76,4 +76,5 @@ def test_each_log_line_is_one_object_with_time_level_and_event(house: Served) ->
 def test_health_is_told_to_anybody_and_tells_nothing_else(house: Served) -> None:
     assert house.http.get("/livez").json() == {"status": "ok"}
     ready = house.http.get("/readyz").json()
-    assert ready == {"status": "ready", "checks": {"audit": True, "policy": True}}
+    checks = {"audit": True, "policy": True}
+    assert ready == {"status": "ready", "checks": checks, "kills": {"stale": False}}

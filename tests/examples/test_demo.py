@@ -188,8 +188,8 @@ def _described(page: str) -> dict[str, set[str]]:
     """Return the members that the table of record types gives to each type."""
     table = page[page.index("### 9.1 Fields") : page.index("### 9.2")]
     found: dict[str, set[str]] = {}
-    for row in re.findall(r"^\| (`[a-z]+[a-z.`, ]*) \| [^|]* \| (.*) \|$", table, re.MULTILINE):
-        names = re.findall(r"`([a-z.]+)`", row[0])
+    for row in re.findall(r"^\| (`[a-z]+[a-z_.`, ]*) \| [^|]* \| (.*) \|$", table, re.MULTILINE):
+        names = re.findall(r"`([a-z_.]+)`", row[0])
         members = set(re.findall(r"`(\w+)`", row[1]))
         for name in names:
             full = names[0].split(".")[0] + name if name.startswith(".") else name
