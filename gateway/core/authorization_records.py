@@ -42,12 +42,18 @@ def build_granted(consent: Consent, app: App, op: str) -> Entry:
 def build_refused(
     client_id: str, reason: str, op: str, *, person: str = "", run_id: str = ""
 ) -> Entry:
-    """`authorization.refused`: a person said no, or a code or refresh token came twice."""
+    """`authorization.refused`: a person said no, or a code or refresh token came twice.
+
+    Once for each run that ended for it: whoever sends a spent code again and again fills no log.
+    """
     fields: dict[str, Any] = {"client": client_id, "reason": reason}
     if run_id:
         fields |= {"run": run_id, "root": run_id}
     openings = (_by(person),) if person else ()
-    return Entry(type="authorization.refused", op=op, fields=fields, openings=openings)
+    event_id = f"authorization:{run_id}:{reason}" if run_id else None
+    return Entry(
+        type="authorization.refused", op=op, fields=fields, openings=openings, event_id=event_id
+    )
 
 
 def build_registered(app: App, op: str) -> Entry:

@@ -43,6 +43,8 @@ class AuthorizationCode:
         if found is None or found.consent.client_id != app.id:
             return Failure("invalid_grant", "the code is not known")
         # 2. A code used twice: one of the two stole it, so what came of it ends.
+        if found.run_id == _VOID:
+            return Failure("invalid_grant", "the code was presented wrongly before")
         if found.run_id:
             await self._authorizations.end(found.run_id, app.id, "code_reused")
             return Failure("invalid_grant", "the code was used before; its tokens are revoked")
@@ -61,7 +63,7 @@ class AuthorizationCode:
         return await self._redeem(app, found, wish)
 
     async def _redeem(self, app: App, code: Code, wish: Wish) -> Issued | Withheld | Failure:
-        run = self._build_run(code.consent)
+        run = self._build_run(app, code.consent)
         if not await self._authorizations.store.redeem_code(code.code_hash, run.id):
             taken = await self._authorizations.store.get_code(code.code_hash)
             run_id = "" if taken is None else taken.run_id
@@ -87,7 +89,7 @@ class AuthorizationCode:
             return Failure("invalid_target", "`resource` is not that of the request")
         return None
 
-    def _build_run(self, consent: Consent) -> Run:
+    def _build_run(self, app: App, consent: Consent) -> Run:
         return Run(
             id=self._authorizations.ids.new(),
             agent=consent.agent,
@@ -99,6 +101,7 @@ class AuthorizationCode:
             credential_hash="",  # the desk makes one, which is told to nobody
             origin=CONSENT_ORIGIN,
             on_behalf_of=consent.person,
+            dpop=app.dpop,
         )
 
 

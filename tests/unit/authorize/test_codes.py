@@ -132,6 +132,20 @@ async def test_a_code_used_twice_ends_what_came_of_it(world: World) -> None:
     assert (await world.refresh(first["refresh_token"])).json()["error"] == "invalid_grant"
 
 
+async def test_a_spent_code_sent_again_and_again_fills_no_log(world: World) -> None:
+    code = await world.code()
+    await world.redeem(code)
+    await world.redeem(code)
+    length = len(world.records)
+    for _ in range(5):
+        assert (await world.redeem(code)).status_code == 400
+    wrong = await world.code()
+    length += 1  # its grant
+    for _ in range(5):
+        assert (await world.redeem(wrong, code_verifier="w" * 43)).status_code == 400
+    assert len(world.records) == length
+
+
 async def test_of_many_who_redeem_a_code_at_once_nobody_keeps_a_token(world: World) -> None:
     code = await world.code()
     replies = await asyncio.gather(*(world.redeem(code) for _ in range(8)))
@@ -402,7 +416,9 @@ async def test_a_bound_app_gets_bound_tokens_only(world: World) -> None:
     assert reply.json()["error"] == "invalid_dpop_proof"
     bound = await world.redeem(code, holder, client_id="bound")
     assert bound.json()["token_type"] == "DPoP"
-    assert world.claims(bound.json()["access_token"]).jkt == holder.jkt
+    claims = world.claims(bound.json()["access_token"])
+    run = await world.runs.get_run(claims.run_id)
+    assert (claims.jkt, run and run.dpop) == (holder.jkt, True)
 
 
 async def test_a_refresh_token_of_a_bound_token_needs_its_key(world: World) -> None:
