@@ -27,7 +27,6 @@ from gateway.core.errors import CountersignError
 from gateway.core.kill import (
     FEED_STALE,
     REVOCATIONS,
-    SWITCHES,
     Kill,
     KillSet,
     KillStore,
@@ -118,14 +117,6 @@ class KillSwitch:
     def is_stale(self) -> bool:
         """Whether the last good look at the state is too old to allow an effect."""
         return self._clock.monotonic_ns() - self._good_ns > STALE_NS
-
-    def status(self) -> dict[str, int | bool]:
-        """Return what a monitor wants to know, and no names."""
-        return {
-            "standing": sum(kill.kind in SWITCHES for kill in self._set.standing()),
-            "stale": self.is_stale(),
-            "feed_age_ms": self.age_ns // 1_000_000,
-        }
 
     @property
     def age_ns(self) -> int:
