@@ -124,7 +124,7 @@ def read_request(
         scopes=tuple(sorted(scopes or ())),
         resource=resource,
         state=state,
-        server=_server_of(resource, public_url),
+        server=oauth.server_of(resource, public_url),
         jkt=one.get("dpop_jkt", ""),
     )
 
@@ -282,11 +282,6 @@ def _find_excess(one: Mapping[str, str], public_url: str) -> tuple[str, str] | N
     if one.get("prompt") == "none":
         return "interaction_required", "a person is always asked"
     return None
-
-
-def _server_of(resource: str, public_url: str) -> str | None:
-    prefix = f"{public_url}{oauth.MCP_PATH}/"
-    return resource.removeprefix(prefix) or None if resource.startswith(prefix) else None
 
 
 def _split(uri: str) -> SplitResult | None:

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from gateway.core import oauth
 from gateway.core.canonical import canonicalize
 from gateway.core.clients import Agent, Launcher
 from gateway.core.issuing import Site
@@ -44,11 +46,16 @@ class TrustedIssuer(Struct, frozen=True, kw_only=True):
 
 
 class Vouched(Struct, frozen=True):
-    """A person, by a genuine and live token of a trusted issuer. `name`: SHA-256 of what it is."""
+    """A person, by a genuine and live token of a trusted issuer. `name`: SHA-256 of what it is.
+
+    `scopes` and `server` are the limits that the issuer set to what may be done with it, if any.
+    """
 
     person: str
     name: bytes
     expires_at: int
+    scopes: frozenset[str] | None = None
+    server: str | None = None
 
 
 def read_user_token(
@@ -72,6 +79,7 @@ def read_assertion(
     *,
     own_issuer: str,
     client_id: str,
+    public_url: str,
 ) -> Vouched | str:
     """Return the person that an identity assertion (ID-JAG) is about, or say why not."""
     # 1. A person's ID token, sent by whoever saw it.
@@ -88,7 +96,24 @@ def read_assertion(
     found = _read(issuer, claims, now_s)
     if isinstance(found, Vouched) and found.expires_at > now_s + ASSERTION_LIFE_MAX_S + SKEW_S:
         return f"it is good for more than {ASSERTION_LIFE_MAX_S} s"
-    return found
+    return found if isinstance(found, str) else _limit(found, claims, public_url)
+
+
+def _limit(vouched: Vouched, claims: Mapping[str, Any], public_url: str) -> Vouched | str:
+    """Return who is vouched for, with the limits of an assertion. No limit of it goes unheard."""
+    scopes, server = None, None
+    if "authorization_details" in claims:
+        return "its `authorization_details` cannot be kept to"
+    if "scope" in claims:
+        scopes = frozenset(str(claims["scope"]).split(" ")) & {*oauth.SCOPES}
+        if not scopes:
+            return "it has no scope of this gateway"
+    if "resource" in claims:
+        resource = claims["resource"]
+        if not isinstance(resource, str) or not oauth.is_resource(resource, public_url):
+            return "it is for another resource"
+        server = oauth.server_of(resource, public_url)
+    return replace(vouched, scopes=scopes, server=server)
 
 
 def build_user_run(
@@ -103,7 +128,7 @@ def build_user_run(
         id=hashlib.sha256(name).hexdigest()[:32],
         agent=agent.id,
         launcher=launcher.id,
-        grants=launcher.grants,
+        grants=tuple(one for one in launcher.grants if vouched.server in {None, one.server}),
         allowed_values={},
         created_at=now_s,
         deadline=now_s + min(RUN_S, site.run_max_s),

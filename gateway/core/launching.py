@@ -22,6 +22,8 @@ from gateway.core.token import Budget, Grant, Run
 GRANTS_MAX: Final = 64
 LABELS_MAX: Final = 32
 ANYBODY: Final = "*"
+RESERVED_ORIGINS: Final = (AGENT_ORIGIN, "user", "consent")
+"""What policies are told of runs that no launcher made: its word would be a person's."""
 DEADLINE_DEFAULT_S: Final = 3600
 SUM_MAX: Final = 2**53
 
@@ -57,8 +59,8 @@ def find_unclear(body: RunBody) -> str | None:
         text = getattr(body, name)
         if text is not None and not _LABEL.fullmatch(text):
             return f"`{name}` has a character other than letters, digits and `._:/@+-`"
-    if body.origin == AGENT_ORIGIN or body.on_behalf_of == "":
-        return "`origin` cannot be `agent`, nor `on_behalf_of` empty"
+    if body.origin in RESERVED_ORIGINS or body.on_behalf_of == "":
+        return f"`origin` is none of {', '.join(RESERVED_ORIGINS)}, nor `on_behalf_of` empty"
     faults = (find_fault(grant) for grant in body.grants)
     return (
         _find_budget_fault(body)

@@ -117,6 +117,12 @@ def is_resource(text: str, public_url: str) -> bool:
     return text.startswith(prefix) and names.is_server_id(text.removeprefix(prefix))
 
 
+def server_of(resource: str, public_url: str) -> str | None:
+    """Return the one server that a resource of `is_resource` names, or None."""
+    prefix = f"{public_url}{MCP_PATH}/"
+    return resource.removeprefix(prefix) or None if resource.startswith(prefix) else None
+
+
 def read_scopes(text: str | None) -> frozenset[str] | None:
     """Return the scopes asked for, both when none are named; None when one is unknown."""
     if text is None:

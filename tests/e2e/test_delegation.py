@@ -172,6 +172,20 @@ def test_an_identity_assertion_is_good_once(gateway: Served, idp: Idp) -> None:
     assert [record["type"] for record in added] == ["token.refused"]
 
 
+@pytest.mark.req("TOK-04")
+def test_the_limits_of_an_assertion_hold(gateway: Served, idp: Idp) -> None:
+    def assertion() -> str:
+        place: dict[str, Any] = {"audience": gateway.site.url, "client_id": "helper"}
+        return idp.id_jag("ben", **place, scope="tools:list", resource=f"{gateway.site.url}/mcp/x")
+
+    reply = ask(gateway, "helper", grant_type=BEARER, assertion=assertion())
+    assert reply.status_code == 200, reply.text
+    claims = claims_of(reply.json()["access_token"])
+    assert (claims["scope"], claims["authorization_details"]) == ("tools:list", [])
+    wide = {"grant_type": BEARER, "assertion": assertion(), "scope": "tools:list tools:call"}
+    assert ask(gateway, "helper", **wide).json()["error"] == "invalid_scope"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -185,6 +199,9 @@ def test_an_identity_assertion_is_good_once(gateway: Served, idp: Idp) -> None:
         {"nbf": 4_000_000_000},
         {"sub": ""},
         {"jti": 7},
+        {"resource": "https://bank.example"},
+        {"scope": "bank:pay"},
+        {"authorization_details": []},
     ],
     ids=str,
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from msgspec.structs import replace
+
 from gateway.core import federation
 from gateway.core.clients import Agent, Launcher
 from gateway.core.errors import CredentialError
@@ -136,6 +138,7 @@ class JwtBearer(_UserRuns):
             now_s,
             own_issuer=self._deps.site.issuer,
             client_id=who.id,
+            public_url=self._deps.site.public_url,
         )
         if isinstance(vouched, str):
             return Failure("invalid_grant", f"the assertion is refused: {vouched}")
@@ -144,4 +147,10 @@ class JwtBearer(_UserRuns):
         until_s = vouched.expires_at + federation.SKEW_S
         if not await self._spent.spend(name, until_s, now_s):
             return Failure("invalid_grant", "the assertion was used before")
+        # More than the provider let the agent do for this person.
+        if vouched.scopes is not None:
+            if not (ask.wish.scopes or vouched.scopes) <= vouched.scopes:
+                return Failure("invalid_scope", "the assertion does not have this scope")
+            narrowed = ask.wish.scopes or vouched.scopes
+            ask = replace(ask, wish=replace(ask.wish, scopes=narrowed))
         return await self.act(ask, signed.issuer, vouched, who)

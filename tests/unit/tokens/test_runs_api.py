@@ -101,6 +101,8 @@ async def test_a_run_lasts_an_hour_unless_told(world: World) -> None:
         ({"allowed_values": {"/to": [1]}}, 400, "request_invalid"),
         ({"workflow": "a\nb"}, 400, "request_invalid"),
         ({"origin": "agent"}, 400, "request_invalid"),
+        ({"origin": "user"}, 400, "request_invalid"),
+        ({"origin": "consent"}, 400, "request_invalid"),
         ({"on_behalf_of": ""}, 400, "request_invalid"),
         ({"run_id": "mine"}, 400, "request_invalid"),
         ({"agent": 7}, 400, "request_invalid"),
