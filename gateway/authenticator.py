@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from gateway.core.call import AuthenticatedCall, RawCall
+from gateway.core.catalog import Tool
 from gateway.core.errors import CredentialError
+from gateway.core.kill import FEED_STALE
 from gateway.core.ports import Barred, Clock, TokenVerifier
 from gateway.core.possession import ProofDesk
 from gateway.core.refusal import Refusal
@@ -15,6 +19,7 @@ class Authenticator:
 
     `barred` is asked anew for every call, and again by later stages: a genuine token is no use
     once its authority has been taken back. Without `proofs`, bound tokens are refused.
+    `look` looks once more at what other processes stopped, where that was too long ago.
     """
 
     def __init__(
@@ -24,11 +29,13 @@ class Authenticator:
         barred: Barred,
         clock: Clock,
         proofs: ProofDesk | None = None,
+        look: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._tokens = tokens
         self._proofs = proofs
         self.barred = barred
         self._clock = clock
+        self._look = look
 
     def authenticate(self, raw: RawCall, scope: str | None) -> AuthenticatedCall | Refusal:
         """Believe the token or say why not. The clock is read here, once per call."""
@@ -52,6 +59,14 @@ class Authenticator:
         if scope is not None and scope not in claims.scopes:
             return Refusal("authenticate", "scope_insufficient")
         return AuthenticatedCall(raw, claims, now_ns)
+
+    async def find_stop(self, claims: Claims, tool: Tool) -> str | None:
+        """Return the code that bars a call now; asked a moment later where nobody knows."""
+        code = self.barred(claims, tool)
+        if code != FEED_STALE or self._look is None:
+            return code
+        await self._look()
+        return self.barred(claims, tool)
 
     def _find_unproved(self, raw: RawCall, claims: Claims, now_s: int) -> Refusal | None:
         """Say why a token and what is shown of its key do not belong together (RFC 9449 §7.1).

@@ -105,7 +105,8 @@ class Enforcement:
         if isinstance(verdict, Denied):
             return await self._deny(resolved, verdict)
         # 4. Stopped since? Somebody pulled the switch while policy was asked.
-        if (code := self._authenticator.barred(call.claims, resolved.tool)) is not None:
+        code = await self._authenticator.find_stop(call.claims, resolved.tool)
+        if code is not None:
             return await self._stop(resolved, verdict, code)
         # 5. Must people agree? Stored with its exact bytes; nothing is sent.
         if isinstance(verdict, Held):

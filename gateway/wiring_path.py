@@ -162,7 +162,13 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     proofs = build_proof_desks(config, parts.clock)
     enforcement = _build_enforcement(
         parts,
-        Authenticator(tokens=tokens, barred=parts.barred, clock=parts.clock, proofs=proofs.calls),
+        Authenticator(
+            tokens=tokens,
+            barred=parts.barred,
+            clock=parts.clock,
+            proofs=proofs.calls,
+            look=parts.kills.look,
+        ),
         judge=judge,
         desk=desk,
         refusals=refusals,

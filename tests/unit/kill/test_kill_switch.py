@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from gateway import kill_switch
 from gateway.adapters.memory_audit import MemoryAuditLog
 from gateway.adapters.memory_kills import MemoryKills
 from gateway.core.declined import Declined
@@ -335,3 +336,46 @@ TestHistories = Histories.TestCase
 def test_a_kill_says_when_it_is_over() -> None:
     kill = Kill(id="1", kind="agent", target="a", at=NOW_S, until=NOW_S + 1)
     assert [kill.is_over(NOW_S), kill.is_over(NOW_S + 1)] == [False, True]
+
+
+async def test_a_machine_that_was_busy_looks_once_more_before_it_refuses(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = await place.start()
+    asked: list[int | None] = []
+    load = place.store.load
+
+    async def counted(revision: int | None) -> tuple[int, list[Kill]] | None:
+        asked.append(revision)
+        return await load(revision)
+
+    monkeypatch.setattr(place.store, "load", counted)
+    refund = build_tool()
+    place.clock.pass_s(5)
+    assert switch.barred(CLAIMS, refund) == FEED_STALE
+    await asyncio.gather(*(switch.look() for _ in range(20)))
+    assert switch.barred(CLAIMS, refund) is None
+    assert len(asked) == 1  # one look for all who wait
+    place.store.failing = True
+    place.clock.pass_s(5)
+    await switch.look()
+    assert switch.barred(CLAIMS, refund) == FEED_STALE
+
+
+async def test_who_waits_for_a_look_does_not_wait_for_a_state_that_hangs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kill_switch, "LOOK_S", 0.01)
+    switch = await place.start()
+    place.clock.pass_s(5)
+    hanging = asyncio.Event()
+
+    async def hang(_revision: int | None) -> None:
+        await hanging.wait()
+
+    monkeypatch.setattr(place.store, "load", hang)
+    await switch.look()
+    assert switch.barred(CLAIMS, build_tool()) == FEED_STALE
+    hanging.set()
+    await switch.look()
+    assert switch.barred(CLAIMS, build_tool()) is None

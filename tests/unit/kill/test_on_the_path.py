@@ -243,3 +243,16 @@ async def test_stopped_tools_are_missing_from_lists_and_come_back_with_the_lift(
     refused = await world.enforcement.list_tools(listing(world))
     assert not isinstance(refused, tuple)
     assert refused.refusal.code == "killed"
+
+
+async def test_a_call_waits_a_moment_for_a_look_where_the_last_one_is_too_old() -> None:
+    world = Stoppable()
+    await world.launch()
+    world.stale = True
+
+    async def look() -> None:
+        world.stale = False
+
+    world.authenticator._look = look  # noqa: SLF001 - as the wiring gives it
+    refund = await world.call_rest("billing__refund", b'{"arguments":{"amount":1}}')
+    assert (refund.status, len(world.sent)) == (200, 1)

@@ -260,18 +260,19 @@ class World:
             audit=self.audit, clock=self.clock, ids=self.ids, limits=self.limits
         )
         self.nonces = Nonces(b"n" * 32)
-        self.enforcement = Enforcement(
-            authenticator=Authenticator(
-                tokens=JoseVerifier([KEY], issuer=URL, audience=URL, environment="test"),
-                barred=self.barred,
-                clock=self.clock,
-                proofs=ProofDesk(
-                    reader=JoseProofs(),
-                    used=MemoryUsedProofs(),
-                    public_url=URL,
-                    nonces=self.nonces,
-                ),
+        self.authenticator = Authenticator(
+            tokens=JoseVerifier([KEY], issuer=URL, audience=URL, environment="test"),
+            barred=self.barred,
+            clock=self.clock,
+            proofs=ProofDesk(
+                reader=JoseProofs(),
+                used=MemoryUsedProofs(),
+                public_url=URL,
+                nonces=self.nonces,
             ),
+        )
+        self.enforcement = Enforcement(
+            authenticator=self.authenticator,
             catalog=self.catalog.view,
             judge=self.judge,
             audit=self.audit,
