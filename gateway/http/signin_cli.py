@@ -299,7 +299,9 @@ async def _redeem_device(deps: SignInDeps, device_code: str) -> Response:
 
 
 async def _hand_over(deps: SignInDeps, proof: Proof, method: Literal["cli", "device"]) -> Response:
-    if find_human(deps, proof.person) is None:  # suspended since they allowed it
+    # Suspended, signed out or out of this account since they allowed it.
+    alive = {one.sid for one in await deps.sessions.find(proof.person)}
+    if proof.sid not in alive or find_human(deps, proof.person) is None:
         await note_refusal(deps, method, "person_unknown")
         return tell_failure(Failure("access_denied", "you cannot sign in here"))
 
@@ -350,7 +352,13 @@ async def _told(answering: Awaitable[Response]) -> Response:
 
 
 def _proof_of(found: SignedIn) -> Proof:
-    return Proof(person=found.person, auth_time=found.auth_time, acr=found.acr, amr=found.amr)
+    return Proof(
+        person=found.person,
+        auth_time=found.auth_time,
+        acr=found.acr,
+        amr=found.amr,
+        sid=found.sid,
+    )
 
 
 def _new_user_code() -> str:

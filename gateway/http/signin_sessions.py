@@ -60,12 +60,16 @@ class Lifetimes(Struct, frozen=True, kw_only=True):
 
 
 class Proof(Struct, frozen=True, kw_only=True):
-    """That somebody is who they say: found out at `auth_time`, as surely as `acr`, by `amr`."""
+    """That somebody is who they say: found out at `auth_time`, as surely as `acr`, by `amr`.
+
+    `sid`: the session that it was taken from, if any.
+    """
 
     person: str
     auth_time: int
     acr: str
     amr: tuple[str, ...]
+    sid: str = ""
 
 
 Told = Callable[[SignedIn], Awaitable[None]]

@@ -104,6 +104,20 @@ async def test_a_credential_ends_by_time_by_revocation_and_by_suspension(
 
 
 @pytest.mark.req("TOK-08")
+async def test_what_was_allowed_before_signing_out_gives_nothing_after(
+    world: World, browser: Browser
+) -> None:
+    await browser.sign_in()
+    code, device = code_of(await allow(browser)), await begin_device(world)
+    said = {"code": device["user_code"], "answer": "allow"}
+    assert (await browser.post("/device", csrf=await browser.csrf(), **said)).status_code == 200
+    await browser.post("/signout", csrf=await browser.csrf())
+    assert (await redeem(world, code)).json()["error"] == "access_denied"
+    assert (await poll(world, device)).json()["error"] == "access_denied"
+    assert [one["kind"] for one in world.records("human.sign_in")] == ["browser"]
+
+
+@pytest.mark.req("TOK-08")
 async def test_cookies_are_no_credentials_nor_credentials_cookies(
     world: World, browser: Browser
 ) -> None:
