@@ -269,8 +269,9 @@ class IssueDesk:
         `by`: the person who did it, where it was not its launcher. Ended runs stay as they ended.
         """
         deps = self._deps
-        await deps.runs.end_run(run.id, outcome)
+        # INVARIANT: in force at once, as a kill is; an error says only that it is not kept yet.
         deps.on_run_ended(run.id)
+        await deps.runs.end_run(run.id, outcome)
         entry = records.build_run_ended(run, deps.ids.new(), outcome, by=by, reason=reason)
         await deps.audit.record(entry)
         return await deps.runs.get_run(run.id) or run

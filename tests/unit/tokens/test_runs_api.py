@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from gateway.adapters.memory_runs import MemoryRuns
 from gateway.core.decision import Deny, Reason
 from gateway.core.errors import CountersignError
 
@@ -218,3 +219,17 @@ async def test_ending_a_run_is_recorded_once_and_kills_its_tokens(
     assert [r["type"] for r in world.records] == ["run.create", "run.end"]
     assert set(world.ended) == {body["run_id"]}
     assert (await world.token(body["run_id"], body["run_credential"])).status_code == 400
+
+
+async def test_a_run_whose_end_cannot_be_kept_ends_all_the_same(
+    world: World, basic_of: BasicOf
+) -> None:
+    class Down(MemoryRuns):
+        async def end_run(self, run_id: str, outcome: str = "") -> None:
+            raise CountersignError(f"{run_id} {outcome}", code="state_unavailable")
+
+    world.keep_runs_in(Down())
+    run_id = (await world.launch()).json()["run_id"]
+    headers = basic_of("workflow", "workflow-secret")
+    reply = await world.client.post(f"/v1/runs/{run_id}/close", headers=headers)
+    assert (reply.status_code, world.ended) == (503, [run_id])
