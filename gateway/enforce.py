@@ -183,7 +183,8 @@ class Enforcement:
     ) -> tuple[UpstreamResult | None, Delivery, str | None]:
         """Call the tool once. A client that goes away does not stop this; a dying gateway may."""
         resolved = recorded.intent.resolved
-        if (code := recorded.intent.find_stop()) is not None:
+        code = await self._authenticator.find_stop(resolved.call.claims, resolved.tool)
+        if code is not None:
             return None, "not_sent", code
         watched = self._judge.watches_result(resolved.tool.id)
         if watched or recorded.intent.decision.obligations:
