@@ -38,7 +38,7 @@ from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, R
 from gateway.core.canonical import digest
 from gateway.core.decision import Permit
 from gateway.core.errors import CountersignError, UpstreamError
-from gateway.core.kill import FEED_STALE
+from gateway.core.kill import FEED_STALE, find_revocations
 from gateway.core.limits import Limits
 from gateway.core.ports import ApprovalStore, Barred, Clock, Ids, RunStore
 from gateway.core.refusal import Refusal, is_unavailable
@@ -316,6 +316,8 @@ class Dispatcher:
         if self._cut(run) is not None:
             return None
         claims = replace(msgspec.convert(request.claims, Claims), expires_at=run.deadline)
+        if any(self._told(event) for event in find_revocations(claims)):
+            return None
         most = replace(claims, grants=run.grants, allowed_values=run.allowed_values)
         return (claims, most) if self._barred(claims) is None else None
 

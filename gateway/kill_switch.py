@@ -36,6 +36,7 @@ from gateway.core.kill import (
     aim,
     build_kill_lift,
     build_kill_set,
+    name_revocation,
 )
 from gateway.core.ports import Clock, Ids
 from gateway.core.token import Claims
@@ -143,7 +144,7 @@ class KillSwitch:
         recorded as soon as that works again.
         """
         kill = Kill(
-            id=self._ids.new(),
+            id=name_revocation(target) if kind == "token" else self._ids.new(),
             kind=kind,
             target=aim(kind, target),
             at=self._now_s(),

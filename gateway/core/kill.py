@@ -112,6 +112,21 @@ def actor_target(run_id: str, agent: str) -> str:
     return f"{run_id}/{agent}"
 
 
+def name_revocation(jti: str) -> str:
+    """Return the id of the kill that revokes a token: however often, it is one."""
+    return f"token:{jti}"
+
+
+def find_revocations(claims: Claims) -> tuple[str, ...]:
+    """Return the event ids under which a log has it that a token, or one above it, was revoked.
+
+    The kill itself is forgotten once the token is over; what was held under it lives on.
+    """
+    above = (ancestor.id for ancestor in claims.ancestors)
+    names = dict.fromkeys((claims.jti, claims.parent_jti, *above))
+    return tuple(f"kill.set:{name_revocation(one)}" for one in names if one)
+
+
 class KillSet:
     """What is stopped now. `find` is asked for every call, so it costs next to nothing.
 

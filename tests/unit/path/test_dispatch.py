@@ -18,6 +18,7 @@ from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome, 
 from gateway.core.decision import ApprovalSpec, Decision, Obligation, Permit, Phase, Stage
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import ApprovalError, AuditError, PolicyError, UpstreamError
+from gateway.core.kill import Kill, build_kill_set, name_revocation
 from gateway.core.token import Grant
 from gateway.dispatch import Step
 from tests.unit.path.world import (
@@ -114,6 +115,13 @@ async def narrow_grants(world: World) -> None:
     world.durable.runs._runs["run-1"] = replace(run, grants=(Grant("mail"),))  # noqa: SLF001
 
 
+async def forget_revocation(world: World) -> None:
+    """Revoke the token. Once it is over the switch has forgotten that, and the log has not."""
+    jti = (await world.held()).claims["jti"]
+    kill = Kill(id=name_revocation(jti), kind="token", target=jti, at=0, reason="client_asked")
+    await world.audit.record(build_kill_set(kill, "o" * 32, lambda name: name))
+
+
 async def change_definition(world: World) -> None:
     transport = world.durable.transports["billing"]
     changed = orjson.loads(transport.definitions[1])
@@ -137,6 +145,7 @@ def tamper(**changes: object) -> Callable[[World], Any]:
 FRESHNESS: list[tuple[str, Callable[[World], Any], str]] = [
     ("run ended", end_run, "authority_ended"),
     ("run revoked", revoke, "authority_ended"),
+    ("token revoked and over", forget_revocation, "authority_ended"),
     ("deadline passed", pass_deadline, "authority_ended"),
     ("grant gone", narrow_grants, "tool_unknown"),
     ("definition changed", change_definition, "tool_unknown"),
