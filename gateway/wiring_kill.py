@@ -15,6 +15,7 @@ from gateway.core.catalog import Tool
 from gateway.core.clients import Client
 from gateway.core.errors import CredentialError
 from gateway.core.issued import IssuedTokens
+from gateway.core.issuing import OWN_RUN_MAX_S
 from gateway.core.kill import Kind, actor_target
 from gateway.core.ports import Barred, Clock, Ids, TokenVerifier
 from gateway.core.token import Claims, Run
@@ -119,7 +120,7 @@ def build_kill_routers(
         admit=admit,
         clock=clock,
         token_max_s=config.tokens.ttl_s,
-        run_max_s=config.tokens.run_max_s,
+        run_max_s=max(config.tokens.run_max_s, OWN_RUN_MAX_S),
         end_refresh=end_refresh,
     )
     return [

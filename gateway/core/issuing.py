@@ -18,6 +18,9 @@ from gateway.core.clients import Agent, Launcher
 from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant, Run
 
 DAY_S: Final = 86_400
+OWN_RUN_MAX_S: Final = 2 * DAY_S
+"""How long an agent's own run lives at most, whatever is configured for launched ones."""
+
 AGENT_ORIGIN: Final = "agent"
 SCOPES: Final = (SCOPE_LIST, SCOPE_CALL)
 
@@ -103,7 +106,7 @@ def build_own_run(agent: Agent, now_s: int) -> Run:
         grants=agent.grants,
         allowed_values={},
         created_at=now_s,
-        deadline=(day + 2) * DAY_S,
+        deadline=day * DAY_S + OWN_RUN_MAX_S,
         credential_hash="",
         origin=AGENT_ORIGIN,
     )

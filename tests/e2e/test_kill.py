@@ -212,6 +212,16 @@ def test_tokens_are_listed_and_revoked_with_their_family(gate: Served) -> None:
     assert (unknown.exit_code, "no such token is alive" in unknown.stderr) == (0, True)
 
 
+def test_an_own_run_that_is_revoked_stays_so_for_as_long_as_it_lives(gate: Served) -> None:
+    own = Agent(gate.http, gate.token("clerk", secret_of("clerk")), {})
+    listed = run(gate, "tokens", "list", "--agent", "clerk", "-o", "json")
+    root = json.loads(listed.stdout)["tokens"][0]["run"]
+    done = run(gate, "tokens", "revoke", "--root", root, *WHY, "-o", "json")
+    lives = gate.person("opal").get(f"/v1/runs/{root}").json()
+    assert json.loads(done.stdout)["until"] > lives["deadline"]
+    assert own.rest("stub__echo").json()["code"] == "token_revoked"
+
+
 def test_a_client_revokes_and_asks_over_oauth(gate: Served) -> None:
     metadata = gate.http.get("/.well-known/oauth-authorization-server").json()
     revoke = metadata["revocation_endpoint"].removeprefix(gate.site.url)
