@@ -149,6 +149,7 @@ def build_people(
         provision=_build_provision(registered),
         first_admin=_build_first_admin(registered),
         shares_secret=lambda who: _shares_secret(registered, who),
+        has_own_secret=lambda who: _has_own_secret(registered, who),
         log=SignInLog(record=audit.record, clock=clock, ids=ids),
         limits=SignInLimits(),
         clock=clock,
@@ -196,6 +197,11 @@ def _build_first_admin(registered: Registered) -> Enrol:
 def _shares_secret(registered: Registered, person_id: str) -> bool:
     body = registered.registry.active_person(person_id)
     return body is None or body.secret_shared
+
+
+def _has_own_secret(registered: Registered, person_id: str) -> bool:
+    body = registered.registry.active_person(person_id)
+    return body is not None and bool(body.secret_hash) and not body.secret_shared
 
 
 def _load_secret(place: str) -> str:

@@ -142,6 +142,10 @@ def _find_claim_fault(deps: SignInDeps, by: Human, person: str) -> Declined | No
     if not SENSITIVE.isdisjoint(target.roles):
         why = "nobody makes a claim for who decides; take their roles, or let them make it"
         return Declined("registry_secret_shared", why)
+    # 4. The same ahead of time: somebody who needs no claim would never miss the one used for them.
+    if deps.has_own_secret(person):
+        why = "they have a secret of their own; let them make it themselves"
+        return Declined("registry_secret_shared", why)
     return None
 
 

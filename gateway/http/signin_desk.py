@@ -135,6 +135,7 @@ class SignInDeps:
 
     `provision` makes somebody known without any role, `first_admin` where there is no admin yet.
     `shares_secret`: whether somebody else knows a person's secret, which then proves too little.
+    `has_own_secret`: whether a person has one that nobody else was told.
     """
 
     sessions: Sessions
@@ -151,6 +152,7 @@ class SignInDeps:
     limits: SignInLimits
     clock: Clock
     ids: Ids
+    has_own_secret: Callable[[str], bool] = lambda _person: False
 
     @property
     def local(self) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -117,6 +118,20 @@ def test_a_held_call_that_its_client_could_not_launch_any_more_is_not_sent(
         assert staff.served.person(name).vote(held).status_code == 200
     assert _wait_for(staff, held)["state"] == "STALE"
     assert stub.calls["transfer"] == before
+
+
+@pytest.mark.req("TOK-08")
+def test_no_admin_makes_a_claim_for_somebody_who_has_a_secret_of_their_own(staff: Staff) -> None:
+    def claim(person: str) -> httpx.Response:
+        ada = {"Authorization": f"Bearer {secret_of('ada')}"}
+        return staff.served.http.post("/v1/sign-in/claims", headers=ada, json={"person": person})
+
+    own = hash_secret("canary-secret-that-only-vera-knows-0123456789")
+    staff.must("ada", "users", "create", "vera", "--secret-hash", own)
+    staff.must("ada", "users", "create", "walt")
+    assert claim("walt").status_code == 200
+    refused = claim("vera")  # who would not miss a claim that was used in her place
+    assert (refused.status_code, refused.json()["code"]) == (403, "registry_secret_shared")
 
 
 @pytest.mark.req("TOK-08")
