@@ -147,14 +147,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         audit=parts.audit, clock=parts.clock, ids=parts.ids, limits=parts.limits
     )
     callers = CallerCache()
-    judge = Judge(
-        policy=parts.policy,
-        ledger=parts.ledger,
-        callers=callers,
-        audit=parts.audit,
-        catalog=parts.catalog.view,
-        limits=parts.limits,
-    )
+    judge = _build_judge(parts, callers)
     desk = _build_desk(parts, registry, humans, endpoints, relay)
     tokens = parts.token_keys.build_verifier(
         issuer=config.tokens.issuer, audience=config.public_url
@@ -199,6 +192,17 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         ),
     )
     return CallPath(enforcement=enforcement, dispatcher=dispatcher, refusals=refusals, app=app)
+
+
+def _build_judge(parts: Parts, callers: CallerCache) -> Judge:
+    return Judge(
+        policy=parts.policy,
+        ledger=parts.ledger,
+        callers=callers,
+        audit=parts.audit,
+        catalog=parts.catalog.view,
+        limits=parts.limits,
+    )
 
 
 def _build_enforcement(

@@ -84,6 +84,10 @@ def is_document_url(text: str, *, dev: bool = False) -> bool:
     return _is_written_plainly(text, parts, port) and _is_reachable(parts, dev=dev)
 
 
+_RELAYS: Final = ipaddress.ip_network("192.88.99.0/24")
+"""Where 6to4 relays were (RFC 7526): whoever answers there now."""
+
+
 def find_address_fault(text: str, *, dev: bool = False) -> str | None:
     """Say why nobody connects to this address, or return None. Loopback only with `dev`.
 
@@ -98,7 +102,8 @@ def find_address_fault(text: str, *, dev: bool = False) -> str | None:
     if dev and address.is_loopback:
         return None
     for one in (address, *inner):
-        if not one.is_global or one.is_multicast or one.is_reserved or one.is_unspecified:
+        local = one in _RELAYS if isinstance(one, ipaddress.IPv4Address) else one.is_site_local
+        if not one.is_global or one.is_multicast or one.is_reserved or one.is_unspecified or local:
             return "is not an address of the public internet"
     return None
 

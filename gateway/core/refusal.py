@@ -56,7 +56,9 @@ KINDS: Final[dict[str, Kind]] = {
     "killed": Kind(403, -32600, "an operator has stopped this; nothing goes on until it is lifted"),
     "proof_missing": Kind(401, -32600, "send the token as Authorization: DPoP, with a DPoP proof"),
     "proof_invalid": Kind(401, -32600, "the DPoP proof does not fit; make a new one"),
-    "proof_replayed": Kind(401, -32600, "the DPoP proof was used before; make one for each request"),
+    "proof_replayed": Kind(
+        401, -32600, "the DPoP proof was used before; make one for each request"
+    ),
     "proof_nonce": Kind(401, -32600, "make the DPoP proof with the nonce in DPoP-Nonce"),
     "proof_overloaded": Kind(503, -32603, "too many DPoP proofs are in use; try again later"),
     "token_unbound": Kind(401, -32600, "the access token is bound to no key; send it as Bearer"),

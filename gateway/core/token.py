@@ -87,8 +87,8 @@ class Claims(Struct, frozen=True, kw_only=True):
 
     `subject` is the agent that acts. `actors` are those that it acts for, nearest first, up to the
     one whose run it is. `ancestors`: every token above it and all that counts its calls, the root
-    first. `jkt`: thumbprint of the key that must prove possession (RFC 9449), or empty. `may_act`: the
-    agent that it may be handed on to, besides those that the registry names.
+    first. `jkt`: thumbprint of the key that must prove possession (RFC 9449), or empty. `may_act`:
+    the agent that it may be handed on to, besides those that the registry names.
     """
 
     issuer: str

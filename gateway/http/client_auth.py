@@ -56,6 +56,8 @@ def read_client(one: Mapping[str, str], request: Request) -> Presented | None:
 
     Raises `RequestError` where it proves itself twice (RFC 6749 §2.3).
     """
+    if len(request.headers.getlist("authorization")) > 1:
+        raise RequestError("`Authorization` is given twice", code="request_invalid")
     header = request.headers.get("authorization")
     if "client_assertion" in one or "client_assertion_type" in one:
         return _read_assertion(one, header)

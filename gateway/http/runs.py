@@ -179,6 +179,9 @@ def _find_fault(body: RunBody, launcher: Launcher, deps: IssueDeps, now_s: int) 
     if body.agent not in launcher.may_launch:
         detail = "this launcher may not launch this agent"
         return _Fault(403, "agent_forbidden", detail, "add the agent to its `may_launch`")
+    if body.may_act and body.may_act not in launcher.may_launch:
+        detail = "this launcher may not have a run handed on to this agent"
+        return _Fault(403, "agent_forbidden", detail, "add the agent to its `may_launch`")
     # 3. A launcher acting in anybody's name, which would also choose who may approve.
     if body.on_behalf_of is not None and not {ANYBODY, body.on_behalf_of} & {*launcher.humans}:
         detail = "this launcher may not act for this person"

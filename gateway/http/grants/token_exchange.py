@@ -57,11 +57,9 @@ class TokenExchange:
         """Exchange. Numbered by attack."""
         one = ask.one
         # 1. An exchange that names nobody who acts: the subject itself would be impersonated.
-        missing = next((name for name in _NEEDED if name not in one), None)
-        if missing is not None:
-            return Failure("invalid_request", f"`{missing}` is missing")
-        if one.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
-            return Failure("invalid_request", f"the requested token type is `{ACCESS_TOKEN}`")
+        unclear = _find_unclear(one)
+        if unclear is not None:
+            return Failure("invalid_request", unclear)
         if (other := self._others.get(one["subject_token_type"])) is not None:
             return await other(ask)
         if one["subject_token_type"] != ACCESS_TOKEN or one["actor_token_type"] != ACCESS_TOKEN:
@@ -108,6 +106,18 @@ class TokenExchange:
 
 
 _NEEDED: Final = ("subject_token", "subject_token_type", "actor_token", "actor_token_type")
+
+
+def _find_unclear(one: Mapping[str, str]) -> str | None:
+    """Say which parameter is missing or has no clear meaning, or return None."""
+    missing = next((name for name in _NEEDED if name not in one), None)
+    if missing is not None:
+        return f"`{missing}` is missing"
+    if one.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
+        return f"the requested token type is `{ACCESS_TOKEN}`"
+    if one.get("handoff", "false") not in {"true", "false"}:
+        return "`handoff` is `true` or `false`"
+    return None
 
 
 def _is_of(who: Client | Run | App, claims: Claims) -> bool:

@@ -135,6 +135,8 @@ def test_operators_say_of_which_hosts(hosts: tuple[str, ...], allowed: bool) -> 
         "::1",
         "::",
         "fe80::1",
+        "fec0::1",
+        "192.88.99.1",
         "fe80::1%eth0",
         "fc00::1",
         "fd00:ec2::254",

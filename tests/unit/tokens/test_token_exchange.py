@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.jwt_claims import encode
 from gateway.core.token import Claims
-from tests.unit.tokens.conftest import NOW_S, World
+from tests.unit.tokens.conftest import NOW_S, World, basic
 
 TYPE = "urn:ietf:params:oauth:token-type:access_token"
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -250,3 +250,32 @@ async def test_a_token_for_another_resource_is_not_given(world: World) -> None:
     actor = await helpers_token(world)
     reply = await exchange(world, parent, actor, audience="https://bank.test")
     refused(world, reply, "invalid_target")
+
+
+@pytest.mark.req("TOK-02")
+@pytest.mark.parametrize("word", ["TRUE", "1", "yes"])
+async def test_a_handoff_that_is_not_said_clearly_is_refused(world: World, word: str) -> None:
+    _, _, parent = await launched(world)
+    reply = await exchange(world, parent, await helpers_token(world), handoff=word)
+    refused(world, reply, "invalid_request")
+    assert world.handed_off == []
+
+
+@pytest.mark.req("TOK-02")
+async def test_a_run_is_handed_only_to_agents_that_its_launcher_may_launch(world: World) -> None:
+    grants = [{"server": "shop", "effects": ["read"]}]
+    reply = await world.launch(grants=grants, may_act="silent")
+    assert (reply.status_code, reply.json()["code"]) == (403, "agent_forbidden")
+
+
+@pytest.mark.req("TOK-02")
+async def test_two_credentials_in_two_headers_are_refused(world: World) -> None:
+    both = [
+        (name, value)
+        for who in ("bot", "helper")
+        for name, value in basic(who, f"{who}-secret").items()
+    ]
+    form = {"grant_type": "client_credentials"}
+    reply = await world.client.post("/oauth/token", data=form, headers=both)
+    assert (reply.status_code, reply.json()["error"]) == (400, "invalid_request")
+    assert world.refused[-1] == ("read", "request_invalid")
