@@ -29,6 +29,7 @@ from gateway.core.answer import Completed, Refused
 from gateway.core.approval import (
     ApprovalRequest,
     State,
+    Vote,
     obligations_digest,
     spec_digest,
     tally,
@@ -91,7 +92,7 @@ class RecoveredOperation(Protocol):
 class Dispatcher:
     """Frees approved calls.
 
-    `refresh` lists a server anew; `active` says which agent may act, `counts` whose votes count,
+    `refresh` lists a server anew; `active` says which agent may act, `counts` which votes count,
     `cut` why a run could not be launched any more.
     """
 
@@ -112,7 +113,7 @@ class Dispatcher:
         clock: Clock,
         ids: Ids,
         limits: Limits,
-        counts: Callable[[str], bool] = lambda _voter: True,
+        counts: Callable[[Vote], bool] = lambda _vote: True,
         cut: Callable[[Run], str | None] = lambda _run: None,
         reached: Callable[[Step], None] = lambda _step: None,
     ) -> None:
@@ -234,9 +235,9 @@ class Dispatcher:
         if self._desk.binding_of(request) != request.binding or _is_altered(request):
             return Stale("binding_broken")
         # 2. The state was set to APPROVED by somebody with the disk: the votes must say so too,
-        #    without those of people who have been suspended since or may not vote any more.
+        #    without those of people who were stopped since, let go on or not, or may not vote now.
         stored = await self._store.votes(request.id)
-        votes = [vote for vote in stored if self._counts(vote.voter)]
+        votes = [vote for vote in stored if self._counts(vote)]
         tallied = tally(request.spec, votes, request.separation, binding=request.binding)
         if tallied != "APPROVED":
             return Stale("votes_missing")

@@ -37,8 +37,10 @@ from gateway.core.kill import (
     build_kill_lift,
     build_kill_set,
     name_revocation,
+    name_target,
 )
 from gateway.core.ports import Clock, Ids
+from gateway.core.stopped import StoppedPeople
 from gateway.core.token import Claims
 from gateway.unbroken import Unbroken
 
@@ -85,12 +87,14 @@ class KillSwitch:
         clock: Clock,
         ids: Ids,
         credentials: Callable[[str], Sequence[str]] = lambda _server: (),
+        stopped: StoppedPeople | None = None,
     ) -> None:
         self._store: Final = store
         self._log: Final = log
         self._clock: Final = clock
         self._ids: Final = ids
         self._set: Final = KillSet(credentials=credentials, key_id=log.key_id)
+        self._stopped: Final = StoppedPeople() if stopped is None else stopped
         self._unstored: Final[dict[str, Kill]] = {}
         self._unrecorded: Final[dict[str, Kill]] = {}
         self._revision: int | None = None
@@ -113,8 +117,12 @@ class KillSwitch:
         return code
 
     def bars_person(self, person: str) -> bool:
-        """Whether a person is stopped: no sign-in, no session, and votes not yet used are void."""
+        """Whether a person is stopped: no sign-in, no session, and no votes."""
         return self._set.has_person(person)
+
+    def voids(self, voter: str, voted_at: int) -> bool:
+        """Whether a vote is void for good: its voter was stopped since, or suspended."""
+        return self._stopped.voids(self._log.key_id(voter), voted_at)
 
     def bars_tool(self, claims: Claims, tool: Tool) -> bool:
         """Whether a tool is stopped for these claims; asked where nothing takes effect."""
@@ -152,7 +160,7 @@ class KillSwitch:
             by=by,
             reason=reason,
         )
-        self._set.add(kill)
+        self._add(kill)
         self._unstored[kill.id] = self._unrecorded[kill.id] = kill
         await self._unbroken.finish(self._keep(kill))
         return kill
@@ -348,8 +356,13 @@ class KillSwitch:
                 build_kill_lift(kill, op, self._log.key_id, why=why, by=by, reason=reason)
             )
 
-    def _take_up(self, kill: Kill) -> None:
+    def _add(self, kill: Kill) -> None:
         self._set.add(kill)
+        if kill.kind == "human":  # for good: a lift gives nobody their earlier votes back
+            self._stopped.note(name_target(kill, self._log.key_id), kill.at)
+
+    def _take_up(self, kill: Kill) -> None:
+        self._add(kill)
         if not self._log.knows(f"kill.set:{kill.id}"):
             self._unrecorded[kill.id] = kill
 

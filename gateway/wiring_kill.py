@@ -54,6 +54,7 @@ async def start_kill_switch(
         clock=clock,
         ids=ids,
         credentials=lambda server: credentials.get(server, ()),
+        stopped=log.recovered.stopped,
     )
     await kills.start(log.recovered.kills)
     return kills

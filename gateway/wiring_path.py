@@ -24,6 +24,7 @@ from gateway.adapters.sql_spent import SqlSpent
 from gateway.authenticator import Authenticator
 from gateway.config import Config
 from gateway.config_models import HttpServerSection, StdioServerSection
+from gateway.core.approval import Vote
 from gateway.core.caller import CallerCache
 from gateway.core.canonical import digest_of
 from gateway.core.catalog import Tool
@@ -105,9 +106,11 @@ class Parts:
             return "token_revoked"
         return self.registered.registry.bars(claims) or self.kills.barred(claims, tool)
 
-    def counts(self, voter: str) -> bool:
-        """Whether the vote of a person still counts."""
-        return self.registered.counts(voter) and not self.kills.bars_person(voter)
+    def counts(self, vote: Vote) -> bool:
+        """Whether a vote still counts: its voter may vote, and was not stopped since."""
+        voter = vote.voter
+        may_vote = self.registered.counts(voter) and not self.kills.bars_person(voter)
+        return may_vote and not self.kills.voids(voter, vote.voted_at)
 
     def cut(self, run: Run) -> str | None:
         """Why a run could not be launched any more as it is, or None."""

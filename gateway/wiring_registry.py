@@ -66,6 +66,10 @@ async def open_registry(
     store = SqlRegistry(state)
 
     def changed(member: Member) -> None:
+        if isinstance(member.body, Person) and not member.is_active:
+            # Whoever comes back gets none of their earlier votes back.
+            key_id, now_s = audit.key_id(member.id), clock.now_ns() // 1_000_000_000
+            audit.recovered.stopped.note(key_id, now_s)
         if not isinstance(member.body, Person):
             clients.put(member.body, active=member.is_active)
         elif member.is_active:

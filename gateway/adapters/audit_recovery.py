@@ -34,6 +34,7 @@ from gateway.core.issued import IssuedTokens, read_issued
 from gateway.core.kill import REVOCATIONS, Kill, read_kill
 from gateway.core.note import NoteKey
 from gateway.core.note import parse as parse_note
+from gateway.core.stopped import StoppedPeople
 
 _KILLS_SWEPT: Final = 4_096
 """At so many kills, and at each further as many, revocations that ran out are let go."""
@@ -67,6 +68,7 @@ class Recovered(Struct, frozen=True):
     `redacted`: the last `redact` of each data subject, by key id. `kills`: what was stopped, by the
     id of the kill; None for one that was lifted. `tokens`: those that may still live.
     `registered`: the last version of each entry of the registry, by its name in records.
+    `stopped`: when people were last killed or suspended.
     """
 
     open_intents: dict[str, OpenIntent]
@@ -78,6 +80,7 @@ class Recovered(Struct, frozen=True):
     kills: dict[str, Kill | None] = msgspec.field(default_factory=dict)
     tokens: IssuedTokens = msgspec.field(default_factory=IssuedTokens)
     registered: dict[str, int] = msgspec.field(default_factory=dict)
+    stopped: StoppedPeople = msgspec.field(default_factory=StoppedPeople)
 
 
 class Cut(Struct, frozen=True):
@@ -156,6 +159,8 @@ class _Index:
             self._kill(value)
         elif kind == "registry.change" and "version" in value:
             recovered.registered[value["entry"]] = value["version"]
+        if kind in {"kill.set", "registry.change"}:
+            recovered.stopped.fold(value)
 
     def _kill(self, value: dict[str, Any]) -> None:
         kills = self.recovered.kills

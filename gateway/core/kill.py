@@ -317,14 +317,18 @@ def read_kill(record: Mapping[str, Any]) -> Kill | None:
     )
 
 
+def name_target(kill: Kill, key_id: Callable[[str], str]) -> str:
+    """Return what stands for a target in records: a person stands as their key."""
+    if kill.kind != "human":
+        return kill.target
+    is_keyed = kill.target.startswith(_KEYED)
+    return kill.target.removeprefix(_KEYED) if is_keyed else key_id(kill.target)
+
+
 def _target_fields(kill: Kill, key_id: Callable[[str], str]) -> dict[str, Any]:
     if kill.kind in REVOCATIONS:
         return {_NAMES[kill.kind]: kill.target}
-    target = kill.target
-    if kill.kind == "human":
-        is_keyed = target.startswith(_KEYED)
-        target = target.removeprefix(_KEYED) if is_keyed else key_id(target)
-    return {"kind": kill.kind, "target": target}
+    return {"kind": kill.kind, "target": name_target(kill, key_id)}
 
 
 def _said(by: str, reason: str) -> tuple[Opening, ...]:

@@ -153,6 +153,31 @@ def test_a_held_call_whose_agent_or_voter_is_stopped_is_not_sent(gate: Served, s
     assert gate.person("dana").get("/v1/approvals").status_code == 200
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_lift_gives_nobody_their_earlier_votes_back(
+    build_site: Build, start: Start, stub: Stub, *, restarts: bool
+) -> None:
+    site = build_site(urls={"stub": stub.url})
+    served = start(site, step="never").wait_ready()
+    sent = stub.calls["transfer"]
+    before = served.agent().hold("stub__transfer", {"to": "canary-a", "amount": 1})
+    after = served.agent().hold("stub__transfer", {"to": "canary-b", "amount": 2})
+    assert served.person("dana").vote(before).json()["state"] == "PENDING"
+    with killed(served, "--human", "dana"):
+        second = int(time.time())
+    if restarts:
+        assert served.stop() == 0
+        served = start(site, step="never").wait_ready()
+    served.person("eli").vote(before)
+    eventually(lambda: served.person("eli").show(before)["state"] == "STALE", "the vote is void")
+    assert stub.calls["transfer"] == sent
+    eventually(lambda: int(time.time()) > second, "the second of the kill is over")
+    served.person("dana").vote(after)
+    served.person("eli").vote(after)
+    eventually(lambda: served.person("eli").show(after)["state"] == "EXECUTED", "it counts again")
+    assert stub.calls["transfer"] == sent + 1
+
+
 def write_kill(served: Served, kill: Kill, *, end: bool = False) -> None:
     """Do what another process with the same state would."""
 

@@ -135,6 +135,28 @@ def test_no_admin_makes_a_claim_for_somebody_who_has_a_secret_of_their_own(staff
 
 
 @pytest.mark.req("TOK-08")
+def test_an_admin_who_took_an_account_over_by_a_claim_gets_it_no_vote(staff: Staff) -> None:
+    def post(who: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {secret_of(who)}"}
+        return staff.served.http.post(f"/v1/{path}", headers=headers, json=body)
+
+    staff.must("ada", "users", "create", "xena")
+    code = post("ada", "sign-in/claims", {"person": "xena"}).json()["code"]
+    form = {"code": code, "password": "canary correct horse battery"}
+    own_page = {"origin": staff.served.site.url}
+    assert staff.served.http.post("/claim", data=form, headers=own_page).status_code == 303
+    refused = post("ada", "users/xena/roles", {"grant": ["approver"]})
+    assert (refused.status_code, refused.json()["code"]) == (403, "registry_same_person")
+    asked = staff.must("abe", "users", "grant-role", "xena", "approver", code=7)
+    proposal = asked["proposal"]["proposal"]
+    shown = staff.cli("ada", "users", "proposals")
+    assert "account set up by a claim that ada made at" in " ".join(shown.stdout.split())
+    refused = post("ada", f"registry/proposals/{proposal}/confirm", {})
+    assert (refused.status_code, refused.json()["code"]) == (403, "registry_same_person")
+    staff.must("abe", "users", "withdraw", proposal)
+
+
+@pytest.mark.req("TOK-08")
 def test_the_vote_of_a_new_approver_does_not_count_yet(staff: Staff, agent: Agent) -> None:
     held = agent.hold("acme__notes_add", note("early"))
     secret = hash_secret(secret_of("nina"))
@@ -147,15 +169,19 @@ def test_the_vote_of_a_new_approver_does_not_count_yet(staff: Staff, agent: Agen
 
 
 @pytest.mark.req("TOK-08")
+@pytest.mark.parametrize("resumed", ["after", "before"])
 def test_the_vote_of_somebody_suspended_before_the_call_was_sent_does_not_count(
-    staff: Staff, agent: Agent, stub: Stub
+    staff: Staff, agent: Agent, stub: Stub, resumed: str
 ) -> None:
     before = stub.calls["transfer"]
     held = agent.hold("stub__transfer", {"to": "canary", "amount": 7})
     assert staff.served.person("dana").vote(held).json()["state"] == "PENDING"
     staff.both("users", "suspend", "dana", "--reason", "gone")
+    if resumed == "before":
+        staff.both("users", "resume", "dana")
     assert staff.served.person("eli").vote(held).status_code == 200
-    staff.both("users", "resume", "dana")
+    if resumed == "after":
+        staff.both("users", "resume", "dana")
     assert _wait_for(staff, held)["state"] == "STALE"
     assert stub.calls["transfer"] == before
 

@@ -289,6 +289,11 @@ class World:
         del tool
         return "token_revoked" if claims.run_id in self.revoked else None
 
+    def counts(self, vote: Vote) -> bool:
+        """Count every vote."""
+        del vote
+        return True
+
     def _build_dispatcher(self, reached: Callable[[Step], None]) -> Dispatcher:
         return Dispatcher(
             store=self.store,
@@ -299,6 +304,7 @@ class World:
             relay=self.relay,
             refresh=self.refresh,
             active=lambda _agent: True,
+            counts=self.counts,
             barred=self.barred,
             told=self.audit.knows,
             endpoints=self.endpoints,
