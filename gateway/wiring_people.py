@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -150,6 +151,8 @@ def build_people(
         first_admin=_build_first_admin(registered),
         shares_secret=lambda who: _shares_secret(registered, who),
         has_own_secret=lambda who: _has_own_secret(registered, who),
+        is_provisioned=lambda who: _is_provisioned(registered, who),
+        note_claim=_build_note_claim(registered),
         log=SignInLog(record=audit.record, clock=clock, ids=ids),
         limits=SignInLimits(),
         clock=clock,
@@ -192,6 +195,19 @@ def _build_first_admin(registered: Registered) -> Enrol:
         return not isinstance(await registered.desk.claim(Person(id=person_id)), Declined)
 
     return first_admin
+
+
+def _build_note_claim(registered: Registered) -> Callable[[str, str, int], Awaitable[bool]]:
+    async def note_claim(person_id: str, by: str, made_at: int) -> bool:
+        noted = await registered.desk.note_claim(person_id, by, made_at)
+        return not isinstance(noted, Declined)
+
+    return note_claim
+
+
+def _is_provisioned(registered: Registered, person_id: str) -> bool:
+    body = registered.registry.active_person(person_id)
+    return body is not None and body.provisioned
 
 
 def _shares_secret(registered: Registered, person_id: str) -> bool:

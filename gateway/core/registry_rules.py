@@ -18,11 +18,13 @@ from gateway.core.registry import (
     SENSITIVE,
     TRANSITIONS,
     Action,
+    Body,
     Member,
     Move,
     Person,
     Proposal,
     Registry,
+    State,
     is_admin,
     roles_of,
 )
@@ -62,7 +64,10 @@ def consent(
     # 4. Becoming somebody else by their secret: whoever was told it could vote twice.
     if (fault := _find_shared(before, after)) is not None:
         return fault
-    return "second" if len(registry.admins) > 1 else "alone"
+    if len(registry.admins) <= 1:
+        return "alone"
+    # 5. Becoming somebody else by the claim that set their account up, and deciding in their place.
+    return _find_maker(after.body, after.state, by) or "second"
 
 
 def find_confirm_fault(
@@ -81,7 +86,12 @@ def find_confirm_fault(
     # 3. Somebody deciding about themself.
     if person(by) == person(proposal.after.id):
         return Declined("registry_own_change", "nobody confirms a change of their own entry")
-    # 4. A consent to what is no more: it ran out, or the entry is another one by now.
+    # 4. Somebody who may have taken the account over by the claim that they made for it. It is as
+    #    it was when this was asked: using a claim is a change of the entry.
+    row = proposal.after
+    if row.body is not None and (fault := _find_maker(row.body, row.state, by)) is not None:
+        return fault
+    # 5. A consent to what is no more: it ran out, or the entry is another one by now.
     if now_s >= proposal.expires_at:
         return Declined("registry_conflict", "nobody confirmed it in time; propose it anew")
     if (0 if target is None else target.version) != proposal.version or (
@@ -149,6 +159,18 @@ def _find_lockout(registry: Registry, before: Member | None, after: Member) -> D
     if (is_admin(after) and after.is_active) or registry.admins != {person(before.id)}:
         return None
     return Declined("registry_last_admin", "nobody could change anything any more; name an admin")
+
+
+def _find_maker(body: Body, state: State, by: str) -> Declined | None:
+    if not isinstance(body, Person) or not body.claim_by or state != "active":
+        return None
+    if person(body.claim_by) != person(by) or SENSITIVE.isdisjoint(body.roles):
+        return None
+    return Declined(
+        "registry_same_person",
+        f"the account of `{body.id}` was set up by a claim that you made; let two other admins do "
+        "this, or register them under another id with the hash of a secret that they made",
+    )
 
 
 def _find_shared(before: Member | None, after: Member) -> Declined | None:

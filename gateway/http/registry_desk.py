@@ -167,6 +167,14 @@ class RegistryDesk:
         """Register somebody for whom an identity provider vouched, without any role."""
         return await self._unbroken(self._provision(person_id))
 
+    async def note_claim(self, person_id: str, by: str, made_at: int) -> Applied | Declined:
+        """Keep whose claim (another person's) is about to set up the account of a person.
+
+        Declined where they decide something, or have a secret of their own, by now. A secret that
+        somebody else was told is void from then on.
+        """
+        return await self._unbroken(self._note_claim(person_id, by, made_at))
+
     async def _create(self, by: str, kind: Kind, body: Body, *, secret: bool, reason: str) -> Told:
         if self._is_taken(body.id):
             return Declined("registry_exists", f"`{body.id}` stands for somebody already")
@@ -371,13 +379,29 @@ class RegistryDesk:
     async def _provision(self, person_id: str) -> Applied | Declined:
         if self._is_taken(person_id):
             return Declined("registry_exists", f"`{person_id}` stands for somebody already")
-        body = Person(id=person_id)
+        body = Person(id=person_id, provisioned=True)
         fault = find_body_fault(body, self.registry, self._deps.deployment)
         if fault is not None:
             return Declined("registry_invalid", fault)
         after = Member(kind="human", body=body, version=1, changed_at=self._now_s())
         reason = "vouched for by an identity provider"
         await self._apply(person_id, None, after, action="create", given="plain", reason=reason)
+        return Applied(after)
+
+    async def _note_claim(self, person_id: str, by: str, made_at: int) -> Applied | Declined:
+        before = self.registry.find(person_id, "human")
+        if before is None or not before.is_active or not isinstance(before.body, Person):
+            return _unknown("human", person_id)
+        body = before.body
+        if not SENSITIVE.isdisjoint(body.roles) or (body.secret_hash and not body.secret_shared):
+            why = "they decide something, or have a secret of their own, since it was made"
+            return Declined("registry_secret_shared", why)
+        if before.origin == "file":  # what they may do is changed there, and not by proposals
+            return Applied(before)
+        body = replace(body, claim_by=by, claim_at=made_at, secret_hash="", secret_shared=False)
+        after = replace(before, body=body, version=before.version + 1, changed_at=self._now_s())
+        reason = "a claim set their account up"
+        await self._apply(by, before, after, action="update", given="plain", reason=reason)
         return Applied(after)
 
     def _is_taken(self, member_id: str) -> bool:

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.registry import Kind, Member, Person, Proposal
+from gateway.core.registry import Body, Kind, Member, Person, Proposal
 from gateway.core.registry_checks import is_secret_hash
 
 NAMES: dict[Kind, str] = {"agent": "agents", "client": "clients", "human": "users"}
 """Kind → what the API and the command line call it."""
 
-_KEPT_IN = frozenset({"secret_hash", "secret_shared", "since"})
+_KEPT_IN = frozenset({"secret_hash", "secret_shared", "since", "claim_by", "claim_at"})
 
 
 def build_member(member: Member, environment: str) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def build_member(member: Member, environment: str) -> dict[str, Any]:
     view |= {"environment": environment, "has_secret": bool(body.get("secret_hash"))}
     if member.kind == "human":
         view |= {"since": body["since"], "secret_shared": body["secret_shared"]}
+        view |= _account(member.body)
     return {**view, "version": member.version, "changed_at": member.changed_at}
 
 
@@ -43,6 +44,7 @@ def build_proposal(proposal: Proposal, now: Member | None) -> dict[str, Any]:
         "expires_at": proposal.expires_at,
         "reason": proposal.reason,
     }
+    view |= _account(None if now is None else now.body)
     before = now.body if now is not None and isinstance(now.body, Person) else Person(id="")
     if isinstance(after.body, Person):
         had, has = _held(before), _held(after.body)
@@ -53,6 +55,13 @@ def build_proposal(proposal: Proposal, now: Member | None) -> dict[str, Any]:
         # To compare with what the person reads out: whose secret it is decides who they are.
         view["after"]["secret"] = _short(body.get("secret_hash", ""))
     return view
+
+
+def _account(body: Body | None) -> dict[str, Any]:
+    """Who else set a person's account up, and so could have it; nothing if nobody else did."""
+    if not isinstance(body, Person) or not body.claim_by:
+        return {}
+    return {"account_claim": {"made_by": body.claim_by, "made_at": body.claim_at}}
 
 
 def _held(body: Person) -> set[str]:

@@ -43,10 +43,11 @@ _SPENT: Final = "this claim is not good, or not any more; ask for a new one"
 
 
 class Claim(Struct, frozen=True):
-    """Whose account a claim opens, and who made it. Nobody's yet: it makes the first admin."""
+    """Whose account a claim opens, who made it and when. Nobody's yet: it makes the first admin."""
 
     person: str = ""
     by: str = ""
+    at: int = 0
 
 
 class ClaimBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,7 +109,7 @@ def _admin(deps: SignInDeps, admit: Admit) -> APIRouter:
         if fault is not None:
             return decline(fault)
         await deps.log.changed(body.person, "claim_made", by=human.id)
-        code = await make_claim(deps, Claim(body.person, human.id))
+        code = await make_claim(deps, Claim(body.person, human.id, deps.now_s()))
         return reply(
             {
                 "person": body.person,
@@ -142,7 +143,11 @@ def _find_claim_fault(deps: SignInDeps, by: Human, person: str) -> Declined | No
     if not SENSITIVE.isdisjoint(target.roles):
         why = "nobody makes a claim for who decides; take their roles, or let them make it"
         return Declined("registry_secret_shared", why)
-    # 4. The same ahead of time: somebody who needs no claim would never miss the one used for them.
+    # 4. The same ahead of time: somebody who comes in by a provider needs no claim, ever.
+    if deps.is_provisioned(person):
+        why = "they sign in at their identity provider; let them do that"
+        return Declined("registry_secret_shared", why)
+    # 5. And somebody who needs no claim would never miss the one used for them.
     if deps.has_own_secret(person):
         why = "they have a secret of their own; let them make it themselves"
         return Declined("registry_secret_shared", why)
@@ -170,7 +175,15 @@ async def _claim(deps: SignInDeps, request: Request) -> Response:
     if await deps.tickets.take(purpose, code, deps.now_s()) is None:
         await note_refusal(deps, "claim", "claim_unknown")
         return claim_page("", chosen, chooses=True, error=_SPENT, status=403)
-    await deps.log.changed(person, "claim_used")
+    # INVARIANT: whoever could have the account by it is kept before anybody has it.
+    others = found.by not in {"", person}
+    if others and not await deps.note_claim(person, found.by, found.at or deps.now_s()):
+        await note_refusal(deps, "claim", "claim_void", person)
+        raise CredentialError(
+            "you decide something, or have a secret, since it was made; make a claim of your own",
+            code="claim_invalid",
+        )
+    await deps.log.changed(person, "claim_used", by=found.by or None)
     # Whoever used an earlier claim in this person's place keeps nothing by it.
     await deps.accounts.begin_anew(person, hashed, deps.now_s())
     await deps.sessions.end_person(person)

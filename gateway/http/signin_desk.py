@@ -135,7 +135,9 @@ class SignInDeps:
 
     `provision` makes somebody known without any role, `first_admin` where there is no admin yet.
     `shares_secret`: whether somebody else knows a person's secret, which then proves too little.
-    `has_own_secret`: whether a person has one that nobody else was told.
+    `has_own_secret`: whether a person has one that nobody else was told. `is_provisioned`: whether
+    an identity provider vouched for them first. `note_claim` keeps, durably and on record, whose
+    claim is about to open a person's account, and when it was made; False where it must not.
     """
 
     sessions: Sessions
@@ -148,6 +150,8 @@ class SignInDeps:
     provision: Enrol
     first_admin: Enrol
     shares_secret: Callable[[str], bool]
+    is_provisioned: Callable[[str], bool]
+    note_claim: Callable[[str, str, int], Awaitable[bool]]
     log: SignInLog
     limits: SignInLimits
     clock: Clock

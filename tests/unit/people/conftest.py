@@ -117,6 +117,9 @@ class World:
         self.accounts = SqlAccounts(state)
         self.passwords = Argon2Passwords(time_cost=1, memory_kib=8)
         self.shared: set[str] = set()
+        self.provisioned: set[str] = set()
+        self.noted: list[tuple[str, str, int]] = []
+        self.takes_claims = True
         self.sessions = Sessions(
             store=SqlSessions(state),
             humans=self.humans,
@@ -160,6 +163,8 @@ class World:
             provision=self._enrol,
             first_admin=self._enrol_admin,
             shares_secret=self.shared.__contains__,
+            is_provisioned=self.provisioned.__contains__,
+            note_claim=self._note_claim,
             log=SignInLog(record=self.log.record, clock=self.clock, ids=self.ids),
             limits=SignInLimits(),
             clock=self.clock,
@@ -168,6 +173,11 @@ class World:
 
     async def _refuse(self, stage: str, reason: str) -> None:
         self.refused.append((stage, reason))
+
+    async def _note_claim(self, person: str, by: str, made_at: int) -> bool:
+        if self.takes_claims:
+            self.noted.append((person, by, made_at))
+        return self.takes_claims
 
     async def _enrol(self, person_id: str) -> bool:
         if person_id in self.humans.everyone() or person_id == "gone":

@@ -154,6 +154,41 @@ async def test_a_claim_kept_until_there_is_something_to_decide_is_no_good(
 
 
 @pytest.mark.req("TOK-08")
+async def test_no_admin_makes_a_claim_for_somebody_of_an_identity_provider(world: World) -> None:
+    world.provisioned.add("otto")
+    answer = await ask_claim(world, "ada", "otto")
+    assert (answer.status_code, answer.json()["code"]) == (403, "registry_secret_shared")
+    assert "identity provider" in answer.json()["detail"]
+    assert world.records("human.change") == []
+
+
+@pytest.mark.req("TOK-08")
+async def test_whose_claim_set_an_account_up_is_kept_before_the_account_is_anybodys(
+    world: World, browser: Browser
+) -> None:
+    made_at = world.clock.now_s
+    code = (await ask_claim(world, "ada", "otto")).json()["code"]
+    world.clock.now_s += 60
+    assert (await browser.post("/claim", code=code, password=OTHER_PASSWORD)).status_code == 303
+    assert world.noted == [("otto", "ada", made_at)]
+    used = world.records("human.change")[-1]
+    assert (used["change"], world.who(used["seq"], "by")) == ("claim_used", "ada")
+    own = (await ask_claim(world, "ann", "ann")).json()["code"]
+    assert (await browser.post("/claim", code=own, password=OTHER_PASSWORD)).status_code == 303
+    assert len(world.noted) == 1  # nobody else had that one
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_claim_that_cannot_be_noted_sets_nothing_up(world: World, browser: Browser) -> None:
+    code = (await ask_claim(world, "ada", "otto")).json()["code"]
+    world.takes_claims = False  # they were given a role while the password was hashed
+    answer = await browser.post("/claim", code=code, password=OTHER_PASSWORD)
+    assert (answer.status_code, browser.session) == (403, None)
+    assert world.records("human.refused")[-1]["reason"] == "claim_void"
+    assert (await world.browser().sign_in("otto", OTHER_PASSWORD)).status_code == 403
+
+
+@pytest.mark.req("TOK-08")
 async def test_a_session_makes_no_claim_for_its_own_person(world: World) -> None:
     async def told(_found: SignedIn) -> None:
         """Nothing is recorded here."""

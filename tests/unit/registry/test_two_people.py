@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.core.clients import hash_secret
-from gateway.core.registry import Person
+from gateway.core.registry import Member, Person
 from gateway.core.tags import person_tags
+from gateway.http.registry_desk import Applied
 from tests.unit.registry.desk import NOW_S, Desk, human, secret_of, told
 
 pytestmark = pytest.mark.req("TOK-08")
@@ -270,3 +271,89 @@ async def test_no_person_stands_in_any_record(pat: Desk) -> None:
     lines = b"".join(pat.audit.lines)
     for name in (b'"ada', b'"alan', b'"pat', b":pat"):
         assert name not in lines
+
+
+@pytest.fixture
+async def abe(pat: Desk) -> Desk:
+    """A third admin, and Pat's account set up by a claim that Ada made an hour ago."""
+    new = {"id": "abe", "roles": ["admin"], "secret_hash": hash_secret(secret_of("abe"))}
+    await confirm(pat, "alan", await propose(pat, "ada", "users", new))
+    await pat.post("ada", "users", {"id": "pete"})
+    noted = await pat.desk.note_claim("pete", "ada", NOW_S - 3_600)
+    assert isinstance(noted, Applied)
+    return pat
+
+
+@pytest.mark.parametrize("role", ["approver", "policy_publisher", "admin"])
+async def test_who_made_the_claim_of_an_account_neither_proposes_nor_confirms_its_roles(
+    abe: Desk, role: str
+) -> None:
+    refused = await abe.post("ada", "users/pete/roles", {"grant": [role]})
+    assert told(refused) == (403, "registry_same_person")
+    assert "a claim that you made; let two other admins do this" in refused.json()["detail"]
+    asked = await propose(abe, "alan", "users/pete/roles", {"grant": [role]})
+    (shown,) = (await abe.get("abe", "registry/proposals")).json()["proposals"]
+    assert shown["account_claim"] == {"made_by": "ada", "made_at": NOW_S - 3_600}
+    assert told(await confirm(abe, "ada", asked)) == (403, "registry_same_person")
+    assert roles(abe, "pete") == ()
+    assert (await confirm(abe, "abe", asked)).status_code == 200
+    assert roles(abe, "pete") == (role,)
+    assert told(await abe.post("ada", "users/pete/roles", {"add_groups": ["finance"]})) == (
+        403,
+        "registry_same_person",
+    )
+    await propose(abe, "ada", "users/pete/suspend", {"reason": "anybody may ask for a stop"})
+
+
+async def test_who_made_the_claim_of_an_account_is_remembered_by_the_next_process(
+    abe: Desk,
+) -> None:
+    later = await abe.again()
+    refused = await later.post("ada", "users/pete/roles", {"grant": ["approver"]})
+    assert told(refused) == (403, "registry_same_person")
+    listed = (await later.get("eve", "users/pete")).json()
+    assert listed["account_claim"] == {"made_by": "ada", "made_at": NOW_S - 3_600}
+    assert "account_claim" not in (await later.get("eve", "users/pat")).json()
+    assert b"ada" not in b"".join(abe.audit.lines)
+
+
+async def test_a_role_asked_for_before_the_claim_was_used_is_not_given_after_it(abe: Desk) -> None:
+    await abe.post("ada", "users", {"id": "quin"})
+    asked = await propose(abe, "ada", "users/quin/roles", {"grant": ["approver"]})
+    await abe.desk.note_claim("quin", "ada", NOW_S)
+    assert told(await confirm(abe, "alan", asked)) == (409, "registry_conflict")
+
+
+async def test_a_later_claim_of_another_admin_takes_the_place_of_the_first(abe: Desk) -> None:
+    await abe.desk.note_claim("pete", "alan", NOW_S)
+    asked = await propose(abe, "ada", "users/pete/roles", {"grant": ["approver"]})
+    assert told(await confirm(abe, "alan", asked)) == (403, "registry_same_person")
+    assert (await confirm(abe, "abe", asked)).status_code == 200
+
+
+async def test_a_claim_opens_nobody_who_decides_or_has_a_secret_and_voids_one_that_was_told(
+    abe: Desk,
+) -> None:
+    for name, code in (
+        ("pat", "registry_secret_shared"),
+        ("ann", "registry_secret_shared"),
+        ("nobody", "registry_not_found"),
+        ("bot", "registry_not_found"),
+    ):
+        assert getattr(await abe.desk.note_claim(name, "ada", NOW_S), "code", None) == code
+    made = (await abe.post("ada", "users", {"id": "zoe", "secret": True})).json()
+    await abe.desk.note_claim("zoe", "ada", NOW_S)
+    taken = await abe.ask("zoe", "POST", "users/zoe/secret", {}, secret=made["secret"])
+    assert told(taken) == (401, "token_invalid")
+
+
+async def test_the_only_admin_gives_a_role_to_whom_they_made_a_claim_for() -> None:
+    desk = Desk()
+    await desk.start(
+        [human("ada", "admin"), Member(kind="human", body=Person(id="fay"), origin="file")]
+    )
+    assert isinstance(await desk.desk.note_claim("fay", "ada", NOW_S), Applied)  # the file's: as is
+    await desk.post("ada", "users", {"id": "pete"})
+    await desk.desk.note_claim("pete", "ada", NOW_S)
+    done = (await desk.post("ada", "users/pete/roles", {"grant": ["approver"]})).json()
+    assert (done["status"], done["alone"]) == ("applied", True)
