@@ -325,6 +325,18 @@ def _check_sign_in(config: ConfigShape) -> Iterator[Finding]:
     if config.sign_in.session_idle_s > config.sign_in.session_max_s:
         hint = "make it shorter than `session_max_s`"
         yield ("sign_in", "session_idle_s"), "a session is over before it is idle", hint
+    for number, text in enumerate(config.sign_in.trusted_proxies):
+        if (fault := _find_network_fault(text)) is not None:
+            hint = "write the network of your proxies, such as `10.0.0.0/24`"
+            yield ("sign_in", "trusted_proxies", number), fault, hint
+
+
+def _find_network_fault(text: str) -> str | None:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        return f"`{text[:64]}` is no network"
+    return None if network.prefixlen else "everybody could tell us any address"
 
 
 def _check_grants(

@@ -340,6 +340,9 @@ class SignInSection(Section):
     cli_max_s: StrictInt = Field(
         28_800, ge=300, le=604_800, description="seconds that `countersign login` lasts"
     )
+    trusted_proxies: tuple[StrictStr, ...] = Field(
+        (), max_length=64, description="networks of proxies whose `X-Forwarded-For` is believed"
+    )
 
 
 class RegistrySection(Section):

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -151,6 +152,7 @@ def build_people(
         first_admin=_build_first_admin(registered),
         shares_secret=lambda who: _shares_secret(registered, who),
         has_own_secret=lambda who: _has_own_secret(registered, who),
+        trusted_proxies=tuple(ip_network(one) for one in section.trusted_proxies),
         is_provisioned=lambda who: _is_provisioned(registered, who),
         note_claim=_build_note_claim(registered),
         log=SignInLog(record=audit.record, clock=clock, ids=ids),

@@ -128,7 +128,7 @@ async def _password(deps: SignInDeps, request: Request) -> Response:
     # 2. Guessing, at one account and over many.
     device = await known_device(deps, request, person)
     now_s = deps.clock.monotonic_ns() / 1e9
-    wait = deps.limits.wait_password_s(person, address_of(request), device, now_s)
+    wait = deps.limits.wait_password_s(person, address_of(deps, request), device, now_s)
     if wait:
         await note_refusal(deps, "password", "sign_in_often")
         text = f"too many tries; try again in {wait} s, or use a passkey"

@@ -165,7 +165,7 @@ async def _begin_device(deps: SignInDeps, request: Request) -> Response:
     if await deps.tickets.count("device", now_s) >= DEVICES_MAX:
         raise CountersignError("too many devices wait", code="sign_in_busy", retryable=True)
     device_code, user_code = deps.ids.secret(), _new_user_code()
-    device = msgspec.json.encode(Device("pending", address_of(request)))
+    device = msgspec.json.encode(Device("pending", address_of(deps, request)))
     poll = msgspec.json.encode(Poll(user_code, INTERVAL_S))
     await deps.tickets.put("user_code", user_code, device, now_s + DEVICE_S)
     await deps.tickets.put("device", device_code, poll, now_s + DEVICE_S)

@@ -33,6 +33,7 @@ from gateway.http.humans import Human
 from gateway.http.oauth_forms import read_form
 from gateway.http.pages.signin_pages import error_page
 from gateway.http.problem import problem
+from gateway.http.signin_address import Networks, find_address
 from gateway.http.signin_limits import SignInLimits
 from gateway.http.signin_sessions import People, Proof, Sessions
 
@@ -157,6 +158,7 @@ class SignInDeps:
     clock: Clock
     ids: Ids
     has_own_secret: Callable[[str], bool] = lambda _person: False
+    trusted_proxies: Networks = ()
 
     @property
     def local(self) -> bool:
@@ -217,14 +219,15 @@ async def read_fields(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in (await read_form(request)).items()}
 
 
-def address_of(request: Request) -> str:
-    """Return where a request came from: the proxy's address behind a proxy."""
-    return "" if request.client is None else request.client.host
+def address_of(deps: SignInDeps, request: Request) -> str:
+    """Return where a request came from, past the proxies that are trusted to tell."""
+    peer = "" if request.client is None else request.client.host
+    return find_address(peer, request.headers.getlist("x-forwarded-for"), deps.trusted_proxies)
 
 
 def check_rate(deps: SignInDeps, request: Request) -> None:
     """Take a try. Raises `CredentialError` `sign_in_often` where there is none."""
-    wait = deps.limits.wait_other_s(address_of(request), deps.clock.monotonic_ns() / 1e9)
+    wait = deps.limits.wait_other_s(address_of(deps, request), deps.clock.monotonic_ns() / 1e9)
     if wait:
         raise CredentialError(f"too many tries; try again in {wait} s", code="sign_in_often")
 

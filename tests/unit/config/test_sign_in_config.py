@@ -38,6 +38,9 @@ def test_a_provider_is_read(load: Load) -> None:
         ("session_max_s: 300, session_idle_s: 301", "sign_in.session_idle_s"),
         ("session_max_s: 1", "sign_in.session_max_s"),
         ("local_account: true", "sign_in.local_account"),
+        ("trusted_proxies: [10.0.0.1/8]", "sign_in.trusted_proxies[0]"),
+        ("trusted_proxies: [10.0.0.0/8, proxy]", "sign_in.trusted_proxies[1]"),
+        ("trusted_proxies: ['::/0']", "sign_in.trusted_proxies[0]"),
     ],
 )
 def test_a_mistake_is_told_at_its_place(mistakes: Mistakes, text: str, where: str) -> None:
