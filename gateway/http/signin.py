@@ -178,9 +178,13 @@ async def _passkey(deps: SignInDeps, request: Request) -> Response:
     # 1. Pages of others.
     require_own_page(deps, request)
     check_rate(deps, request)
-    body = await read_json(request, PasskeyBody)
+    try:
+        body = await read_json(request, PasskeyBody)
+        challenge = read_challenge(body.credential)
+    except RequestError as error:
+        await note_refusal(deps, "passkey", error.code)
+        raise
     # 2. Assertions made before, or in another browser: a challenge is good once, and here.
-    challenge = read_challenge(body.credential)
     flow = request.cookies.get(deps.sessions.cookie_name(FLOW), "")
     ticket = await deps.tickets.take("passkey", challenge, deps.now_s())
     if ticket is None or ticket != hash_of(flow).encode():

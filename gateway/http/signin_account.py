@@ -175,7 +175,11 @@ async def _add_passkey(deps: SignInDeps, request: Request) -> Response:
         await note_refusal(deps, "passkey", "challenge_unknown", found.person)
         raise CredentialError("this took too long; try again", code="passkey_invalid")
     assert deps.passkeys is not None  # noqa: S101 - the route is there only with them
-    key_id, public_key, counter = deps.passkeys.check_new(body.credential, challenge)
+    try:
+        key_id, public_key, counter = deps.passkeys.check_new(body.credential, challenge)
+    except CredentialError as error:
+        await note_refusal(deps, "passkey", error.code, found.person)
+        raise
     if len(await deps.accounts.passkeys(found.person)) >= PASSKEYS_MAX:
         raise CredentialError("remove a passkey first; you have many", code="passkey_invalid")
     await deps.log.changed(found.person, "passkey_added", session=found.sid)

@@ -46,6 +46,7 @@ FRESH_S: Final = 900
 
 _STATUS: Final[Mapping[str, int]] = {
     "request_invalid": 400,
+    "body_invalid": 400,
     "body_too_large": 413,
     "form_foreign": 403,
     "sign_in_refused": 403,
