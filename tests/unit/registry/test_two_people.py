@@ -357,3 +357,13 @@ async def test_the_only_admin_gives_a_role_to_whom_they_made_a_claim_for() -> No
     await desk.desk.note_claim("pete", "ada", NOW_S)
     done = (await desk.post("ada", "users/pete/roles", {"grant": ["approver"]})).json()
     assert (done["status"], done["alone"]) == ("applied", True)
+
+
+async def test_who_came_by_an_identity_provider_is_known_to_have_by_the_next_process(
+    desk: Desk,
+) -> None:
+    assert isinstance(await desk.desk.provision("ida"), Applied)
+    await desk.post("ada", "users/ida/roles", {"grant": ["auditor"]})
+    ida = (await desk.again()).desk.registry.active_person("ida")
+    assert ida is not None
+    assert (ida.roles, ida.provisioned) == (("auditor",), True)
