@@ -49,7 +49,7 @@ from gateway.http.wire_guard import GuardedProtocol
 from gateway.kill_switch import KillSwitch
 from gateway.logs import configure_logging, describe
 from gateway.wiring_audit import ROTATION_CHECK_S, build_custody, open_log, rotate_if_due
-from gateway.wiring_authorize import build_authorization
+from gateway.wiring_authorize import build_authorization, end_undone_sign_ins
 from gateway.wiring_broker import (
     build_broker,
     build_endpoint,
@@ -102,6 +102,7 @@ class Gateway:
         )
         self._ended_runs: set[str] = set()
         self._pruned_s = 0
+        self._kept_changes = -1
         self._audit: FileAuditLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
@@ -116,17 +117,9 @@ class Gateway:
             raise
 
     async def _start(self) -> None:
-        config, origin = self._config, self._config.audit.origin
+        config = self._config
         # 1. State and log. The log replays what the ledger snapshot has not seen yet.
-        await self._state.open(environment=config.environment, log_origin=origin)
-        self._stack.push_async_callback(self._state.close)
-        sequence, families = await self._ledger_store.load()
-        self._ledger.restore(families)
-        audit = self._open_log(sequence)
-        await audit.start()
-        self._stack.push_async_callback(audit.close)
-        self._audit = audit
-        self._stack.push_async_callback(self.tidy)
+        audit = await self._start_log()
         # 2. Policy. Nothing is decided before a bundle has passed its own tests.
         await self._keep_bundle(self._bundle)
         await self._policy.start()
@@ -176,6 +169,20 @@ class Gateway:
         self._have_witnessed(audit, path.app)
         await self._let_people_in(parts.people)
 
+    async def _start_log(self) -> FileAuditLog:
+        config = self._config
+        await self._state.open(environment=config.environment, log_origin=config.audit.origin)
+        self._stack.push_async_callback(self._state.close)
+        sequence, families = await self._ledger_store.load()
+        self._ledger.restore(families)
+        self._audit = audit = self._open_log(sequence)
+        await audit.start()
+        self._stack.push_async_callback(audit.close)
+        # Before the state is first kept anew, which says that it has seen all of the log.
+        await end_undone_sign_ins(audit.recovered.sign_ins, self._state)
+        self._stack.push_async_callback(self.tidy)
+        return audit
+
     async def stop(self) -> None:
         """Let calls under way end, then take everything down in reverse."""
         await self._stack.aclose()
@@ -185,6 +192,7 @@ class Gateway:
         self._stack.push_async_callback(self._cancel_tasks)  # before its client is closed
         self._spawn(_every(FLUSH_S, people.deps.log.flush))
         self._spawn(_every(TIDY_S, people.tidy))
+        self._spawn(_every(SWEEP_S, self._keep_up))
         await people.announce()
 
     async def _start_kills(self, audit: FileAuditLog) -> KillSwitch:
@@ -337,6 +345,13 @@ class Gateway:
         self._ledger.forget(over)
         if self._audit is not None:
             await self._ledger_store.save(self._audit.size, self._ledger.snapshot())
+
+    async def _keep_up(self) -> None:
+        """Let the state know soon that it has seen sign-outs: else a crash signs everybody out."""
+        changes = 0 if self._audit is None else self._audit.sign_in_changes
+        if changes != self._kept_changes:
+            await self.tidy()
+            self._kept_changes = changes
 
     async def _rotate_key(self) -> None:
         if self._audit is not None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+import structlog
 from fastapi import APIRouter
 
 from gateway.adapters.client_documents import Documents
 from gateway.adapters.sql_authorizations import SqlAuthorizations
+from gateway.adapters.sql_sessions import SqlSessions, SqlTickets
 from gateway.adapters.sql_store import SqlState
 from gateway.config import Config
 from gateway.core.apps import Apps
 from gateway.core.oauth import Interactive
 from gateway.core.ports import Clock
+from gateway.core.sign_in_changes import SignInChanges
 from gateway.http.authorizations import Authorizations
 from gateway.http.authorize import AuthorizeDeps, SessionDoor, build_authorize_router
 from gateway.http.authorize_register import build_register_router
@@ -22,6 +26,26 @@ from gateway.http.grants.authorization_code import AuthorizationCode
 from gateway.http.grants.refresh_token import RefreshToken
 from gateway.http.issue_desk import IssueDeps, IssueDesk
 from gateway.http.token_endpoint import GrantType
+
+_log: Final = structlog.get_logger("gateway.sign_in")
+
+
+async def end_undone_sign_ins(changes: SignInChanges, state: SqlState) -> None:
+    """End what a state put back from a backup would revive. Call before anybody is let in.
+
+    A session, a claim and a code that the state undid cannot be told from good ones, so all of them
+    end. A refresh token can: the log knows when its run last got a token.
+    """
+    store = SqlAuthorizations(state)
+    if not changes.count:
+        ended = await store.forget_older(changes.issued)
+        if ended:
+            _log.warning("refresh_tokens_ended", count=ended, reason="state_older_than_log")
+        return
+    ended = await SqlSessions(state).forget_all() + await SqlTickets(state).forget_all()
+    ended += await store.forget_all()
+    if ended:
+        _log.warning("signed_out_everybody", count=ended, reason="state_older_than_log")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from gateway.core.issued import IssuedTokens, read_issued
 from gateway.core.kill import REVOCATIONS, Kill, read_kill
 from gateway.core.note import NoteKey
 from gateway.core.note import parse as parse_note
+from gateway.core.sign_in_changes import SignInChanges
 from gateway.core.stopped import StoppedPeople
 
 _KILLS_SWEPT: Final = 4_096
@@ -68,7 +69,8 @@ class Recovered(Struct, frozen=True):
     `redacted`: the last `redact` of each data subject, by key id. `kills`: what was stopped, by the
     id of the kill; None for one that was lifted. `tokens`: those that may still live.
     `registered`: the last version of each entry of the registry, by its name in records.
-    `stopped`: when people were last killed or suspended.
+    `stopped`: when people were last killed or suspended. `sign_ins`: what a state from before
+    `fold_from` does not know.
     """
 
     open_intents: dict[str, OpenIntent]
@@ -81,6 +83,7 @@ class Recovered(Struct, frozen=True):
     tokens: IssuedTokens = msgspec.field(default_factory=IssuedTokens)
     registered: dict[str, int] = msgspec.field(default_factory=dict)
     stopped: StoppedPeople = msgspec.field(default_factory=StoppedPeople)
+    sign_ins: SignInChanges = msgspec.field(default_factory=SignInChanges)
 
 
 class Cut(Struct, frozen=True):
@@ -161,6 +164,8 @@ class _Index:
             recovered.registered[value["entry"]] = value["version"]
         if kind in {"kill.set", "registry.change"}:
             recovered.stopped.fold(value)
+        if self._fold is not None and seq >= self._fold_from:
+            recovered.sign_ins.fold(value)
 
     def _kill(self, value: dict[str, Any]) -> None:
         kills = self.recovered.kills

@@ -28,6 +28,7 @@ from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock
+from gateway.core.sign_in_changes import CHANGES
 
 T = TypeVar("T")
 
@@ -54,6 +55,8 @@ class FileAuditLog:
         self.epoch_us = opened.epoch_us
         """Since when the signing key is in use, in µs since 1970."""
         self.recovered: Final = opened.recovered
+        self.sign_in_changes = 0
+        """How many records of `core.sign_in_changes.CHANGES` were written since the start."""
 
     @classmethod
     def open(
@@ -143,7 +146,9 @@ class FileAuditLog:
     async def record(self, entry: Entry) -> Receipt:
         """As the port promises."""
         _, future = self._running().put(entry, timed=True)
-        return await future
+        receipt = await future
+        self.sign_in_changes += entry.type in CHANGES
+        return receipt
 
     async def prove(self, record: Receipt) -> str:
         """As the port promises. Off the loop, since it may read a tile."""

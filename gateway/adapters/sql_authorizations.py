@@ -5,6 +5,8 @@ Codes and tokens are kept as SHA-256 only: whoever reads the state can redeem no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -115,6 +117,39 @@ class SqlAuthorizations:
             return True
 
         return await self._state.run(work)
+
+    async def forget_all(self) -> int:
+        """Forget every code and every refresh token; return how many there were."""
+
+        def work(connection: Connection) -> int:
+            return sum(connection.execute(sa.delete(one)).rowcount for one in (_codes, _refresh))
+
+        return await self._state.run(work)
+
+    async def forget_older(self, issued: Mapping[str, int]) -> int:
+        """Forget the refresh tokens of runs of which only older ones than `issued` are known.
+
+        `issued`: by run, when it last got a token, in µs. Returns how many were forgotten.
+        """
+
+        def work(connection: Connection) -> int:
+            found: dict[str, dict[str, int]] = {}
+            for row in connection.execute(sa.select(_refresh.c.token_hash, _refresh.c.body)):
+                one = msgspec.json.decode(row.body, type=Refresh)
+                if one.run_id in issued:
+                    found.setdefault(one.run_id, {})[row.token_hash] = one.issued_us
+            older = [
+                token_hash
+                for run_id, known in found.items()
+                if max(known.values()) < issued[run_id]
+                for token_hash in known
+            ]
+            for token_hash in older:
+                gone = sa.delete(_refresh).where(_refresh.c.token_hash == token_hash)
+                connection.execute(gone)
+            return len(older)
+
+        return await self._state.run(work) if issued else 0
 
     async def put_app(self, app: App, *, at: int, most: int) -> bool:
         """Store an app that registered itself; False if there are `most` already."""

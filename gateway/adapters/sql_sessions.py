@@ -90,6 +90,11 @@ class SqlSessions:
         idle = _sessions.c.seen_at + _sessions.c.idle_s <= now_s
         await self._do(sa.delete(_sessions).where(sa.or_(_sessions.c.expires_at <= now_s, idle)))
 
+    async def forget_all(self) -> int:
+        """Forget everybody's sessions; return how many there were."""
+        change = sa.delete(_sessions)
+        return await self._state.run(lambda connection: connection.execute(change).rowcount)
+
     async def _do(self, change: sa.Insert | sa.Update | sa.Delete) -> None:
         await self._state.run(lambda connection: connection.execute(change).close())
 
@@ -147,6 +152,11 @@ class SqlTickets:
         """Forget all tickets of a purpose."""
         change = sa.delete(_tickets).where(_tickets.c.purpose == purpose)
         await self._state.run(lambda connection: connection.execute(change).close())
+
+    async def forget_all(self) -> int:
+        """Forget every ticket, claims included; return how many there were."""
+        change = sa.delete(_tickets)
+        return await self._state.run(lambda connection: connection.execute(change).rowcount)
 
     async def forget_over(self, now_s: int) -> None:
         """Forget every ticket that is over."""

@@ -321,6 +321,8 @@ class Code(Struct, frozen=True, kw_only=True):
 class Refresh(Struct, frozen=True, kw_only=True):
     """A refresh token as it is stored. `jkt`: the key that its holder must prove, or empty.
 
+    `issued_us`, in µs, is not before the record of the access token that it came with.
+
     `spent`: it was used, and another took its place. Whoever brings it again has stolen it, or had
     it stolen, so its run ends.
     """
@@ -333,6 +335,7 @@ class Refresh(Struct, frozen=True, kw_only=True):
     expires_at: int
     jkt: str = ""
     spent: bool = False
+    issued_us: int = 0
 
 
 class AuthorizationStore(Protocol):

@@ -44,6 +44,7 @@ class Authorizations:
                 resource=consent.resource,
                 expires_at=run.deadline,
                 jkt=jkt,
+                issued_us=self.clock.now_ns() // 1_000,
             )
         )
         return token
@@ -59,6 +60,7 @@ class Authorizations:
             resource=old.resource,
             expires_at=old.expires_at,
             jkt=old.jkt,
+            issued_us=self.clock.now_ns() // 1_000,
         )
         return token if await self.store.rotate_refresh(old.token_hash, successor) else None
 
