@@ -110,6 +110,7 @@ async def nonsense(_liar: ServedWitness, writer: asyncio.StreamWriter, _request:
     await reply(writer, 200, "text/html", b"<h1>It works!</h1>\n")
 
 
+PATIENCE_S = 2.0
 TRICKS: list[tuple[Trick, Reason]] = [
     (hang, "timed_out"),
     (drip, "timed_out"),
@@ -142,9 +143,10 @@ async def test_a_hostile_witness_is_bounded_disbelieved_and_told_by_name(
 ) -> None:
     liar = build.served[1]
     liar.behave = play(trick, liar)
-    client = build(timeout_s=TIMEOUT_S)
+    # Honest ones must not be late on a busy machine; only tricks that wait cost the time.
+    client = build(timeout_s=PATIENCE_S if reason == "timed_out" else 10)
     with capture_logs() as logs:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await client.turn()
     (line,) = (line for line in logs if line["event"].startswith("witness_"))
     assert (line["witness"], line["reason"]) == ("w2", reason)
