@@ -68,7 +68,7 @@ async def test_a_grant_is_recorded_before_the_code_and_names_nobody_in_clear(wor
     assert record["narrowed"] is False
     assert "c" in record["by"]
     line = world.audit.lines[-2].decode()
-    assert "ann" not in line
+    assert '"ann"' not in line
     assert code not in line
 
 

@@ -35,7 +35,7 @@ async def test_no_record_holds_a_person_a_password_or_a_session(
     await browser.sign_in()
     text = str(world.records())
     assert browser.session
-    for secret in ("ann", PASSWORD, "wrong password", "wrong-field", browser.session):
+    for secret in ("'ann'", PASSWORD, "wrong password", "wrong-field", browser.session):
         assert secret not in text
 
 
