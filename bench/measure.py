@@ -60,7 +60,7 @@ FULL: Final = Plan(
     decision_rounds=5_000,
     audit=AuditPlan(4.0, 1_000_000),
     kill=KillPlan(30),
-    tokens=TokenPlan(10_000, 10.0),
+    tokens=TokenPlan(2_000, 10.0),
 )
 
 

@@ -36,7 +36,7 @@ _POLICED: Final = 10
 
 
 class TokenPlan(Struct, frozen=True):
-    """How many tokens to believe, and how long to exchange, in seconds."""
+    """How many tokens to believe, fewer than are remembered; how long to exchange, in seconds."""
 
     tokens: int
     exchange_s: float
