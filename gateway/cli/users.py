@@ -146,9 +146,9 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
     changes += [f"-{name}" for name in one.get("revoked", ())]
     if after.get("secret"):
         would.append(f"secret {after['secret']}…")
-    if claim := one.get("account_claim"):
-        made = f"{claim['made_by']} made at {when(claim['made_at'])}"
-        would.append(f"(account set up by a claim that {made})")
+    if opened := one.get("account_opened"):
+        told = f"{', '.join(opened['by'])}, last at {when(opened['at'])}"
+        would.append(f"(account opened by a claim or secret of {told})")
     change = " ".join([one["action"], *changes])
     cells = (one["proposal"], one["id"], change, one["asked_by"], when(one["expires_at"]))
     return tuple(visible(cell) for cell in (*cells, " ".join(filter(None, would))))

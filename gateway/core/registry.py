@@ -57,7 +57,8 @@ class Person(Struct, frozen=True, kw_only=True):
 
     `since`: role or group → when it was given, in seconds; one that is not in it was always there.
     `secret_shared`: somebody else was told the secret, so it proves nothing that takes two people.
-    `claim_by`, `claim_at`: who else made the claim that set their account up, and when (seconds).
+    `opened_by`: who else could have it, having made the claim that set it up or been told a secret
+    of it; `opened_at`: when the last of them could (seconds).
     `provisioned`: registered by an identity provider's word.
     """
 
@@ -67,8 +68,8 @@ class Person(Struct, frozen=True, kw_only=True):
     secret_hash: str = ""
     since: dict[str, int] = {}
     secret_shared: bool = False
-    claim_by: str = ""
-    claim_at: int = 0
+    opened_by: tuple[str, ...] = ()
+    opened_at: int = 0
     provisioned: bool = False
 
 

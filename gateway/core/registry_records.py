@@ -118,7 +118,7 @@ def _contents(before: Member | None, after: Member) -> list[Opening]:
 
 def _write(member: Member) -> bytes:
     body = msgspec.to_builtins(member.body)
-    body.pop("claim_by", None)  # another person, and this opening is under this one's key
+    body.pop("opened_by", None)  # other people, and this opening is under this one's key
     has_secret = bool(body.pop("secret_hash", ""))
     return msgspec.json.encode({**body, "has_secret": has_secret})
 

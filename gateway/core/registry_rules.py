@@ -66,7 +66,8 @@ def consent(
         return fault
     if len(registry.admins) <= 1:
         return "alone"
-    # 5. Becoming somebody else by the claim that set their account up, and deciding in their place.
+    # 5. Becoming somebody else by a claim or a secret that one was given, and deciding in their
+    #    place: that they have changed it since may have been oneself.
     return _find_maker(after.body, after.state, by) or "second"
 
 
@@ -86,8 +87,8 @@ def find_confirm_fault(
     # 3. Somebody deciding about themself.
     if person(by) == person(proposal.after.id):
         return Declined("registry_own_change", "nobody confirms a change of their own entry")
-    # 4. Somebody who may have taken the account over by the claim that they made for it. It is as
-    #    it was when this was asked: using a claim is a change of the entry.
+    # 4. Somebody who may have taken the account over by a claim that they made for it, or a secret
+    #    that they were told. It is as it was when this was asked: either changes the entry.
     row = proposal.after
     if row.body is not None and (fault := _find_maker(row.body, row.state, by)) is not None:
         return fault
@@ -162,14 +163,14 @@ def _find_lockout(registry: Registry, before: Member | None, after: Member) -> D
 
 
 def _find_maker(body: Body, state: State, by: str) -> Declined | None:
-    if not isinstance(body, Person) or not body.claim_by or state != "active":
+    if not isinstance(body, Person) or not body.opened_by or state != "active":
         return None
-    if person(body.claim_by) != person(by) or SENSITIVE.isdisjoint(body.roles):
+    if person(by) not in map(person, body.opened_by) or SENSITIVE.isdisjoint(body.roles):
         return None
     return Declined(
         "registry_same_person",
-        f"the account of `{body.id}` was set up by a claim that you made; let two other admins do "
-        "this, or register them under another id with the hash of a secret that they made",
+        f"the account of `{body.id}` was opened by a claim or secret of yours; let two other "
+        "admins do this, or register them under another id with the hash of a secret they made",
     )
 
 

@@ -180,7 +180,7 @@ class RegistryDesk:
             return Declined("registry_exists", f"`{body.id}` stands for somebody already")
         told = self._deps.ids.secret() if secret else None
         if told is not None:
-            body = _with_secret(body, hash_secret(told), shared=True)
+            body = self._opened(_with_secret(body, hash_secret(told), shared=True), by)
         fault = find_body_fault(body, self.registry, self._deps.deployment)
         if fault is not None:
             return Declined("registry_invalid", fault)
@@ -209,6 +209,7 @@ class RegistryDesk:
                 "nobody is told the secret of who decides; give the `secret_hash` of one they made",
             )
         body = _with_secret(before.body, new or "", shared=shared)
+        body = self._opened(body, by) if shared else body
         return await self._replace(by, before, body, "rotate_secret", secret=told)
 
     async def _replace(
@@ -398,11 +399,20 @@ class RegistryDesk:
             return Declined("registry_secret_shared", why)
         if before.origin == "file":  # what they may do is changed there, and not by proposals
             return Applied(before)
-        body = replace(body, claim_by=by, claim_at=made_at, secret_hash="", secret_shared=False)
+        body = replace(
+            body, opened_by=(by,), opened_at=made_at, secret_hash="", secret_shared=False
+        )
         after = replace(before, body=body, version=before.version + 1, changed_at=self._now_s())
         reason = "a claim set their account up"
         await self._apply(by, before, after, action="update", given="plain", reason=reason)
         return Applied(after)
+
+    def _opened(self, body: Body, by: str) -> Body:
+        """Keep who was told the secret of a person: who opens an account could have it."""
+        if not isinstance(body, Person):
+            return body
+        others = tuple(name for name in body.opened_by if person(name) != person(by))
+        return replace(body, opened_by=(*others, by), opened_at=self._now_s())
 
     def _is_taken(self, member_id: str) -> bool:
         reserved = self._deps.deployment.reserved

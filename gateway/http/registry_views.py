@@ -12,7 +12,7 @@ from gateway.core.registry_checks import is_secret_hash
 NAMES: dict[Kind, str] = {"agent": "agents", "client": "clients", "human": "users"}
 """Kind → what the API and the command line call it."""
 
-_KEPT_IN = frozenset({"secret_hash", "secret_shared", "since", "claim_by", "claim_at"})
+_KEPT_IN = frozenset({"secret_hash", "secret_shared", "since", "opened_by", "opened_at"})
 
 
 def build_member(member: Member, environment: str) -> dict[str, Any]:
@@ -58,10 +58,10 @@ def build_proposal(proposal: Proposal, now: Member | None) -> dict[str, Any]:
 
 
 def _account(body: Body | None) -> dict[str, Any]:
-    """Who else set a person's account up, and so could have it; nothing if nobody else did."""
-    if not isinstance(body, Person) or not body.claim_by:
+    """Who else could have a person's account; nothing if nobody else could."""
+    if not isinstance(body, Person) or not body.opened_by:
         return {}
-    return {"account_claim": {"made_by": body.claim_by, "made_at": body.claim_at}}
+    return {"account_opened": {"by": list(body.opened_by), "at": body.opened_at}}
 
 
 def _held(body: Person) -> set[str]:

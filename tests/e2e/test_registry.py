@@ -150,7 +150,7 @@ def test_an_admin_who_took_an_account_over_by_a_claim_gets_it_no_vote(staff: Sta
     asked = staff.must("abe", "users", "grant-role", "xena", "approver", code=7)
     proposal = asked["proposal"]["proposal"]
     shown = staff.cli("ada", "users", "proposals")
-    assert "account set up by a claim that ada made at" in " ".join(shown.stdout.split())
+    assert "account opened by a claim or secret of ada, last at" in " ".join(shown.stdout.split())
     refused = post("ada", f"registry/proposals/{proposal}/confirm", {})
     assert (refused.status_code, refused.json()["code"]) == (403, "registry_same_person")
     staff.must("abe", "users", "withdraw", proposal)

@@ -193,6 +193,8 @@ async def test_two_admins_cannot_be_taken_away_by_two_standing_proposals(pat: De
 
 
 async def test_the_secret_of_who_decides_is_told_to_nobody_else(pat: Desk) -> None:
+    new = {"id": "abe", "roles": ["admin"], "secret_hash": hash_secret(secret_of("abe"))}
+    await confirm(pat, "alan", await propose(pat, "ada", "users", new))
     shared = {"id": "zoe", "secret": True}
     made = (await pat.post("ada", "users", shared)).json()
     granted = await pat.post("ada", "users/zoe/roles", {"grant": ["approver"]})
@@ -201,16 +203,19 @@ async def test_the_secret_of_who_decides_is_told_to_nobody_else(pat: Desk) -> No
     assert told(both) == (403, "registry_secret_shared")
     own = (await pat.ask("zoe", "POST", "users/zoe/secret", {}, secret=made["secret"])).json()
     assert pat.humans.authenticate(f"Bearer {own['secret']}").id == "zoe"
-    await confirm(
-        pat, "alan", await propose(pat, "ada", "users/zoe/roles", {"grant": ["approver"]})
-    )
+    # Who rotated it may have been ada, who was told it: she has no part in what zoe decides.
+    granted = await pat.post("ada", "users/zoe/roles", {"grant": ["approver"]})
+    assert told(granted) == (403, "registry_same_person")
+    asked = await propose(pat, "alan", "users/zoe/roles", {"grant": ["approver"]})
+    assert told(await confirm(pat, "ada", asked)) == (403, "registry_same_person")
+    await confirm(pat, "abe", asked)
     taken = await pat.post("ada", "users/zoe/secret", {})
     assert told(taken) == (403, "registry_secret_shared")
     brought = {"secret_hash": hash_secret("another")}
-    asked = await propose(pat, "ada", "users/zoe/secret", brought)
+    asked = await propose(pat, "alan", "users/zoe/secret", brought)
     listed = (await pat.get("alan", "registry/proposals")).json()["proposals"]
     assert listed[0]["after"]["secret"] == brought["secret_hash"].removeprefix("sha256:")[:16]
-    await confirm(pat, "alan", asked)
+    await confirm(pat, "abe", asked)
     assert pat.humans.authenticate("Bearer another").id == "zoe"
 
 
@@ -290,10 +295,10 @@ async def test_who_made_the_claim_of_an_account_neither_proposes_nor_confirms_it
 ) -> None:
     refused = await abe.post("ada", "users/pete/roles", {"grant": [role]})
     assert told(refused) == (403, "registry_same_person")
-    assert "a claim that you made; let two other admins do this" in refused.json()["detail"]
+    assert "a claim or secret of yours; let two other admins do this" in refused.json()["detail"]
     asked = await propose(abe, "alan", "users/pete/roles", {"grant": [role]})
     (shown,) = (await abe.get("abe", "registry/proposals")).json()["proposals"]
-    assert shown["account_claim"] == {"made_by": "ada", "made_at": NOW_S - 3_600}
+    assert shown["account_opened"] == {"by": ["ada"], "at": NOW_S - 3_600}
     assert told(await confirm(abe, "ada", asked)) == (403, "registry_same_person")
     assert roles(abe, "pete") == ()
     assert (await confirm(abe, "abe", asked)).status_code == 200
@@ -312,8 +317,8 @@ async def test_who_made_the_claim_of_an_account_is_remembered_by_the_next_proces
     refused = await later.post("ada", "users/pete/roles", {"grant": ["approver"]})
     assert told(refused) == (403, "registry_same_person")
     listed = (await later.get("eve", "users/pete")).json()
-    assert listed["account_claim"] == {"made_by": "ada", "made_at": NOW_S - 3_600}
-    assert "account_claim" not in (await later.get("eve", "users/pat")).json()
+    assert listed["account_opened"] == {"by": ["ada"], "at": NOW_S - 3_600}
+    assert "account_opened" not in (await later.get("eve", "users/pat")).json()
     assert b'"ada"' not in b"".join(abe.audit.lines)
 
 
@@ -367,3 +372,20 @@ async def test_who_came_by_an_identity_provider_is_known_to_have_by_the_next_pro
     ida = (await desk.again()).desk.registry.active_person("ida")
     assert ida is not None
     assert (ida.roles, ida.provisioned) == (("auditor",), True)
+
+
+async def test_all_who_were_told_a_secret_are_remembered_though_it_was_changed_since(
+    abe: Desk,
+) -> None:
+    first = (await abe.post("ada", "users", {"id": "tess", "secret": True})).json()["secret"]
+    second = (await abe.post("alan", "users/tess/secret", {})).json()["secret"]
+    assert first != second
+    await abe.ask("tess", "POST", "users/tess/secret", {}, secret=second)
+    shown = (await abe.get("eve", "users/tess")).json()
+    assert shown["account_opened"] == {"by": ["ada", "alan"], "at": NOW_S}
+    for told_it in ("ada", "alan"):
+        refused = await abe.post(told_it, "users/tess/roles", {"grant": ["approver"]})
+        assert told(refused) == (403, "registry_same_person")
+    asked = await propose(abe, "abe", "users/tess/roles", {"grant": ["approver"]})
+    for told_it in ("ada", "alan"):
+        assert told(await confirm(abe, told_it, asked)) == (403, "registry_same_person")
