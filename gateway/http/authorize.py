@@ -162,6 +162,10 @@ class AuthorizeDesk:
             await deps.refuse("authenticate", "client_invalid" if unknown else "request_invalid")
             why = found.description if isinstance(found, Unanswerable) else ""
             return _error_page(f"The app that sent you here cannot be served: {why}.", 400)
+        # 3. Links to this host that lead on to wherever an app that registered itself has said: a
+        # broken request is told to the app once somebody is signed in (RFC 9700 §4.11.2).
+        if who is None:
+            return self._sign_in(request, here)
         asked = rules.read_request(parameters, app, found, deps.site.public_url)
         if isinstance(asked, Rejected):
             return self._back(asked)
@@ -169,8 +173,6 @@ class AuthorizeDesk:
         if not rules.choices(grants, deps.effect_of):
             why = "there is nothing this app may have here"
             return self._back(Rejected(asked.redirect_uri, asked.state, "access_denied", why))
-        if who is None:
-            return self._sign_in(request, here)
         ready = _Ready(app, asked, grants, who, query)
         if not app.is_for(who.person):
             await self._record_refusal(ready, "person_forbidden")

@@ -88,6 +88,15 @@ async def test_somebody_not_signed_in_is_sent_to_sign_in_and_back(world: World) 
     )
 
 
+@pytest.mark.parametrize("changes", [{"response_type": "token"}, {"resource": f"{URL}/mcp/no"}])
+async def test_nobody_is_sent_on_to_an_app_before_a_sign_in(
+    world: World, changes: dict[str, str | None]
+) -> None:
+    reply = await world.ask(world.query(**changes), who=None)
+    assert reply.status_code == 303
+    assert reply.headers["location"].startswith("/signin?next=")
+
+
 async def test_a_browser_from_another_site_takes_one_step_of_our_own_first(world: World) -> None:
     reply = await world.ask(who=None, **{"sec-fetch-site": "cross-site"})
     assert reply.status_code == 200
