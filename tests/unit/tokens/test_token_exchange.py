@@ -7,10 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
+from gateway.core.clients import Agent, hash_secret
 from gateway.core.jwt_claims import encode
 from gateway.core.token import Claims
-from tests.unit.tokens.conftest import NOW_S, World, basic
+from tests.unit.tokens.conftest import BOT, LAUNCHER, NOW_S, URL, World, basic
+from tests.unit.tokens.conftest import HELPER as HELPING
+from tests.unit.tokens.proofs import Holder
 
 TYPE = "urn:ietf:params:oauth:token-type:access_token"
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -195,6 +199,86 @@ async def test_nobody_acts_twice_in_one_chain(world: World) -> None:
     _, _, parent = await launched(world, may_act="bot")
     own = (await world.token("bot", "bot-secret")).json()["access_token"]
     refused(world, await exchange(world, parent, own, ("bot", "bot-secret")), "invalid_request")
+
+
+@pytest.mark.req("TOK-02")
+async def test_nobody_who_acted_before_in_a_chain_acts_in_it_again(world: World) -> None:
+    world.connect(LAUNCHER, BOT, replace(HELPING, may_delegate_to=("bot",)))
+    _, _, parent = await launched(world)
+    child = (await exchange(world, parent, await helpers_token(world))).json()["access_token"]
+    own = (await world.token("bot", "bot-secret")).json()["access_token"]
+    reply = await exchange(world, child, own, ("bot", "bot-secret"))
+    refused(world, reply, "invalid_request")
+    assert "acts in this chain already" in reply.json()["error_description"]
+
+
+@pytest.mark.req("TOK-02")
+async def test_a_run_does_not_hand_on_what_its_agent_handed_on(world: World) -> None:
+    aide = Agent(id="aide", grants=BOT.grants, secret_hash=hash_secret("aide-secret"))
+    world.connect(LAUNCHER, BOT, replace(HELPING, may_delegate_to=("aide",)), aide)
+    run_id, credential, parent = await launched(world)
+    child = (await exchange(world, parent, await helpers_token(world))).json()["access_token"]
+    actor = (await world.token("aide", "aide-secret")).json()["access_token"]
+    refused(world, await exchange(world, child, actor, (run_id, credential)), "invalid_request")
+    assert (await exchange(world, child, actor, HELPER)).status_code == 200
+
+
+def prove(world: World, holder: Holder) -> dict[str, str]:
+    nonce = world.nonces.current(NOW_S)
+    return {"DPoP": holder.prove("POST", f"{URL}/oauth/token", NOW_S, nonce=nonce).decode()}
+
+
+async def bound(world: World, who: tuple[str, str], holder: Holder) -> str:
+    """Return a token of somebody, bound to a key of theirs."""
+    form = {"grant_type": "client_credentials"}
+    headers = {**basic(*who), **prove(world, holder)}
+    reply = await world.client.post("/oauth/token", data=form, headers=headers)
+    token: str = reply.json()["access_token"]
+    return token
+
+
+async def exchange_bound(
+    world: World, run: tuple[str, str], subject: str, actor: str, holder: Holder
+) -> httpx.Response:
+    form = {
+        "grant_type": GRANT,
+        "subject_token": subject,
+        "subject_token_type": TYPE,
+        "actor_token": actor,
+        "actor_token_type": TYPE,
+    }
+    headers = {**basic(*run), **prove(world, holder)}
+    return await world.client.post("/oauth/token", data=form, headers=headers)
+
+
+@pytest.mark.req("TOK-02", "TOK-05")
+async def test_a_bound_token_is_handed_on_by_its_key_to_the_key_of_who_acts(world: World) -> None:
+    givers, helpers = Holder(), Holder()
+    run = (await launched(world))[:2]
+    parent, actor = await bound(world, run, givers), await bound(world, HELPER, helpers)
+    reply = await exchange_bound(world, run, parent, actor, givers)
+    assert (reply.status_code, reply.json()["token_type"]) == (200, "DPoP")
+    assert read(world, reply.json()["access_token"]).jkt == helpers.jkt
+
+
+@pytest.mark.req("TOK-02", "TOK-05")
+async def test_a_bound_token_is_not_handed_on_by_the_proof_of_another_key(world: World) -> None:
+    run = (await launched(world))[:2]
+    helpers, thief = Holder(), Holder()
+    parent, actor = await bound(world, run, Holder()), await bound(world, HELPER, helpers)
+    for other in (thief, helpers):
+        reply = await exchange_bound(world, run, parent, actor, other)
+        refused(world, reply, "invalid_dpop_proof")
+
+
+@pytest.mark.req("TOK-02", "TOK-05")
+async def test_a_bound_token_is_not_handed_on_to_who_shows_no_key(world: World) -> None:
+    givers = Holder()
+    run = (await launched(world))[:2]
+    parent = await bound(world, run, givers)
+    reply = await exchange_bound(world, run, parent, await helpers_token(world), givers)
+    refused(world, reply, "invalid_request")
+    assert "so must the actor be" in reply.json()["error_description"]
 
 
 @pytest.mark.req("TOK-02")
