@@ -31,6 +31,7 @@ state:
   url: sqlite:///state.db     # relative paths start at this file's folder
 audit:
   dir: audit
+  origin: countersign/{log}  # its name: verifiers remember each log by that
   key: keys/audit.pem
   kek: keys/kek
 policy:
@@ -101,7 +102,7 @@ def init(
     ]
     texts = _policies()
     hashes = {secret.id: hash_secret(secret.secret) for secret in made}
-    texts["countersign.yaml"] = TEMPLATE.format(**hashes).encode()
+    texts["countersign.yaml"] = TEMPLATE.format(**hashes, log=secrets.token_hex(4)).encode()
     existing = [name for name in (*texts, *_KEYS) if (folder / name).exists()]
     if existing:
         text = f"`{folder / existing[0]}` exists; nothing was written; name another folder"

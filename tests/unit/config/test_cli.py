@@ -90,6 +90,16 @@ def test_init_overwrites_nothing(tmp_path: Path, name: str) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_no_two_logs_have_one_name(tmp_path: Path) -> None:
+    """A verifier remembers a log by its name, and would take the second for a forgery."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        run("init", folder)
+    configs = [load_config(folder / "countersign.yaml", {}) for folder in folders]
+    origins = {config.audit.origin for config in configs}
+    assert len(origins) == 2
+
+
 def test_init_into_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, out, err = run("init", tmp_path / "file")
