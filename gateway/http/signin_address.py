@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+_OWN_BITS: Final = 64
+"""The prefix of IPv6 that is one client's: inside of it, they may take any address they like."""
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -27,6 +31,14 @@ def find_address(peer: str, forwarded: Iterable[str], trusted: Networks) -> str:
         if not _is_trusted(address, trusted):
             break
     return found
+
+
+def share_of(address: str) -> str:
+    """Return what stands for all addresses of one client: of IPv6, their network."""
+    found = _parse(address)
+    if isinstance(found, IPv6Address):
+        return str(ip_network((found, _OWN_BITS), strict=False))
+    return address if found is None else str(found)
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:

@@ -12,6 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.http.signin_address import share_of
+
 KEYS_MAX: Final = 20_000
 
 
@@ -65,11 +67,11 @@ class SignInLimits:
         """Take a try at somebody's password. `device`: of a browser known for this person."""
         if device:
             return self._devices.wait_s(device, now_s)
-        return self._addresses.wait_s(address, now_s) or self._accounts.wait_s(person, now_s)
+        return self.wait_other_s(address, now_s) or self._accounts.wait_s(person, now_s)
 
     def wait_other_s(self, address: str, now_s: float) -> int:
         """Take a try at anything else that costs us something."""
-        return self._addresses.wait_s(address, now_s)
+        return self._addresses.wait_s(share_of(address), now_s)
 
     def forgive(self, person: str, device: str) -> None:
         """Somebody came in."""

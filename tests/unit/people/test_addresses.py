@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.http.signin_address import find_address
+from gateway.http.signin_address import find_address, share_of
 from tests.unit.people.conftest import World
 
 pytestmark = pytest.mark.req("TOK-08")
@@ -63,3 +63,21 @@ async def test_a_client_that_comes_itself_cannot_choose_its_address(world: World
     answers = [await stranger.told(OPTIONS, f"198.51.100.{n}") for n in range(61)]
     assert [one.status_code for one in answers] == [200] * 60 + [429]
     assert (await world.browser("198.51.100.1").script(OPTIONS)).status_code == 200
+
+
+async def test_all_addresses_of_one_network_of_ipv6_have_the_tries_of_one(world: World) -> None:
+    places = [world.browser(f"2001:db8:2:3::{n:x}") for n in range(61)]
+    answers = [await one.script(OPTIONS) for one in places]
+    assert [one.status_code for one in answers] == [200] * 60 + [429]
+    guess = await places[0].sign_in(password="guess number one")
+    assert guess.status_code == 429
+    assert (await world.browser("2001:db8:2:4::1").script(OPTIONS)).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "", "testclient", "fe80::1%eth0"])
+def test_whatever_has_no_network_of_its_own_stands_for_itself(address: str) -> None:
+    assert share_of(address) == address
+
+
+def test_an_old_address_in_a_new_one_is_the_old_one() -> None:
+    assert share_of("::ffff:192.0.2.1") == share_of("192.0.2.1")
