@@ -121,6 +121,7 @@ def _intent(op: str) -> Intent:
         entry=_intent_entry(op),
         idempotency_key=op,
         deadline_ms=1_000,
+        find_stop=lambda: None,
     )
 
 

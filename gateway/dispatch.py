@@ -113,8 +113,8 @@ class Dispatcher:
         clock: Clock,
         ids: Ids,
         limits: Limits,
-        counts: Callable[[Vote], bool] = lambda _vote: True,
-        cut: Callable[[Run], str | None] = lambda _run: None,
+        counts: Callable[[Vote], bool],
+        cut: Callable[[Run], str | None],
         reached: Callable[[Step], None] = lambda _step: None,
     ) -> None:
         self._store = store

@@ -103,7 +103,7 @@ class Intent(Struct, frozen=True, kw_only=True):
     entry: Entry
     idempotency_key: str
     deadline_ms: int
-    find_stop: Callable[[], str | None] = lambda: None
+    find_stop: Callable[[], str | None]
 
 
 class RecordedIntent(Struct, frozen=True):

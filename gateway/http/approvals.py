@@ -62,8 +62,8 @@ class ApprovalDeps:
     ids: Ids
     relay: Callable[[], Awaitable[None]]
     on_approved: Callable[[str], None]
+    voting_roles: Callable[[Human], tuple[str, ...]]
     on_decided: Callable[[str], None] = lambda _request_id: None
-    voting_roles: Callable[[Human], tuple[str, ...]] = lambda human: human.roles
 
 
 Comment = Annotated[str, msgspec.Meta(max_length=REASON_MAX_CHARS)]

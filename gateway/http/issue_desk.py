@@ -63,8 +63,8 @@ class IssueDeps:
     refuse: Callable[[str, str], Awaitable[None]]
     barred: Barred
     on_run_ended: Callable[[str], None]
-    on_run_created: Callable[[Run], None] = lambda _run: None
-    on_issued: Callable[[Claims], None] = lambda _claims: None
+    on_run_created: Callable[[Run], None]
+    on_issued: Callable[[Claims], None]
     effect_of: EffectOf = knows_nothing
     apps: Apps = field(default_factory=Apps)
     proofs: ProofDesk | None = None

@@ -19,7 +19,7 @@ from gateway.http.signin_desk import (
     PageRoute,
     SignInDeps,
     note_refusal,
-    read_fields,
+    read_own_form,
     require_own_form,
     see_other,
 )
@@ -62,7 +62,7 @@ def build_account_router(deps: SignInDeps) -> APIRouter:
 
     @router.post("/account/sessions/end")
     async def end_others(request: Request) -> Response:
-        found, _ = await _own(deps, request)
+        found, _ = await read_own_form(deps, request)
         await deps.sessions.end_others(request, found)
         await deps.log.changed(found.person, "sessions_ended", session=found.sid)
         return see_other(f"{HOME}?done=ended")
@@ -104,16 +104,6 @@ async def _show(
     )
 
 
-async def _own(deps: SignInDeps, request: Request) -> tuple[SignedIn, dict[str, str]]:
-    """Return whose form this is, and its fields. Raises `CredentialError`."""
-    found = await deps.sessions.current(request)
-    if found is None:
-        raise CredentialError("sign in first", code="sign_in_again")
-    fields = await read_fields(request)
-    require_own_form(deps, request, found, fields.get("csrf", ""))
-    return found, fields
-
-
 def _require_local(deps: SignInDeps, found: SignedIn) -> None:
     """Raise unless this session may change what its person signs in with.
 
@@ -127,7 +117,7 @@ def _require_local(deps: SignInDeps, found: SignedIn) -> None:
 
 
 async def _change_password(deps: SignInDeps, request: Request) -> Response:
-    found, fields = await _own(deps, request)
+    found, fields = await read_own_form(deps, request)
     if not is_fresh(found, "", FRESH_S, deps.now_s()):
         return see_other(deps.sessions.sign_in_url(HOME, max_age_s=FRESH_S))
     _require_local(deps, found)
@@ -199,7 +189,7 @@ async def _add_passkey(deps: SignInDeps, request: Request) -> Response:
 
 
 async def _remove_passkey(deps: SignInDeps, request: Request) -> Response:
-    found, fields = await _own(deps, request)
+    found, fields = await read_own_form(deps, request)
     if not is_fresh(found, "", FRESH_S, deps.now_s()):
         return see_other(deps.sessions.sign_in_url(HOME, max_age_s=FRESH_S))
     _require_local(deps, found)

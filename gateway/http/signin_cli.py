@@ -6,9 +6,6 @@ only. It is no access token: agents get theirs at `/oauth/token`, which knows no
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
 import secrets
 from collections.abc import Awaitable
@@ -21,6 +18,7 @@ from msgspec.structs import replace
 from starlette.datastructures import URL
 from starlette.responses import RedirectResponse, Response
 
+from gateway.core.authorization import is_verifier
 from gateway.core.errors import CountersignError, CredentialError, RequestError
 from gateway.core.sessions import SignedIn
 from gateway.http.oauth_forms import Failure, tell_failure, tell_json
@@ -33,7 +31,7 @@ from gateway.http.signin_desk import (
     find_human,
     note_refusal,
     read_fields,
-    require_own_form,
+    read_own_form,
     see_other,
 )
 from gateway.http.signin_sessions import Proof
@@ -125,7 +123,7 @@ async def _ask_loopback(deps: SignInDeps, request: Request) -> Response:
 
 
 async def _allow_loopback(deps: SignInDeps, request: Request) -> Response:
-    found, fields = await _own(deps, request)
+    found, fields = await read_own_form(deps, request)
     asked = _read_loopback(fields)
     code = deps.ids.secret()
     body = CliCode(asked["code_challenge"], asked["redirect_uri"], _proof_of(found))
@@ -200,7 +198,7 @@ async def _show_device(deps: SignInDeps, request: Request) -> Response:
 
 
 async def _answer_device(deps: SignInDeps, request: Request) -> Response:
-    found, fields = await _own(deps, request)
+    found, fields = await read_own_form(deps, request)
     code = _read_user_code(fields.get("code", ""))
     known = await _find_device(deps, found, code)
     allowed = fields.get("answer") == "allow"
@@ -255,12 +253,9 @@ async def _token(deps: SignInDeps, request: Request) -> Response:
 async def _redeem_code(deps: SignInDeps, fields: dict[str, str]) -> Response:
     body = await deps.tickets.take("cli_code", fields.get("code", ""), deps.now_s())
     code = None if body is None else msgspec.json.decode(body, type=CliCode)
-    made = base64.urlsafe_b64encode(
-        hashlib.sha256(fields.get("code_verifier", "").encode()).digest()
-    )
     if (
         code is None
-        or not hmac.compare_digest(made.rstrip(b"="), code.challenge.encode())
+        or not is_verifier(fields.get("code_verifier", ""), code.challenge)
         or fields.get("redirect_uri") != code.redirect_uri
     ):
         await note_refusal(deps, "cli", "code_invalid")
@@ -328,15 +323,6 @@ async def _revoke(deps: SignInDeps, request: Request) -> Response:
 
 
 # --- shared
-
-
-async def _own(deps: SignInDeps, request: Request) -> tuple[SignedIn, dict[str, str]]:
-    found = await deps.sessions.current(request)
-    if found is None:
-        raise CredentialError("sign in first", code="sign_in_again")
-    fields = await read_fields(request)
-    require_own_form(deps, request, found, fields.get("csrf", ""))
-    return found, fields
 
 
 async def _told(answering: Awaitable[Response]) -> Response:

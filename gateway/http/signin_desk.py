@@ -158,7 +158,7 @@ class SignInDeps:
     limits: SignInLimits
     clock: Clock
     ids: Ids
-    has_own_secret: Callable[[str], bool] = lambda _person: False
+    has_own_secret: Callable[[str], bool]
     trusted_proxies: Networks = ()
 
     @property
@@ -218,6 +218,16 @@ def require_own_form(deps: SignInDeps, request: Request, signed_in: SignedIn, cs
 async def read_fields(request: Request) -> dict[str, str]:
     """Return the fields of a form. Raises `RequestError`."""
     return {name: values[0] for name, values in (await read_form(request)).items()}
+
+
+async def read_own_form(deps: SignInDeps, request: Request) -> tuple[SignedIn, dict[str, str]]:
+    """Return whose form this is, and its fields. Raises `CredentialError`, `RequestError`."""
+    found = await deps.sessions.current(request)
+    if found is None:
+        raise CredentialError("sign in first", code="sign_in_again")
+    fields = await read_fields(request)
+    require_own_form(deps, request, found, fields.get("csrf", ""))
+    return found, fields
 
 
 def address_of(deps: SignInDeps, request: Request) -> str:

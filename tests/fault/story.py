@@ -139,6 +139,7 @@ def intent(op: str, subject: str, approval: str | None = None) -> Intent:
         entry=Entry(type="call.intent", op=op, fields=fields, openings=openings),
         idempotency_key="k",
         deadline_ms=1000,
+        find_stop=lambda: None,
     )
 
 

@@ -126,6 +126,7 @@ class Gateway:
             ids=SystemIds(),
             relay=self.relay.drain,
             on_approved=self.approved.append,
+            voting_roles=lambda human: human.roles,
         )
         api = FastAPI()
         api.include_router(build_router(deps))

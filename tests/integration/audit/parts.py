@@ -102,6 +102,7 @@ def intent(number: int = 0, **fields: object) -> Intent:
         entry=Entry(type="call.intent", op=f"op-{number}", fields=body, openings=openings),
         idempotency_key="k",
         deadline_ms=1000,
+        find_stop=lambda: None,
     )
 
 

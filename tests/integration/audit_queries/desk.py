@@ -94,7 +94,12 @@ class Desk:
         )
         recorded = await log.record_intent(
             Intent(
-                resolved=nothing, decision=nothing, entry=entry, idempotency_key="", deadline_ms=1
+                resolved=nothing,
+                decision=nothing,
+                entry=entry,
+                idempotency_key="",
+                deadline_ms=1,
+                find_stop=lambda: None,
             )
         )
         self.clock.now_s += 1

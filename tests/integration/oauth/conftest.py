@@ -59,6 +59,8 @@ def build_app(url: str, folder: Path) -> FastAPI:
         ids=SystemIds(),
         refuse=refuse,
         barred=lambda _claims, _tool=None: None,
+        on_run_created=lambda _run: None,
+        on_issued=lambda _claims: None,
         on_run_ended=lambda _run_id: None,
     )
     app = FastAPI()

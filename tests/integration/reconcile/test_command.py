@@ -100,6 +100,7 @@ class Desk:
                     entry=entry,
                     idempotency_key="k",
                     deadline_ms=1,
+                    find_stop=lambda: None,
                 )
             )
             clock.now_s += 1

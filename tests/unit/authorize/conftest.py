@@ -206,6 +206,8 @@ class World:
                 if claims.run_id in self.ended or claims.on_behalf_of in self.stopped
                 else None
             ),
+            on_run_created=lambda _run: None,
+            on_issued=lambda _claims: None,
             on_run_ended=self.ended.add,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),
             apps=self.apps,

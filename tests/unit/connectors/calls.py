@@ -88,6 +88,7 @@ def build_intent(
         entry=Entry(type="call.intent", op=op, fields={}),
         idempotency_key=op,
         deadline_ms=deadline_ms,
+        find_stop=lambda: None,
     )
     return RecordedIntent(intent, 0, b"\0" * 32)
 

@@ -252,3 +252,18 @@ def test_a_budget_is_kept_to_the_last_cent(budget: Budget, amounts: list[float],
     assert sum(isinstance(result, Charge) for result in results) == made
     refused = {result.code for result in results if isinstance(result, Refusal)}
     assert refused <= {"budget_exhausted"}
+
+
+def test_a_bound_token_is_not_handed_on_as_one_that_is_bound_to_nothing() -> None:
+    parent = replace(build_root((Grant("srv", "look"),)), jkt="key")
+    made = {
+        jkt: build_child(
+            parent, Agent(id="agent-1"), site=SITE, jti="child", wish=Wish(jkt=jkt), now_s=NOW_S
+        )
+        for jkt in ("", "other")
+    }
+    refused, bound = made[""], made["other"]
+    assert isinstance(refused, TooWide)
+    assert refused.error == "invalid_dpop_proof"
+    assert isinstance(bound, Claims)
+    assert bound.jkt == "other"

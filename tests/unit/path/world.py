@@ -306,6 +306,7 @@ class World:
             active=lambda _agent: True,
             counts=self.counts,
             barred=self.barred,
+            cut=lambda _run: None,
             told=self.audit.knows,
             endpoints=self.endpoints,
             clock=self.clock,

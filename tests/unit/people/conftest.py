@@ -169,6 +169,7 @@ class World:
             provision=self._enrol,
             first_admin=self._enrol_admin,
             shares_secret=self.shared.__contains__,
+            has_own_secret=lambda _person: False,
             trusted_proxies=(ip_network("203.0.113.0/24"), ip_network("2001:db8:1::/64")),
             is_provisioned=self.provisioned.__contains__,
             note_claim=self._note_claim,

@@ -143,6 +143,8 @@ class World:
             barred=lambda claims, _tool=None: (
                 "token_revoked" if claims.subject in self.killed else None
             ),
+            on_run_created=lambda _run: None,
+            on_issued=lambda _claims: None,
             on_run_ended=self.ended.append,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),
             proofs=self.proofs,

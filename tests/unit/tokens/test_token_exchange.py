@@ -146,6 +146,10 @@ async def test_policy_sees_only_roles_that_the_whole_chain_has(world: World) -> 
     reply = await exchange(world, parent, await helpers_token(world))
     child = read(world, reply.json()["access_token"])
     assert child.roles == ("support",)  # the helper's own `finance` is not picked up on the way
+    world.connect(LAUNCHER, replace(BOT, roles=("support", "audit")), HELPING)
+    _, _, parent = await launched(world)
+    reply = await exchange(world, parent, await helpers_token(world))
+    assert read(world, reply.json()["access_token"]).roles == ("support",)  # nor is one kept
 
 
 @pytest.mark.req("TOK-02")
