@@ -20,18 +20,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from bench.processes import ROOT, MeasurementError
-from gateway.adapters.audit_builder import RecordBuilder
-from gateway.adapters.audit_files import Files, segment_name
-from gateway.adapters.audit_seek import find_line
-from gateway.adapters.audit_tiles import TileReader, TileWriter
-from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.audit.audit_builder import RecordBuilder
+from gateway.adapters.audit.audit_files import Files, segment_name
+from gateway.adapters.audit.audit_seek import find_line
+from gateway.adapters.audit.audit_tiles import TileReader, TileWriter
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.system import SystemClock
-from gateway.core import note
-from gateway.core.call import Intent, Outcome
-from gateway.core.chain import PROFILE, Chain
+from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
 from gateway.core.limits import Limits
-from gateway.core.merkle import hash_leaf, inclusion_proof, is_included, root_of
+from gateway.core.log import note
+from gateway.core.log.chain import PROFILE, Chain
+from gateway.core.log.merkle import hash_leaf, inclusion_proof, is_included, root_of
 
 ORIGIN: Final = "bench.example/audit"
 MANY: Final = 64

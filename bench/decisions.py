@@ -13,10 +13,10 @@ import orjson
 from bench.policies import agent_name, write_policies
 from bench.processes import MeasurementError
 from bench.requests import build_arguments
-from gateway.adapters.policy_bundle import load_bundle_dir
-from gateway.adapters.policy_sample import build_sample
-from gateway.adapters.regorus_policy import RegorusPolicy
-from gateway.core.decision import Permit
+from gateway.adapters.policy.policy_bundle import load_bundle_dir
+from gateway.adapters.policy.policy_sample import build_sample
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.core.policy.decision import Permit
 
 AGENTS: Final = (10, 100, 1000)
 _TOOL: Final = "bench.refund"

@@ -25,7 +25,7 @@ from bench.policies import agent_name, write_policies
 from bench.processes import ROOT, MeasurementError, Processes, build_environment, wait_until
 from bench.upstream import TOOLS
 from connectors.listing import definition_digest
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit.audit_reader import read_records
 
 AGENTS: Final = 1_000
 LAUNCHED: Final = 64

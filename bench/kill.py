@@ -26,10 +26,10 @@ from bench.processes import MeasurementError, Processes
 from bench.requests import build_arguments, build_requests
 from bench.serving import Lean
 from bench.upstream import Upstream, build_result
-from gateway.adapters.sql_kills import SqlKills
-from gateway.adapters.sql_store import SqlState
-from gateway.core.clients import hash_secret
-from gateway.core.kill import Kill
+from gateway.adapters.state.sql_kills import SqlKills
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.kills.kill import Kill
+from gateway.core.tokens.clients import hash_secret
 
 RATE: Final = 1_000
 """Calls a second, of all agents together."""

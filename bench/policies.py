@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.adapters.policy_bundle import default_pack
+from gateway.adapters.policy.policy_bundle import default_pack
 
 DEFAULT_PACKAGES: Final = ("reads", "runs", "unreviewed")
 """Of the default pack all but `high_risk`, which would hold every refund for a human."""

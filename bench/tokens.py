@@ -19,13 +19,13 @@ from bench.governed import GRANT, SERVE, build_config, build_manifest, find_port
 from bench.load import LoadGenerator
 from bench.policies import agent_name, write_policies
 from bench.processes import Processes
-from gateway.adapters.jose_tokens import JoseVerifier, sign_token
+from gateway.adapters.keys.jose_tokens import JoseVerifier, sign_token
+from gateway.adapters.keys.token_keys import generate_token_key
 from gateway.adapters.system import SystemClock
-from gateway.adapters.token_keys import generate_token_key
 from gateway.authenticator import Authenticator
-from gateway.core.call import Arguments, CallMeta, RawCall
-from gateway.core.kill import KillSet
-from gateway.core.token import SCOPE_CALL, Claims, Constraint, Grant
+from gateway.core.calls.call import Arguments, CallMeta, RawCall
+from gateway.core.kills.kill import KillSet
+from gateway.core.tokens.token import SCOPE_CALL, Claims, Constraint, Grant
 
 CALLERS: Final = 16
 _ISSUER: Final = "https://bench.example"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from connectors import mcp_wire as wire
 from connectors.lanes import Lane
-from gateway.core.call import Relay, UpstreamResult
+from gateway.core.calls.call import Relay, UpstreamResult
 from gateway.core.credentials import (
     CredentialAsk,
     CredentialFailure,

@@ -30,7 +30,7 @@ from connectors.http_pool import (
     read_target,
 )
 from connectors.sse import EventReader, too_large
-from gateway.core.call import UpstreamResult
+from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import UpstreamError
 
 Hears = Callable[[wire.Message], None]

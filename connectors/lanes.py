@@ -13,7 +13,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from connectors.http_exchange import Head
-from gateway.core.call import RecordedIntent
+from gateway.core.calls.call import RecordedIntent
 from gateway.core.credentials import CredentialAsk, UpstreamCredential, build_needles
 from gateway.protocol.param_headers import ParamHeaders
 

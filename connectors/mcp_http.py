@@ -25,7 +25,7 @@ from connectors.http_exchange import (
 )
 from connectors.http_pool import HttpPool
 from connectors.lanes import Era, Headers, Lane, Lanes
-from gateway.core.call import RecordedIntent, Relay, UpstreamResult
+from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.catalog import Tool
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits

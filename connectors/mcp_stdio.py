@@ -20,7 +20,7 @@ from connectors import mcp_wire as wire
 from connectors.credential_use import Credentials, guard_relay, refuse_repeated
 from connectors.mcp_wire import undelivered
 from connectors.stdio_process import StdioProcess, spawn
-from gateway.core.call import RecordedIntent, Relay, UpstreamResult
+from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.credentials import (
     CredentialAsk,
     UpstreamCredential,

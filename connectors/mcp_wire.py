@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from gateway.core.call import RecordedIntent, UpstreamResult
+from gateway.core.calls.call import RecordedIntent, UpstreamResult
 from gateway.core.errors import UpstreamError
 
 MODERN: Final = "2026-07-28"

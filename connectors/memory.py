@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from connectors import mcp_wire as wire
-from gateway.core.call import RecordedIntent, Relay, UpstreamResult
+from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.errors import UpstreamError
 
 Handler = Callable[[dict[str, Any], Relay | None], Any]

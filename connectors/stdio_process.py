@@ -21,7 +21,7 @@ from msgspec import Struct
 from connectors import mcp_wire as wire
 from connectors.lines import HEAD, LineReader, Oversize
 from connectors.sse import too_large
-from gateway.core.call import RecordedIntent, Relay, UpstreamResult
+from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.errors import UpstreamError
 
 _log = structlog.get_logger("connectors.stdio")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from gateway.core.call import AuthenticatedCall, RawCall
+from gateway.core.calls.call import AuthenticatedCall, RawCall
 from gateway.core.catalog import Tool
 from gateway.core.errors import CredentialError
-from gateway.core.kill import FEED_STALE
+from gateway.core.kills.kill import FEED_STALE
 from gateway.core.ports import Barred, Clock, TokenVerifier
-from gateway.core.possession import ProofDesk
+from gateway.core.proofs.possession import ProofDesk
 from gateway.core.refusal import Refusal
-from gateway.core.token import Claims
+from gateway.core.tokens.token import Claims
 
 
 class Authenticator:

@@ -12,18 +12,18 @@ from typing import Any, Final
 
 import pydantic
 
-from gateway.adapters.jose_assertions import load_key_set
+from gateway.adapters.keys.jose_assertions import load_key_set
 from gateway.config_apps import AppSection
 from gateway.config_base import BASE
 from gateway.config_checks import Known, build_grant, find_contradictions, split_listen
 from gateway.config_faults import Pruned, explain
 from gateway.config_file import Source, load_source
 from gateway.config_models import AgentSection, ConfigShape, LauncherSection
-from gateway.core.apps import App, Apps, Strangers
-from gateway.core.clients import Agent, Client, ClientRegistry, Launcher
-from gateway.core.federation import TrustedIssuer
-from gateway.core.issuing import Site
 from gateway.core.limits import Limits
+from gateway.core.oauth.apps import App, Apps, Strangers
+from gateway.core.oauth.federation import TrustedIssuer
+from gateway.core.tokens.clients import Agent, Client, ClientRegistry, Launcher
+from gateway.core.tokens.issuing import Site
 
 _SQLITE: Final = "sqlite:///"
 _NO_AGENTS: Final = ("launcher", "app")

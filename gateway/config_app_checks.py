@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gateway.config_apps import AppSection, OAuthSection
 from gateway.config_file import KeyPath
-from gateway.core.authorization import find_redirect_fault
+from gateway.core.oauth.authorization import find_redirect_fault
 
 Finding = tuple[KeyPath, str, str]
 """Path, message, hint."""

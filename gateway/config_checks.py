@@ -12,8 +12,8 @@ import msgspec
 
 from connectors import auth_binding
 from connectors.auth_binding import UpstreamAuth
-from gateway.adapters.jose_assertions import find_key_set_fault, load_key_set
-from gateway.adapters.key_uris import check_uri
+from gateway.adapters.keys.jose_assertions import find_key_set_fault, load_key_set
+from gateway.adapters.keys.key_uris import check_uri
 from gateway.config_app_checks import find_app_faults, find_oauth_faults
 from gateway.config_apps import AppSection
 from gateway.config_base import GrantSection
@@ -26,12 +26,12 @@ from gateway.config_models import (
     LauncherSection,
     S3AnchorSection,
 )
-from gateway.core.cosignature import parse_witness_vkey
 from gateway.core.errors import ConfigurationError
-from gateway.core.grants import find_ambiguity, find_fault
 from gateway.core.limits import Limits
-from gateway.core.registry import ROLES
-from gateway.core.token import Grant
+from gateway.core.log.cosignature import parse_witness_vkey
+from gateway.core.people.registry import ROLES
+from gateway.core.tokens.grants import find_ambiguity, find_fault
+from gateway.core.tokens.token import Grant
 
 Finding = tuple[KeyPath, str, str]
 """Path, message, hint."""

@@ -13,9 +13,21 @@ from typing import Any, Final, Literal, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.core import masking
-from gateway.core.approval import person
-from gateway.core.audit_admin import (
+from gateway.core.approvals.approval import person
+from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.holds import (
+    EVERYBODY,
+    Hold,
+    HoldStore,
+    Move,
+    as_of,
+    find_protecting,
+    move,
+)
+from gateway.core.calls import masking
+from gateway.core.entry import Entry, Receipt
+from gateway.core.ports import Clock, Ids
+from gateway.core.records.audit_admin import (
     Basis,
     Why,
     build_hold,
@@ -25,10 +37,6 @@ from gateway.core.audit_admin import (
     build_rotation,
     tool_of,
 )
-from gateway.core.declined import Declined
-from gateway.core.entry import Entry, Receipt
-from gateway.core.holds import EVERYBODY, Hold, HoldStore, Move, as_of, find_protecting, move
-from gateway.core.ports import Clock, Ids
 
 
 class KeptLog(Protocol):

@@ -25,8 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core import strict_json
-from gateway.core.answer import Completed, Refused
-from gateway.core.approval import (
+from gateway.core.approvals.approval import (
     ApprovalRequest,
     State,
     Vote,
@@ -34,16 +33,17 @@ from gateway.core.approval import (
     spec_digest,
     tally,
 )
-from gateway.core.approval_entries import state_event
-from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, ResolvedCall
+from gateway.core.calls.answer import Completed, Refused
+from gateway.core.calls.call import Arguments, AuthenticatedCall, CallMeta, RawCall, ResolvedCall
 from gateway.core.canonical import digest
-from gateway.core.decision import Permit
 from gateway.core.errors import CountersignError, UpstreamError
-from gateway.core.kill import FEED_STALE, find_revocations
+from gateway.core.kills.kill import FEED_STALE, find_revocations
 from gateway.core.limits import Limits
+from gateway.core.policy.decision import Permit
 from gateway.core.ports import ApprovalStore, Barred, Clock, Ids, RunStore
+from gateway.core.records.approval_entries import state_event
 from gateway.core.refusal import Refusal, is_unavailable
-from gateway.core.token import Claims, Run
+from gateway.core.tokens.token import Claims, Run
 from gateway.enforce import Enforcement
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Judge, Permitted

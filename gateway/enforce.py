@@ -15,10 +15,10 @@ from typing import Final
 import structlog
 
 from gateway.authenticator import Authenticator
-from gateway.core import records
-from gateway.core.answer import Answer, Completed, Pending, Refused
-from gateway.core.approval import ApprovalRequest
-from gateway.core.call import (
+from gateway.core.approvals.approval import ApprovalRequest
+from gateway.core.caller import CallerCache
+from gateway.core.calls.answer import Answer, Completed, Pending, Refused
+from gateway.core.calls.call import (
     AuthenticatedCall,
     FilteredResult,
     Intent,
@@ -29,17 +29,17 @@ from gateway.core.call import (
     ResolvedCall,
     UpstreamResult,
 )
-from gateway.core.caller import CallerCache
+from gateway.core.calls.filtering import apply_obligations, status_of, withhold
+from gateway.core.calls.ledger import Charge
 from gateway.core.catalog import CatalogView, Tool
-from gateway.core.decision import Permit
 from gateway.core.errors import AuditError, CountersignError, Delivery, UpstreamError
-from gateway.core.filtering import apply_obligations, status_of, withhold
-from gateway.core.kill import FEED_STALE
-from gateway.core.ledger import Charge
+from gateway.core.kills.kill import FEED_STALE
 from gateway.core.limits import Limits
+from gateway.core.policy.decision import Permit
 from gateway.core.ports import AuditLog, Clock, ToolTransport
+from gateway.core.records import call_records as records
 from gateway.core.refusal import Refusal, is_unavailable
-from gateway.core.token import SCOPE_CALL, SCOPE_LIST
+from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Held, Judge, Permitted
 from gateway.logs import describe

@@ -10,8 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.core import records
-from gateway.core.approval import (
+from gateway.core.approvals.approval import (
     ApprovalRequest,
     build_binding,
     is_satisfiable,
@@ -20,14 +19,15 @@ from gateway.core.approval import (
     seen_at,
     spec_digest,
 )
-from gateway.core.call import ResolvedCall
+from gateway.core.calls.call import ResolvedCall
 from gateway.core.canonical import canonicalize, digest
-from gateway.core.decision import Hold
 from gateway.core.entry import Opening
 from gateway.core.errors import ApprovalError
+from gateway.core.policy.decision import Hold
 from gateway.core.ports import ApprovalStore, Clock, Ids, OutboxEvent, RunStore
+from gateway.core.records import call_records as records
 from gateway.core.tags import arguments_tag, person_tags
-from gateway.core.token import Claims
+from gateway.core.tokens.token import Claims
 
 WAIT_MAX_S = 25
 """How long a caller may wait for a change in one question; clients give up at 60 s."""

@@ -10,16 +10,17 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from gateway.core import records, strict_json
-from gateway.core.call import AuthenticatedCall, ResolvedCall, UpstreamResult
+from gateway.core import strict_json
 from gateway.core.caller import CallerCache
+from gateway.core.calls.call import AuthenticatedCall, ResolvedCall, UpstreamResult
+from gateway.core.calls.ledger import Charge, Ledger, view_budget
+from gateway.core.calls.policy_input import build_document
 from gateway.core.catalog import CatalogView, Tool
-from gateway.core.decision import Decision, Deny, Hold, Permit, Phase, Reason
 from gateway.core.errors import AuditError, PolicyError
-from gateway.core.ledger import Charge, Ledger, view_budget
 from gateway.core.limits import Limits
-from gateway.core.policy_input import build_document
+from gateway.core.policy.decision import Decision, Deny, Hold, Permit, Phase, Reason
 from gateway.core.ports import AuditLog, PolicyEngine
+from gateway.core.records import call_records as records
 from gateway.core.refusal import Refusal
 
 

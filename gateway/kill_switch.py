@@ -21,11 +21,11 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.core.approvals.declined import Declined
 from gateway.core.catalog import Tool
-from gateway.core.declined import Declined
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import CountersignError
-from gateway.core.kill import (
+from gateway.core.kills.kill import (
     FEED_STALE,
     REVOCATIONS,
     Kill,
@@ -39,9 +39,9 @@ from gateway.core.kill import (
     name_revocation,
     name_target,
 )
+from gateway.core.kills.stopped import StoppedPeople
 from gateway.core.ports import Clock, Ids
-from gateway.core.stopped import StoppedPeople
-from gateway.core.token import Claims
+from gateway.core.tokens.token import Claims
 from gateway.unbroken import Unbroken
 
 POLL_S: Final = 0.25

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from gateway.core.answer import CallReceipt
+from gateway.core.calls.answer import CallReceipt
 from gateway.core.entry import Receipt
 from gateway.core.errors import AuditError
 from gateway.core.ports import AuditLog

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from gateway.core.answer import Refused
-from gateway.core.call import AuthenticatedCall, ResolvedCall
+from gateway.core.calls.answer import Refused
+from gateway.core.calls.call import AuthenticatedCall, ResolvedCall
 from gateway.core.catalog import Tool
-from gateway.core.decision import Deny
 from gateway.core.entry import Entry
 from gateway.core.errors import AuditError
 from gateway.core.limits import Limits
+from gateway.core.policy.decision import Deny
 from gateway.core.ports import AuditLog, Clock, Ids
-from gateway.core.records import build_refused
+from gateway.core.records.call_records import build_refused
 from gateway.core.refusal import Refusal
 
 WINDOW_NS: Final = 10_000_000_000

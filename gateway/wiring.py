@@ -23,26 +23,26 @@ from connectors.catalog import Catalog
 from connectors.http_pool import HttpPool
 from connectors.refresh import Refresher
 from connectors.upstreams import Transport, build_transport
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.bounded_http import build_client
-from gateway.adapters.bundle_store import save_bundle
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.issuer_tokens import IssuerTokens
-from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.policy_watch import PolicyWatcher
-from gateway.adapters.regorus_policy import RegorusPolicy
-from gateway.adapters.sql_approvals import SqlApprovals
-from gateway.adapters.sql_holds import SqlHolds
-from gateway.adapters.sql_idempotency import SqlIdempotency
-from gateway.adapters.sql_ledger import SqlLedger
-from gateway.adapters.sql_runs import SqlRuns
-from gateway.adapters.sql_spent import SqlSpent
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.keys.issuer_tokens import IssuerTokens
+from gateway.adapters.policy.bundle_store import save_bundle
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
+from gateway.adapters.policy.policy_watch import PolicyWatcher
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.state.sql_approvals import SqlApprovals
+from gateway.adapters.state.sql_holds import SqlHolds
+from gateway.adapters.state.sql_idempotency import SqlIdempotency
+from gateway.adapters.state.sql_ledger import SqlLedger
+from gateway.adapters.state.sql_runs import SqlRuns
+from gateway.adapters.state.sql_spent import SqlSpent
+from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.config import Config
+from gateway.core.calls.ledger import Ledger
 from gateway.core.entry import Entry
 from gateway.core.errors import CountersignError
-from gateway.core.ledger import Ledger
-from gateway.core.records import build_orphan
+from gateway.core.records.call_records import build_orphan
 from gateway.dispatch import Step
 from gateway.http.app import GatewayApp
 from gateway.http.wire_guard import GuardedProtocol

@@ -12,20 +12,20 @@ from fastapi import APIRouter
 from msgspec import Struct
 
 from connectors.catalog import Catalog
-from gateway.adapters.audit_key_file import KeyFile
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_recovery import Fold
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.sql_holds import SqlHolds
-from gateway.adapters.sql_ledger import SqlLedger
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.audit.audit_key_file import KeyFile
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_recovery import Fold
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.state.sql_holds import SqlHolds
+from gateway.adapters.state.sql_ledger import SqlLedger
+from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.config import Config
-from gateway.core.declined import Declined
-from gateway.core.holds import HoldStore
-from gateway.core.kill import Kind
+from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.holds import HoldStore
+from gateway.core.kills.kill import Kind
 from gateway.core.ports import Clock, Ids
-from gateway.core.records import build_orphan
+from gateway.core.records.call_records import build_orphan
 from gateway.custody import Custody, KeyedLog, rotate_key
 from gateway.http.audit_admin import AuditAdminDeps, build_audit_admin_routers, view_keys
 from gateway.http.humans import Admit

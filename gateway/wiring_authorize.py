@@ -10,14 +10,14 @@ import structlog
 from fastapi import APIRouter
 
 from gateway.adapters.client_documents import Documents
-from gateway.adapters.sql_authorizations import SqlAuthorizations
-from gateway.adapters.sql_sessions import SqlSessions, SqlTickets
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.state.sql_authorizations import SqlAuthorizations
+from gateway.adapters.state.sql_sessions import SqlSessions, SqlTickets
+from gateway.adapters.state.sql_store import SqlState
 from gateway.config import Config
-from gateway.core.apps import Apps
-from gateway.core.oauth import Interactive
+from gateway.core.oauth.apps import Apps
+from gateway.core.oauth.metadata import Interactive
+from gateway.core.people.sign_in_changes import SignInChanges
 from gateway.core.ports import Clock
-from gateway.core.sign_in_changes import SignInChanges
 from gateway.http.authorizations import Authorizations
 from gateway.http.authorize import AuthorizeDeps, SessionDoor, build_authorize_router
 from gateway.http.authorize_register import build_register_router

@@ -15,8 +15,8 @@ from connectors.oauth_upstream import Asserter, TokenFetcher
 from connectors.secret_sources import SecretSources
 from connectors.secret_vault import VaultReader
 from connectors.upstreams import Endpoint, find_binding
-from gateway.adapters.broker_socket import SocketBroker
-from gateway.adapters.token_keys import LocalSigner, load_or_create_token_key
+from gateway.adapters.broker.broker_socket import SocketBroker
+from gateway.adapters.keys.token_keys import LocalSigner, load_or_create_token_key
 from gateway.brokering import CachingBroker
 from gateway.config import Config
 from gateway.config_models import AuthSection, CredentialsSection, HttpServerSection, ServerSection

@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from gateway.adapters.dpop_replay import MemoryUsedProofs
-from gateway.adapters.jose_assertions import JoseAssertions
-from gateway.adapters.jose_dpop import JoseProofs
+from gateway.adapters.keys.dpop_replay import MemoryUsedProofs
+from gateway.adapters.keys.jose_assertions import JoseAssertions
+from gateway.adapters.keys.jose_dpop import JoseProofs
 from gateway.config import Config
-from gateway.core import oauth
-from gateway.core.client_proof import AssertionDesk
-from gateway.core.clients import ClientRegistry
-from gateway.core.dpop_nonce import Nonces
+from gateway.core.oauth import metadata as oauth
+from gateway.core.oauth.dpop_nonce import Nonces
 from gateway.core.ports import Clock, SpentNames
-from gateway.core.possession import ProofDesk
+from gateway.core.proofs.client_proof import AssertionDesk
+from gateway.core.proofs.possession import ProofDesk
+from gateway.core.tokens.clients import ClientRegistry
 
 
 @dataclass(frozen=True, kw_only=True)

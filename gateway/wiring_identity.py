@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.core.ports import IssuerTokenReader, SpentNames, TokenVerifier
-from gateway.core.token import Claims
+from gateway.core.tokens.token import Claims
 from gateway.http.grants.client_credentials import ClientCredentials
 from gateway.http.grants.token_exchange import TokenExchange
 from gateway.http.grants.user_tokens import ID_TOKEN, JWT, JwtBearer, UserExchange

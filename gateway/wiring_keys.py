@@ -8,14 +8,14 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.key_keeper import TokenKeys
-from gateway.adapters.key_ring_file import KeyRingFile
-from gateway.adapters.key_sources import GivenKeys, KeySource, OwnKeys
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.keys.key_keeper import TokenKeys
+from gateway.adapters.keys.key_ring_file import KeyRingFile
+from gateway.adapters.keys.key_sources import GivenKeys, KeySource, OwnKeys
 from gateway.config import Config
 from gateway.config_models import TokensSection
-from gateway.core.key_ring import Timing
 from gateway.core.ports import Clock, Ids
+from gateway.core.tokens.key_ring import Timing
 from gateway.http.humans import Admit
 from gateway.http.token_keys import TokenKeysDeps, build_token_keys_router
 

@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from fastapi import APIRouter, Request
 
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.sql_kills import SqlKills
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.state.sql_kills import SqlKills
+from gateway.adapters.state.sql_store import SqlState
 from gateway.config import Config
-from gateway.core.apps import App
 from gateway.core.catalog import Tool
-from gateway.core.clients import Client
 from gateway.core.errors import CredentialError
-from gateway.core.issued import IssuedTokens
-from gateway.core.issuing import OWN_RUN_MAX_S
-from gateway.core.kill import Kind, actor_target
+from gateway.core.kills.kill import Kind, actor_target
+from gateway.core.oauth.apps import App
 from gateway.core.ports import Barred, Clock, Ids, TokenVerifier
-from gateway.core.token import Claims, Run
+from gateway.core.tokens.clients import Client
+from gateway.core.tokens.issued import IssuedTokens
+from gateway.core.tokens.issuing import OWN_RUN_MAX_S
+from gateway.core.tokens.token import Claims, Run
 from gateway.http.client_auth import read_client
 from gateway.http.humans import Admit, Human
 from gateway.http.issue_desk import IssueDesk

@@ -11,33 +11,33 @@ from fastapi import APIRouter
 
 from connectors.catalog import Catalog
 from connectors.refresh import Refresher
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.issuer_tokens import IssuerTokens
-from gateway.adapters.jose_tokens import JoseIssuer
-from gateway.adapters.key_keeper import TokenKeys
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.regorus_policy import RegorusPolicy
-from gateway.adapters.sql_approvals import SqlApprovals
-from gateway.adapters.sql_idempotency import SqlIdempotency
-from gateway.adapters.sql_runs import SqlRuns
-from gateway.adapters.sql_spent import SqlSpent
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.keys.issuer_tokens import IssuerTokens
+from gateway.adapters.keys.jose_tokens import JoseIssuer
+from gateway.adapters.keys.key_keeper import TokenKeys
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.adapters.state.sql_approvals import SqlApprovals
+from gateway.adapters.state.sql_idempotency import SqlIdempotency
+from gateway.adapters.state.sql_runs import SqlRuns
+from gateway.adapters.state.sql_spent import SqlSpent
 from gateway.authenticator import Authenticator
 from gateway.config import Config
 from gateway.config_models import HttpServerSection, StdioServerSection
-from gateway.core.approval import Vote
+from gateway.core.approvals.approval import Vote
 from gateway.core.caller import CallerCache
+from gateway.core.calls.ledger import Ledger
 from gateway.core.canonical import digest_of
 from gateway.core.catalog import Tool
-from gateway.core.clients import ClientRegistry
 from gateway.core.errors import CountersignError
-from gateway.core.issued import describe_issued
-from gateway.core.launching import find_cut
-from gateway.core.ledger import Ledger
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock, Ids, TokenVerifier, ToolTransport
-from gateway.core.possession import ProofDesk
+from gateway.core.proofs.possession import ProofDesk
 from gateway.core.refusal import Refusal, Stage
-from gateway.core.token import Claims, Run
+from gateway.core.tokens.clients import ClientRegistry
+from gateway.core.tokens.issued import describe_issued
+from gateway.core.tokens.launching import find_cut
+from gateway.core.tokens.token import Claims, Run
 from gateway.custody import Custody
 from gateway.dispatch import Dispatcher, Step
 from gateway.enforce import Enforcement

@@ -17,19 +17,19 @@ from fastapi import APIRouter
 
 from connectors.auth_binding import UpstreamAuth
 from connectors.manifest import load_auth_headers
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.bounded_http import build_client
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.oidc_client import OidcProvider, OidcSettings
-from gateway.adapters.passkeys import WebauthnPasskeys
-from gateway.adapters.passwords import Argon2Passwords
-from gateway.adapters.sql_accounts import SqlAccounts
-from gateway.adapters.sql_sessions import SqlSessions, SqlTickets
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.signin.oidc_client import OidcProvider, OidcSettings
+from gateway.adapters.signin.passkeys import WebauthnPasskeys
+from gateway.adapters.signin.passwords import Argon2Passwords
+from gateway.adapters.state.sql_accounts import SqlAccounts
+from gateway.adapters.state.sql_sessions import SqlSessions, SqlTickets
+from gateway.adapters.state.sql_store import SqlState
 from gateway.config import Config
 from gateway.config_models import OidcSection
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
+from gateway.core.people.registry import Person
 from gateway.core.ports import Clock, Ids
-from gateway.core.registry import Person
 from gateway.http.humans import Admit, Human
 from gateway.http.signin import build_sign_in_router
 from gateway.http.signin_account import build_account_router

@@ -13,17 +13,17 @@ from typing import Final
 import structlog
 from fastapi import APIRouter
 
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.jose_assertions import find_key_set_fault
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.sql_registry import SqlRegistry
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.keys.jose_assertions import find_key_set_fault
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.adapters.state.sql_registry import SqlRegistry
+from gateway.adapters.state.sql_store import SqlState
 from gateway.config import Config
-from gateway.core.approval import APPROVER, person
-from gateway.core.clients import Agent, ClientRegistry
+from gateway.core.approvals.approval import APPROVER, person
+from gateway.core.people.registry import Member, Person, Registry
+from gateway.core.people.registry_checks import Deployment
 from gateway.core.ports import Clock, Ids
-from gateway.core.registry import Member, Person, Registry
-from gateway.core.registry_checks import Deployment
+from gateway.core.tokens.clients import Agent, ClientRegistry
 from gateway.http.humans import Admit, Human, HumanEntry, Humans
 from gateway.http.registry_admin import RegistryAdmin
 from gateway.http.registry_desk import RegistryDeps, RegistryDesk

@@ -11,17 +11,17 @@ import structlog
 
 from connectors.auth_binding import UpstreamAuth
 from connectors.manifest import load_auth_headers
-from gateway.adapters.audit_keys import load_or_create
+from gateway.adapters.audit.audit_keys import load_or_create
+from gateway.adapters.audit.log_files import LogFiles
 from gateway.adapters.bounded_http import build_client
-from gateway.adapters.file_anchor import FileAnchor
-from gateway.adapters.log_files import LogFiles
-from gateway.adapters.s3_anchor import Credentials, S3Anchor
-from gateway.adapters.witness_client import Introduce, Witness
-from gateway.adapters.witness_file import WitnessFile
-from gateway.adapters.witnessing import Anchor, Settings, Witnessing
+from gateway.adapters.witness.file_anchor import FileAnchor
+from gateway.adapters.witness.s3_anchor import Credentials, S3Anchor
+from gateway.adapters.witness.witness_client import Introduce, Witness
+from gateway.adapters.witness.witness_file import WitnessFile
+from gateway.adapters.witness.witnessing import Anchor, Settings, Witnessing
 from gateway.config_models import AnchorSection, AuditSection, FileAnchorSection, S3AnchorSection
-from gateway.core.cosignature import build_introduction, parse_witness_vkey
-from gateway.core.note import parse_vkey
+from gateway.core.log.cosignature import build_introduction, parse_witness_vkey
+from gateway.core.log.note import parse_vkey
 from gateway.core.ports import AuditLog, Clock, Ids
 
 _log: Final = structlog.get_logger("gateway.witness")

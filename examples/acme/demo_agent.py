@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, TextContent
 
 from examples.acme.demo_ground import AGENT, LAUNCHER, Ground
-from gateway.adapters.token_keys import load_token_key
+from gateway.adapters.keys.token_keys import load_token_key
 
 ORDERS: Final = ("ord_5001", "ord_5002", "ord_5006")
 """The orders that this morning's tickets are about."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from examples.acme.demo_processes import StartError, command, run
-from gateway.adapters.audit_keys import load_or_create
-from gateway.core.clients import hash_secret
+from gateway.adapters.audit.audit_keys import load_or_create
+from gateway.core.tokens.clients import hash_secret
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from gateway.adapters.bounded_http import build_client
-from gateway.core.apps import is_allowed_host
-from gateway.core.client_documents import (
+from gateway.core.oauth.apps import is_allowed_host
+from gateway.core.oauth.client_documents import (
     DOCUMENT_MAX_BYTES,
     Document,
     NoDocument,

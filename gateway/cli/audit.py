@@ -14,8 +14,8 @@ import msgspec
 import orjson
 import typer
 
-from gateway.adapters import audit_reader, audit_verify
-from gateway.adapters.audit_files import list_segments
+from gateway.adapters.audit import audit_reader, audit_verify
+from gateway.adapters.audit.audit_files import list_segments
 from gateway.cli import audit_admin, audit_proofs
 from gateway.cli.audit_bundle import bundle
 from gateway.cli.audit_export import export

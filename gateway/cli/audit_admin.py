@@ -22,8 +22,8 @@ from gateway.cli.admin_api import (
 )
 from gateway.cli.exits import Exit
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
-from gateway.core.audit_admin import Basis
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
+from gateway.core.records.audit_admin import Basis
 
 if TYPE_CHECKING:
     from gateway.wiring_audit import Offline

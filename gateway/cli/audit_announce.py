@@ -14,7 +14,7 @@ import typer
 from gateway.cli.admin_api import ask
 from gateway.cli.audit_filters import fail, warn
 from gateway.cli.exits import Exit
-from gateway.core.audit_access import Span, What
+from gateway.core.records.audit_access import Span, What
 
 UrlOption = Annotated[
     str,

@@ -14,11 +14,11 @@ from typing import Annotated, BinaryIO
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_keys import load_key
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.audit_query import Found, find_records
-from gateway.adapters.audit_values import ValueReader
-from gateway.adapters.evidence import Evidence, Wanted, write_evidence
+from gateway.adapters.audit.audit_keys import load_key
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_query import Found, find_records
+from gateway.adapters.audit.audit_values import ValueReader
+from gateway.adapters.audit.evidence import Evidence, Wanted, write_evidence
 from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_export import write_aside
 from gateway.cli.audit_filters import (
@@ -44,8 +44,8 @@ from gateway.cli.audit_filters import (
     warn,
 )
 from gateway.cli.exits import Exit
-from gateway.core.audit_access import Span
 from gateway.core.errors import AuditError, ConfigurationError
+from gateway.core.records.audit_access import Span
 
 
 def bundle(

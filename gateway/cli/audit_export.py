@@ -14,9 +14,9 @@ from typing import Annotated, BinaryIO, cast
 
 import typer
 
-from gateway.adapters.audit_export import Exported
-from gateway.adapters.audit_export import export as write_export
-from gateway.adapters.audit_query import Found, find_records
+from gateway.adapters.audit.audit_export import Exported
+from gateway.adapters.audit.audit_export import export as write_export
+from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_filters import (
     AgentOption,
@@ -39,7 +39,7 @@ from gateway.cli.audit_filters import (
     tell_unreadable,
 )
 from gateway.cli.exits import Exit
-from gateway.core.exports import Format
+from gateway.core.log.exports import Format
 
 
 class Form(StrEnum):

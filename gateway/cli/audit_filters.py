@@ -11,14 +11,14 @@ from typing import Annotated, Any, Final, cast
 import typer
 from msgspec import Struct
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.audit_query import Found
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_query import Found
 from gateway.cli.exits import Exit
-from gateway.core.audit_access import Span
-from gateway.core.audit_filter import Filter, Selection, parse_when
 from gateway.core.errors import ConfigurationError
+from gateway.core.log.audit_filter import Filter, Selection, parse_when
+from gateway.core.records.audit_access import Span
 
 _SHOWN: Final = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))
 

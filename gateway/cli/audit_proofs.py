@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from gateway.adapters.audit_proofs import (
+from gateway.adapters.audit.audit_proofs import (
     Head,
     LogProver,
     Proven,
@@ -25,15 +25,15 @@ from gateway.adapters.audit_proofs import (
     newest_head,
     read_head,
 )
-from gateway.adapters.audit_seek import find_operation
+from gateway.adapters.audit.audit_seek import find_operation
 from gateway.cli.audit_filters import fail, require_log
 from gateway.cli.exits import Exit
 from gateway.config import load_config
-from gateway.core.cosignature import split_witnessed_note
 from gateway.core.errors import AuditError, ConfigurationError
-from gateway.core.merkle import HASH_BYTES, hash_leaf
-from gateway.core.note import NoteKey, parse, parse_vkey
-from gateway.core.tlog_proof import find_fault, parse_proof
+from gateway.core.log.cosignature import split_witnessed_note
+from gateway.core.log.merkle import HASH_BYTES, hash_leaf
+from gateway.core.log.note import NoteKey, parse, parse_vkey
+from gateway.core.log.tlog_proof import find_fault, parse_proof
 
 CONFIG: Final = Path("countersign.yaml")
 _SEQ_DIGITS: Final = 20

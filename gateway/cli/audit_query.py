@@ -11,8 +11,8 @@ from typing import Annotated, BinaryIO, cast
 
 import typer
 
-from gateway.adapters.audit_export import HashingWriter
-from gateway.adapters.audit_query import Found, find_records
+from gateway.adapters.audit.audit_export import HashingWriter
+from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_filters import (
     AgentOption,

@@ -11,20 +11,28 @@ from typing import Annotated, Final
 import typer
 from msgspec import Struct
 
-from gateway.adapters import audit_verify
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.export_reader import Digest, Source, open_export
-from gateway.adapters.reconcile_log import index_calls, open_arguments
+from gateway.adapters.audit import audit_verify
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.export_reader import Digest, Source, open_export
+from gateway.adapters.audit.reconcile_log import index_calls, open_arguments
 from gateway.cli.exits import Exit
 from gateway.cli.reconcile_map import ExportMap, load_map
 from gateway.cli.reconcile_report import Output, Report, print_report
 from gateway.core import strict_json
 from gateway.core.errors import ConfigurationError, RequestError
 from gateway.core.limits import Limits
-from gateway.core.reconcile import Finding, Matched, Pair, Scope, compare, match, needs_arguments
-from gateway.core.reconcile_rows import Effect, build_effect, parse_iso
+from gateway.core.reconcile.reconcile import (
+    Finding,
+    Matched,
+    Pair,
+    Scope,
+    compare,
+    match,
+    needs_arguments,
+)
+from gateway.core.reconcile.reconcile_rows import Effect, build_effect, parse_iso
 
 UNVERIFIED: Final = (
     "UNVERIFIED: the log was not verified; whoever changed the export may have changed it too"

@@ -15,9 +15,9 @@ import msgspec
 import orjson
 import typer
 
-from gateway.adapters.audit_query import Found, find_records
-from gateway.adapters.audit_replay import Replay, Replayed, Tally
-from gateway.adapters.audit_values import ValueReader
+from gateway.adapters.audit.audit_query import Found, find_records
+from gateway.adapters.audit.audit_replay import Replay, Replayed, Tally
+from gateway.adapters.audit.audit_values import ValueReader
 from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_filters import (
     Asked,
@@ -35,7 +35,7 @@ from gateway.cli.audit_filters import (
 from gateway.cli.exits import Exit
 from gateway.config import load_config
 from gateway.core.errors import ConfigurationError
-from gateway.core.replay import FAILURES, Kind, is_decided
+from gateway.core.records.replay import FAILURES, Kind, is_decided
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CONFIG: Final = Path("countersign.yaml")

@@ -10,10 +10,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from gateway.adapters.witness_records import Report, Seen, read_witnesses
+from gateway.adapters.witness.witness_records import Report, Seen, read_witnesses
 from gateway.cli.exits import Exit
-from gateway.core.cosignature import parse_witness_vkey
-from gateway.core.note import NoteKey
+from gateway.core.log.cosignature import parse_witness_vkey
+from gateway.core.log.note import NoteKey
 
 
 class Output(StrEnum):

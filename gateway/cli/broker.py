@@ -14,10 +14,10 @@ import structlog
 import typer
 
 from connectors.http_pool import HttpPool
-from gateway.adapters.broker_privacy import hide_memory
-from gateway.adapters.broker_server import BrokerServer
+from gateway.adapters.broker.broker_privacy import hide_memory
+from gateway.adapters.broker.broker_server import BrokerServer
+from gateway.adapters.keys.token_keys import load_or_create_token_key, public_jwk
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.adapters.token_keys import load_or_create_token_key, public_jwk
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
 from gateway.config import Config

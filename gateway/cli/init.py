@@ -10,11 +10,11 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import typer
 
-from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
-from gateway.adapters.policy_bundle import default_pack
-from gateway.adapters.token_keys import create_token_key
+from gateway.adapters.audit.audit_keys import load_or_create, load_or_create_kek
+from gateway.adapters.keys.token_keys import create_token_key
+from gateway.adapters.policy.policy_bundle import default_pack
 from gateway.cli.exits import Exit
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 
 _SECRET_BYTES: Final = 32
 _KEYS: Final = ("keys/audit.pem", "keys/kek", "keys/tokens.pem")

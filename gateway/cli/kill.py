@@ -13,8 +13,8 @@ import typer
 from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, print_rows, visible
 from gateway.cli.exits import Exit
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
-from gateway.core.declined import Declined
-from gateway.core.kill import EVERYTHING, Kind
+from gateway.core.approvals.declined import Declined
+from gateway.core.kills.kill import EVERYTHING, Kind
 
 if TYPE_CHECKING:
     from gateway.wiring_audit import Offline

@@ -11,15 +11,15 @@ import msgspec
 import orjson
 import typer
 
-from gateway.adapters.policy_builtins import ALLOWED
-from gateway.adapters.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.rego_tests import RuleOutcome, run_tests
-from gateway.adapters.regorus_policy import RegorusPolicy
+from gateway.adapters.policy.policy_builtins import ALLOWED
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
+from gateway.adapters.policy.rego_tests import RuleOutcome, run_tests
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
 from gateway.cli.exits import Exit
 from gateway.core import strict_json
-from gateway.core.decision import Decision, Deny, Hold, Phase
 from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.limits import Limits
+from gateway.core.policy.decision import Decision, Deny, Hold, Phase
 
 app = typer.Typer(name="policy", help="Check, test and try policies.", no_args_is_help=True)
 

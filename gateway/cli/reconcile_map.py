@@ -21,9 +21,9 @@ from connectors.yaml_nodes import (
     read_text,
 )
 from gateway.core import pointer
-from gateway.core.reconcile import Rules
-from gateway.core.reconcile_rows import Ignore, Layout, TimeColumn
-from gateway.core.reconcile_values import Field
+from gateway.core.reconcile.reconcile import Rules
+from gateway.core.reconcile.reconcile_rows import Ignore, Layout, TimeColumn
+from gateway.core.reconcile.reconcile_values import Field
 
 _SKEW_MAX_S: Final = 86_400
 _DIGITS_MAX: Final = 18

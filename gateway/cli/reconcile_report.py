@@ -11,7 +11,7 @@ import typer
 from msgspec import Struct
 
 from gateway.cli.reconcile_map import ExportMap
-from gateway.core.reconcile import Counts, Finding, RowName
+from gateway.core.reconcile.reconcile import Counts, Finding, RowName
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ROWS_SHOWN: Final = 5

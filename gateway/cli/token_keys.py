@@ -17,7 +17,7 @@ from gateway.cli.exits import Exit
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
 
 if TYPE_CHECKING:
-    from gateway.adapters.key_keeper import TokenKeys
+    from gateway.adapters.keys.key_keeper import TokenKeys
     from gateway.wiring_audit import Offline
 
 app = typer.Typer(name="tokens", help="Keys that sign access tokens.", no_args_is_help=True)

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.core.grants import CompiledGrants
-from gateway.core.policy_input import CallerFragments, build_caller
-from gateway.core.records import build_actor
-from gateway.core.spending import Spender, build_spender
-from gateway.core.token import Claims
+from gateway.core.calls.policy_input import CallerFragments, build_caller
+from gateway.core.records.call_records import build_actor
+from gateway.core.tokens.grants import CompiledGrants
+from gateway.core.tokens.spending import Spender, build_spender
+from gateway.core.tokens.token import Claims
 
 _CACHE_MAX: Final = 4096
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from gateway.core.approval import ApprovalRequest, State, Vote
-from gateway.core.call import (
+from gateway.core.approvals.approval import ApprovalRequest, State, Vote
+from gateway.core.calls.call import (
     Intent,
     Outcome,
     RecordedIntent,
@@ -21,13 +21,13 @@ from gateway.core.call import (
     UpstreamResult,
 )
 from gateway.core.catalog import Tool
-from gateway.core.client_assertion import AssertionClaims
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
-from gateway.core.decision import Decision, Phase
-from gateway.core.dpop import Proof
 from gateway.core.entry import Entry, Receipt
-from gateway.core.federation import TrustedIssuer
-from gateway.core.token import Claims, Run
+from gateway.core.oauth.client_assertion import AssertionClaims
+from gateway.core.oauth.dpop import Proof
+from gateway.core.oauth.federation import TrustedIssuer
+from gateway.core.policy.decision import Decision, Phase
+from gateway.core.tokens.token import Claims, Run
 
 
 class Clock(Protocol):

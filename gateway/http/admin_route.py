@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from gateway.core import strict_json
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
 from gateway.core.errors import CountersignError, CredentialError, RequestError
 from gateway.http.humans import Admit, Human
 from gateway.http.problem import problem

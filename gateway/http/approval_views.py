@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.approval import (
+from gateway.core.approvals.approval import (
     APPROVER,
     ApprovalRequest,
     Vote,

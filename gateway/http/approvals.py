@@ -13,7 +13,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from gateway.core.approval import (
+from gateway.core.approvals.approval import (
     APPROVER,
     EXPIRABLE,
     ApprovalRequest,
@@ -23,10 +23,10 @@ from gateway.core.approval import (
     next_state,
     stage_of,
 )
-from gateway.core.approval_entries import state_event, vote_events
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
 from gateway.core.errors import ApprovalError, RequestError
 from gateway.core.ports import ApprovalStore, Clock, Ids
+from gateway.core.records.approval_entries import state_event, vote_events
 from gateway.http.admin_route import (
     REASON_MAX_CHARS,
     ProblemRoute,

@@ -9,10 +9,10 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core.audit_access import Span, build_export, build_read
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import RequestError
 from gateway.core.ports import Ids
+from gateway.core.records.audit_access import Span, build_export, build_read
 from gateway.http.admin_route import (
     REASON_MAX_CHARS,
     ProblemRoute,

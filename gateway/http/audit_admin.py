@@ -15,11 +15,11 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core.audit_admin import Basis
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.holds import WAIT_S, Hold
 from gateway.core.entry import Receipt
 from gateway.core.errors import CredentialError, RequestError
-from gateway.core.holds import WAIT_S, Hold
+from gateway.core.records.audit_admin import Basis
 from gateway.custody import Custody, KeyedLog, Opened
 from gateway.http.admin_route import (
     REASON_MAX_CHARS,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.core.apps import App
-from gateway.core.authorization import AuthorizationStore, Consent, Refresh
-from gateway.core.authorization_records import build_refused
-from gateway.core.clients import hash_secret
+from gateway.core.oauth.apps import App
+from gateway.core.oauth.authorization import AuthorizationStore, Consent, Refresh
 from gateway.core.ports import AuditLog, Clock, Ids, RunStore
-from gateway.core.token import Run
+from gateway.core.records.authorization_records import build_refused
+from gateway.core.tokens.clients import hash_secret
+from gateway.core.tokens.token import Run
 from gateway.http.issue_desk import IssueDesk
 
 CONSENT_ORIGIN: Final = "consent"

@@ -16,19 +16,19 @@ from fastapi import APIRouter, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.core import authorization as rules
-from gateway.core import oauth
-from gateway.core.apps import App, Apps
-from gateway.core.authorization import Asked, Code, Consent, Rejected, Unanswerable
-from gateway.core.authorization_records import build_granted, build_refused
-from gateway.core.client_documents import DocumentSource, NoDocument
-from gateway.core.clients import hash_secret
+from gateway.core.approvals.sessions import SignedIn
 from gateway.core.errors import CountersignError, RequestError
-from gateway.core.grants import EffectOf
-from gateway.core.issuing import Site
+from gateway.core.oauth import authorization as rules
+from gateway.core.oauth import metadata as oauth
+from gateway.core.oauth.apps import App, Apps
+from gateway.core.oauth.authorization import Asked, Code, Consent, Rejected, Unanswerable
+from gateway.core.oauth.client_documents import DocumentSource, NoDocument
 from gateway.core.ports import AuditLog, Clock, Ids
-from gateway.core.sessions import SignedIn
-from gateway.core.token import Grant
+from gateway.core.records.authorization_records import build_granted, build_refused
+from gateway.core.tokens.clients import hash_secret
+from gateway.core.tokens.grants import EffectOf
+from gateway.core.tokens.issuing import Site
+from gateway.core.tokens.token import Grant
 from gateway.http.consent_page import Question, ToolSeen, consent_page, kept_choices
 from gateway.http.oauth_forms import read_form
 from gateway.http.pages.markup import fill, page

@@ -13,12 +13,13 @@ from fastapi import APIRouter, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.core import oauth, strict_json
-from gateway.core.apps import REGISTERED_PREFIX
-from gateway.core.authorization_records import build_registered
-from gateway.core.client_documents import clean_name, find_redirects_fault
-from gateway.core.clients import hash_secret
+from gateway.core import strict_json
 from gateway.core.errors import CountersignError, RequestError
+from gateway.core.oauth import metadata as oauth
+from gateway.core.oauth.apps import REGISTERED_PREFIX
+from gateway.core.oauth.client_documents import clean_name, find_redirects_fault
+from gateway.core.records.authorization_records import build_registered
+from gateway.core.tokens.clients import hash_secret
 from gateway.http.authorize import AuthorizeDeps
 from gateway.http.client_auth import read_body
 from gateway.http.oauth_forms import Failure, tell_failure, tell_json

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.core.dpop import ALGORITHMS
-from gateway.core.token import SCOPE_CALL, SCOPE_LIST
+from gateway.core.oauth.dpop import ALGORITHMS
+from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST
 
 _INVALID: Final = frozenset({"token_invalid", "token_expired", "token_audience", "token_revoked"})
 _PROOF: Final = {

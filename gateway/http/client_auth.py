@@ -10,8 +10,8 @@ from urllib.parse import unquote_plus
 from msgspec import Struct
 from starlette.requests import Request
 
-from gateway.core.client_assertion import ASSERTION_TYPE
 from gateway.core.errors import RequestError
+from gateway.core.oauth.client_assertion import ASSERTION_TYPE
 
 BASIC_CHALLENGE: Final = 'Basic realm="countersign", charset="UTF-8"'
 

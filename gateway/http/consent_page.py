@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.core.apps import REGISTERED_PREFIX, App
-from gateway.core.authorization import Asked, Choice, choices, speaker
-from gateway.core.client_documents import LOOPBACK
-from gateway.core.grants import EffectOf
-from gateway.core.token import Grant
+from gateway.core.oauth.apps import REGISTERED_PREFIX, App
+from gateway.core.oauth.authorization import Asked, Choice, choices, speaker
+from gateway.core.oauth.client_documents import LOOPBACK
+from gateway.core.tokens.grants import EffectOf
+from gateway.core.tokens.token import Grant
 from gateway.http.pages.markup import Html, fill, hidden, join, notice, page
 
 TOOLS_SHOWN_MAX: Final = 40

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.core.approvals.sessions import CREDENTIAL_PREFIX, SignedIn
 from gateway.core.errors import ConfigurationError, CredentialError
-from gateway.core.sessions import CREDENTIAL_PREFIX, SignedIn
 
 
 class Human(Struct, frozen=True):

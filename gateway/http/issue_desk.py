@@ -13,15 +13,25 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.core import issue_records as records
-from gateway.core.apps import App, Apps
-from gateway.core.attenuation import TooWide, build_child
-from gateway.core.client_proof import AssertionDesk
-from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret, is_secret
-from gateway.core.decision import Decision
 from gateway.core.errors import CountersignError, PolicyError
-from gateway.core.grants import EffectOf, find_excess, knows_nothing
-from gateway.core.issuing import (
+from gateway.core.kills.kill import KILLED
+from gateway.core.oauth.apps import App, Apps
+from gateway.core.policy.decision import Decision
+from gateway.core.ports import AuditLog, Barred, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
+from gateway.core.proofs.client_proof import AssertionDesk
+from gateway.core.proofs.possession import ProofDesk
+from gateway.core.records import issue_records as records
+from gateway.core.tokens.attenuation import TooWide, build_child
+from gateway.core.tokens.clients import (
+    Agent,
+    Client,
+    ClientRegistry,
+    Launcher,
+    hash_secret,
+    is_secret,
+)
+from gateway.core.tokens.grants import EffectOf, find_excess, knows_nothing
+from gateway.core.tokens.issuing import (
     Question,
     Site,
     Wish,
@@ -30,11 +40,8 @@ from gateway.core.issuing import (
     build_claims,
     build_own_run,
 )
-from gateway.core.kill import KILLED
-from gateway.core.launching import find_cut
-from gateway.core.ports import AuditLog, Barred, Clock, Ids, PolicyEngine, RunStore, TokenIssuer
-from gateway.core.possession import ProofDesk
-from gateway.core.token import Claims, Run
+from gateway.core.tokens.launching import find_cut
+from gateway.core.tokens.token import Claims, Run
 from gateway.http.client_auth import Presented
 
 _NO_TOOL: Final = ""

@@ -10,9 +10,9 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
 from gateway.core.errors import RequestError
-from gateway.core.kill import EVERYTHING, SWITCHES, Kill, Kind
+from gateway.core.kills.kill import EVERYTHING, SWITCHES, Kill, Kind
 from gateway.core.ports import Clock
 from gateway.http.admin_route import (
     REASON_MAX_CHARS,

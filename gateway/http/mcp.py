@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.answer import Completed, Pending, Refused
-from gateway.core.call import Arguments, AuthenticatedCall, CallMeta, RawCall, Relay
+from gateway.core.calls.answer import Completed, Pending, Refused
+from gateway.core.calls.call import Arguments, AuthenticatedCall, CallMeta, RawCall, Relay
 from gateway.core.catalog import CatalogView
 from gateway.core.limits import Limits
 from gateway.core.names import STATUS_TOOL, is_server_id

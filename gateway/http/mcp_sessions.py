@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.token import Claims
+from gateway.core.tokens.token import Claims
 
 _SESSIONS_MAX: Final = 10_000
 _OWNER_MAX: Final = 100

@@ -13,7 +13,8 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core import names, oauth
+from gateway.core import names
+from gateway.core.oauth import metadata as oauth
 from gateway.http.grants.client_credentials import ClientCredentials
 from gateway.http.issue_desk import IssueDeps, IssueDesk
 from gateway.http.oauth_forms import Failure, tell_failure

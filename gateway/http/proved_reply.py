@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.core.dpop import ALGORITHMS, Possession
+from gateway.core.oauth.dpop import ALGORITHMS, Possession
 from gateway.http.asgi import Message, Scope, Send
 from gateway.protocol.headers import Headers
 

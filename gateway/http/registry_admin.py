@@ -14,9 +14,8 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from gateway.core.clients import Agent, Launcher
-from gateway.core.declined import Declined
-from gateway.core.registry import (
+from gateway.core.approvals.declined import Declined
+from gateway.core.people.registry import (
     ADMIN,
     AUDITOR,
     OPERATOR,
@@ -26,7 +25,8 @@ from gateway.core.registry import (
     Person,
     Proposal,
 )
-from gateway.core.token import Grant
+from gateway.core.tokens.clients import Agent, Launcher
+from gateway.core.tokens.token import Grant
 from gateway.http.admin_route import (
     REASON_MAX_CHARS,
     ProblemRoute,

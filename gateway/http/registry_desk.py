@@ -14,13 +14,10 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.core import registry_records as records
-from gateway.core.approval import person
-from gateway.core.clients import hash_secret
-from gateway.core.declined import Declined
+from gateway.core.approvals.approval import person
+from gateway.core.approvals.declined import Declined
 from gateway.core.errors import CountersignError
-from gateway.core.ports import Clock, Ids, OutboxEvent
-from gateway.core.registry import (
+from gateway.core.people.registry import (
     ADMIN,
     SENSITIVE,
     Action,
@@ -38,8 +35,8 @@ from gateway.core.registry import (
     roles_of,
     to_row,
 )
-from gateway.core.registry_checks import Deployment, find_body_fault
-from gateway.core.registry_rules import (
+from gateway.core.people.registry_checks import Deployment, find_body_fault
+from gateway.core.people.registry_rules import (
     Consent,
     consent,
     dated,
@@ -48,6 +45,9 @@ from gateway.core.registry_rules import (
     move,
     rebuild,
 )
+from gateway.core.ports import Clock, Ids, OutboxEvent
+from gateway.core.records import registry_records as records
+from gateway.core.tokens.clients import hash_secret
 
 T = TypeVar("T")
 Edit = Callable[[Body], Body | Declined]

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.registry import Body, Kind, Member, Person, Proposal
-from gateway.core.registry_checks import is_secret_hash
+from gateway.core.people.registry import Body, Kind, Member, Person, Proposal
+from gateway.core.people.registry_checks import is_secret_hash
 
 NAMES: dict[Kind, str] = {"agent": "agents", "client": "clients", "human": "users"}
 """Kind → what the API and the command line call it."""

@@ -8,16 +8,16 @@ from typing import Final, NamedTuple
 import orjson
 import structlog
 
-from gateway.core.answer import Completed, Refused
-from gateway.core.call import Arguments, CallMeta, RawCall
+from gateway.core.calls.answer import Completed, Refused
+from gateway.core.calls.call import Arguments, CallMeta, RawCall
 from gateway.core.canonical import digest
-from gateway.core.dpop import Possession
 from gateway.core.entry import Receipt
 from gateway.core.errors import CountersignError
 from gateway.core.limits import Limits
+from gateway.core.oauth.dpop import Possession
 from gateway.core.ports import ApprovalStore, Clock, IdempotencyStore
 from gateway.core.refusal import Refusal
-from gateway.core.token import SCOPE_CALL, Claims
+from gateway.core.tokens.token import SCOPE_CALL, Claims
 from gateway.enforce import Enforcement
 from gateway.http.asgi import REQUEST_ID, Receive, Scope, Send, read_body, send_empty
 from gateway.http.challenge import Challenges

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from gateway.core import strict_json
 from gateway.core.errors import RequestError
-from gateway.core.token import Run
+from gateway.core.tokens.token import Run
 from gateway.http.client_auth import read_body
 
 BODY_MAX_BYTES: Final = 16_384

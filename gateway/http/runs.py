@@ -15,14 +15,15 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core import oauth, strict_json
-from gateway.core.clients import Client, Launcher
+from gateway.core import strict_json
 from gateway.core.errors import CountersignError, RequestError
-from gateway.core.grants import find_excess
-from gateway.core.issuing import Site
-from gateway.core.kill import KILLED
-from gateway.core.launching import RunBody, build_run, find_deadline, find_unclear
-from gateway.core.token import Run
+from gateway.core.kills.kill import KILLED
+from gateway.core.oauth import metadata as oauth
+from gateway.core.tokens.clients import Client, Launcher
+from gateway.core.tokens.grants import find_excess
+from gateway.core.tokens.issuing import Site
+from gateway.core.tokens.launching import RunBody, build_run, find_deadline, find_unclear
+from gateway.core.tokens.token import Run
 from gateway.http.admin_route import ProblemRoute
 from gateway.http.client_auth import BASIC_CHALLENGE, read_body, read_launcher
 from gateway.http.issue_desk import Created, IssueDeps, IssueDesk

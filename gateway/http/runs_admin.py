@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 from fastapi import Request
 from starlette.responses import Response
 
+from gateway.core.calls.ledger import Ledger, view_budget
 from gateway.core.errors import RequestError
-from gateway.core.ledger import Ledger, view_budget
 from gateway.core.ports import Clock, RunStore
-from gateway.core.token import Run
+from gateway.core.tokens.token import Run
 from gateway.http.admin_route import REASON_MAX_CHARS, reply, require_role, tell
 from gateway.http.humans import Admit
 from gateway.http.run_views import read_close, view_run

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.core import strict_json
-from gateway.core.accounts import Passkey
+from gateway.core.approvals.sessions import LEVELS, hash_of, local_path
 from gateway.core.errors import CredentialError, RequestError
-from gateway.core.sessions import LEVELS, hash_of, local_path
+from gateway.core.people.accounts import Passkey
 from gateway.http.admin_route import BODY_MAX_BYTES
 from gateway.http.client_auth import read_body
 from gateway.http.pages.markup import SCRIPT_PATH, STYLE_PATH, asset

@@ -9,9 +9,9 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core.accounts import Passkey, find_password_fault
+from gateway.core.approvals.sessions import HOME, SignedIn, hash_of, is_fresh
 from gateway.core.errors import CredentialError
-from gateway.core.sessions import HOME, SignedIn, hash_of, is_fresh
+from gateway.core.people.accounts import Passkey, find_password_fault
 from gateway.http.pages.account_pages import account_page
 from gateway.http.signin import CHALLENGE_S, json_reply, read_challenge, read_json
 from gateway.http.signin_desk import (

@@ -14,11 +14,11 @@ from fastapi import APIRouter, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.core.accounts import find_password_fault
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.sessions import HOME
 from gateway.core.errors import CredentialError
-from gateway.core.registry import SENSITIVE
-from gateway.core.sessions import HOME
+from gateway.core.people.accounts import find_password_fault
+from gateway.core.people.registry import SENSITIVE
 from gateway.http.admin_route import ProblemRoute, decline, read_body, reply
 from gateway.http.humans import Admit, Human
 from gateway.http.pages.signin_pages import claim_page

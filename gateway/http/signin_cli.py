@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from starlette.datastructures import URL
 from starlette.responses import RedirectResponse, Response
 
-from gateway.core.authorization import is_verifier
+from gateway.core.approvals.sessions import SignedIn
 from gateway.core.errors import CountersignError, CredentialError, RequestError
-from gateway.core.sessions import SignedIn
+from gateway.core.oauth.authorization import is_verifier
 from gateway.http.oauth_forms import Failure, tell_failure, tell_json
 from gateway.http.pages.signin_pages import device_confirm_page, device_page, loopback_page
 from gateway.http.signin_desk import (

@@ -13,7 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import RedirectResponse, Response
 
-from gateway.core.accounts import (
+from gateway.core.approvals.sessions import SignedIn, TicketStore
+from gateway.core.entry import Entry, Receipt
+from gateway.core.errors import AuditError, CountersignError, CredentialError
+from gateway.core.people.accounts import (
     AccountStore,
     Change,
     IdentityProvider,
@@ -25,10 +28,7 @@ from gateway.core.accounts import (
     build_sign_in,
     build_sign_out,
 )
-from gateway.core.entry import Entry, Receipt
-from gateway.core.errors import AuditError, CountersignError, CredentialError
 from gateway.core.ports import Clock, Ids
-from gateway.core.sessions import SignedIn, TicketStore
 from gateway.http.humans import Human
 from gateway.http.oauth_forms import read_form
 from gateway.http.pages.signin_pages import error_page

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.core.accounts import Asked, Identity, IdentityProvider
+from gateway.core.approvals.sessions import hash_of, is_assured
 from gateway.core.errors import CredentialError
-from gateway.core.sessions import hash_of, is_assured
+from gateway.core.people.accounts import Asked, Identity, IdentityProvider
 from gateway.http.pages.signin_pages import go_on_page, leave_page
 from gateway.http.signin import FLOW, build_offer
 from gateway.http.signin_desk import (

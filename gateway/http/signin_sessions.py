@@ -22,8 +22,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.core.ports import Clock, Ids
-from gateway.core.sessions import (
+from gateway.core.approvals.sessions import (
     CREDENTIAL_PREFIX,
     Kind,
     Session,
@@ -34,6 +33,7 @@ from gateway.core.sessions import (
     is_fresh,
     is_live,
 )
+from gateway.core.ports import Clock, Ids
 from gateway.http.humans import Human
 
 SIGN_IN_PATH: Final = "/signin"

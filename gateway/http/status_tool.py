@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from gateway.core.answer import Refused
-from gateway.core.approval import ApprovalRequest
-from gateway.core.call import RawCall
+from gateway.core.approvals.approval import ApprovalRequest
+from gateway.core.calls.answer import Refused
+from gateway.core.calls.call import RawCall
 from gateway.core.errors import CountersignError
 from gateway.core.refusal import Refusal
-from gateway.core.token import SCOPE_CALL
+from gateway.core.tokens.token import SCOPE_CALL
 from gateway.enforce import Enforcement
 from gateway.holding import HoldDesk
 from gateway.protocol.mcp import Request

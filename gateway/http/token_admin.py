@@ -13,14 +13,14 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core import oauth
-from gateway.core.apps import App
-from gateway.core.clients import Agent, Client
 from gateway.core.errors import CountersignError, CredentialError, RequestError
-from gateway.core.issued import IssuedToken, IssuedTokens
-from gateway.core.jwt_claims import encode
+from gateway.core.oauth import metadata as oauth
+from gateway.core.oauth.apps import App
 from gateway.core.ports import Barred, Clock, TokenVerifier
-from gateway.core.token import Claims, Run
+from gateway.core.tokens.clients import Agent, Client
+from gateway.core.tokens.issued import IssuedToken, IssuedTokens
+from gateway.core.tokens.jwt_claims import encode
+from gateway.core.tokens.token import Claims, Run
 from gateway.http.admin_route import ProblemRoute, read_body, reply, require_role
 from gateway.http.client_auth import BASIC_CHALLENGE
 from gateway.http.humans import Admit

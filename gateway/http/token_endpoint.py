@@ -15,14 +15,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from gateway.core import oauth
-from gateway.core.apps import App
-from gateway.core.clients import Client, Launcher
-from gateway.core.dpop import Possession
 from gateway.core.errors import CountersignError, RequestError
-from gateway.core.issuing import Wish
-from gateway.core.jwt_claims import encode, read_details
-from gateway.core.token import Run
+from gateway.core.oauth import metadata as oauth
+from gateway.core.oauth.apps import App
+from gateway.core.oauth.dpop import Possession
+from gateway.core.tokens.clients import Client, Launcher
+from gateway.core.tokens.issuing import Wish
+from gateway.core.tokens.jwt_claims import encode, read_details
+from gateway.core.tokens.token import Run
 from gateway.http.client_auth import BASIC_CHALLENGE, Presented, read_client
 from gateway.http.issue_desk import Issued, IssueDeps, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure, read_form, tell_failure, tell_json

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core.declined import Declined
+from gateway.core.approvals.declined import Declined
 from gateway.http.admin_route import ProblemRoute, decline, reply, require_role
 from gateway.http.audit_admin import ADMIN, AUDITOR, OPERATOR
 from gateway.http.humans import Admit

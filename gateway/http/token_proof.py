@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import Request
 from msgspec import Struct
 
-from gateway.core.dpop import Possession
 from gateway.core.errors import RequestError
-from gateway.core.possession import ProofDesk
+from gateway.core.oauth.dpop import Possession
+from gateway.core.proofs.possession import ProofDesk
 from gateway.core.refusal import Refusal, kind_of
 from gateway.http.oauth_forms import Failure
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.dpop import Possession
+from gateway.core.oauth.dpop import Possession
 from gateway.core.refusal import Refusal
 
 _SINGLE: Final = frozenset(

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway.core import strict_json
-from gateway.core.call import Arguments, CallMeta
+from gateway.core.calls.call import Arguments, CallMeta
 from gateway.core.errors import RequestError
 from gateway.core.limits import Limits
 from gateway.core.refusal import Refusal

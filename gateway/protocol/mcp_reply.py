@@ -12,8 +12,8 @@ import msgspec
 import orjson
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gateway.core.answer import Answer, CallReceipt, Completed, Pending, Refused
-from gateway.core.approval import ApprovalRequest
+from gateway.core.approvals.approval import ApprovalRequest
+from gateway.core.calls.answer import Answer, CallReceipt, Completed, Pending, Refused
 from gateway.core.catalog import Tool
 from gateway.core.names import STATUS_TOOL
 from gateway.core.refusal import Refusal, kind_of

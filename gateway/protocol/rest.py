@@ -9,9 +9,9 @@ import orjson
 from msgspec import Raw, Struct
 
 from gateway.core import strict_json
-from gateway.core.answer import Answer, CallReceipt, Completed, Pending, Refused
-from gateway.core.approval import ApprovalRequest
-from gateway.core.call import Arguments
+from gateway.core.approvals.approval import ApprovalRequest
+from gateway.core.calls.answer import Answer, CallReceipt, Completed, Pending, Refused
+from gateway.core.calls.call import Arguments
 from gateway.core.catalog import Tool
 from gateway.core.errors import RequestError
 from gateway.core.limits import Limits

@@ -15,7 +15,7 @@ from connectors.http_exchange import HttpExchange
 from connectors.http_pool import HttpPool
 from connectors.refresh import Refresher
 from connectors.sse import EventReader
-from gateway.core.call import UpstreamResult
+from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import UpstreamError
 from gateway.http.asgi import EventStream, Message
 

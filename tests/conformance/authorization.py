@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit.audit_reader import read_records
 from tests.browser import Browser, open_browser
 from tests.conformance.harness import HarnessError, build_command
 from tests.conformance.interactive import APP

@@ -18,7 +18,7 @@ import httpx
 
 from gateway.cli.tools import survey
 from gateway.config import Config, load_config
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 from gateway.http.asgi import App
 
 AGENT: Final = "harness"

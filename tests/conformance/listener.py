@@ -27,10 +27,10 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from gateway.adapters.jose_tokens import sign_token
-from gateway.adapters.token_keys import load_token_key
+from gateway.adapters.keys.jose_tokens import sign_token
+from gateway.adapters.keys.token_keys import load_token_key
 from gateway.config import Config
-from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
+from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
 from gateway.http.asgi import App, Receive, Scope, Send
 from gateway.logs import configure_logging
 from gateway.wiring import Gateway

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 
 from ruamel.yaml import YAML
 
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit.audit_reader import read_records
 from tests.browser import BrowserError
 from tests.conformance.authorization import run_authorization
 from tests.conformance.harness import HarnessError, install_harness, run_harness, run_scenario

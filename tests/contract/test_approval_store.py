@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.memory_approvals import MemoryApprovals
-from gateway.adapters.sql_approvals import SqlApprovals
-from gateway.adapters.sql_store import SqlState
-from gateway.core.approval import (
+from gateway.adapters.state.memory_approvals import MemoryApprovals
+from gateway.adapters.state.sql_approvals import SqlApprovals
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.approval import (
     ApprovalRequest,
     State,
     Vote,
     build_binding,
     spec_digest,
 )
-from gateway.core.approval_entries import state_event, vote_events
 from gateway.core.canonical import digest
-from gateway.core.decision import ApprovalSpec, Obligation, Reason, Stage
 from gateway.core.errors import ApprovalError
+from gateway.core.policy.decision import ApprovalSpec, Obligation, Reason, Stage
 from gateway.core.ports import ApprovalStore
+from gateway.core.records.approval_entries import state_event, vote_events
 
 Store = SqlApprovals | MemoryApprovals
 

@@ -9,17 +9,17 @@ from typing import NamedTuple
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_files import list_segments
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.core.call import RecordedIntent, RecordedOutcome
-from gateway.core.chain_check import Break, ChainCheck, Record
+from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.core.calls.call import RecordedIntent, RecordedOutcome
 from gateway.core.entry import Opening, Receipt
 from gateway.core.errors import AuditError
 from gateway.core.limits import Limits
-from gateway.core.note import build_key
+from gateway.core.log.chain_check import Break, ChainCheck, Record
+from gateway.core.log.note import build_key
+from gateway.core.log.tlog_proof import find_fault, parse_proof
 from gateway.core.ports import AuditLog
-from gateway.core.tlog_proof import find_fault, parse_proof
 from tests.integration.audit.parts import (
     DEPLOYMENT,
     KEK,

@@ -15,9 +15,9 @@ from connectors.credentials import CredentialMaker
 from connectors.http_pool import HttpPool
 from connectors.oauth_upstream import TokenFetcher
 from connectors.secret_sources import SecretSources
-from gateway.adapters.broker_memory import MemoryBroker
-from gateway.adapters.broker_server import BrokerServer
-from gateway.adapters.broker_socket import SocketBroker
+from gateway.adapters.broker.broker_memory import MemoryBroker
+from gateway.adapters.broker.broker_server import BrokerServer
+from gateway.adapters.broker.broker_socket import SocketBroker
 from gateway.brokering import CachingBroker
 from gateway.core.credentials import (
     CredentialAsk,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.memory_holds import MemoryHolds
-from gateway.adapters.sql_holds import SqlHolds
-from gateway.adapters.sql_store import SqlState
-from gateway.core.holds import Hold, HoldStore
+from gateway.adapters.state.memory_holds import MemoryHolds
+from gateway.adapters.state.sql_holds import SqlHolds
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.holds import Hold, HoldStore
 
 pytestmark = pytest.mark.req("AUD-06")
 HOLD = Hold(

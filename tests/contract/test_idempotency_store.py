@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.memory_idempotency import MemoryIdempotency
-from gateway.adapters.sql_idempotency import KEEP_S, SqlIdempotency
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.state.memory_idempotency import MemoryIdempotency
+from gateway.adapters.state.sql_idempotency import KEEP_S, SqlIdempotency
+from gateway.adapters.state.sql_store import SqlState
 from gateway.core.ports import IdempotencyStore, StoredReply
 
 NOW = 1_800_000_000

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.key_ring_file import KeyRingFile, KeyRingStore, MemoryKeyRing
-from gateway.core import key_ring
-from gateway.core.key_ring import KeyRing
+from gateway.adapters.keys.key_ring_file import KeyRingFile, KeyRingStore, MemoryKeyRing
+from gateway.core.tokens import key_ring
+from gateway.core.tokens.key_ring import KeyRing
 
 pytestmark = pytest.mark.req("TOK-07")
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.memory_registry import MemoryRegistry
-from gateway.adapters.sql_registry import SqlRegistry
-from gateway.adapters.sql_store import SqlState
-from gateway.core.clients import Agent, Launcher
+from gateway.adapters.state.memory_registry import MemoryRegistry
+from gateway.adapters.state.sql_registry import SqlRegistry
+from gateway.adapters.state.sql_store import SqlState
 from gateway.core.entry import Entry, Opening
+from gateway.core.people.registry import Person, Proposal, RegistryStore, Row, Stored
 from gateway.core.ports import OutboxEvent
-from gateway.core.registry import Person, Proposal, RegistryStore, Row, Stored
-from gateway.core.token import Constraint, Grant
+from gateway.core.tokens.clients import Agent, Launcher
+from gateway.core.tokens.token import Constraint, Grant
 
 pytestmark = pytest.mark.req("TOK-01")
 GRANTS = (Grant("shop", "refund", ("read",), {"/amount": Constraint(max=500)}, 3),)

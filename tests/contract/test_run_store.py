@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory_runs import MemoryRuns
-from gateway.adapters.sql_runs import SqlRuns
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.state.memory_runs import MemoryRuns
+from gateway.adapters.state.sql_runs import SqlRuns
+from gateway.adapters.state.sql_store import SqlState
 from gateway.core.errors import CountersignError
 from gateway.core.ports import RunStore
-from gateway.core.token import Budget, Constraint, Grant, Range, Run, Window
+from gateway.core.tokens.token import Budget, Constraint, Grant, Range, Run, Window
 
 pytestmark = pytest.mark.req("GW-10")
 

@@ -12,17 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
-from gateway.adapters.key_sources import GivenKeys, OwnKeys
-from gateway.adapters.token_keys import (
+from gateway.adapters.keys.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.keys.key_sources import GivenKeys, OwnKeys
+from gateway.adapters.keys.token_keys import (
     LocalSigner,
     create_token_key,
     generate_token_key,
     read_public_key,
 )
 from gateway.core.errors import CountersignError
-from gateway.core.key_ring import KeyRing
 from gateway.core.ports import Signer
+from gateway.core.tokens.key_ring import KeyRing
 from tests.integration.keys.hsm import PIN, SoftHsm, find_library
 from tests.unit.tokens.key_world import NOW_S, URL, claims_at
 

@@ -18,7 +18,7 @@ from connectors.http_pool import HttpPool
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from connectors.memory import MemoryTransport, build_text_result
-from gateway.core.call import Relay, UpstreamResult
+from gateway.core.calls.call import Relay, UpstreamResult
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
 from tests.integration.connectors.servers import build_sdk_server, legacy_only, serve

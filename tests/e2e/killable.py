@@ -22,7 +22,7 @@ from connectors import upstreams
 from connectors.mcp_http import McpHttpTransport
 from gateway import cli, wiring
 from gateway.config import load_config
-from gateway.core.call import RecordedIntent, Relay, UpstreamResult
+from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 
 
 def die() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from gateway.adapters.audit_reader import read_records
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_reader import read_records
+from gateway.adapters.audit.audit_verify import verify
 from tests.e2e.callers import Agent, Person
 from tests.e2e.processes import STOP_S, Process, descendants, eventually
 from tests.e2e.site import ROOT, Site, secret_of

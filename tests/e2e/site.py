@@ -16,8 +16,8 @@ from connectors.http_pool import HttpPool
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from gateway.adapters.system import SystemClock
-from gateway.core.clients import hash_secret
 from gateway.core.limits import Limits
+from gateway.core.tokens.clients import hash_secret
 from tests.e2e.stub import EFFECTS, TOOLS
 
 ROOT = Path(__file__).parents[2]

@@ -21,10 +21,10 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.adapters.jose_tokens import sign_token
-from gateway.adapters.token_keys import generate_token_key, load_token_key
-from gateway.core.clients import hash_secret
-from gateway.core.token import Claims, Grant
+from gateway.adapters.keys.jose_tokens import sign_token
+from gateway.adapters.keys.token_keys import generate_token_key, load_token_key
+from gateway.core.tokens.clients import hash_secret
+from gateway.core.tokens.token import Claims, Grant
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import Build, Start
 from tests.e2e.served import Served

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit_files import Files
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault, read_opening
+from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault, read_opening
 from gateway.cli import build
 from gateway.cli.exits import Exit
 from tests.e2e.served import Served

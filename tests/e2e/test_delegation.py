@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import Build, Start
 from tests.e2e.served import Served

@@ -13,13 +13,13 @@ from typing import Any, Final
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.audit_reader import read_lines, read_record
-from gateway.adapters.audit_values import ValueReader, commitments_of
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_reader import read_lines, read_record
+from gateway.adapters.audit.audit_values import ValueReader, commitments_of
 from gateway.cli import build
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import CANARY, Build, Start
 from tests.e2e.processes import eventually

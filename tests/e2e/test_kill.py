@@ -19,11 +19,11 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.sql_kills import SqlKills
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.state.sql_kills import SqlKills
+from gateway.adapters.state.sql_store import SqlState
 from gateway.cli import build
 from gateway.cli.exits import Exit
-from gateway.core.kill import Kill
+from gateway.core.kills.kill import Kill
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import Build, Start
 from tests.e2e.processes import eventually

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli import build
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import Acme, Build, Start
 from tests.e2e.processes import eventually

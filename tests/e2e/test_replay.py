@@ -12,11 +12,11 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.audit_reader import read_records
-from gateway.adapters.policy_bundle import build_revision
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_reader import read_records
+from gateway.adapters.policy.policy_bundle import build_revision
 from gateway.cli import build
 from gateway.cli.exits import Exit
 from tests.e2e.conftest import Build, Start

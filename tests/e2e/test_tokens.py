@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.jose_tokens import sign_token
-from gateway.adapters.token_keys import load_token_key
-from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
+from gateway.adapters.keys.jose_tokens import sign_token
+from gateway.adapters.keys.token_keys import load_token_key
+from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import Acme, Build, Start
 from tests.e2e.served import Served

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.audit_keys import load_or_create
+from gateway.adapters.audit.audit_keys import load_or_create
 from tests.e2e.conftest import Build, Start
 from tests.e2e.processes import eventually
 from tests.e2e.served import SERVE, Served

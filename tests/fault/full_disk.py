@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.core.call import RecordedIntent
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.core.calls.call import RecordedIntent
 from gateway.core.entry import Entry
 from gateway.core.errors import AuditError
 from gateway.core.limits import Limits

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from gateway.adapters.audit_files import list_segments
+from gateway.adapters.audit.audit_files import list_segments
 from gateway.core.errors import AuditError, ConfigurationError
 from tests.fault.story import Ack, Place, Writer, close, inspect, tell_opened
 

@@ -17,16 +17,16 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 import orjson
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_key_file import KeyFile
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_verify import verify
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.core.call import Intent, Outcome, RecordedIntent
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_key_file import KeyFile
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_verify import verify
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.core.calls.call import Intent, Outcome, RecordedIntent
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.limits import Limits
-from gateway.core.merkle import hash_leaf
+from gateway.core.log.merkle import hash_leaf
 from gateway.core.ports import Clock
 
 ORIGIN: Final = "gateway.example.com/audit"

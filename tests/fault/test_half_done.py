@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit_files import Files
-from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
-from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_keys import load_or_create, load_or_create_kek
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.core.entry import Entry
 from gateway.core.errors import AuditError
 from tests.fault.story import Ack, Place, SetClock, Writer, inspect, intent, outcome, tell_opened

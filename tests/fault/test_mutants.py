@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters import audit_keys, audit_open, audit_recovery
-from gateway.adapters.audit_files import Files
-from gateway.adapters.audit_key_file import KeyFile
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.audit_queue import CommitQueue
-from gateway.adapters.audit_recovery import _Index, _Scan
-from gateway.adapters.audit_reserve import Reserve
-from gateway.adapters.audit_writer import SegmentWriter
+from gateway.adapters.audit import audit_keys, audit_open, audit_recovery
+from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_key_file import KeyFile
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_queue import CommitQueue
+from gateway.adapters.audit.audit_recovery import _Index, _Scan
+from gateway.adapters.audit.audit_reserve import Reserve
+from gateway.adapters.audit.audit_writer import SegmentWriter
 from gateway.core.errors import AuditError
 from tests.fault.conftest import Figure
 from tests.fault.mutants import Mutant, planted

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.core import chain_check
-from gateway.core.chain_check import Anchor, ChainCheck
+from gateway.core.log import chain_check
+from gateway.core.log.chain_check import Anchor, ChainCheck
 from tests.conformance.audit.stories import Story
 from tests.conformance.audit.writer import EPOCHS, STRANGER
 from tests.fault.conftest import Figure

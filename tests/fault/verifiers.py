@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final, NamedTuple
 
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_verify import verify
 from tests.fault.processes import ROOT
 
 SCRIPT: Final = ROOT / "verify" / "countersign_verify.py"

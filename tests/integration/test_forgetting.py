@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from gateway.adapters.system import SystemClock
 from gateway.cli import build
 from gateway.config import load_config
-from gateway.core.token import Run
+from gateway.core.tokens.token import Run
 from gateway.wiring import Gateway
 
 pytestmark = [pytest.mark.network, pytest.mark.req("GW-10")]

@@ -27,7 +27,7 @@ from bench.kill import KillPlan, measure_kill
 from bench.measure import FULL, QUICK, Measured, Pair, Turn
 from bench.processes import MeasurementError, Processes, find_family, read_usage
 from bench.tokens import TokenPlan, measure_tokens
-from gateway.adapters.policy_bundle import load_bundle_dir
+from gateway.adapters.policy.policy_bundle import load_bundle_dir
 
 ROOT = Path(__file__).parents[2]
 KEYS = {

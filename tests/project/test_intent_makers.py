@@ -14,7 +14,7 @@ pytestmark = pytest.mark.req("GW-05")
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("gateway", "connectors")
-MAKERS = {"gateway/adapters/file_audit.py", "gateway/adapters/memory_audit.py"}
+MAKERS = {"gateway/adapters/audit/file_audit.py", "gateway/adapters/audit/memory_audit.py"}
 """Only a log, once a record is durable, may say that it is."""
 
 PROOFS = {"RecordedIntent", "RecordedOutcome"}
@@ -72,7 +72,7 @@ def test_only_logs_make_proof_of_a_record() -> None:
     [
         "RecordedIntent(intent, 0, b'')",
         "call.RecordedIntent(intent, 0, b'')",
-        "from gateway.core.call import RecordedIntent as R\nR(intent, 0, b'')",
+        "from gateway.core.calls.call import RecordedIntent as R\nR(intent, 0, b'')",
         "Proof = RecordedIntent\nProof(intent, 0, b'')",
         "getattr(call, 'RecordedIntent')(intent, 0, b'')",
         "msgspec.convert(data, RecordedIntent)",
@@ -120,7 +120,7 @@ def test_whoever_else_knows_a_transport_only_lists_starts_or_ends_it() -> None:
 
 
 SNIPPET = """
-from gateway.core.call import Intent, RecordedIntent
+from gateway.core.calls.call import Intent, RecordedIntent
 from gateway.core.ports import ToolTransport
 
 

@@ -10,11 +10,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.core.apps import App, as_launcher
-from gateway.core.authorization import Code, Consent, is_verifier
-from gateway.core.clients import hash_secret
-from gateway.core.issuing import Wish
-from gateway.core.token import Run
+from gateway.core.oauth.apps import App, as_launcher
+from gateway.core.oauth.authorization import Code, Consent, is_verifier
+from gateway.core.tokens.clients import hash_secret
+from gateway.core.tokens.issuing import Wish
+from gateway.core.tokens.token import Run
 from gateway.http.authorizations import CONSENT_ORIGIN, Authorizations
 from gateway.http.issue_desk import Issued, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure

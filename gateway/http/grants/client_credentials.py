@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.core.clients import Agent
-from gateway.core.token import Run
+from gateway.core.tokens.clients import Agent
+from gateway.core.tokens.token import Run
 from gateway.http.issue_desk import Issued, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure
 from gateway.http.token_endpoint import TokenRequest

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from gateway.core.apps import App
-from gateway.core.authorization import Refresh
-from gateway.core.clients import hash_secret
-from gateway.core.issuing import Wish
+from gateway.core.oauth.apps import App
+from gateway.core.oauth.authorization import Refresh
+from gateway.core.tokens.clients import hash_secret
+from gateway.core.tokens.issuing import Wish
 from gateway.http.authorizations import Authorizations
 from gateway.http.issue_desk import Issued, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure

@@ -11,12 +11,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.core.apps import App
-from gateway.core.attenuation import may_hand_on
-from gateway.core.clients import Agent, Client, ClientRegistry
 from gateway.core.errors import CredentialError
+from gateway.core.oauth.apps import App
 from gateway.core.ports import Barred, Clock, TokenVerifier
-from gateway.core.token import Claims, Run
+from gateway.core.tokens.attenuation import may_hand_on
+from gateway.core.tokens.clients import Agent, Client, ClientRegistry
+from gateway.core.tokens.token import Claims, Run
 from gateway.http.issue_desk import Issued, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure
 from gateway.http.token_endpoint import TokenRequest

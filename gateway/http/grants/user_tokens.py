@@ -11,11 +11,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.core import federation
-from gateway.core.clients import Agent, Launcher
 from gateway.core.errors import CredentialError
-from gateway.core.federation import TrustedIssuer, Vouched
+from gateway.core.oauth import federation
+from gateway.core.oauth.federation import TrustedIssuer, Vouched
 from gateway.core.ports import Barred, IssuerTokenReader, SpentNames, TokenVerifier
+from gateway.core.tokens.clients import Agent, Launcher
 from gateway.http.grants.token_exchange import ACCESS_TOKEN
 from gateway.http.issue_desk import Issued, IssueDeps, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure

@@ -8,8 +8,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from gateway.core.accounts import PASSWORD_MIN_CHARS, Passkey
-from gateway.core.sessions import Session, SignedIn
+from gateway.core.approvals.sessions import Session, SignedIn
+from gateway.core.people.accounts import PASSWORD_MIN_CHARS, Passkey
 from gateway.http.pages.markup import Html, fill, hidden, join, notice, page
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.core.accounts import PASSWORD_MIN_CHARS
+from gateway.core.people.accounts import PASSWORD_MIN_CHARS
 from gateway.http.pages.markup import Html, fill, hidden, join, notice, page
 
 TITLE: Final = "Sign in"

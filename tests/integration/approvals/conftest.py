@@ -17,17 +17,17 @@ from fastapi import FastAPI
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.sql_approvals import SqlApprovals
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.adapters.state.sql_approvals import SqlApprovals
+from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.cli.approvals import app
-from gateway.core.approval import ApprovalRequest, build_binding, spec_digest
-from gateway.core.approval_entries import state_event
+from gateway.core.approvals.approval import ApprovalRequest, build_binding, spec_digest
 from gateway.core.canonical import digest
-from gateway.core.decision import ApprovalSpec, Reason, Stage
 from gateway.core.limits import Limits
+from gateway.core.policy.decision import ApprovalSpec, Reason, Stage
+from gateway.core.records.approval_entries import state_event
 from gateway.http.approvals import ApprovalDeps, build_router
 from gateway.http.humans import HumanEntry, Humans, build_admit
 

@@ -10,22 +10,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.sql_approvals import SqlApprovals
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.adapters.state.sql_approvals import SqlApprovals
+from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock
-from gateway.core.approval import ApprovalRequest
+from gateway.core.approvals.approval import ApprovalRequest
 
 # Approves and claims one request, says so, and waits to be killed in the middle of a transaction.
 CHILD = """
 import asyncio, sys
 import msgspec
-from gateway.adapters.sql_approvals import SqlApprovals
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.state.sql_approvals import SqlApprovals
+from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock
-from gateway.core.approval import ApprovalRequest, Vote
-from gateway.core.approval_entries import state_event, vote_events
+from gateway.core.approvals.approval import ApprovalRequest, Vote
+from gateway.core.records.approval_entries import state_event, vote_events
 
 async def main(url, body):
     request = msgspec.json.decode(body, type=ApprovalRequest)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.core.limits import Limits
 from tests.integration.audit.parts import DEPLOYMENT, KEK, ORIGIN, FaultyFiles, Open, StillClock
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol, cast
 
 import orjson
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.core.call import Intent, Outcome, RecordedIntent
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.core.calls.call import Intent, Outcome, RecordedIntent
 from gateway.core.entry import Entry, Opening
 
 ORIGIN = "gateway.example.com/audit"

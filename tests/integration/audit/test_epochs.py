@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_files import Files
-from gateway.adapters.audit_key_file import KeyFile
-from gateway.adapters.audit_keys import load_key, vkey_of
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_key_file import KeyFile
+from gateway.adapters.audit.audit_keys import load_key, vkey_of
+from gateway.adapters.audit.audit_verify import verify
 from gateway.core.entry import Entry
 from gateway.core.errors import AuditError, ConfigurationError
 from tests.integration.audit.parts import (

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit_builder import Batch
-from gateway.adapters.audit_queue import CommitQueue, Pending
-from gateway.adapters.audit_verify import verify
-from gateway.adapters.file_audit import _or_give_up
+from gateway.adapters.audit.audit_builder import Batch
+from gateway.adapters.audit.audit_queue import CommitQueue, Pending
+from gateway.adapters.audit.audit_verify import verify
+from gateway.adapters.audit.file_audit import _or_give_up
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.limits import Limits

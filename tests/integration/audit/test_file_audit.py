@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_files import list_segments
-from gateway.adapters.audit_keys import vkey_of
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.audit_keys import vkey_of
+from gateway.adapters.audit.audit_verify import verify
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.limits import Limits
 from tests.integration.audit.parts import (

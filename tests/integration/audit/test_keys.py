@@ -6,9 +6,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
+from gateway.adapters.audit.audit_keys import load_or_create, load_or_create_kek
 from gateway.core.errors import ConfigurationError
-from gateway.core.note import parse_vkey
+from gateway.core.log.note import parse_vkey
 
 
 def test_a_missing_key_is_made_for_its_owner_alone_and_found_again(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit_files import list_segments
-from gateway.adapters.audit_verify import verify
-from gateway.core.merkle import hash_leaf
+from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.audit_verify import verify
+from gateway.core.log.merkle import hash_leaf
 
 WRITER = Path(__file__).with_name("writer_process.py")
 CYCLES = 6

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_verify import verify
 from gateway.core.entry import Opening
 from gateway.core.errors import AuditError
 from tests.integration.audit.parts import (
@@ -72,7 +72,7 @@ async def test_erasing_a_subject_erases_its_values_alone_and_the_log_still_verif
 async def test_values_of_many_boots_and_subjects_stay_readable(
     open_log: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.audit_openings._CACHED_SUBJECTS", 2)
+    monkeypatch.setattr("gateway.adapters.audit.audit_openings._CACHED_SUBJECTS", 2)
     seqs: dict[int, bytes] = {}
     for boot in range(2):
         log = open_log()

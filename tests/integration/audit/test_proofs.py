@@ -13,14 +13,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit_files import list_segments
-from gateway.adapters.audit_keys import vkey_of
-from gateway.adapters.audit_proofs import LogProver, head_of, load_keys, newest_head
+from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.audit_keys import vkey_of
+from gateway.adapters.audit.audit_proofs import LogProver, head_of, load_keys, newest_head
 from gateway.cli.audit import app
 from gateway.core.errors import AuditError
-from gateway.core.merkle import hash_leaf, is_consistent
-from gateway.core.note import Checkpoint, build_key, parse, sign
-from gateway.core.tlog_proof import find_fault, parse_proof
+from gateway.core.log.merkle import hash_leaf, is_consistent
+from gateway.core.log.note import Checkpoint, build_key, parse, sign
+from gateway.core.log.tlog_proof import find_fault, parse_proof
 from tests.integration.audit.parts import (
     ORIGIN,
     Open,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_files import list_segments
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.audit_verify import verify
 from gateway.core.errors import ConfigurationError
 from tests.integration.audit.parts import Open, note_entry, records_of
 

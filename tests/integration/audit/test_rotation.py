@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit_files import list_segments, segment_name
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_files import list_segments, segment_name
+from gateway.adapters.audit.audit_verify import verify
 from gateway.core.errors import AuditError
 from tests.integration.audit.parts import FaultyFiles, Open, note_entry, records_of
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.adapters.audit_files import list_segments
-from gateway.adapters.audit_seek import (
+from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.audit_seek import (
     checkpoint_over,
     find_line,
     find_operation,
     newest_checkpoint,
     read_leaves,
 )
-from gateway.core.merkle import hash_leaf
-from gateway.core.note import parse
+from gateway.core.log.merkle import hash_leaf
+from gateway.core.log.note import parse
 from tests.integration.audit.parts import Open, lines_of, note_entry, records_of
 
 RECORDS = 400

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_keys import vkey_of
-from gateway.adapters.audit_proofs import LogProver, load_keys, newest_head
-from gateway.core.tlog_proof import parse_proof
+from gateway.adapters.audit.audit_keys import vkey_of
+from gateway.adapters.audit.audit_proofs import LogProver, load_keys, newest_head
+from gateway.core.log.tlog_proof import parse_proof
 from tests.integration.audit.parts import ORIGIN, Open, note_entry
 
 SOURCE = Path(__file__).parent / "sumdb"

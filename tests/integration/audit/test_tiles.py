@@ -10,13 +10,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_tiles import TileReader, TileWriter
-from gateway.adapters.audit_verify import verify
-from gateway.core.chain import CHECKPOINT_PREFIX
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_tiles import TileReader, TileWriter
+from gateway.adapters.audit.audit_verify import verify
 from gateway.core.errors import ConfigurationError
-from gateway.core.merkle import Tree, hash_leaf, hash_node, root_of
-from gateway.core.note import parse
+from gateway.core.log.chain import CHECKPOINT_PREFIX
+from gateway.core.log.merkle import Tree, hash_leaf, hash_node, root_of
+from gateway.core.log.note import parse
 from tests.integration.audit.parts import (
     FaultyFiles,
     Open,

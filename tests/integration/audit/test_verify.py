@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner, Result
 
-from gateway.adapters import audit_reader
-from gateway.adapters.audit_files import list_segments
-from gateway.adapters.audit_keys import vkey_of
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit import audit_reader
+from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.audit_keys import vkey_of
+from gateway.adapters.audit.audit_verify import verify
 from gateway.cli import audit as command
 from tests.integration.audit.parts import ORIGIN, Open, intent, note_entry, outcome
 

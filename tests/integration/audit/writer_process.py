@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from gateway.adapters.audit_keys import load_or_create
-from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.audit.audit_keys import load_or_create
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.core.entry import Entry, Opening
 from gateway.core.limits import Limits
 

@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit_reader import read_records
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_reader import read_records
+from gateway.adapters.audit.audit_verify import verify
 from gateway.cli import build
 from gateway.cli.exits import Exit
 from gateway.config import Config, load_config

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.adapters.audit_reader import read_records
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_reader import read_records
+from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.system import SystemClock
 from gateway.cli import build
 from gateway.config import load_config

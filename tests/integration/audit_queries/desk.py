@@ -9,11 +9,11 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.cli import build
-from gateway.core.call import Intent, Outcome
+from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
 from gateway.core.limits import Limits
 

@@ -21,18 +21,18 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters import evidence
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_key_file import KeyFile
-from gateway.adapters.audit_keys import create_key, load_or_create_kek, vkey_of
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.bundle_store import save_bundle
-from gateway.adapters.evidence import find_verifiers
-from gateway.adapters.policy_bundle import Bundle, default_pack, load_bundle_dir
+from gateway.adapters.audit import evidence
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_key_file import KeyFile
+from gateway.adapters.audit.audit_keys import create_key, load_or_create_kek, vkey_of
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.evidence import find_verifiers
+from gateway.adapters.policy.bundle_store import save_bundle
+from gateway.adapters.policy.policy_bundle import Bundle, default_pack, load_bundle_dir
 from gateway.cli.exits import Exit
 from gateway.core.entry import Entry, Opening
-from gateway.core.evidence import Opened, page_tail, write_opened
-from gateway.core.note import parse_vkey
+from gateway.core.log.evidence import Opened, page_tail, write_opened
+from gateway.core.log.note import parse_vkey
 from tests.integration.audit_queries.desk import ORIGIN, Desk, audit, call_of, refused
 
 pytestmark = pytest.mark.req("AUD-09")

@@ -11,13 +11,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.adapters import audit_query, audit_reader
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.audit_query import find_records
+from gateway.adapters.audit import audit_query, audit_reader
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_query import find_records
 from gateway.cli.exits import Exit
-from gateway.core.audit_filter import Filter, Selection
+from gateway.core.log.audit_filter import Filter, Selection
 from tests.integration.audit_queries.desk import T0, Desk, Json, audit
 
 pytestmark = pytest.mark.req("AUD-09")

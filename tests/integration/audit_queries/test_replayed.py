@@ -9,19 +9,19 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.adapters import audit_replay
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.audit_query import Found, find_records
-from gateway.adapters.audit_values import Value, ValueReader, commitments_of
-from gateway.adapters.bundle_store import save_bundle
-from gateway.adapters.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy_sample import build_sample
+from gateway.adapters.audit import audit_replay
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_query import Found, find_records
+from gateway.adapters.audit.audit_values import Value, ValueReader, commitments_of
+from gateway.adapters.policy.bundle_store import save_bundle
+from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
+from gateway.adapters.policy.policy_sample import build_sample
 from gateway.cli import audit_replay as command
 from gateway.cli.exits import Exit
-from gateway.core.audit_filter import Filter, Selection
 from gateway.core.entry import Entry, Opening
+from gateway.core.log.audit_filter import Filter, Selection
 from tests.integration.audit_queries.desk import Desk, audit
 
 pytestmark = pytest.mark.req("AUD-05")

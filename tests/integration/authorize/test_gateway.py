@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import httpx
 import pytest
 
-from gateway.adapters.audit_reader import read_records
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_reader import read_records
+from gateway.adapters.audit.audit_verify import verify
 from gateway.config import Config
 from gateway.wiring import Gateway
 from tests.conformance.deployment import AGENT, deploy

@@ -23,7 +23,7 @@ from mcp.shared.auth import (
 )
 from pydantic import AnyUrl
 
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit.audit_reader import read_records
 from tests.browser import Browser, open_browser
 from tests.conformance.authorization import (
     ALLOW,

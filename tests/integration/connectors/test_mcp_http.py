@@ -10,7 +10,7 @@ import pytest
 
 from connectors.http_pool import HttpPool
 from connectors.mcp_http import McpHttpTransport
-from gateway.core.call import UpstreamResult
+from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
 from tests.integration.connectors.servers import Answer, Liar, Reply

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from connectors.mcp_stdio import McpStdioTransport, StdioLimits, build_environment
-from gateway.core.call import UpstreamResult
+from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
 from tests.unit.connectors.calls import HandClock, build_intent

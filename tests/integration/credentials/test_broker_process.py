@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gateway.adapters.broker_memory import MemoryBroker
-from gateway.adapters.broker_server import BrokerServer
-from gateway.adapters.broker_socket import SocketBroker
+from gateway.adapters.broker.broker_memory import MemoryBroker
+from gateway.adapters.broker.broker_server import BrokerServer
+from gateway.adapters.broker.broker_socket import SocketBroker
 from gateway.cli import build
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 from gateway.core.errors import ConfigurationError
@@ -276,7 +276,9 @@ async def test_the_command_hands_out_credentials_until_it_is_told_to_stop(tmp_pa
 
 def test_no_process_of_the_same_user_reads_its_memory() -> None:
     code = (
-        "import ctypes; from gateway.adapters.broker_privacy import hide_memory; hide_memory();"
+        "import ctypes\n"
+        "from gateway.adapters.broker.broker_privacy import hide_memory\n"
+        "hide_memory()\n"
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
     )
     done = subprocess.run(

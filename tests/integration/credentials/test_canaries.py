@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.audit_files import Files, list_segments
-from gateway.adapters.audit_openings import Vault, read_sealed, unseal
+from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_openings import Vault, read_sealed, unseal
 from gateway.core.credentials import build_needles, holds_any
 from tests.e2e.callers import Agent, build_call
 from tests.e2e.processes import eventually

@@ -16,8 +16,8 @@ from connectors.credentials import CredentialMaker
 from connectors.http_pool import HttpPool
 from connectors.oauth_upstream import Asserter, TokenFetcher
 from connectors.secret_sources import SecretSources
+from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key
 from gateway.adapters.system import SystemIds
-from gateway.adapters.token_keys import LocalSigner, generate_token_key
 from gateway.brokering import CachingBroker
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 from tests.integration.credentials.offices import Office, Reply, Request, reply_json

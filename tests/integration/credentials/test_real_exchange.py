@@ -21,8 +21,8 @@ from connectors.credentials import CredentialMaker
 from connectors.http_pool import HttpPool
 from connectors.oauth_upstream import Asserter, TokenFetcher
 from connectors.secret_sources import SecretSources
+from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key, public_jwk
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.adapters.token_keys import LocalSigner, generate_token_key, public_jwk
 from gateway.brokering import CachingBroker
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 from tests.integration.idp.provider import _install, _read_issuer

@@ -17,8 +17,8 @@ from connectors.credential_use import Credentials
 from connectors.http_pool import HttpPool
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
-from gateway.adapters.broker_memory import MemoryBroker
-from gateway.core.call import RecordedIntent
+from gateway.adapters.broker.broker_memory import MemoryBroker
+from gateway.core.calls.call import RecordedIntent
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits

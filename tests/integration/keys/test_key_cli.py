@@ -11,10 +11,10 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit.audit_reader import read_records
 from gateway.cli import build
 from gateway.cli.exits import Exit
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 from gateway.http.humans import HumanEntry, Humans, build_admit
 from gateway.wiring_keys import build_router
 from tests.integration.approvals.conftest import serve

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gateway.adapters import pkcs11_link
-from gateway.adapters.pkcs11_signer import Pkcs11Signer
-from gateway.adapters.pkcs11_worker import FAULT, OPEN, SIGN, Key, answer
+from gateway.adapters.keys import pkcs11_link
+from gateway.adapters.keys.pkcs11_signer import Pkcs11Signer
+from gateway.adapters.keys.pkcs11_worker import FAULT, OPEN, SIGN, Key, answer
 from gateway.core.errors import ConfigurationError, CountersignError
 from tests.integration.keys.hsm import PIN, SoftHsm, find_library
 from tests.unit.tokens.key_world import STEP_S, KeyWorld
@@ -273,7 +273,7 @@ async def test_a_module_that_answers_falsely_is_never_believed(
 SLOW = """
 import socket, struct, sys, time
 sys.path.insert(0, {root!r})
-from gateway.adapters import pkcs11_worker
+from gateway.adapters.keys import pkcs11_worker
 answer = pkcs11_worker.answer
 def late(key, kind, payload):
     if payload == b"slow":

@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.adapters.audit_reader import read_records
-from gateway.adapters.audit_verify import verify
+from gateway.adapters.audit.audit_reader import read_records
+from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.system import SystemClock
 from gateway.config import load_config
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 from gateway.wiring import Gateway
 from tests.e2e.site import Site, secret_of
 from tests.e2e.stub import Stub

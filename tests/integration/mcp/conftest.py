@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
 from starlette.applications import Starlette
 
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit.audit_reader import read_records
 from gateway.wiring import Gateway
 from tests.conformance.deployment import deploy, launched_runs
 from tests.conformance.fixture_tools import Answer, Request, Toolbox, log, said

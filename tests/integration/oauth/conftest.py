@@ -11,17 +11,17 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_policy import MemoryPolicy
-from gateway.adapters.memory_runs import MemoryRuns
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.keys.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.keys.token_keys import LocalSigner, create_token_key
+from gateway.adapters.policy.memory_policy import MemoryPolicy
+from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.adapters.token_keys import LocalSigner, create_token_key
-from gateway.core.clients import Agent, ClientRegistry, Launcher, hash_secret
-from gateway.core.decision import Permit
 from gateway.core.errors import CredentialError
-from gateway.core.issuing import Site
-from gateway.core.token import Grant
+from gateway.core.policy.decision import Permit
+from gateway.core.tokens.clients import Agent, ClientRegistry, Launcher, hash_secret
+from gateway.core.tokens.issuing import Site
+from gateway.core.tokens.token import Grant
 from gateway.http.challenge import Challenges
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router

@@ -23,7 +23,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from gateway.core.client_assertion import ASSERTION_TYPE
+from gateway.core.oauth.client_assertion import ASSERTION_TYPE
 from tests.e2e.callers import META, modern_headers
 from tests.e2e.served import Served
 from tests.e2e.site import Site

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from ruamel.yaml import YAML
 
-from gateway.adapters.audit_reader import read_records
+from gateway.adapters.audit.audit_reader import read_records
 from tests.e2e.processes import eventually
 from tests.e2e.site import ROOT, free_port
 from tests.integration.idp.provider import Idp

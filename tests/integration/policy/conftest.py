@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.adapters.policy_bundle import Bundle, build_bundle
-from gateway.adapters.regorus_policy import RegorusPolicy
+from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
 
 SHOP = """package policies.shop
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.adapters.policy_bundle import default_pack, find_rego_root, load_bundle_dir
+from gateway.adapters.policy.policy_bundle import default_pack, find_rego_root, load_bundle_dir
 from gateway.cli import build
 from gateway.cli.exits import Exit
 

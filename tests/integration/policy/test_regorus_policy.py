@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from gateway.adapters.bundle_store import load_bundle, save_bundle
-from gateway.adapters.policy_bundle import Bundle, build_bundle, default_pack, load_bundle_dir
-from gateway.adapters.policy_watch import PolicyWatcher
-from gateway.adapters.regorus_policy import RegorusPolicy
-from gateway.core.decision import Decision, Deny, Permit
+from gateway.adapters.policy.bundle_store import load_bundle, save_bundle
+from gateway.adapters.policy.policy_bundle import (
+    Bundle,
+    build_bundle,
+    default_pack,
+    load_bundle_dir,
+)
+from gateway.adapters.policy.policy_watch import PolicyWatcher
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
 from gateway.core.errors import ConfigurationError, PolicyError
+from gateway.core.policy.decision import Decision, Deny, Permit
 from tests.integration.policy.conftest import SHOP, make_bundle, question
 
 if TYPE_CHECKING:
@@ -184,7 +189,7 @@ async def test_a_worker_that_answers_what_nobody_asked_is_not_trusted(
 ) -> None:
     liar = tmp_path / "liar.py"
     liar.write_text(LIAR.replace("{reply}", reply))
-    monkeypatch.setattr("gateway.adapters.regorus_worker.__file__", str(liar))
+    monkeypatch.setattr("gateway.adapters.policy.regorus_worker.__file__", str(liar))
     with pytest.raises(PolicyError, match=text):
         await RegorusPolicy(make_bundle()).start()
 
@@ -194,7 +199,7 @@ async def test_starting_can_be_cancelled(monkeypatch: pytest.MonkeyPatch, tmp_pa
     mute.write_text(
         "import socket, sys\nsocket.socket(fileno=int(sys.argv[1])).recv(1 << 30, 256)\n"
     )
-    monkeypatch.setattr("gateway.adapters.regorus_worker.__file__", str(mute))
+    monkeypatch.setattr("gateway.adapters.policy.regorus_worker.__file__", str(mute))
     engine = RegorusPolicy(make_bundle())
     task = asyncio.create_task(engine.start())
     await asyncio.sleep(0.05)
@@ -255,7 +260,7 @@ async def test_stopping_fails_what_is_under_way(start: Start) -> None:
 async def test_too_many_waiting_decisions_are_refused_as_retryable(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.regorus_fleet.QUEUE_MAX", 10)
+    monkeypatch.setattr("gateway.adapters.policy.regorus_fleet.QUEUE_MAX", 10)
     engine = await start()
     found = await outcomes(engine, *[question(amount=5)] * 12)
     assert sorted(found) == ["ok"] * 10 + ["policy_overloaded"] * 2
@@ -499,7 +504,7 @@ async def test_tools_are_told_again_to_a_new_bundle_and_to_a_new_worker(start: S
 async def test_beyond_the_most_subsets_everything_is_evaluated(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.regorus_policy.SUBSETS_MAX", 1)
+    monkeypatch.setattr("gateway.adapters.policy.regorus_policy.SUBSETS_MAX", 1)
     engine = await start(routed())
     engine.set_tools(TOOLS)
     document = build_question("shop.get", "call", 50, 1)

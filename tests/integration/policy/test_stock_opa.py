@@ -14,16 +14,16 @@ import regorus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.bundle_store import save_bundle
-from gateway.adapters.policy_bundle import (
+from gateway.adapters.policy.bundle_store import save_bundle
+from gateway.adapters.policy.policy_bundle import (
     Bundle,
     build_bundle,
     default_pack,
     find_rego_root,
     load_bundle_dir,
 )
-from gateway.adapters.regorus_policy import describe_subset
-from gateway.adapters.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
+from gateway.adapters.policy.regorus_policy import describe_subset
+from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
 
 OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
 pytestmark = [

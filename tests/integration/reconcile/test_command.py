@@ -12,18 +12,18 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_files import Files, lock
-from gateway.adapters.audit_keys import load_or_create_kek
-from gateway.adapters.audit_openings import Vault
-from gateway.adapters.file_audit import FileAuditLog
+from gateway.adapters.audit.audit_files import Files, lock
+from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.cli.audit_reconcile import Reading
 from gateway.cli.audit_reconcile import run as reconcile
 from gateway.cli.exits import Exit
 from gateway.cli.reconcile_map import load_map
-from gateway.core.call import Intent, Outcome
+from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
 from gateway.core.limits import Limits
-from gateway.core.reconcile import Scope
+from gateway.core.reconcile.reconcile import Scope
 from tests.integration.reconcile.bank import Said, run
 
 MAP = """\

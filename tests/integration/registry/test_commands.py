@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.token_keys import generate_token_key, public_jwk
+from gateway.adapters.keys.token_keys import generate_token_key, public_jwk
 from gateway.cli import build
 from gateway.cli.exits import Exit
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 from tests.integration.approvals.conftest import serve
 from tests.unit.registry.desk import Desk, secret_of
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.audit_reader import read_records
-from gateway.adapters.file_audit import FileAuditLog
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.sql_registry import SqlRegistry
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.audit.audit_reader import read_records
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.adapters.state.sql_registry import SqlRegistry
+from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.core.clients import Agent
 from gateway.core.limits import Limits
+from gateway.core.people.registry import Member
+from gateway.core.people.registry_checks import Deployment
 from gateway.core.ports import OutboxEvent
-from gateway.core.registry import Member
-from gateway.core.registry_checks import Deployment
+from gateway.core.tokens.clients import Agent
 from gateway.http.registry_desk import RegistryDeps, RegistryDesk
 from tests.unit.registry.desk import human
 

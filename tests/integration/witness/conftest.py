@@ -9,10 +9,10 @@ import pytest
 
 from gateway.adapters.bounded_http import build_client
 from gateway.adapters.system import SystemIds
-from gateway.adapters.witness_client import Witness
-from gateway.adapters.witness_file import WitnessFile
-from gateway.adapters.witnessing import Anchor, Settings, Witnessing
-from gateway.core.note import Checkpoint
+from gateway.adapters.witness.witness_client import Witness
+from gateway.adapters.witness.witness_file import WitnessFile
+from gateway.adapters.witness.witnessing import Anchor, Settings, Witnessing
+from gateway.core.log.note import Checkpoint
 from tests.integration.audit.parts import StillClock
 from tests.integration.witness.parts import Log, WitnessIdentity
 from tests.integration.witness.served import ServedWitness

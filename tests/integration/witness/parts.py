@@ -17,11 +17,11 @@ from pathlib import Path
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.core.cosignature import build_witness_key, build_witness_vkey
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.core.entry import Entry
-from gateway.core.merkle import Tree, hash_leaf
-from gateway.core.note import Checkpoint, NoteKey, build_vkey
+from gateway.core.log.cosignature import build_witness_key, build_witness_vkey
+from gateway.core.log.merkle import Tree, hash_leaf
+from gateway.core.log.note import Checkpoint, NoteKey, build_vkey
 
 ROOT = Path(__file__).parents[3]
 OMNIWITNESS = shutil.which("omniwitness", path=f"{ROOT}/.cache/bin{os.pathsep}{os.environ['PATH']}")

@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
-from gateway.core import note as notes
-from gateway.core.cosignature import Cosignature, build_cosignature, build_message
-from gateway.core.merkle import is_consistent
-from gateway.core.note import NoteKey
+from gateway.core.log import note as notes
+from gateway.core.log.cosignature import Cosignature, build_cosignature, build_message
+from gateway.core.log.merkle import is_consistent
+from gateway.core.log.note import NoteKey
 from tests.integration.witness.parts import WitnessIdentity
 
 Behave = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]

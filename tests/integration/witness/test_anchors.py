@@ -18,11 +18,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.adapters.file_anchor import FileAnchor
-from gateway.adapters.s3_anchor import Credentials, S3Anchor, sign
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.adapters.witness_file import WitnessFile
-from gateway.adapters.witnessing import Anchor, Settings, Witnessing
+from gateway.adapters.witness.file_anchor import FileAnchor
+from gateway.adapters.witness.s3_anchor import Credentials, S3Anchor, sign
+from gateway.adapters.witness.witness_file import WitnessFile
+from gateway.adapters.witness.witnessing import Anchor, Settings, Witnessing
 from tests.integration.audit.parts import StillClock
 from tests.integration.witness.conftest import Build
 from tests.integration.witness.parts import ROOT, Log

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.core import note as notes
-from gateway.core.cosignature import NoCosignature, Reason
+from gateway.core.log import note as notes
+from gateway.core.log.cosignature import NoCosignature, Reason
 from tests.integration.witness.conftest import TIMEOUT_S, Build
 from tests.integration.witness.parts import WitnessIdentity
 from tests.integration.witness.served import Behave, ServedWitness, reply

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.adapters.bounded_http import Reply, build_client, exchange
 from gateway.adapters.system import SystemClock
-from gateway.adapters.witness_client import Introduce, Witness
-from gateway.core import note as notes
-from gateway.core.cosignature import (
+from gateway.adapters.witness.witness_client import Introduce, Witness
+from gateway.core.log import note as notes
+from gateway.core.log.cosignature import (
     Cosignature,
     NoCosignature,
     Reason,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.adapters.log_files import LogFiles
-from gateway.adapters.witness_records import read_witnesses
+from gateway.adapters.audit.log_files import LogFiles
+from gateway.adapters.witness.witness_records import read_witnesses
 from gateway.cli import build
-from gateway.core import note as notes
-from gateway.core.cosignature import Cosignature, build_message, build_witnessed
 from gateway.core.entry import Entry
-from gateway.core.merkle import is_consistent
+from gateway.core.log import note as notes
+from gateway.core.log.cosignature import Cosignature, build_message, build_witnessed
+from gateway.core.log.merkle import is_consistent
 from tests.integration.audit.conftest import clock, directory, files, open_log, signer
 from tests.integration.audit.parts import Open, StillClock
 from tests.integration.witness.parts import WitnessIdentity

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.core import note as notes
-from gateway.core.cosignature import is_cosigned, parse_cosignature, split_witnessed_note
+from gateway.core.log import note as notes
+from gateway.core.log.cosignature import is_cosigned, parse_cosignature, split_witnessed_note
 from tests.integration.witness.conftest import Build
 
 pytestmark = [pytest.mark.network, pytest.mark.req("AUD-08")]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.approval import ApprovalRequest, Vote, build_binding, spec_digest
+from gateway.core.approvals.approval import ApprovalRequest, Vote, build_binding, spec_digest
 from gateway.core.canonical import digest
-from gateway.core.decision import ApprovalSpec, Obligation, Reason, Stage
+from gateway.core.policy.decision import ApprovalSpec, Obligation, Reason, Stage
 
 NOW_S = 1_800_000_000
 

@@ -8,8 +8,8 @@ import pytest
 import rfc8785
 from msgspec.structs import replace
 
-from gateway.core.approval import ApprovalRequest, binding_words, build_binding
-from gateway.core.decision import ApprovalSpec, Obligation, Reason, Stage
+from gateway.core.approvals.approval import ApprovalRequest, binding_words, build_binding
+from gateway.core.policy.decision import ApprovalSpec, Obligation, Reason, Stage
 
 MakeRequest = Callable[..., ApprovalRequest]
 GATEWAY = {"issuer": "https://gw.test", "environment": "test", "log_origin": "test/log"}

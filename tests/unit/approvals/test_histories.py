@@ -18,10 +18,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.adapters.memory_approvals import MemoryApprovals
-from gateway.adapters.sql_approvals import SqlApprovals
-from gateway.adapters.sql_store import SqlState
-from gateway.core.approval import (
+from gateway.adapters.state.memory_approvals import MemoryApprovals
+from gateway.adapters.state.sql_approvals import SqlApprovals
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.approval import (
     EXPIRABLE,
     TERMINAL,
     TRANSITIONS,
@@ -32,9 +32,9 @@ from gateway.core.approval import (
     person,
     tally,
 )
-from gateway.core.approval_entries import state_event, vote_events
-from gateway.core.decision import ApprovalSpec, Stage
 from gateway.core.errors import ApprovalError
+from gateway.core.policy.decision import ApprovalSpec, Stage
+from gateway.core.records.approval_entries import state_event, vote_events
 
 T = TypeVar("T")
 

@@ -9,17 +9,17 @@ import pytest
 from fastapi import FastAPI
 from msgspec.structs import replace
 
-from gateway.adapters.jose_tokens import sign_token
-from gateway.adapters.memory_approvals import MemoryApprovals
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.token_keys import generate_token_key
-from gateway.core.approval import ApprovalRequest, State
-from gateway.core.approval_entries import state_event
-from gateway.core.decision import ApprovalSpec, Stage
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.keys.jose_tokens import sign_token
+from gateway.adapters.keys.token_keys import generate_token_key
+from gateway.adapters.state.memory_approvals import MemoryApprovals
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.core.approvals.approval import ApprovalRequest, State
+from gateway.core.approvals.sessions import CREDENTIAL_PREFIX, SignedIn
+from gateway.core.policy.decision import ApprovalSpec, Stage
 from gateway.core.ports import Clock, Ids
-from gateway.core.sessions import CREDENTIAL_PREFIX, SignedIn
-from gateway.core.token import SCOPE_CALL, Claims
+from gateway.core.records.approval_entries import state_event
+from gateway.core.tokens.token import SCOPE_CALL, Claims
 from gateway.http.approvals import ApprovalDeps, build_router
 from gateway.http.humans import HumanEntry, Humans, build_admit
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.adapters.memory_approvals import MemoryApprovals
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.core.approval import ApprovalRequest
-from gateway.core.approval_entries import state_event
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.state.memory_approvals import MemoryApprovals
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.core.approvals.approval import ApprovalRequest
 from gateway.core.errors import AuditError
 from gateway.core.ports import Clock
+from gateway.core.records.approval_entries import state_event
 
 MakeRequest = Callable[..., ApprovalRequest]
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.approval import (
+from gateway.core.approvals.approval import (
     EXPIRABLE,
     LIVE,
     TERMINAL,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.approval import (
+from gateway.core.approvals.approval import (
     ApprovalRequest,
     Vote,
     is_satisfiable,
@@ -17,7 +17,7 @@ from gateway.core.approval import (
     stages_met,
     tally,
 )
-from gateway.core.decision import ApprovalSpec, Stage
+from gateway.core.policy.decision import ApprovalSpec, Stage
 
 MakeRequest = Callable[..., ApprovalRequest]
 BINDING = "sha256:" + "1" * 64

@@ -8,8 +8,8 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.core.chain import Chain
-from gateway.core.note import NoteKey, build_key, build_vkey
+from gateway.core.log.chain import Chain
+from gateway.core.log.note import NoteKey, build_key, build_vkey
 
 ORIGIN = "gateway.example.com/audit"
 VECTORS = Path(__file__).parents[4] / "shared" / "vectors"

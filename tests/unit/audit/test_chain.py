@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.chain import GENESIS_PREV, RESERVED, Chain, commit, place
+from gateway.core.log.chain import GENESIS_PREV, RESERVED, Chain, commit, place
 
 ORIGIN = "gateway.example.com/audit"
 Build = Callable[[list[list[dict[str, Any]]]], list[bytes]]

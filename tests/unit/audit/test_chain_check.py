@@ -9,10 +9,10 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.core import note
-from gateway.core.chain import Chain, encode_checkpoint
-from gateway.core.chain_check import Anchor, Break, ChainCheck, Sealed, explain
-from gateway.core.note import Checkpoint, NoteKey, SignedCheckpoint
+from gateway.core.log import note
+from gateway.core.log.chain import Chain, encode_checkpoint
+from gateway.core.log.chain_check import Anchor, Break, ChainCheck, Sealed, explain
+from gateway.core.log.note import Checkpoint, NoteKey, SignedCheckpoint
 
 Build = Callable[[Sequence[Sequence[dict[str, Any]]]], list[bytes]]
 BATCHES = [[{"n": 0}, {"n": 1}], [{"n": 2}], [{"n": 3}, {"n": 4}, {"n": 5}], [{"n": 6}]]

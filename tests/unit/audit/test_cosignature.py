@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import note as notes
-from gateway.core.cosignature import (
+from gateway.core.log import note as notes
+from gateway.core.log.cosignature import (
     ANSWER_MAX_BYTES,
     SKEW_MAX_S,
     Conflict,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import merkle
+from gateway.core.log import merkle
 
 Vectors = Callable[[str], list[dict[str, Any]]]
 

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import note
-from gateway.core.note import Checkpoint, NoteKey
+from gateway.core.log import note
+from gateway.core.log.note import Checkpoint, NoteKey
 
 ROOT = bytes(range(32))
 # From the C2SP signed-note specification.

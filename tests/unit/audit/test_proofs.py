@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import merkle
-from gateway.core.merkle import Node, consistency_proof, inclusion_proof, root_of
+from gateway.core.log import merkle
+from gateway.core.log.merkle import Node, consistency_proof, inclusion_proof, root_of
 
 SIZES = range(301)
 LEAVES = [merkle.hash_leaf(b"%d" % number) for number in SIZES]

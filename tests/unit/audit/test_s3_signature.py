@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.adapters.s3_anchor import Credentials, sign
+from gateway.adapters.witness.s3_anchor import Credentials, sign
 
 pytestmark = pytest.mark.req("AUD-08")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import gateway
-from gateway.core.chain import RESERVED, commit
-from gateway.core.chain_check import Break, ChainCheck
-from gateway.core.note import parse_vkey
+from gateway.core.log.chain import RESERVED, commit
+from gateway.core.log.chain_check import Break, ChainCheck
+from gateway.core.log.note import parse_vkey
 
 PAGE = (Path(__file__).parents[3] / "docs" / "spec" / "audit-log-v1.md").read_text("utf-8")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.merkle import hash_leaf, hash_node
-from gateway.core.tiles import Tile, root_over, split, tile_of
+from gateway.core.log.merkle import hash_leaf, hash_node
+from gateway.core.log.tiles import Tile, root_over, split, tile_of
 
 
 @pytest.mark.req("AUD-02")

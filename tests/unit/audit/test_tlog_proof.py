@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.core.merkle import Tree, hash_leaf, hash_node, inclusion_proof
-from gateway.core.note import Checkpoint, NoteKey, build_key, sign
-from gateway.core.tlog_proof import TlogProof, build_proof, find_fault, parse_proof
+from gateway.core.log.merkle import Tree, hash_leaf, hash_node, inclusion_proof
+from gateway.core.log.note import Checkpoint, NoteKey, build_key, sign
+from gateway.core.log.tlog_proof import TlogProof, build_proof, find_fault, parse_proof
 
 SIZE = 11
 LEAVES = [hash_leaf(b"record %d" % number) for number in range(SIZE)]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.canonical import encode_record
-from gateway.core.exports import (
+from gateway.core.log.exports import (
     COLUMNS,
     Line,
     csv_header,
@@ -23,8 +23,8 @@ from gateway.core.exports import (
     write_csv,
     write_jsonl,
 )
-from gateway.core.exports_ocsf import build_event, write_ocsf
-from gateway.core.merkle import hash_leaf
+from gateway.core.log.exports_ocsf import build_event, write_ocsf
+from gateway.core.log.merkle import hash_leaf
 
 pytestmark = pytest.mark.req("AUD-09")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.audit_filter import Filter, Selection, parse_when
 from gateway.core.canonical import encode_record
+from gateway.core.log.audit_filter import Filter, Selection, parse_when
 
 INTENT: dict[str, Any] = {
     "seq": 5,

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.core.audit_access import Span, build_export, build_read
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.core.records.audit_access import Span, build_export, build_read
 from gateway.http.admin_route import BODY_MAX_BYTES
 from gateway.http.audit_access import build_audit_access_router
 from gateway.http.humans import HumanEntry, Humans, build_admit

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.approval import spec_digest
-from gateway.core.decision import (
+from gateway.core.approvals.approval import spec_digest
+from gateway.core.policy.decision import (
     ApprovalSpec,
     Decision,
     Deny,
@@ -18,7 +18,7 @@ from gateway.core.decision import (
     Reason,
     Stage,
 )
-from gateway.core.replay import Question, compare, is_decided, read_question
+from gateway.core.records.replay import Question, compare, is_decided, read_question
 
 pytestmark = pytest.mark.req("AUD-05")
 

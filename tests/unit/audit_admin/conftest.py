@@ -11,8 +11,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_holds import MemoryHolds
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.state.memory_holds import MemoryHolds
 from gateway.core.entry import Entry, Opening, Receipt
 from gateway.custody import Custody, rotate_key
 from gateway.http.audit_admin import AuditAdminDeps, build_audit_admin_routers

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.approval import person
-from gateway.core.declined import Declined
-from gateway.core.holds import WAIT_S
+from gateway.core.approvals.approval import person
+from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.holds import WAIT_S
 from tests.unit.audit_admin.conftest import Desk
 
 pytestmark = pytest.mark.req("AUD-06")

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.core.approvals.holds import TRANSITIONS, WAIT_S, Hold
 from gateway.core.errors import CountersignError
-from gateway.core.holds import TRANSITIONS, WAIT_S, Hold
 from tests.unit.audit_admin.conftest import Desk
 from tests.unit.audit_admin.test_redactions import ASK
 from tests.unit.audit_admin.test_redactions import ROUTE as REDACTIONS

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.masking import MASKED, mask_arguments, mask_input, read_sensitive
+from gateway.core.calls.masking import MASKED, mask_arguments, mask_input, read_sensitive
 
 pytestmark = pytest.mark.req("AUD-06")
 

@@ -13,24 +13,24 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from gateway.adapters.dpop_replay import MemoryUsedProofs
-from gateway.adapters.jose_dpop import JoseProofs
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_policy import MemoryPolicy
-from gateway.adapters.memory_runs import MemoryRuns
-from gateway.adapters.sql_authorizations import SqlAuthorizations
-from gateway.adapters.sql_store import SqlState
-from gateway.adapters.token_keys import LocalSigner, generate_token_key
-from gateway.core.apps import App, Apps, Strangers
-from gateway.core.client_documents import Document, NoDocument
-from gateway.core.clients import Agent, ClientRegistry, hash_secret
-from gateway.core.decision import Decision, Permit
-from gateway.core.issuing import Site
-from gateway.core.oauth import Interactive
-from gateway.core.possession import ProofDesk
-from gateway.core.sessions import SignedIn
-from gateway.core.token import Claims, Constraint, Grant
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.keys.dpop_replay import MemoryUsedProofs
+from gateway.adapters.keys.jose_dpop import JoseProofs
+from gateway.adapters.keys.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key
+from gateway.adapters.policy.memory_policy import MemoryPolicy
+from gateway.adapters.state.memory_runs import MemoryRuns
+from gateway.adapters.state.sql_authorizations import SqlAuthorizations
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.sessions import SignedIn
+from gateway.core.oauth.apps import App, Apps, Strangers
+from gateway.core.oauth.client_documents import Document, NoDocument
+from gateway.core.oauth.metadata import Interactive
+from gateway.core.policy.decision import Decision, Permit
+from gateway.core.proofs.possession import ProofDesk
+from gateway.core.tokens.clients import Agent, ClientRegistry, hash_secret
+from gateway.core.tokens.issuing import Site
+from gateway.core.tokens.token import Claims, Constraint, Grant
 from gateway.http.authorizations import Authorizations
 from gateway.http.authorize import AuthorizeDeps, build_authorize_router
 from gateway.http.authorize_register import build_register_router

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, load_config
-from gateway.core.clients import hash_secret
 from gateway.core.errors import ConfigurationError
-from gateway.core.token import Grant
+from gateway.core.tokens.clients import hash_secret
+from gateway.core.tokens.token import Grant
 
 pytestmark = pytest.mark.req("TOK-02")
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.adapters.client_documents import Documents
-from gateway.core.apps import is_allowed_host
-from gateway.core.client_documents import (
+from gateway.core.oauth.apps import is_allowed_host
+from gateway.core.oauth.client_documents import (
     Document,
     NoDocument,
     find_address_fault,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.core.client_documents import Document
-from gateway.core.decision import Decision, Deny, Permit, Reason
-from gateway.core.grants import find_excess
+from gateway.core.oauth.client_documents import Document
+from gateway.core.policy.decision import Decision, Deny, Permit, Reason
+from gateway.core.tokens.grants import find_excess
 from tests.unit.tokens.proofs import Holder
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import httpx
 import pytest
 
-from gateway.core.client_documents import Document
 from gateway.core.errors import CountersignError
+from gateway.core.oauth.client_documents import Document
 
 if TYPE_CHECKING:
     from tests.unit.authorize.conftest import World

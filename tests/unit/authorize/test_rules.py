@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.apps import App, Apps, Strangers
-from gateway.core.authorization import (
+from gateway.core.oauth.apps import App, Apps, Strangers
+from gateway.core.oauth.authorization import (
     answer_url,
     choices,
     find_redirect_fault,
@@ -19,8 +19,8 @@ from gateway.core.authorization import (
     narrow,
     speaker,
 )
-from gateway.core.grants import EFFECTS, find_ambiguity, find_excess
-from gateway.core.token import Constraint, Grant
+from gateway.core.tokens.grants import EFFECTS, find_ambiguity, find_excess
+from gateway.core.tokens.token import Constraint, Grant
 
 pytestmark = pytest.mark.req("TOK-02")
 

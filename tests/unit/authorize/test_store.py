@@ -6,11 +6,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from gateway.adapters.sql_authorizations import KEPT_S, SqlAuthorizations
-from gateway.adapters.sql_store import SqlState
-from gateway.core.apps import App
-from gateway.core.authorization import Code, Consent, Refresh
-from gateway.core.token import Constraint, Grant
+from gateway.adapters.state.sql_authorizations import KEPT_S, SqlAuthorizations
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.oauth.apps import App
+from gateway.core.oauth.authorization import Code, Consent, Refresh
+from gateway.core.tokens.token import Constraint, Grant
 
 NOW_S = 1_800_000_000
 CONSENT = Consent(

@@ -7,11 +7,11 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from gateway.adapters.audit_keys import load_or_create, load_or_create_kek
-from gateway.adapters.token_keys import load_token_key
+from gateway.adapters.audit.audit_keys import load_or_create, load_or_create_kek
+from gateway.adapters.keys.token_keys import load_token_key
 from gateway.cli import build
 from gateway.config import load_config
-from gateway.core.clients import hash_secret
+from gateway.core.tokens.clients import hash_secret
 
 app = build()
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.policy_bundle import find_rego_root
+from gateway.adapters.policy.policy_bundle import find_rego_root
 from gateway.config import Config, config_schema, load_config
 from gateway.config_models import AgentSection, HttpServerSection, StdioServerSection
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
-from gateway.core.token import Constraint, Grant, Range, Window
+from gateway.core.tokens.token import Constraint, Grant, Range, Window
 
 pytestmark = pytest.mark.req("GW-04")
 

@@ -9,7 +9,7 @@ import orjson
 from connectors.catalog import Catalog
 from connectors.listing import read_offers
 from connectors.manifest import Manifest
-from gateway.core.call import (
+from gateway.core.calls.call import (
     Arguments,
     AuthenticatedCall,
     CallMeta,
@@ -19,9 +19,9 @@ from gateway.core.call import (
     ResolvedCall,
 )
 from gateway.core.catalog import Review, Tool
-from gateway.core.decision import Permit
 from gateway.core.entry import Entry
-from gateway.core.token import Claims, Grant
+from gateway.core.policy.decision import Permit
+from gateway.core.tokens.token import Claims, Grant
 
 OPEN_SCHEMA = {"type": "object", "additionalProperties": True}
 OP = "0" * 31 + "1"

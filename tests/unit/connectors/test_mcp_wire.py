@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import mcp_wire as wire
-from gateway.core.call import UpstreamResult
+from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import UpstreamError
 from tests.unit.connectors.calls import OP, build_intent, build_tool
 

@@ -12,7 +12,7 @@ from connectors.manifest import Manifest
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from connectors.upstreams import Endpoint, Transport, build_transport
-from gateway.adapters.broker_memory import MemoryBroker
+from gateway.adapters.broker.broker_memory import MemoryBroker
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
 from tests.unit.connectors.calls import HandClock

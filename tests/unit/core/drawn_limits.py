@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from gateway.core.pointer import MISSING
-from gateway.core.token import Constraint, Range, Window
-from gateway.core.window import DAYS
+from gateway.core.tokens.token import Constraint, Range, Window
+from gateway.core.tokens.window import DAYS
 
 NUMBERS = st.integers(-3, 3) | st.sampled_from([-0.5, 0.5, 1.0, 2.5, 2**53, 2.0**53])
 TEXTS = st.sampled_from(["", "a", "ab", "aba", "b", "a.b", "x.a.b", "u@a.b", "u@x.a.b", "é"])

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.attenuation import TooWide, build_child
+from gateway.core.calls.ledger import Charge, Ledger
 from gateway.core.catalog import Tool
-from gateway.core.clients import Agent
-from gateway.core.grants import CompiledGrants
-from gateway.core.issuing import Site, Wish
-from gateway.core.ledger import Charge, Ledger
 from gateway.core.refusal import Refusal
-from gateway.core.spending import CallLimits, build_spender
-from gateway.core.token import Budget, Claims, Constraint, Grant
+from gateway.core.tokens.attenuation import TooWide, build_child
+from gateway.core.tokens.clients import Agent
+from gateway.core.tokens.grants import CompiledGrants
+from gateway.core.tokens.issuing import Site, Wish
+from gateway.core.tokens.spending import CallLimits, build_spender
+from gateway.core.tokens.token import Budget, Claims, Constraint, Grant
 from tests.unit.connectors.calls import build_tool
 
 NOW_S: Final = 1_800_000_000

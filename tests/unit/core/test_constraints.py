@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.constraints import compile_constraint, find_constraint_fault, is_satisfied
-from gateway.core.domain import find_host
 from gateway.core.pointer import MISSING
-from gateway.core.token import Constraint, Range
+from gateway.core.tokens.constraints import compile_constraint, find_constraint_fault, is_satisfied
+from gateway.core.tokens.domain import find_host
+from gateway.core.tokens.token import Constraint, Range
 from tests.unit.core.drawn_limits import CONSTRAINTS, VALUES
 
 pytestmark = pytest.mark.req("TOK-03")

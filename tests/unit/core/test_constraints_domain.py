@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pydantic_core import Url
 from yarl import URL
 
-from gateway.core.constraints import is_satisfied
-from gateway.core.domain import build_host_test, find_host, is_covered, is_pattern
-from gateway.core.token import Constraint
+from gateway.core.tokens.constraints import is_satisfied
+from gateway.core.tokens.domain import build_host_test, find_host, is_covered, is_pattern
+from gateway.core.tokens.token import Constraint
 
 pytestmark = pytest.mark.req("TOK-03")
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.constraints import is_implied, is_satisfied
 from gateway.core.pointer import MISSING
-from gateway.core.token import Constraint, Range
+from gateway.core.tokens.constraints import is_implied, is_satisfied
+from gateway.core.tokens.token import Constraint, Range
 from tests.unit.core.drawn_limits import CONSTRAINTS, VALUES
 
 pytestmark = pytest.mark.req("TOK-03", "TOK-04")

@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 from hypothesis import example, given, settings
 
-from gateway.core.token import Window
-from gateway.core.window import DAYS, find_window_fault, is_open, is_within
+from gateway.core.tokens.token import Window
+from gateway.core.tokens.window import DAYS, find_window_fault, is_open, is_within
 from tests.unit.core.drawn_limits import WINDOWS
 
 pytestmark = pytest.mark.req("TOK-03")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.call import FilteredResult, UpstreamResult
-from gateway.core.decision import Obligation
-from gateway.core.filtering import REDACTED, apply_obligations, status_of, withhold
+from gateway.core.calls.call import FilteredResult, UpstreamResult
+from gateway.core.calls.filtering import REDACTED, apply_obligations, status_of, withhold
+from gateway.core.policy.decision import Obligation
 
 CANARY = "DE89-3704-CANARY"
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ledger import Charge, Ledger
+from gateway.core.calls.ledger import Charge, Ledger
 from gateway.core.refusal import Refusal
-from gateway.core.spending import Spender
-from gateway.core.token import Grant
+from gateway.core.tokens.spending import Spender
+from gateway.core.tokens.token import Grant
 from tests.unit.connectors.calls import build_tool
 
 TOOL = build_tool("refund", effect="money", sums=("/amount",), labels=("pii",))

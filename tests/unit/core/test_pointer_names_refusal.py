@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway
-from gateway.core import names, records
+from gateway.core import names
 from gateway.core.errors import (
     ApprovalError,
     AuditError,
@@ -21,6 +21,7 @@ from gateway.core.errors import (
     UpstreamError,
 )
 from gateway.core.pointer import MISSING, resolve, split
+from gateway.core.records import call_records as records
 from gateway.core.refusal import KINDS, POLICY, Refusal, is_unavailable, kind_of
 from tests.unit.path.world import DENY, build_claims
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.policy_bundle import find_rego_root
+from gateway.adapters.policy.policy_bundle import find_rego_root
 from gateway.core.caller import CallerCache, build_caller_view
-from gateway.core.decision import Phase
-from gateway.core.ledger import Family
-from gateway.core.policy_input import build_caller, build_document
-from gateway.core.token import Constraint, Grant
+from gateway.core.calls.ledger import Family
+from gateway.core.calls.policy_input import build_caller, build_document
+from gateway.core.policy.decision import Phase
+from gateway.core.tokens.token import Constraint, Grant
 from tests.unit.connectors.calls import build_tool
 from tests.unit.core.test_strict_json import JSON, TEXT
 from tests.unit.path.world import NOW_S, build_claims

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.approval import quorum
-from gateway.core.decision import ApprovalSpec, Stage
+from gateway.core.approvals.approval import quorum
+from gateway.core.policy.decision import ApprovalSpec, Stage
 from gateway.core.tags import arguments_tag, person_tag, person_tags
 
 pytestmark = pytest.mark.req("AUD-04")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_kills import MemoryKills
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.state.memory_kills import MemoryKills
 from gateway.core.errors import CountersignError
-from gateway.core.kill import Kill, read_kill
-from gateway.core.token import Claims
+from gateway.core.kills.kill import Kill, read_kill
+from gateway.core.tokens.token import Claims
 from gateway.kill_switch import KillSwitch
 
 NOW_S = 1_800_000_000

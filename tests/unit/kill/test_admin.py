@@ -10,13 +10,13 @@ import pytest
 from fastapi import FastAPI, Request
 from msgspec.structs import replace
 
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
-from gateway.adapters.token_keys import LocalSigner, generate_token_key
-from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
+from gateway.adapters.keys.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key
 from gateway.core.errors import CountersignError
-from gateway.core.issued import IssuedToken, IssuedTokens, describe_issued, read_issued
-from gateway.core.kill import KILLED, REVOKED
-from gateway.core.token import Ancestor, Claims, Run
+from gateway.core.kills.kill import KILLED, REVOKED
+from gateway.core.tokens.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
+from gateway.core.tokens.issued import IssuedToken, IssuedTokens, describe_issued, read_issued
+from gateway.core.tokens.token import Ancestor, Claims, Run
 from gateway.http.client_auth import read_client
 from gateway.http.humans import HumanEntry, Humans, build_admit
 from gateway.http.kill_admin import KillAdminDeps, build_kill_router

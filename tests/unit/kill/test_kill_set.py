@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.catalog import Review, SchemaCheck, Tool
-from gateway.core.kill import (
+from gateway.core.kills.kill import (
     EVERYTHING,
     KILLED,
     REVOKED,
@@ -25,7 +25,7 @@ from gateway.core.kill import (
     build_kill_set,
     read_kill,
 )
-from gateway.core.token import Ancestor, Claims
+from gateway.core.tokens.token import Ancestor, Claims
 from tests.unit.kill.conftest import NOW_S, build_claims
 
 pytestmark = pytest.mark.req("TOK-06")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.memory_kills import MemoryKills
-from gateway.adapters.sql_kills import SqlKills
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.state.memory_kills import MemoryKills
+from gateway.adapters.state.sql_kills import SqlKills
+from gateway.adapters.state.sql_store import SqlState
 from gateway.core.errors import CountersignError
-from gateway.core.kill import Kill, KillStore
+from gateway.core.kills.kill import Kill, KillStore
 
 pytestmark = pytest.mark.req("TOK-06")
 KILL = Kill(id="0" * 32, kind="agent", target="bot", at=1_800_000_000, by="ann", reason="odd")

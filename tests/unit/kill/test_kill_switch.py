@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway import kill_switch
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_kills import MemoryKills
-from gateway.core.declined import Declined
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.state.memory_kills import MemoryKills
+from gateway.core.approvals.declined import Declined
 from gateway.core.errors import AuditError, CountersignError
-from gateway.core.kill import FEED_STALE, KILLED, REVOKED, Kill
+from gateway.core.kills.kill import FEED_STALE, KILLED, REVOKED, Kill
 from gateway.kill_switch import STALE_NS, KillSwitch
 from tests.unit.kill.conftest import NOW_S, CountingIds, HandClock, Place, build_claims
 from tests.unit.kill.test_kill_set import build_tool

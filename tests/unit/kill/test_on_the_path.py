@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core.call import RawCall
+from gateway.core.calls.call import RawCall
 from gateway.core.catalog import Tool
-from gateway.core.decision import Decision, Phase
-from gateway.core.kill import FEED_STALE, Kill, KillSet, Kind
-from gateway.core.token import Claims
+from gateway.core.kills.kill import FEED_STALE, Kill, KillSet, Kind
+from gateway.core.policy.decision import Decision, Phase
+from gateway.core.tokens.token import Claims
 from gateway.dispatch import Step
 from tests.unit.path.world import DENY, HOLD, NOW_S, PERMIT, World, build_claims
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory_kills import MemoryKills
-from gateway.core.approval import Vote
-from gateway.core.decision import Decision, Phase
-from gateway.core.stopped import StoppedPeople
+from gateway.adapters.state.memory_kills import MemoryKills
+from gateway.core.approvals.approval import Vote
+from gateway.core.kills.stopped import StoppedPeople
+from gateway.core.policy.decision import Decision, Phase
 from gateway.kill_switch import KillSwitch
 from tests.unit.path.world import HOLD, NOW_S, PERMIT, World
 

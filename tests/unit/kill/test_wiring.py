@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, load_config
-from gateway.core.kill import REVOKED
-from gateway.core.token import Ancestor
+from gateway.core.kills.kill import REVOKED
+from gateway.core.tokens.token import Ancestor
 from gateway.http.token_admin import SKEW_S
 from gateway.wiring_kill import build_hand_off, build_is_known, find_credentials
 from tests.unit.kill.conftest import NOW_S, Place, build_claims

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.jose_tokens import sign_token
-from gateway.adapters.memory_policy import MemoryPolicy
-from gateway.adapters.token_keys import generate_token_key
-from gateway.core.call import UpstreamResult
-from gateway.core.decision import Decision, Phase
+from gateway.adapters.keys.jose_tokens import sign_token
+from gateway.adapters.keys.token_keys import generate_token_key
+from gateway.adapters.policy.memory_policy import MemoryPolicy
+from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import PolicyError, UpstreamError
 from gateway.core.limits import Limits
-from gateway.core.token import Grant
+from gateway.core.policy.decision import Decision, Phase
+from gateway.core.tokens.token import Grant
 from tests.unit.path.world import (
     NOW_S,
     Reply,

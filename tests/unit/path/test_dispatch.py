@@ -10,16 +10,16 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.memory_approvals import MemoryApprovals
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.core.approval import ApprovalRequest, State
-from gateway.core.approval_entries import state_event
-from gateway.core.call import Intent, Outcome, RecordedIntent, RecordedOutcome, UpstreamResult
-from gateway.core.decision import ApprovalSpec, Decision, Obligation, Permit, Phase, Stage
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.state.memory_approvals import MemoryApprovals
+from gateway.core.approvals.approval import ApprovalRequest, State
+from gateway.core.calls.call import Intent, Outcome, RecordedIntent, RecordedOutcome, UpstreamResult
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import ApprovalError, AuditError, PolicyError, UpstreamError
-from gateway.core.kill import Kill, build_kill_set, name_revocation
-from gateway.core.token import Grant
+from gateway.core.kills.kill import Kill, build_kill_set, name_revocation
+from gateway.core.policy.decision import ApprovalSpec, Decision, Obligation, Permit, Phase, Stage
+from gateway.core.records.approval_entries import state_event
+from gateway.core.tokens.token import Grant
 from gateway.dispatch import Step
 from tests.unit.path.world import (
     DENY,

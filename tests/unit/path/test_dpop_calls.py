@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.jose_tokens import JoseVerifier
+from gateway.adapters.keys.jose_tokens import JoseVerifier
 from gateway.authenticator import Authenticator
-from gateway.core.dpop_nonce import STEP_S, Nonces
+from gateway.core.oauth.dpop_nonce import STEP_S, Nonces
 from gateway.core.refusal import Refusal
-from gateway.core.token import SCOPE_CALL, SCOPE_LIST, Claims
+from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST, Claims
 from tests.unit.path.world import (
     HOLD,
     KEY,

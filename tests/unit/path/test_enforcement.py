@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_policy import MemoryPolicy
-from gateway.core.answer import Completed, Refused
-from gateway.core.call import (
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.policy.memory_policy import MemoryPolicy
+from gateway.core.calls.answer import Completed, Refused
+from gateway.core.calls.call import (
     Intent,
     Outcome,
     RecordedIntent,
     RecordedOutcome,
     UpstreamResult,
 )
-from gateway.core.decision import Decision, Deny, Obligation, Permit, Phase
 from gateway.core.errors import AuditError, PolicyError
 from gateway.core.limits import Limits
-from gateway.core.token import Constraint, Grant
+from gateway.core.policy.decision import Decision, Deny, Obligation, Permit, Phase
+from gateway.core.tokens.token import Constraint, Grant
 from tests.unit.path.world import DENY, HOLD, PERMIT, REVISION, World, build_claims
 
 

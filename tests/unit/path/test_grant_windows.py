@@ -8,8 +8,8 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.decision import Deny, Hold, Permit
-from gateway.core.token import Constraint, Grant, Window
+from gateway.core.policy.decision import Deny, Hold, Permit
+from gateway.core.tokens.token import Constraint, Grant, Window
 from tests.unit.path.world import HOLD, NOW_S, PERMIT, World, build_claims
 
 pytestmark = pytest.mark.req("TOK-03")

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from connectors.memory import MemoryTransport
-from gateway.core.call import Relay, UpstreamResult
-from gateway.core.token import Claims, Grant
+from gateway.core.calls.call import Relay, UpstreamResult
+from gateway.core.tokens.token import Claims, Grant
 from gateway.http.asgi import EventStream, Message
 from gateway.http.mcp_sessions import Sessions
 from gateway.protocol import mcp

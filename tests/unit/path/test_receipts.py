@@ -8,12 +8,12 @@ import orjson
 import pytest
 
 from connectors.memory import MemoryTransport
-from gateway.core.answer import CallReceipt
-from gateway.core.call import RecordedIntent, Relay, UpstreamResult
+from gateway.core.calls.answer import CallReceipt
+from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.entry import Receipt
 from gateway.core.errors import AuditError
-from gateway.core.merkle import hash_leaf
-from gateway.core.tlog_proof import find_fault, parse_proof
+from gateway.core.log.merkle import hash_leaf
+from gateway.core.log.tlog_proof import find_fault, parse_proof
 from gateway.protocol.mcp_reply import Reply, add_receipt
 from tests.unit.path.world import DENY, HOLD, World, build_claims, sign
 

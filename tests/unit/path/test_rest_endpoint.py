@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.memory_idempotency import MemoryIdempotency
-from gateway.core.decision import Decision, Phase
+from gateway.adapters.state.memory_idempotency import MemoryIdempotency
 from gateway.core.entry import Receipt
 from gateway.core.errors import ApprovalError, PolicyError
+from gateway.core.policy.decision import Decision, Phase
 from gateway.http.rest import RecentReplies
 from gateway.protocol.rest import Reply as RestReply
 from tests.unit.path.world import HOLD, PERMIT, World, build_claims, sign

@@ -14,30 +14,30 @@ from connectors.catalog import Catalog
 from connectors.listing import read_offers
 from connectors.manifest import Manifest
 from connectors.memory import Handler, MemoryTransport, build_definition
-from gateway.adapters.audit_recovery import RecoveredOperation
-from gateway.adapters.dpop_replay import MemoryUsedProofs
-from gateway.adapters.jose_dpop import JoseProofs
-from gateway.adapters.jose_tokens import JoseVerifier, sign_token
-from gateway.adapters.memory_approvals import MemoryApprovals
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_idempotency import MemoryIdempotency
-from gateway.adapters.memory_policy import Answerer, MemoryPolicy
-from gateway.adapters.memory_runs import MemoryRuns
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.token_keys import generate_token_key
+from gateway.adapters.audit.audit_recovery import RecoveredOperation
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.keys.dpop_replay import MemoryUsedProofs
+from gateway.adapters.keys.jose_dpop import JoseProofs
+from gateway.adapters.keys.jose_tokens import JoseVerifier, sign_token
+from gateway.adapters.keys.token_keys import generate_token_key
+from gateway.adapters.policy.memory_policy import Answerer, MemoryPolicy
+from gateway.adapters.state.memory_approvals import MemoryApprovals
+from gateway.adapters.state.memory_idempotency import MemoryIdempotency
+from gateway.adapters.state.memory_runs import MemoryRuns
+from gateway.adapters.state.outbox_relay import OutboxRelay
 from gateway.authenticator import Authenticator
-from gateway.core.approval import ApprovalRequest, Vote
-from gateway.core.approval_entries import vote_events
-from gateway.core.call import Arguments, CallMeta, RawCall
+from gateway.core.approvals.approval import ApprovalRequest, Vote
 from gateway.core.caller import CallerCache
+from gateway.core.calls.call import Arguments, CallMeta, RawCall
+from gateway.core.calls.ledger import Ledger
 from gateway.core.catalog import Review, Tool
-from gateway.core.decision import ApprovalSpec, Decision, Deny, Hold, Permit, Reason, Stage
-from gateway.core.dpop_nonce import Nonces
 from gateway.core.errors import UpstreamError
-from gateway.core.ledger import Ledger
 from gateway.core.limits import Limits
-from gateway.core.possession import ProofDesk
-from gateway.core.token import Claims, Grant, Run
+from gateway.core.oauth.dpop_nonce import Nonces
+from gateway.core.policy.decision import ApprovalSpec, Decision, Deny, Hold, Permit, Reason, Stage
+from gateway.core.proofs.possession import ProofDesk
+from gateway.core.records.approval_entries import vote_events
+from gateway.core.tokens.token import Claims, Grant, Run
 from gateway.dispatch import Dispatcher, Step
 from gateway.enforce import Enforcement
 from gateway.holding import Deployment, HoldDesk

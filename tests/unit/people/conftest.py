@@ -12,14 +12,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.oidc_client import OidcProvider, OidcSettings
-from gateway.adapters.passkeys import WebauthnPasskeys
-from gateway.adapters.passwords import Argon2Passwords
-from gateway.adapters.sql_accounts import SqlAccounts
-from gateway.adapters.sql_sessions import SqlSessions, SqlTickets
-from gateway.adapters.sql_store import SqlState
-from gateway.core.clients import hash_secret
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.signin.oidc_client import OidcProvider, OidcSettings
+from gateway.adapters.signin.passkeys import WebauthnPasskeys
+from gateway.adapters.signin.passwords import Argon2Passwords
+from gateway.adapters.state.sql_accounts import SqlAccounts
+from gateway.adapters.state.sql_sessions import SqlSessions, SqlTickets
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.tokens.clients import hash_secret
 from gateway.http.humans import HumanEntry, Humans, build_admit
 from gateway.http.signin import build_sign_in_router
 from gateway.http.signin_account import build_account_router

@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from gateway.adapters.sql_store import SqlState
-from gateway.core.sessions import SignedIn
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.sessions import SignedIn
 from gateway.http.humans import HumanEntry
 from gateway.http.signin_claim import make_first_claim
 from gateway.http.signin_sessions import Proof

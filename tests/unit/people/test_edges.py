@@ -8,14 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.passwords import AT_ONCE, WAITING_MAX, Argon2Passwords
-from gateway.adapters.sql_sessions import SqlSessions, SqlTickets
-from gateway.adapters.sql_store import SqlState
-from gateway.core.accounts import build_human_change, find_password_fault, normal_form
-from gateway.core.entry import Entry, Receipt
-from gateway.core.errors import AuditError, CountersignError, CredentialError
-from gateway.core.sessions import (
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.signin.passwords import AT_ONCE, WAITING_MAX, Argon2Passwords
+from gateway.adapters.state.sql_sessions import SqlSessions, SqlTickets
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.sessions import (
     HOME,
     LEVELS,
     Session,
@@ -25,6 +22,9 @@ from gateway.core.sessions import (
     is_live,
     local_path,
 )
+from gateway.core.entry import Entry, Receipt
+from gateway.core.errors import AuditError, CountersignError, CredentialError
+from gateway.core.people.accounts import build_human_change, find_password_fault, normal_form
 from gateway.http.signin_desk import SignInLog
 from gateway.http.signin_limits import Rate, Tries
 from gateway.http.signin_sessions import Proof

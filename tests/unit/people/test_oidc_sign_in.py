@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from gateway.adapters.sql_store import SqlState
+from gateway.adapters.state.sql_store import SqlState
 from tests.unit.people.conftest import Browser, World
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import argon2
 import pytest
 
-from gateway.adapters.passwords import Argon2Passwords
+from gateway.adapters.signin.passwords import Argon2Passwords
 from gateway.http.humans import HumanEntry
 from tests.unit.people.conftest import NOW_S, ORIGIN, PASSWORD, Browser, World
 

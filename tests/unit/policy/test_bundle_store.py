@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.bundle_store import load_bundle, save_bundle
-from gateway.adapters.policy_bundle import default_pack, load_bundle_dir
+from gateway.adapters.policy.bundle_store import load_bundle, save_bundle
+from gateway.adapters.policy.policy_bundle import default_pack, load_bundle_dir
 from gateway.core.errors import PolicyError
 
 pytestmark = pytest.mark.req("GW-11")

@@ -7,16 +7,16 @@ import jsonschema_rs
 import orjson
 import pytest
 
-from gateway.adapters.policy_bundle import find_rego_root
-from gateway.adapters.policy_sample import build_sample
-from gateway.adapters.policy_scope import EFFECTS, PHASES
+from gateway.adapters.policy.policy_bundle import find_rego_root
+from gateway.adapters.policy.policy_sample import build_sample
+from gateway.adapters.policy.policy_scope import EFFECTS, PHASES
+from gateway.core.calls.ledger import Ledger
+from gateway.core.calls.policy_input import build_caller, build_document
 from gateway.core.catalog import Review, Tool
-from gateway.core.clients import Agent, Launcher
-from gateway.core.decision import Phase
-from gateway.core.issuing import ask_about_run, ask_about_token
-from gateway.core.ledger import Ledger
-from gateway.core.policy_input import build_caller, build_document
-from gateway.core.token import Claims, Constraint, Grant, Run
+from gateway.core.policy.decision import Phase
+from gateway.core.tokens.clients import Agent, Launcher
+from gateway.core.tokens.issuing import ask_about_run, ask_about_token
+from gateway.core.tokens.token import Claims, Constraint, Grant, Run
 
 pytestmark = pytest.mark.req("GW-11")
 SCHEMA = json.loads((find_rego_root() / "schemas" / "input.v1.json").read_text(encoding="utf-8"))

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.memory_policy import REVISION, MemoryPolicy
-from gateway.core.decision import Deny, Permit, Phase
+from gateway.adapters.policy.memory_policy import REVISION, MemoryPolicy
 from gateway.core.errors import PolicyError
+from gateway.core.policy.decision import Deny, Permit, Phase
 from gateway.core.ports import PolicyEngine
 
 YES = Permit(reasons=(), obligations=(), revision=REVISION)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.decision import ApprovalSpec, Deny, Hold, Obligation, Permit, Reason, Stage
-from gateway.core.policy_answer import read_answer
+from gateway.core.policy.decision import ApprovalSpec, Deny, Hold, Obligation, Permit, Reason, Stage
+from gateway.core.policy.policy_answer import read_answer
 
 REVISION = "sha256:" + "ab" * 32
 PERMIT: dict[str, Any] = {"outcome": "permit", "reasons": [{"code": "ok"}], "obligations": []}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.policy_bundle import (
+from gateway.adapters.policy.policy_bundle import (
     Bundle,
     build_bundle,
     default_pack,

@@ -7,8 +7,8 @@ import regorus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.policy_bundle import MAIN_PATH, find_rego_root
-from gateway.adapters.policy_scope import EFFECTS, PHASES, Scope, read_scope
+from gateway.adapters.policy.policy_bundle import MAIN_PATH, find_rego_root
+from gateway.adapters.policy.policy_scope import EFFECTS, PHASES, Scope, read_scope
 
 TOOLS = ["shop.act", "shop.act2", "shop-x.act", "shopXact", "bank.pay", "bank.pay.more", "a\nb"]
 GLOBS = ["*", "shop.*", "*.act", "shop.act", "b*y*", "shop-x.*", "*.*.*"]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.policy_bundle import Bundle
-from gateway.adapters.policy_watch import PolicyWatcher
+from gateway.adapters.policy.policy_bundle import Bundle
+from gateway.adapters.policy.policy_watch import PolicyWatcher
 from gateway.core.errors import PolicyError
 
 pytestmark = pytest.mark.req("GW-11")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.policy_bundle import find_rego_root
-from gateway.adapters.rego_tests import RuleOutcome, run_tests
+from gateway.adapters.policy.policy_bundle import find_rego_root
+from gateway.adapters.policy.rego_tests import RuleOutcome, run_tests
 from gateway.core.errors import ConfigurationError
 
 pytestmark = pytest.mark.req("GW-11")

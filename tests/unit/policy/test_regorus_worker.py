@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.policy_bundle import build_bundle
-from gateway.adapters.regorus_worker import (
+from gateway.adapters.policy.policy_bundle import build_bundle
+from gateway.adapters.policy.regorus_worker import (
     ANSWER,
     CONTROL,
     FAULT,

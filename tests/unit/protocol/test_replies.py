@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.answer import Answer, Completed, Pending, Refused
-from gateway.core.approval import State
-from gateway.core.call import FilteredResult, Outcome, RecordedOutcome
+from gateway.core.approvals.approval import State
+from gateway.core.calls.answer import Answer, Completed, Pending, Refused
+from gateway.core.calls.call import FilteredResult, Outcome, RecordedOutcome
+from gateway.core.calls.filtering import withhold
 from gateway.core.entry import Entry
-from gateway.core.filtering import withhold
 from gateway.core.limits import Limits
 from gateway.core.refusal import KINDS, Refusal
 from gateway.protocol import mcp_reply, rest

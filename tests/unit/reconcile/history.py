@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.core.reconcile import Rules, Scope
-from gateway.core.reconcile_calls import Call, CallIndex
-from gateway.core.reconcile_rows import Effect
-from gateway.core.reconcile_values import Field
+from gateway.core.reconcile.reconcile import Rules, Scope
+from gateway.core.reconcile.reconcile_calls import Call, CallIndex
+from gateway.core.reconcile.reconcile_rows import Effect
+from gateway.core.reconcile.reconcile_values import Field
 
 PAY = "bank.pay"
 SCOPE = Scope(tools={PAY: Rules((Field("/amount", 0, "integer"), Field("/to", 1)))})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters.export_reader import Digest, Source, open_export
+from gateway.adapters.audit.export_reader import Digest, Source, open_export
 from gateway.core.errors import RequestError
 
 

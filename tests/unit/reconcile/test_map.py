@@ -6,9 +6,9 @@ import pytest
 
 from gateway.cli.reconcile_map import load_map
 from gateway.core.errors import ConfigurationError
-from gateway.core.reconcile import Rules
-from gateway.core.reconcile_rows import Ignore, Layout, TimeColumn
-from gateway.core.reconcile_values import Field
+from gateway.core.reconcile.reconcile import Rules
+from gateway.core.reconcile.reconcile_rows import Ignore, Layout, TimeColumn
+from gateway.core.reconcile.reconcile_values import Field
 
 WHOLE = """\
 tools:

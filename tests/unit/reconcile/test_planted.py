@@ -11,8 +11,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from gateway.core.reconcile import Finding, Kind, compare, match
-from gateway.core.reconcile_rows import Effect
+from gateway.core.reconcile.reconcile import Finding, Kind, compare, match
+from gateway.core.reconcile.reconcile_rows import Effect
 from tests.unit.reconcile.history import ENDINGS, SCOPE, History, effect
 
 ARGUMENTS: Final = {"amount": 5, "to": "ann"}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from gateway.core.reconcile import Rules, Scope, match, needs_arguments
-from gateway.core.reconcile_calls import CallIndex
+from gateway.core.reconcile.reconcile import Rules, Scope, match, needs_arguments
+from gateway.core.reconcile.reconcile_calls import CallIndex
 from tests.unit.reconcile.history import PAY, SCOPE, History, effect
 
 S = 1_000_000

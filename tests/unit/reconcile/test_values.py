@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.reconcile_rows import TimeColumn, read_time
-from gateway.core.reconcile_values import Field, ValueType, differences
+from gateway.core.reconcile.reconcile_rows import TimeColumn, read_time
+from gateway.core.reconcile.reconcile_values import Field, ValueType, differences
 
 
 def is_same(kind: ValueType, column: str | None, arguments: dict[str, Any], **more: Any) -> bool:  # noqa: ANN401 - of `Field`

@@ -9,16 +9,16 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from gateway.adapters.jose_assertions import find_key_set_fault
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_registry import MemoryRegistry
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.core.clients import Agent, ClientRegistry, Launcher, hash_secret
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.keys.jose_assertions import find_key_set_fault
+from gateway.adapters.state.memory_registry import MemoryRegistry
+from gateway.adapters.state.outbox_relay import OutboxRelay
 from gateway.core.errors import CountersignError
+from gateway.core.people.registry import Member, Person, RegistryStore
+from gateway.core.people.registry_checks import Deployment
 from gateway.core.ports import OutboxEvent
-from gateway.core.registry import Member, Person, RegistryStore
-from gateway.core.registry_checks import Deployment
-from gateway.core.token import Grant
+from gateway.core.tokens.clients import Agent, ClientRegistry, Launcher, hash_secret
+from gateway.core.tokens.token import Grant
 from gateway.http.humans import HumanEntry, Humans, build_admit
 from gateway.http.registry_admin import RegistryAdmin
 from gateway.http.registry_desk import RegistryDeps, RegistryDesk

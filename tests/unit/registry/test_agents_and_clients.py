@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from gateway.adapters.token_keys import generate_token_key, public_jwk
-from gateway.core.clients import Agent, hash_secret
-from gateway.core.registry import BARRED, Member
-from gateway.core.token import Claims
+from gateway.adapters.keys.token_keys import generate_token_key, public_jwk
+from gateway.core.people.registry import BARRED, Member
+from gateway.core.tokens.clients import Agent, hash_secret
+from gateway.core.tokens.token import Claims
 from tests.unit.registry.desk import READS, Desk, FailingStore, human, told
 
 pytestmark = pytest.mark.req("TOK-01")

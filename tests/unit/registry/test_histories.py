@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.core.clients import hash_secret
-from gateway.core.registry import SENSITIVE, Person
+from gateway.core.people.registry import SENSITIVE, Person
+from gateway.core.tokens.clients import hash_secret
 from tests.unit.registry.desk import Desk, human, secret_of
 
 NAMES = st.sampled_from(["ada", "Ada", "alan", "ann", "tim", "zoe"])

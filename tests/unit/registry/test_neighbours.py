@@ -10,13 +10,13 @@ import pytest
 from fastapi import FastAPI
 from msgspec.structs import replace
 
-from gateway.adapters.memory_approvals import MemoryApprovals
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.outbox_relay import OutboxRelay
-from gateway.adapters.sql_store import SqlState
-from gateway.core.approval_entries import state_event
-from gateway.core.clients import hash_secret
-from gateway.core.declined import Declined
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.state.memory_approvals import MemoryApprovals
+from gateway.adapters.state.outbox_relay import OutboxRelay
+from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.declined import Declined
+from gateway.core.records.approval_entries import state_event
+from gateway.core.tokens.clients import hash_secret
 from gateway.http.approvals import ApprovalDeps, build_router
 from gateway.http.humans import HumanEntry, Humans, build_admit
 from tests.unit.approvals.conftest import build_request

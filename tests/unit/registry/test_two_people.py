@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.core.clients import hash_secret
-from gateway.core.registry import Member, Person
+from gateway.core.people.registry import Member, Person
 from gateway.core.tags import person_tags
+from gateway.core.tokens.clients import hash_secret
 from gateway.http.registry_desk import Applied
 from tests.unit.registry.desk import NOW_S, Desk, human, secret_of, told
 

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.adapters.sql_ledger import SqlLedger
-from gateway.adapters.sql_store import SCHEMA, SqlState
+from gateway.adapters.state.sql_ledger import SqlLedger
+from gateway.adapters.state.sql_store import SCHEMA, SqlState
 from gateway.core.errors import ConfigurationError, CountersignError
 
 STAMP = {"environment": "test", "log_origin": "test/log"}

@@ -12,25 +12,25 @@ import pytest
 from fastapi import FastAPI
 from msgspec.structs import replace
 
-from gateway.adapters.dpop_replay import MemoryUsedProofs
-from gateway.adapters.jose_assertions import JoseAssertions
-from gateway.adapters.jose_dpop import JoseProofs
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier
-from gateway.adapters.memory_audit import MemoryAuditLog
-from gateway.adapters.memory_policy import MemoryPolicy
-from gateway.adapters.memory_runs import MemoryRuns
-from gateway.adapters.memory_spent import MemorySpent
-from gateway.adapters.token_keys import LocalSigner, generate_token_key
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.keys.dpop_replay import MemoryUsedProofs
+from gateway.adapters.keys.jose_assertions import JoseAssertions
+from gateway.adapters.keys.jose_dpop import JoseProofs
+from gateway.adapters.keys.jose_tokens import JoseIssuer, JoseVerifier
+from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key
+from gateway.adapters.policy.memory_policy import MemoryPolicy
+from gateway.adapters.state.memory_runs import MemoryRuns
+from gateway.adapters.state.memory_spent import MemorySpent
 from gateway.core.catalog import Effect, Review, Tool
-from gateway.core.client_proof import AssertionDesk
-from gateway.core.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
-from gateway.core.decision import Decision, Permit
-from gateway.core.dpop_nonce import Nonces
 from gateway.core.errors import AuditError
-from gateway.core.issuing import Site
+from gateway.core.oauth.dpop_nonce import Nonces
+from gateway.core.policy.decision import Decision, Permit
 from gateway.core.ports import RunStore
-from gateway.core.possession import ProofDesk
-from gateway.core.token import Claims, Constraint, Grant
+from gateway.core.proofs.client_proof import AssertionDesk
+from gateway.core.proofs.possession import ProofDesk
+from gateway.core.tokens.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
+from gateway.core.tokens.issuing import Site
+from gateway.core.tokens.token import Claims, Constraint, Grant
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router
 from gateway.http.runs import build_runs_router

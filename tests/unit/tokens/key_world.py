@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.adapters.audit_files import Files
-from gateway.adapters.jose_tokens import JoseVerifier
-from gateway.adapters.key_keeper import TokenKeys
-from gateway.adapters.key_ring_file import KeyRingFile
-from gateway.adapters.key_sources import GivenKeys, KeySource, OwnKeys
-from gateway.adapters.memory_audit import MemoryAuditLog
+from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.keys.jose_tokens import JoseVerifier
+from gateway.adapters.keys.key_keeper import TokenKeys
+from gateway.adapters.keys.key_ring_file import KeyRingFile
+from gateway.adapters.keys.key_sources import GivenKeys, KeySource, OwnKeys
 from gateway.adapters.system import SystemIds
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import CredentialError
-from gateway.core.key_ring import Timing
-from gateway.core.token import Claims
+from gateway.core.tokens.key_ring import Timing
+from gateway.core.tokens.token import Claims
 
 NOW_S = 1_800_000_000
 URL = "https://gateway.test"

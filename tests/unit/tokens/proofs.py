@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from gateway.core.dpop import hash_token
+from gateway.core.oauth.dpop import hash_token
 
 Private = EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey
 _numbers: Final = itertools.count()

@@ -13,21 +13,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from gateway.adapters.jose_assertions import (
+from gateway.adapters.keys.jose_assertions import (
     CACHE_MAX,
     KEYS_MAX,
     JoseAssertions,
     find_key_set_fault,
     load_key_set,
 )
-from gateway.adapters.memory_spent import MemorySpent
-from gateway.adapters.sql_spent import SqlSpent
-from gateway.adapters.sql_store import SqlState
-from gateway.core.client_assertion import ASSERTION_MAX_BYTES, ASSERTION_TYPE, AssertionClaims
-from gateway.core.clients import Agent, Launcher, hash_secret
+from gateway.adapters.state.memory_spent import MemorySpent
+from gateway.adapters.state.sql_spent import SqlSpent
+from gateway.adapters.state.sql_store import SqlState
 from gateway.core.errors import ConfigurationError, CountersignError
+from gateway.core.oauth.client_assertion import ASSERTION_MAX_BYTES, ASSERTION_TYPE, AssertionClaims
 from gateway.core.ports import SpentNames
-from gateway.core.token import Grant
+from gateway.core.tokens.clients import Agent, Launcher, hash_secret
+from gateway.core.tokens.token import Grant
 from gateway.http.client_auth import Presented
 from gateway.http.issue_desk import IssueDesk
 from tests.unit.tokens.proofs import Holder, encode

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.clients import Agent, ClientRegistry, Launcher, hash_secret, is_secret
+from gateway.core.tokens.clients import Agent, ClientRegistry, Launcher, hash_secret, is_secret
 
 pytestmark = pytest.mark.req("GW-10")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
-from gateway.core import jwt_claims
 from gateway.core.errors import CredentialError
-from gateway.core.token import Claims, Constraint, Grant, Range, Window
+from gateway.core.tokens import jwt_claims
+from gateway.core.tokens.token import Claims, Constraint, Grant, Range, Window
 
 if TYPE_CHECKING:
     from tests.unit.tokens.conftest import World

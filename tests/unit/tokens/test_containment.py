@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.catalog import Tool
-from gateway.core.grants import CompiledGrants, find_ambiguity, find_excess
-from gateway.core.token import Claims, Constraint, Grant, Window
+from gateway.core.tokens.grants import CompiledGrants, find_ambiguity, find_excess
+from gateway.core.tokens.token import Claims, Constraint, Grant, Window
 from tests.unit.core.drawn_limits import CONSTRAINTS, VALUES, WINDOWS
 
 pytestmark = pytest.mark.req("GW-10", "TOK-03")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.clients import Agent, Launcher
-from gateway.core.grants import knows_nothing
-from gateway.core.launching import find_cut
-from gateway.core.token import Grant, Run
+from gateway.core.tokens.clients import Agent, Launcher
+from gateway.core.tokens.grants import knows_nothing
+from gateway.core.tokens.launching import find_cut
+from gateway.core.tokens.token import Grant, Run
 
 pytestmark = pytest.mark.req("TOK-11")
 

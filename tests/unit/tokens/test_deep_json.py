@@ -5,12 +5,12 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from gateway.adapters.issuer_tokens import IssuerTokens
-from gateway.adapters.jose_assertions import JoseAssertions
-from gateway.adapters.jose_dpop import JoseProofs
+from gateway.adapters.keys.issuer_tokens import IssuerTokens
+from gateway.adapters.keys.jose_assertions import JoseAssertions
+from gateway.adapters.keys.jose_dpop import JoseProofs
 from gateway.core.errors import CredentialError
-from gateway.core.federation import TrustedIssuer
-from gateway.core.jwt_claims import DETAILS_MAX, read_details
+from gateway.core.oauth.federation import TrustedIssuer
+from gateway.core.tokens.jwt_claims import DETAILS_MAX, read_details
 from tests.unit.tokens.proofs import Holder, encode
 
 pytestmark = pytest.mark.req("TOK-10")

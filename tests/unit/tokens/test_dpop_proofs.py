@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.compact_jws import read_public_key
-from gateway.adapters.dpop_replay import MemoryUsedProofs
-from gateway.adapters.jose_dpop import KEYS_MAX, JoseProofs
-from gateway.core.dpop import (
+from gateway.adapters.keys.compact_jws import read_public_key
+from gateway.adapters.keys.dpop_replay import MemoryUsedProofs
+from gateway.adapters.keys.jose_dpop import KEYS_MAX, JoseProofs
+from gateway.core.errors import CredentialError
+from gateway.core.oauth.dpop import (
     PROOF_MAX_BYTES,
     SKEW_S,
     Possession,
@@ -24,9 +25,8 @@ from gateway.core.dpop import (
     hash_token,
     is_timely,
 )
-from gateway.core.dpop_nonce import STEP_S, Nonces
-from gateway.core.errors import CredentialError
-from gateway.core.possession import ProofDesk
+from gateway.core.oauth.dpop_nonce import STEP_S, Nonces
+from gateway.core.proofs.possession import ProofDesk
 from gateway.core.refusal import Refusal
 from tests.unit.tokens.proofs import Holder, encode
 

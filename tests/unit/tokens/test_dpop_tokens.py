@@ -8,8 +8,8 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.dpop import Possession
-from gateway.core.dpop_nonce import STEP_S
+from gateway.core.oauth.dpop import Possession
+from gateway.core.oauth.dpop_nonce import STEP_S
 from gateway.http.token_proof import judge_possession
 from tests.unit.tokens.proofs import Holder
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.dpop import is_same_url, normalise_url
+from gateway.core.oauth.dpop import is_same_url, normalise_url
 
 pytestmark = pytest.mark.req("TOK-05")
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.core.catalog import Tool
-from gateway.core.constraints import is_satisfied
-from gateway.core.grants import (
+from gateway.core.pointer import MISSING
+from gateway.core.tokens.constraints import is_satisfied
+from gateway.core.tokens.grants import (
     CompiledGrants,
     check_constraints,
     find_ambiguity,
@@ -16,8 +17,7 @@ from gateway.core.grants import (
     find_grant,
     find_value_fault,
 )
-from gateway.core.pointer import MISSING
-from gateway.core.token import Claims, Constraint, Grant, Range, Window
+from gateway.core.tokens.token import Claims, Constraint, Grant, Range, Window
 
 pytestmark = pytest.mark.req("GW-10", "TOK-03")
 

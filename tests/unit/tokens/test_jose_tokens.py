@@ -15,12 +15,12 @@ from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 from msgspec.structs import replace
 
-from gateway.adapters import jose_tokens
-from gateway.adapters.jose_tokens import JoseIssuer, JoseVerifier, sign_token
-from gateway.adapters.token_keys import LocalSigner, generate_token_key, public_jwk
-from gateway.core import jwt_claims
+from gateway.adapters.keys import jose_tokens
+from gateway.adapters.keys.jose_tokens import JoseIssuer, JoseVerifier, sign_token
+from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key, public_jwk
 from gateway.core.errors import CredentialError
-from gateway.core.token import Claims, Constraint, Grant
+from gateway.core.tokens import jwt_claims
+from gateway.core.tokens.token import Claims, Constraint, Grant
 
 pytestmark = pytest.mark.req("GW-10")
 

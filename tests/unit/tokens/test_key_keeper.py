@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit_files import Files
-from gateway.adapters.token_keys import create_token_key
+from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.keys.token_keys import create_token_key
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError, ConfigurationError, CountersignError
 from tests.unit.tokens.key_world import STEP_S, KeyWorld

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import key_ring
-from gateway.core.key_ring import (
+from gateway.core.tokens import key_ring
+from gateway.core.tokens.key_ring import (
     PUBLISHED,
     TRANSITIONS,
     IllegalMoveError,

@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.adapters.key_uris import check_uri, shown
-from gateway.adapters.pkcs11_uri import Pkcs11Key, parse_pkcs11_uri
-from gateway.adapters.token_keys import create_token_key, read_token_key
-from gateway.core.declined import Declined
+from gateway.adapters.keys.key_uris import check_uri, shown
+from gateway.adapters.keys.pkcs11_uri import Pkcs11Key, parse_pkcs11_uri
+from gateway.adapters.keys.token_keys import create_token_key, read_token_key
+from gateway.core.approvals.declined import Declined
 from gateway.core.errors import ConfigurationError
 from tests.unit.tokens.key_world import STEP_S, KeyWorld
 

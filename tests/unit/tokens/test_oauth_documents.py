@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.core.oauth import is_resource, read_scopes
+from gateway.core.oauth.metadata import is_resource, read_scopes
 
 if TYPE_CHECKING:
     from tests.unit.tokens.conftest import World

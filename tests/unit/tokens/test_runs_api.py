@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from gateway.adapters.memory_runs import MemoryRuns
-from gateway.core.decision import Deny, Reason
+from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.core.errors import CountersignError
+from gateway.core.policy.decision import Deny, Reason
 
 if TYPE_CHECKING:
     from tests.unit.tokens.conftest import World

@@ -7,11 +7,11 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.adapters.memory_runs import MemoryRuns
-from gateway.core.clients import Agent, Launcher, hash_secret
-from gateway.core.decision import ApprovalSpec, Deny, Hold, Obligation, Permit, Reason
+from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.core.errors import CountersignError, PolicyError
-from gateway.core.token import Run
+from gateway.core.policy.decision import ApprovalSpec, Deny, Hold, Obligation, Permit, Reason
+from gateway.core.tokens.clients import Agent, Launcher, hash_secret
+from gateway.core.tokens.token import Run
 
 if TYPE_CHECKING:
     from tests.unit.tokens.conftest import World

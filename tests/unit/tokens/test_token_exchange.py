@@ -9,9 +9,9 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.clients import Agent, hash_secret
-from gateway.core.jwt_claims import encode
-from gateway.core.token import Claims
+from gateway.core.tokens.clients import Agent, hash_secret
+from gateway.core.tokens.jwt_claims import encode
+from gateway.core.tokens.token import Claims
 from tests.unit.tokens.conftest import BOT, LAUNCHER, NOW_S, URL, World, basic
 from tests.unit.tokens.conftest import HELPER as HELPING
 from tests.unit.tokens.proofs import Holder

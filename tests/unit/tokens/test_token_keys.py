@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from gateway.adapters.token_keys import (
+from gateway.adapters.keys.token_keys import (
     create_token_key,
     generate_token_key,
     load_or_create_token_key,

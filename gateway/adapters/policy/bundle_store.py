@@ -1,0 +1,106 @@
+"""Every bundle that was ever active, by its revision, so that decisions can be recomputed.
+
+One folder per revision, named by its 64 hex digits, laid out as a bundle that a stock OPA loads:
+`opa eval --bundle <store>/<hex> --input input.json data.countersign.decision`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from gateway.adapters.policy.policy_bundle import Bundle, build_revision, restore_bundle
+from gateway.core.errors import PolicyError
+
+_MANIFEST: Final = ".manifest"
+_REVISION: Final = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+def save_bundle(store: Path, bundle: Bundle) -> Path:
+    """Write a bundle durably, unless it is there already, and return its folder.
+
+    Raises `PolicyError` (`policy_bundle_unwritable`): a bundle that cannot be kept is not used.
+    """
+    folder = store / _hex(bundle.revision)
+    if folder.is_dir():
+        return folder
+    manifest = {"revision": bundle.revision, "rego_version": 1}
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        # INVARIANT: a folder with a revision's name is complete. It gets the name last.
+        with tempfile.TemporaryDirectory(prefix=".", dir=store, ignore_cleanup_errors=True) as new:
+            complete = Path(new) / "bundle"
+            for path, content in (*bundle.files, (_MANIFEST, orjson.dumps(manifest))):
+                _write(complete / path, content)
+            _rename(complete, folder)
+        _sync(store)
+    except OSError as error:
+        raise PolicyError(
+            f"cannot keep the policy bundle in {store}: {error.strerror}",
+            code="policy_bundle_unwritable",
+        ) from None
+    return folder
+
+
+def load_bundle(store: Path, revision: str) -> Bundle:
+    """Return the bundle of this revision, byte for byte as it was.
+
+    Raises `PolicyError`: `policy_bundle_missing`, or `policy_bundle_altered` when what is stored
+    is not what the revision names.
+    """
+    folder = store / _hex(revision)
+    if not folder.is_dir():
+        raise PolicyError(
+            f"`{revision}` is not in {store}; restore it from a backup",
+            code="policy_bundle_missing",
+        )
+    files = {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != _MANIFEST
+    }
+    if build_revision(files.items()) != revision:
+        raise PolicyError(
+            f"the files of `{revision}` in {store} were changed; restore them from a backup",
+            code="policy_bundle_altered",
+        )
+    return restore_bundle(files)
+
+
+def _hex(revision: str) -> str:
+    found = _REVISION.fullmatch(revision)
+    if found is None:
+        raise PolicyError(
+            f"`{revision}` is no revision; give `sha256:` and 64 hex digits",
+            code="policy_bundle_missing",
+        )
+    return found[1]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.is_dir():  # another process was faster, with the same content
+            raise
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,121 @@
+"""Policy packages: the unit that authors own, annotate and are heard by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.adapters.policy.policy_ast import Module
+from gateway.adapters.policy.policy_scope import Scope
+
+DECISION_SETS: Final = ("permit", "deny", "hold", "obligation")
+_LEDGER_FREE: Final = (
+    *(("input", name) for name in ("version", "phase", "environment")),
+    *(("input", name) for name in ("subject", "action", "resource")),
+    *(
+        ("input", "context", name)
+        for name in ("args", "token", "now_ns", "client", "claimed", "approval", "result")
+    ),
+)
+"""Parts of the input that one call says by itself. All else may hold counts, sums or budgets."""
+
+
+class Package(Struct, frozen=True):
+    """One policy package. `requires`: packages that it reads, and those that they read.
+
+    `reads_ledger`: it or one of those may read more of the input than what one call says by
+    itself. `answers_results`: it has rules that could deny or oblige in phase `result`. `sets`: the
+    decision sets that it defines. `inputs`: the parts of the input that its own modules may read,
+    each a path of names below `input`; an empty path is all of it.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    scope: Scope | None
+    requires: frozenset[str]
+    reads_ledger: bool
+    answers_results: bool
+    sets: frozenset[str]
+    inputs: frozenset[tuple[str, ...]]
+
+
+class Source(Struct, frozen=True):
+    """One module, parsed; its package is `policies.<name>`."""
+
+    path: str
+    text: str
+    module: Module
+
+    @property
+    def name(self) -> str:
+        """The last part of the package."""
+        return self.module.package[1]
+
+
+def build_packages(found: list[Source], scopes: Mapping[str, Scope]) -> dict[str, Package]:
+    """Return the packages by name, in order. Every package that one reads must be among them."""
+    modules: dict[str, list[Source]] = {}
+    for source in found:
+        modules.setdefault(source.name, []).append(source)
+    direct = {name: _direct(sources) - {name} for name, sources in modules.items()}
+    packages = {}
+    for name in sorted(modules):
+        requires = _closure(name, direct)
+        read = [source for each in (name, *requires) for source in modules[each]]
+        packages[name] = Package(
+            name=name,
+            paths=tuple(f"policies/{source.path}" for source in modules[name]),
+            scope=scopes.get(name),
+            requires=requires,
+            reads_ledger=any(map(_reads_ledger, read)),
+            answers_results=any(
+                rule.name in {"deny", "hold", "obligation"}
+                for source in modules[name]
+                for rule in source.module.rules
+            ),
+            sets=frozenset(
+                rule.name
+                for source in modules[name]
+                for rule in source.module.rules
+                if rule.name in DECISION_SETS
+            ),
+            inputs=frozenset(path for source in modules[name] for path in _inputs(source.module)),
+        )
+    return packages
+
+
+def _inputs(module: Module) -> Iterator[tuple[str, ...]]:
+    for use in module.refs:
+        if use.path[0] == "input":
+            yield tuple(takewhile(bool, use.path[1:]))
+
+
+def _direct(sources: list[Source]) -> set[str]:
+    return {
+        use.path[2]
+        for source in sources
+        for use in (*source.module.refs, *source.module.calls)
+        if use.path[:2] == ("data", "policies")
+    }
+
+
+def _closure(name: str, direct: Mapping[str, set[str]]) -> frozenset[str]:
+    seen: set[str] = set()
+    waiting = set(direct[name])
+    while waiting:
+        seen.add(each := waiting.pop())
+        waiting |= direct[each] - seen
+    return frozenset(seen - {name})
+
+
+def _reads_ledger(source: Source) -> bool:
+    """Whether a module may read the ledger. What cannot be told from the source counts as yes."""
+    return any(
+        use.path[0] == "input"
+        and use.path[:2] not in _LEDGER_FREE
+        and use.path[:3] not in _LEDGER_FREE
+        for use in source.module.refs
+    )

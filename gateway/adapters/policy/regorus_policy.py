@@ -1,0 +1,278 @@
+"""The embedded policy engine (DESIGN §3): regorus in worker processes, behind `PolicyEngine`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, cast
+
+from msgspec import Struct
+
+from gateway.adapters.policy.policy_bundle import Bundle
+from gateway.adapters.policy.policy_sample import SELF_TEST_TOOL, build_sample
+from gateway.adapters.policy.policy_scope import PHASES
+from gateway.adapters.policy.regorus_fleet import Fleet
+from gateway.adapters.policy.regorus_link import Request
+from gateway.adapters.policy.regorus_plain import MIRRORED
+from gateway.core.errors import ConfigurationError, PolicyError
+from gateway.core.limits import Limits
+from gateway.core.policy.decision import Decision, Deny, Phase, Reason
+from gateway.core.policy.policy_answer import INVALID, UNDEFINED, read_answer
+
+SUBSETS_MAX: Final = 1024
+_EVERYTHING: Final = 0
+
+
+class _Route(Struct, frozen=True):
+    """What one (tool, phase) needs."""
+
+    subset: int
+    reads_ledger: bool
+    concerns: bool
+
+
+class _Active:
+    """One bundle in use: its fleet and its routes."""
+
+    def __init__(self, fleet: Fleet, tools: Mapping[str, tuple[str, str]]) -> None:
+        self.fleet = fleet
+        self.revision = fleet.bundle.revision
+        self._subsets: dict[frozenset[str], int] = {}
+        self.others = {phase: self._route_unknown(phase) for phase in PHASES}
+        self.routes: dict[tuple[str, str], _Route] = {}
+        self.add_tools(tools)
+
+    def add_tools(self, tools: Mapping[str, tuple[str, str]]) -> None:
+        """Resolve (tool, phase) → packages for tools whose server and effect are known."""
+        self.routes = {
+            (tool_id, phase): self._route(tool_id, server, effect, phase)
+            for tool_id, (server, effect) in tools.items()
+            for phase in PHASES
+        }
+
+    def route(self, tool_id: str, phase: Phase) -> _Route:
+        return self.routes.get((tool_id, phase)) or self.others[phase]
+
+    def _route_unknown(self, phase: str) -> _Route:
+        heard = [
+            package.name
+            for package in self.fleet.bundle.packages.values()
+            if package.scope is None
+            or package.scope.phases is None
+            or phase in package.scope.phases
+        ]
+        return self._facts(_EVERYTHING, heard, phase)
+
+    def _route(self, tool_id: str, server: str, effect: str, phase: str) -> _Route:
+        heard = [
+            package.name
+            for package in self.fleet.bundle.packages.values()
+            if package.scope is None or package.scope.matches(tool_id, server, effect, phase)
+        ]
+        return self._facts(self._subset(frozenset(heard)), heard, phase)
+
+    def _facts(self, subset: int, heard: list[str], phase: str) -> _Route:
+        packages = [self.fleet.bundle.packages[name] for name in heard]
+        return _Route(
+            subset=subset,
+            reads_ledger=any(package.reads_ledger for package in packages),
+            concerns=any(
+                package.answers_results if phase == "result" else True for package in packages
+            ),
+        )
+
+    def _subset(self, heard: frozenset[str]) -> int:
+        """Return the number of the engine that hears exactly these packages."""
+        if heard not in self._subsets:
+            if len(self._subsets) >= SUBSETS_MAX:
+                return _EVERYTHING
+            subset = describe_subset(self.fleet.bundle, heard)
+            self._subsets[heard] = self.fleet.define_subset(subset)
+        return self._subsets[heard]
+
+
+def describe_subset(bundle: Bundle, heard: frozenset[str]) -> dict[str, Any]:
+    """Return what a worker builds an engine of, in which only `heard` speak.
+
+    A package that is only read by another one is loaded, but muted. `voices` (decision sets by
+    package) and `paths` (what of the input all of them read; None is everything) are there where
+    answers may be put together by the worker; they change no answer.
+    """
+    packages = bundle.packages
+    loaded = heard.union(*(packages[name].requires for name in heard))
+    subset = {
+        "packages": sorted(loaded),
+        "applies_to": {name: {"phases": []} for name in loaded - heard},
+    }
+    if not is_mirrored(source for _, source in bundle.modules()[""]):
+        return subset
+    paths = {path for name in loaded for path in packages[name].inputs}
+    return subset | {
+        "voices": {name: sorted(packages[name].sets) for name in heard},
+        "paths": None if () in paths else sorted(paths),
+    }
+
+
+def is_mirrored(entry_point: Iterable[str]) -> bool:
+    """Whether workers may answer instead of this entry point, given as its modules' sources."""
+    return [sha256(source.encode()).hexdigest() for source in entry_point] == [MIRRORED]
+
+
+class RegorusPolicy:
+    """`PolicyEngine` on embedded regorus. Nothing runs before `start`.
+
+    `workers` processes decide and one more waits warm; `deadline_ms` bounds each evaluation,
+    counted from when it reaches the head of its worker's queue.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        workers: int = 1,
+        deadline_ms: int = Limits().policy_deadline_ms,
+    ) -> None:
+        self._bundle = bundle
+        self._workers = workers
+        self._deadline_s = deadline_ms / 1000
+        self._active: _Active | None = None
+        self._tools: dict[str, tuple[str, str]] = {}
+        self._tags = 0
+        self._swap = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def revision(self) -> str:
+        """`sha256:…` of the active bundle (before `start`: of the one given)."""
+        return self._active.revision if self._active else self._bundle.revision
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the running workers; the standby last."""
+        return self._active.fleet.pids if self._active else []
+
+    async def start(self) -> None:
+        """Start the workers with the bundle.
+
+        Raises `ConfigurationError` (`policy_invalid`, `policy_selftest_failed`) when the bundle
+        may not be used and `PolicyError` when workers cannot run.
+        """
+        await self.activate(self._bundle)
+
+    async def stop(self) -> None:
+        """Kill every worker. Decisions still under way fail."""
+        async with self._swap:
+            active, self._active = self._active, None
+            for task in self._retiring:
+                task.cancel()
+            await asyncio.gather(*self._retiring, return_exceptions=True)
+            if active is not None:
+                await active.fleet.stop()
+
+    async def activate(self, bundle: Bundle) -> None:
+        """Load a bundle in new workers, try it, and switch to it at once.
+
+        Decisions asked for before are answered by the old bundle. When anything is wrong with the
+        new one it raises as `start` does, and the old bundle stays.
+        """
+        async with self._swap:
+            self._tags += 1
+            samples = [build_sample(phase).decode() for phase in PHASES]
+            fleet = Fleet(bundle, tag=self._tags, workers=self._workers, samples=samples)
+            await fleet.start()
+            try:
+                active = _Active(fleet, self._tools)
+                await self._try(active)
+            except BaseException:
+                await fleet.stop()
+                raise
+            old, self._active, self._bundle = self._active, active, bundle
+            if old is not None:
+                task = asyncio.create_task(_retire(old.fleet))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+
+    def set_tools(self, tools: Mapping[str, tuple[str, str]]) -> None:
+        """Tell which tools there are: id → (server, effect). Replaces what was told before.
+
+        Optional: for an id never told, every package is evaluated, with the same answer.
+        """
+        self._tools = dict(tools)
+        if self._active is not None:
+            self._active.add_tools(self._tools)
+
+    def reads_ledger(self, tool_id: str, phase: Phase) -> bool:
+        """See `PolicyEngine`. Conservative: what cannot be told from the source counts as yes."""
+        return self._running().route(tool_id, phase).reads_ledger
+
+    def concerns(self, tool_id: str, phase: Phase) -> bool:
+        """See `PolicyEngine`. In `result`: whether a package could deny or oblige.
+
+        A package whose annotation names no phases concerns all of them.
+        """
+        return self._running().route(tool_id, phase).concerns
+
+    async def decide(self, tool_id: str, phase: Phase, document: bytes) -> Decision:
+        """See `PolicyEngine`.
+
+        `PolicyError` codes: `policy_timeout`, `policy_worker_died`, `policy_error` (the engine
+        failed on this input), `policy_overloaded` (retryable), `policy_unavailable`.
+        """
+        active = self._running()
+        return read_answer(await self._ask(active, tool_id, phase, document), active.revision)
+
+    async def decide_many(self, items: Sequence[tuple[str, bytes]], phase: Phase) -> list[Decision]:
+        """See `PolicyEngine`. All by one bundle, written at once, each with its own deadline.
+
+        Raises the first `PolicyError` if any of them got no answer.
+        """
+        active = self._running()
+        answers = [self._ask(active, tool_id, phase, document) for tool_id, document in items]
+        found = await asyncio.gather(*answers, return_exceptions=True)
+        return [read_answer(_raised(raw), active.revision) for raw in found]
+
+    def _ask(
+        self, active: _Active, tool_id: str, phase: Phase, document: bytes
+    ) -> asyncio.Future[bytes | None]:
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        subset = active.route(tool_id, phase).subset
+        active.fleet.submit(Request(subset, document, answer, self._deadline_s))
+        return answer
+
+    def _running(self) -> _Active:
+        if self._active is None:
+            raise PolicyError("the policy engine is not running; start it first")
+        return self._active
+
+    async def _try(self, active: _Active) -> None:
+        """See that the bundle answers in each phase, and denies what it must."""
+        for phase in PHASES:
+            answer = self._ask(active, SELF_TEST_TOOL, cast("Phase", phase), build_sample(phase))
+            decision = read_answer(await answer, active.revision)
+            first = decision.reasons[0] if decision.reasons else Reason(code="")
+            if first.code in {UNDEFINED, INVALID}:
+                raise ConfigurationError(
+                    f"the policies give no usable answer in phase `{phase}`: {first.message}",
+                    code="policy_invalid",
+                )
+            if phase in {"call", "resume"} and not isinstance(decision, Deny):
+                raise ConfigurationError(
+                    f"the policies let a tool that nobody reviewed through in phase `{phase}` "
+                    f"(`{first.code}`); permit only tools and effects that you name",
+                    code="policy_selftest_failed",
+                )
+
+
+async def _retire(fleet: Fleet) -> None:
+    try:
+        await fleet.retire()
+    except asyncio.CancelledError:
+        await fleet.stop()
+        raise
+
+
+def _raised(answer: bytes | BaseException | None) -> bytes | None:
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer

@@ -1,0 +1,253 @@
+"""The process that evaluates policy: one bundle, one thread, killed when it takes too long.
+
+Started as `python -I <this file> <socket fd> <progress fd>`: it imports one file of the gateway, so
+that it starts fast and needs no packages but `regorus` and `msgspec`. It speaks frames over the
+socket:
+
+    request  u32 payload length, u64 id, u32 bundle tag, u16 subset, payload
+    reply    u32 payload length, u64 id, u8 kind, payload
+
+Requests are answered in order, several at once under load; so before each one the worker writes
+the time (monotonic, ns) and its id into 16 shared bytes, from which the gateway knows what a worker
+that it has to kill was working on, and since when.
+
+Subset `CONTROL` carries a JSON command (`load`, `subset`); any other subset number is an input
+document for that subset's engine. An engine is bound to its thread, holds the GIL, has no timeout
+and panics with `BaseException`: hence a process of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import mmap
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any, Final
+
+import regorus
+
+if __name__ == "__main__":
+    # Run by its path: what stands beside it is the same gateway, whatever else is installed.
+    sys.path.insert(0, __file__.rsplit(os.sep, 4)[0])
+
+from gateway.adapters.policy.regorus_plain import (
+    SAID,
+    Voices,
+    build_reader,
+    combine,
+    read_authority,
+)
+
+REQUEST: Final = struct.Struct("<IQIH")
+REPLY: Final = struct.Struct("<IQB")
+PROGRESS: Final = struct.Struct("<QQ")
+CONTROL: Final = 0xFFFF
+ANSWER, UNDEFINED, FAULT = 0, 1, 2
+READ_BYTES: Final = 1 << 16
+"""At most as much as the allocator keeps at hand: reading up to 256 KiB takes 15 µs, 64 KiB 2."""
+REPLY_DELAY_NS: Final = 300_000
+ENTRY_POINT: Final = "data.countersign.decision"
+VOICES_PATH: Final = "countersign/voices.rego"
+MEMORY_MAX_BYTES: Final = 2 << 30
+_UNDEFINED: Final = b'"<undefined>"'
+_HELD: Final = '"outcome": "hold"'
+_LOCATION: Final = re.compile(r"--> (\S+:\d+:\d+)")
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def build_engine(
+    modules: list[tuple[str, str]], data: str, *, base: regorus.Engine | None = None
+) -> regorus.Engine:
+    """Return an engine with these (path, source) modules and data (JSON) on top of `base`."""
+    engine = regorus.Engine() if base is None else base.clone()
+    if data:
+        engine.add_data_json(data)
+    for path, source in modules:
+        engine.add_policy(path, source)
+    return engine
+
+
+def describe(error: BaseException) -> str:
+    """Return the engine's words without its stack trace. For load errors only: see `locate`."""
+    return str(error).partition("Stack backtrace")[0].strip() or type(error).__name__
+
+
+def locate(error: BaseException) -> str:
+    """Return where in the policy an evaluation failed.
+
+    Never the engine's own words: they quote values of the input, and errors end up in logs.
+    """
+    found = _LOCATION.search(str(error))
+    return f"evaluation failed at {found[1]}" if found else "evaluation failed in the engine"
+
+
+class Subset:
+    """The engine of some packages. With `voices`, answers that are plain are put together here."""
+
+    def __init__(
+        self,
+        engine: regorus.Engine,
+        voices: Voices | None = None,
+        paths: list[list[str]] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._voices = voices
+        self._read = build_reader(paths)
+        self._often_plain = voices is not None
+
+    def decide(self, document: bytes) -> bytes:
+        """Return the decision as JSON, `_UNDEFINED` for none. Raises what the engine raises."""
+        if self._often_plain:
+            answer = self._decide_plainly(document)
+            if answer is not None:
+                return answer
+        self._engine.set_input_json(document.decode())
+        found: str = self._engine.eval_rule_as_json(ENTRY_POINT)
+        # What was held once will be held again: no use in asking twice each time.
+        self._often_plain = self._voices is not None and _HELD not in found
+        return found.encode()
+
+    def _decide_plainly(self, document: bytes) -> bytes | None:
+        if self._voices is None or (found := self._read(document)) is None:
+            return None
+        part, released, server = found
+        self._engine.set_input_json(part)
+        said = self._engine.eval_rule_as_json(SAID)
+        return combine(self._voices, said, released=released, server=server)
+
+
+class Evaluator:
+    """The engines of one bundle, by subset number. 0 holds every package."""
+
+    def __init__(self) -> None:
+        self._tag = 0
+        self._base: regorus.Engine | None = None
+        self._modules: dict[str, list[tuple[str, str]]] = {}
+        self._authority: dict[str, Any] | None = None
+        self._subsets: dict[int, Subset] = {}
+
+    def answer(self, tag: int, subset: int, payload: bytes) -> tuple[int, bytes]:
+        """Return (kind, payload) for one request. Never raises."""
+        try:
+            if subset == CONTROL:
+                return ANSWER, self._control(json.loads(payload))
+            if tag != self._tag:
+                return FAULT, b"the request is for another bundle"
+            result = self._subsets[subset].decide(payload)
+        except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
+            text = describe(error) if subset == CONTROL else locate(error)
+            return FAULT, text.encode()
+        return (UNDEFINED, b"") if result == _UNDEFINED else (ANSWER, result)
+
+    def _control(self, command: dict[str, Any]) -> bytes:
+        if command["do"] == "load":
+            return self._load(command)
+        self._subsets[command["index"]] = self._build_subset(command)
+        return b"{}"
+
+    def _build_subset(self, command: dict[str, Any]) -> Subset:
+        modules = [module for name in command["packages"] for module in self._modules[name]]
+        voices = None
+        if self._authority is not None and command.get("voices"):
+            voices = Voices(command["voices"], self._authority)
+            modules.append((VOICES_PATH, voices.source()))
+        applies_to = command["applies_to"]
+        data = json.dumps({"applies_to": applies_to}) if applies_to else ""
+        engine = build_engine(modules, data, base=self._base)
+        _warm(engine)
+        return Subset(engine, voices, command.get("paths"))
+
+    def _load(self, command: dict[str, Any]) -> bytes:
+        """Load a bundle and try it on samples; return JSON `{"faults": [...]}`, none if it works.
+
+        Samples are made up, so the engine's own words may be told.
+        """
+        self._tag = command["tag"]
+        self._modules = {name: [tuple(m) for m in ms] for name, ms in command["modules"].items()}
+        data = json.loads(command["data"])
+        applies_to = {"applies_to": data.pop("applies_to", {})}
+        self._base = build_engine(self._modules.pop(""), json.dumps(data))
+        self._authority = read_authority(data)
+        everything = [module for modules in self._modules.values() for module in modules]
+        try:
+            engine = build_engine(everything, json.dumps(applies_to), base=self._base)
+            for sample in ("{}", *command["samples"]):
+                _warm(engine, sample)
+        except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
+            return json.dumps({"faults": [describe(error)]}).encode()
+        self._subsets = {0: Subset(engine)}
+        gc.collect()
+        gc.freeze()
+        return b'{"faults": []}'
+
+
+def _warm(engine: regorus.Engine, sample: str = "{}") -> None:
+    """Make the engine analyse its modules now: unsafe variables and unknown functions show here."""
+    engine.set_input_json(sample)
+    engine.eval_rule_as_json(ENTRY_POINT)
+
+
+def serve(connection: socket.socket, progress: mmap.mmap) -> None:
+    """Answer frames until the gateway closes its end."""
+    evaluator = Evaluator()
+    buffer = bytearray()
+    while chunk := connection.recv(READ_BYTES):
+        buffer += chunk
+        replies: list[bytes] = []
+        due = start = 0
+        while len(buffer) - start >= REQUEST.size:
+            length, request_id, tag, subset = REQUEST.unpack_from(buffer, start)
+            end = start + REQUEST.size + length
+            if end > len(buffer):
+                break
+            now = time.monotonic_ns()
+            # One write wakes the gateway once; but nobody waits long for a neighbour.
+            if replies and now > due:
+                connection.sendall(b"".join(replies))
+                replies.clear()
+            PROGRESS.pack_into(progress, 0, now, request_id)
+            kind, reply = evaluator.answer(tag, subset, bytes(buffer[start + REQUEST.size : end]))
+            if not replies:
+                due = now + REPLY_DELAY_NS
+            replies += (REPLY.pack(len(reply), request_id, kind), reply)
+            start = end
+        if replies:
+            connection.sendall(b"".join(replies))
+        del buffer[:start]
+
+
+def confine() -> None:
+    """Bound what a policy can take: memory, core dumps, terminal signals, outliving the gateway."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = MEMORY_MAX_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_MAX_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Ctrl-C goes to the whole process group; the gateway decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - needed here only
+
+        # A loop in a policy would outlive a gateway that was killed: it never reads the EOF.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    """Run as a worker on the descriptors given as arguments."""
+    confine()
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    with connection, mmap.mmap(int(sys.argv[2]), PROGRESS.size) as progress:
+        try:
+            serve(connection, progress)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # the gateway is gone
+
+
+if __name__ == "__main__":
+    main()

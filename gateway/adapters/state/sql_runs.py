@@ -1,0 +1,144 @@
+"""Runs in the state database: `core.ports.RunStore`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gateway.adapters.state.sql_store import SqlState, metadata
+from gateway.core.errors import CountersignError
+from gateway.core.tokens.token import Run
+
+_runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("agent", sa.String, nullable=False),
+    sa.Column("launcher", sa.String, nullable=False),
+    sa.Column("deadline", sa.BigInteger, nullable=False),
+    sa.Column("ended", sa.Boolean, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("runs_ended", "ended", "deadline"),
+    sa.Index("runs_over", "deadline"),
+)
+"""`body` is the run as JSON, as it was created; `ended` and `outcome` change once."""
+
+
+_KNOWN_MAX: Final = 4_096
+_WHOLE: Final = (_runs.c.body, _runs.c.ended, _runs.c.outcome)
+
+
+class SqlRuns:
+    """Durable runs. One process writes them, so those that it asked for lately are remembered.
+
+    INVARIANT: a run that has ended is never remembered as one that has not.
+    """
+
+    def __init__(self, state: SqlState) -> None:
+        self._state = state
+        self._known: dict[str, Run] = {}
+        self._ending: set[str] = set()
+        self._ends = 0
+
+    async def create_run(self, run: Run) -> None:
+        """Store a new run durably.
+
+        Raises `CountersignError` `run_exists` where there is one of its id.
+        """
+
+        def work(connection: Connection) -> None:
+            if connection.execute(sa.select(_runs.c.id).where(_runs.c.id == run.id)).first():
+                raise CountersignError(f"there is a run `{run.id}` already", code="run_exists")
+            connection.execute(
+                sa.insert(_runs).values(
+                    id=run.id,
+                    agent=run.agent,
+                    launcher=run.launcher,
+                    deadline=run.deadline,
+                    ended=run.ended,
+                    outcome=run.outcome,
+                    created_at=run.created_at,
+                    body=msgspec.json.encode(run),
+                )
+            )
+
+        await self._state.run(work)
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """Return a run, ended or not."""
+        if (known := self._known.get(run_id)) is not None:
+            return known
+        ends = self._ends
+        query = sa.select(*_WHOLE).where(_runs.c.id == run_id)
+        row = await self._state.run(lambda connection: connection.execute(query).first())
+        if row is None:
+            return None
+        run = _read(row)
+        if ends == self._ends and run_id not in self._ending:  # nor ended while it was read
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[run_id] = run
+        return run
+
+    async def find_runs(
+        self,
+        *,
+        now_s: int,
+        live: bool = True,
+        agent: str = "",
+        launcher: str = "",
+        limit: int = 100,
+    ) -> list[Run]:
+        """Return runs, newest first; with `live` only those that have not ended."""
+        query = sa.select(*_WHOLE).order_by(_runs.c.created_at.desc(), _runs.c.id.desc())
+        if live:
+            query = query.where(~_runs.c.ended, _runs.c.deadline > now_s)
+        if agent:
+            query = query.where(_runs.c.agent == agent)
+        if launcher:
+            query = query.where(_runs.c.launcher == launcher)
+        rows = await self._state.run(lambda c: list(c.execute(query.limit(limit))))
+        return [_read(row) for row in rows]
+
+    async def end_run(self, run_id: str, outcome: str = "") -> None:
+        """End a run. Ending it again, or one that never was, changes nothing."""
+        self._ending.add(run_id)  # for good: who waits for this may be cancelled before it is done
+        self._forget()
+        alive = sa.update(_runs).where(_runs.c.id == run_id, ~_runs.c.ended)
+        change = alive.values(ended=True, outcome=outcome)
+        await self._state.run(lambda connection: connection.execute(change).close())
+
+    async def end_over(self, since_s: int, until_s: int) -> list[str]:
+        """End the runs whose deadline lies in `since_s` <= deadline < `until_s`; return their ids.
+
+        Durable, so that no clock that goes back can bring them to life again.
+        """
+        change = (
+            sa.update(_runs)
+            .where(_runs.c.deadline >= since_s, _runs.c.deadline < until_s)
+            .values(ended=True)
+            .returning(_runs.c.id)
+        )
+        self._forget()
+        over = await self._state.run(lambda connection: list(connection.execute(change).scalars()))
+        self._forget()
+        return over
+
+    async def find_ended(self, now_s: int) -> list[str]:
+        """Return the ids of ended runs whose deadline is not past: their tokens may still live."""
+        query = sa.select(_runs.c.id).where(_runs.c.ended, _runs.c.deadline > now_s)
+        return await self._state.run(lambda connection: list(connection.execute(query).scalars()))
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._ends += 1
+
+
+def _read(row: Any) -> Run:  # noqa: ANN401 - a row of `_WHOLE`
+    run = msgspec.json.decode(row.body, type=Run)
+    return msgspec.structs.replace(run, ended=row.ended, outcome=row.outcome)

@@ -1,0 +1,109 @@
+"""Policy input, version 1 (DESIGN §3; schema in `rego/schemas/input.v1.json`).
+
+Written by hand from fragments that never change during a token's or a tool's life, because this
+runs for every call. The bytes built here are the ones that are judged, committed to in the log
+and judged again when a decision is recomputed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from gateway.core.catalog import Tool
+from gateway.core.policy.decision import Phase
+from gateway.core.tokens.token import Claims, Grant
+
+
+class CallerFragments(Struct, frozen=True):
+    """The parts of a policy input that a token fixes, as JSON text without closing braces.
+
+    `constraints` is keyed by the identity of the token's own `Grant` objects.
+    """
+
+    head: bytes
+    token: bytes
+    run: dict[str, Any]
+    constraints: dict[int, bytes]
+
+
+def build_caller(claims: Claims) -> CallerFragments:
+    """Prepare a token's fragments; keep them as long as the token is cached."""
+    subject = {
+        "type": "agent",
+        "id": claims.subject,
+        "version": "",
+        "owner": claims.owner,
+        "roles": list(claims.roles),
+        "on_behalf_of": claims.on_behalf_of,
+        "act": list(claims.actors),
+    }
+    token = {
+        "scopes": sorted(claims.scopes),
+        "allowed_values": claims.allowed_values,
+        "depth": claims.depth,
+        "origin": claims.origin,
+    }
+    head = b'"environment":%b,"subject":%b,"action":{"name":"tools/call"},"resource":' % (
+        orjson.dumps(claims.environment),
+        orjson.dumps(subject),
+    )
+    return CallerFragments(
+        head,
+        orjson.dumps(token)[:-1],
+        {"id": claims.run_id, "workflow": claims.workflow},
+        {id(grant): msgspec.json.encode([grant]) for grant in claims.grants},
+    )
+
+
+def build_document(
+    *,
+    phase: Phase,
+    caller: CallerFragments,
+    claims: Claims,
+    grant: Grant | None,
+    tool: Tool,
+    arguments: bytes | None,
+    now_ns: int,
+    ledger: Mapping[str, Any],
+    budget: Mapping[str, Any] | None = None,
+    recent: list[str] | None = None,
+    claimed: Mapping[str, Any] | None = None,
+    approval: Mapping[str, Any] | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the policy input as JSON text.
+
+    `arguments` is spliced in as sent (it was read strictly before), or left out in phase `list`.
+    `recent` is given only where a package reads it.
+    """
+    constraints = b"[]" if grant is None else caller.constraints[id(grant)]
+    run = {**caller.run, **ledger}
+    if recent is not None:
+        run["recent"] = recent
+    family = {"counts": ledger["counts"], "sums": ledger["sums"]}
+    context = [
+        b'"now_ns":%d' % now_ns,
+        b'"token":%b,"constraints":%b,"expires_in_s":%d}'
+        % (caller.token, constraints, claims.expires_at - now_ns // 1_000_000_000),
+        b'"run":' + orjson.dumps(run),
+        b'"family":' + orjson.dumps(family),
+        b'"budget":' + (orjson.dumps(budget) if budget else b"{}"),
+        b'"client":' + orjson.dumps({"id": claims.client_id}),
+        b'"claimed":' + orjson.dumps(claimed or {}),
+        b'"approval":' + orjson.dumps(approval),
+    ]
+    if arguments is not None:
+        context.insert(0, b'"args":' + arguments)
+    if result is not None:
+        context.append(b'"result":' + orjson.dumps(result))
+    return b'{"version":1,"phase":"%b",%b%b,"context":{%b}}' % (
+        phase.encode(),
+        caller.head,
+        orjson.dumps(tool.resource),
+        b",".join(context),
+    )
