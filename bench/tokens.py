@@ -1,4 +1,4 @@
-"""What tokens cost: believing one, known or not, and handing authority on."""
+"""What tokens cost: believing one, known or not, its limits, and handing authority on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bench.governed import GRANT, SERVE, build_config, build_manifest, find_port, wait_ready
 from bench.load import LoadGenerator
@@ -24,8 +25,10 @@ from gateway.adapters.keys.token_keys import generate_token_key
 from gateway.adapters.system import SystemClock
 from gateway.authenticator import Authenticator
 from gateway.core.calls.call import Arguments, CallMeta, RawCall
+from gateway.core.catalog import Review, Tool
 from gateway.core.kills.kill import KillSet
-from gateway.core.tokens.token import SCOPE_CALL, Claims, Constraint, Grant
+from gateway.core.tokens.grants import CompiledGrants
+from gateway.core.tokens.token import SCOPE_CALL, Claims, Constraint, Grant, Range, Window
 
 CALLERS: Final = 16
 _ISSUER: Final = "https://bench.example"
@@ -45,7 +48,11 @@ class TokenPlan(Struct, frozen=True):
 def measure_tokens(folder: Path, plan: TokenPlan) -> dict[str, float | int]:
     """Return the figures under flat keys. `folder` is empty and on the disk to be measured."""
     folder.mkdir(parents=True)
-    return {**_believe(plan.tokens), "token_exchanges_per_s": round(_exchange(folder, plan))}
+    return {
+        **_believe(plan.tokens),
+        **_constrain(plan.tokens),
+        "token_exchanges_per_s": round(_exchange(folder, plan)),
+    }
 
 
 def _believe(number: int) -> dict[str, float]:
@@ -58,6 +65,41 @@ def _believe(number: int) -> dict[str, float]:
     first = _time(calls, lambda raw: authenticator.authenticate(raw, SCOPE_CALL))
     known = _time(calls, lambda raw: authenticator.authenticate(raw, SCOPE_CALL))
     return {"token_uncached_us": round(first, 1), "token_cached_us": round(known, 2)}
+
+
+class _Open:
+    """A schema that accepts everything: only the grant's own limits are timed."""
+
+    def failure(self, _arguments: Mapping[str, Any]) -> None:
+        return None
+
+
+def _constrain(rounds: int) -> dict[str, float]:
+    """Time ten constraints of every kind and a window, as a call's arguments are checked."""
+    texts = Constraint(prefix="a", suffix="z", length=Range(1, 9)), Constraint(one_of=("a", "b"))
+    hosts = Constraint(domain=("acme.example", "*.acme.example"))
+    limits = (Constraint(max=9), Constraint(min=0), *texts, Constraint(count=Range(1)), hosts)
+    bounds = {f"/{n}": limit for n, limit in enumerate((*limits, *limits[:4]))}
+    grant = Grant("bench", "refund", (), bounds, window=Window(end="23:59"))
+    values = 1, 1, "a-z", "b", [1], "ann@mail.acme.example", 2, 2, "a-z", "a"
+    arguments = {str(n): value for n, value in enumerate(values)}
+    grants = CompiledGrants(replace(_claims(0), grants=(grant,)))
+    tool = Tool(
+        id="bench.refund",
+        server="bench",
+        name="refund",
+        wire_name="bench__refund",
+        review=Review(name="refund", effect="money"),
+        definition=b"{}",
+        definition_digest="",
+        schema=_Open(),
+        resource={},
+    )
+    begin = time.process_time_ns()
+    for _ in range(rounds):
+        if grants.broken_constraint(grant, tool, arguments, 0) is not None:
+            raise AssertionError("the arguments were made to fit")
+    return {"constraints_us": round((time.process_time_ns() - begin) / rounds / 1_000, 1)}
 
 
 def _time(calls: list[RawCall], work: Callable[[RawCall], object]) -> float:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 
 import orjson
 import pytest
@@ -22,15 +20,9 @@ from gateway.http.asgi import EventStream, Message
 pytestmark = pytest.mark.req("GW-18")
 
 
-def took_s(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def test_blanks_are_passed_over_at_once() -> None:
     padded = b'{"a":1,' + b" " * 8_000_000 + b'"b":2}'
-    assert took_s(lambda: wire.split_object(padded)) < 0.5
+    assert wire.split_object(padded)  # one look at each blank again would take hours
 
 
 def test_an_object_of_countless_members_is_refused() -> None:
@@ -42,11 +34,8 @@ def test_a_line_that_comes_byte_by_byte_costs_no_more_than_its_length() -> None:
     events = EventReader(8 << 20)
     events.feed(b"data: " + b"x" * 4_000_000)
 
-    def feed() -> None:
-        for _ in range(20_000):
-            assert events.feed(b"x") == []
-
-    assert took_s(feed) < 5
+    for _ in range(20_000):  # joining the line anew for each byte would copy 80 GB
+        assert events.feed(b"x") == []
     assert events.feed(b"\n\r\n") == [b"x" * 4_020_000]
 
 

