@@ -26,10 +26,6 @@ from connectors.upstreams import Transport, build_transport
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.bounded_http import build_client
 from gateway.adapters.keys.issuer_tokens import IssuerTokens
-from gateway.adapters.policy.bundle_store import save_bundle
-from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.policy.policy_watch import PolicyWatcher
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
 from gateway.adapters.state.sql_approvals import SqlApprovals
 from gateway.adapters.state.sql_holds import SqlHolds
 from gateway.adapters.state.sql_idempotency import SqlIdempotency
@@ -40,7 +36,6 @@ from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.config import Config
 from gateway.core.calls.ledger import Ledger
-from gateway.core.entry import Entry
 from gateway.core.errors import CountersignError
 from gateway.core.records.call_records import build_orphan
 from gateway.dispatch import Step
@@ -61,6 +56,7 @@ from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring_kill import find_credentials, start_kill_switch
 from gateway.wiring_path import Parts, build_path
 from gateway.wiring_people import TIDY_S, PeopleDesk, build_people
+from gateway.wiring_policy import PolicyInUse
 from gateway.wiring_registry import Registered, open_registry
 from gateway.wiring_witness import build_witnessing
 
@@ -94,12 +90,7 @@ class Gateway:
         )
         self._ledger = Ledger()
         self._catalog = Catalog()
-        self._bundle = load_bundle_dir(config.policy.path)
-        self._policy = RegorusPolicy(
-            self._bundle,
-            workers=config.policy.workers,
-            deadline_ms=config.policy.deadline_ms,
-        )
+        self._policy = PolicyInUse(config, ids=self._ids)
         self._ended_runs: set[str] = set()
         self._pruned_s = 0
         self._kept_changes = -1
@@ -120,11 +111,9 @@ class Gateway:
         config = self._config
         # 1. State and log. The log replays what the ledger snapshot has not seen yet.
         audit = await self._start_log()
-        # 2. Policy. Nothing is decided before a bundle has passed its own tests.
-        await self._keep_bundle(self._bundle)
-        await self._policy.start()
-        self._stack.push_async_callback(self._policy.stop)
-        await self._note_bundle(audit, self._bundle)
+        # 2. Policy.
+        self._stack.push_async_callback(self._policy.close)
+        await self._policy.start(audit)
         # 3. Upstreams.
         pool = HttpPool()
         self._stack.push_async_callback(pool.close)
@@ -165,7 +154,7 @@ class Gateway:
         self._spawn(_every(ROTATION_CHECK_S, self._rotate_key))
         self._spawn(_every(KEYS_CHECK_S, parts.token_keys.turn))
         if config.dev:
-            self._spawn(self._watcher(audit).run())
+            self._spawn(self._policy.build_watcher().run())
         self._have_witnessed(audit, path.app)
         await self._let_people_in(parts.people)
 
@@ -270,7 +259,7 @@ class Gateway:
             spent=SqlSpent(self._state),
             ledger=self._ledger,
             catalog=self._catalog,
-            policy=self._policy,
+            policy=self._policy.engine,
             audit=audit,
             token_keys=build_token_keys(self._config, log=audit, clock=self._clock, ids=self._ids),
             custody=build_custody(
@@ -308,28 +297,9 @@ class Gateway:
 
     def _tools_changed(self, _server: str) -> None:
         tools = self._catalog.view().callable_tools(None)
-        self._policy.set_tools({tool.id: (tool.server, tool.review.effect) for tool in tools})
-
-    async def _keep_bundle(self, bundle: Bundle) -> None:
-        """Keep a bundle before it decides anything, so that every decision can be recomputed."""
-        await asyncio.to_thread(save_bundle, self._config.audit.dir / "bundles", bundle)
-
-    async def _note_bundle(self, audit: FileAuditLog, bundle: Bundle) -> None:
-        fields = {"rev": bundle.revision, "packages": sorted(bundle.packages)}
-        await audit.record(Entry(type="policy.activate", op=self._ids.new(), fields=fields))
-        _log.info("policy_active", revision=bundle.revision)
-
-    def _watcher(self, audit: FileAuditLog) -> PolicyWatcher:
-        async def activate(bundle: Bundle) -> None:
-            await self._keep_bundle(bundle)
-            await self._policy.activate(bundle)
-            await self._note_bundle(audit, bundle)
-
-        def report(problem: str | None) -> None:
-            if problem is not None:
-                _log.error("policy_not_reloaded", problem=problem, revision=self._policy.revision)
-
-        return PolicyWatcher(self._config.policy.path, activate, report=report)
+        self._policy.engine.set_tools(
+            {tool.id: (tool.server, tool.review.effect) for tool in tools}
+        )
 
     async def tidy(self) -> None:
         """Keep what families spent, with the sequence number from which the log goes on.

@@ -1,0 +1,77 @@
+"""The policy in use: which bundle, in which engine, and how another one takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.policy.bundle_store import save_bundle
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
+from gateway.adapters.policy.policy_watch import PolicyWatcher
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.config import Config
+from gateway.core.entry import Entry
+from gateway.core.ports import Ids
+
+_log: Final = structlog.get_logger("gateway.policy")
+
+
+class PolicyInUse:
+    """The engine, and the order in which a bundle is kept, tried, used and put on record.
+
+    Raises `ConfigurationError` when made, for policies that cannot be read or do not pass the gate.
+    """
+
+    def __init__(self, config: Config, *, ids: Ids) -> None:
+        self._config = config
+        self._ids = ids
+        self._audit: FileAuditLog | None = None
+        self._bundle = load_bundle_dir(config.policy.path)
+        self.engine = RegorusPolicy(
+            self._bundle,
+            workers=config.policy.workers,
+            deadline_ms=config.policy.deadline_ms,
+        )
+
+    async def start(self, audit: FileAuditLog) -> None:
+        """Let the engine decide. Nothing is decided before a bundle has passed its own tests."""
+        self._audit = audit
+        await self._keep(self._bundle)
+        await self.engine.start()
+        await self._note(self._bundle)
+
+    async def close(self) -> None:
+        """Stop the engine; decisions still under way fail."""
+        await self.engine.stop()
+
+    async def activate(self, bundle: Bundle) -> None:
+        """Put another bundle to use. When anything is wrong with it, it raises and the old stays.
+
+        Raises `ConfigurationError` and `PolicyError` as `RegorusPolicy.activate` does.
+        """
+        await self._keep(bundle)
+        await self.engine.activate(bundle)
+        await self._note(bundle)
+
+    def build_watcher(self) -> PolicyWatcher:
+        """Return what takes changed files into use, in `dev`."""
+
+        def report(problem: str | None) -> None:
+            if problem is not None:
+                _log.error("policy_not_reloaded", problem=problem, revision=self.engine.revision)
+
+        return PolicyWatcher(self._config.policy.path, self.activate, report=report)
+
+    async def _keep(self, bundle: Bundle) -> None:
+        """Keep a bundle before it decides anything, so that every decision can be recomputed."""
+        await asyncio.to_thread(save_bundle, self._config.audit.dir / "bundles", bundle)
+
+    async def _note(self, bundle: Bundle) -> None:
+        if self._audit is None:
+            raise RuntimeError("a bundle is put on record by a gateway that was started")
+        fields = {"rev": bundle.revision, "packages": sorted(bundle.packages)}
+        await self._audit.record(Entry(type="policy.activate", op=self._ids.new(), fields=fields))
+        _log.info("policy_active", revision=bundle.revision)
