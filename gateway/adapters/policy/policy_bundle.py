@@ -12,6 +12,8 @@ import orjson
 from msgspec import Struct
 
 from gateway.adapters.policy.policy_gate import read_packages
+from gateway.adapters.policy.policy_library import PREFIX as LIBRARY_PREFIX
+from gateway.adapters.policy.policy_library import parse_library
 from gateway.adapters.policy.policy_package import Package
 from gateway.core import canonical, strict_json
 from gateway.core.errors import ConfigurationError, RequestError
@@ -26,15 +28,17 @@ _FILE_MAX_BYTES: Final = 64 << 20
 class Bundle(Struct, frozen=True):
     """Policies that passed the gate, with everything that decides.
 
-    `files` are (path, bytes), sorted: `countersign/main.rego`, `policies/<path>.rego` and
-    `data.json`, the one merged document. Laid out in a folder they are a bundle that a stock OPA
-    loads with `opa eval -b`. `revision` is `sha256:` and the SHA-256 of the canonical JSON list of
-    [path, SHA-256 of the file].
+    `files` are (path, bytes), sorted: `countersign/main.rego`, the library below
+    `countersign/lib`, `policies/<path>.rego` and `data.json`, the one merged document. Laid out in
+    a folder they are a bundle that a stock OPA loads with `opa eval -b`. `revision` is `sha256:`
+    and the SHA-256 of the canonical JSON list of [path, SHA-256 of the file].
     """
 
     revision: str
     files: tuple[tuple[str, bytes], ...]
     packages: Mapping[str, Package]
+    library: Mapping[str, Package] = {}
+    """What of the library the packages read, by `countersign.lib.<name>`."""
 
     @property
     def data(self) -> str:
@@ -42,11 +46,14 @@ class Bundle(Struct, frozen=True):
         return dict(self.files)[DATA_PATH].decode()
 
     def modules(self) -> dict[str, list[tuple[str, str]]]:
-        """Return (path, source) of every module by package name; the entry point under `""`."""
+        """Return (path, source) of every module by package name; the entry point under `""`.
+
+        Of the library only what is read: an engine pays for each module that it holds.
+        """
         sources = dict(self.files)
         found = {
             name: [(path, sources[path].decode()) for path in package.paths]
-            for name, package in self.packages.items()
+            for name, package in (*self.packages.items(), *self.library.items())
         }
         return {"": [(MAIN_PATH, sources[MAIN_PATH].decode())], **found}
 
@@ -104,40 +111,67 @@ def build_bundle(
     data: Mapping[str, Any],
     *,
     main: str | None = None,
+    library: Mapping[str, str] | None = None,
     faults: Iterable[str] = (),
 ) -> Bundle:
-    """Gate sources (path → Rego) and data (with `authority`). Pure but for the shipped entry point.
+    """Gate sources (path → Rego) and data (with `authority`). Pure but for what is shipped.
 
+    `main` and `library` (path → Rego): those of another version, to restore its bundle.
     Raises `ConfigurationError` (`policy_invalid`), one mistake per line, with `faults` first.
     """
     found = list(faults)
-    packages = read_packages(sources, data, found)
+    shared = _shipped_library() if library is None else library
+    every = read_packages(sources, data, found, parse_library(shared, found))
     if found:
         raise _invalid(found)
+    packages = {name: every[name] for name in every if "." not in name}
+    read = frozenset[str]().union(*(package.requires for package in packages.values()))
     scopes = {p.name: p.scope.as_data() for p in packages.values() if p.scope is not None}
     merged = {**data, "applies_to": scopes} if scopes else dict(data)
     files = [
         (MAIN_PATH, (_shipped_main() if main is None else main).encode()),
         (DATA_PATH, orjson.dumps(merged, option=orjson.OPT_SORT_KEYS)),
+        *((path, source.encode()) for path, source in shared.items()),
         *((f"policies/{path}", source.encode()) for path, source in sources.items()),
     ]
-    return Bundle(revision=build_revision(files), files=tuple(sorted(files)), packages=packages)
+    return Bundle(
+        revision=build_revision(files),
+        files=tuple(sorted(files)),
+        packages=packages,
+        library={name: every[name] for name in sorted(read - packages.keys())},
+    )
 
 
 def restore_bundle(files: Mapping[str, bytes]) -> Bundle:
-    """Return the bundle that was made of exactly these files, entry point included."""
+    """Return the bundle that was made of exactly these files, entry point and library included."""
     sources = {
         path.removeprefix("policies/"): content.decode()
         for path, content in files.items()
         if path.startswith("policies/")
     }
+    library = {
+        path: content.decode() for path, content in files.items() if path.startswith(LIBRARY_PREFIX)
+    }
     data = json.loads(files[DATA_PATH])
     data.pop("applies_to", None)
-    return build_bundle(sources, data, main=files[MAIN_PATH].decode())
+    return build_bundle(sources, data, main=files[MAIN_PATH].decode(), library=library)
 
 
 def _shipped_main() -> str:
     return (find_rego_root() / MAIN_PATH).read_text(encoding="utf-8")
+
+
+def _shipped_library() -> dict[str, str]:
+    return load_library(find_rego_root())
+
+
+def load_library(root: Path) -> dict[str, str]:
+    """Return the library below a folder of Rego as path → source, without its tests."""
+    return {
+        file.relative_to(root).as_posix(): file.read_text(encoding="utf-8")
+        for file in sorted((root / LIBRARY_PREFIX).glob("*.rego"))
+        if not file.name.endswith("_test.rego")
+    }
 
 
 def _invalid(faults: list[str]) -> ConfigurationError:

@@ -9,7 +9,14 @@ from typing import Any, Final
 from gateway.adapters.policy import policy_ast
 from gateway.adapters.policy.policy_ast import Fault, Module
 from gateway.adapters.policy.policy_builtins import ALLOWED, REMEDIES
-from gateway.adapters.policy.policy_package import DECISION_SETS, Package, Source, build_packages
+from gateway.adapters.policy.policy_library import Library, find_library_fault
+from gateway.adapters.policy.policy_package import (
+    DECISION_SETS,
+    LIBRARY,
+    Package,
+    Source,
+    build_packages,
+)
 from gateway.adapters.policy.policy_scope import Scope, read_annotations, read_scope
 from gateway.core.names import is_server_id
 
@@ -26,9 +33,12 @@ _RESERVED_DATA: Final = ("policies", "countersign", "applies_to")
 
 
 def read_packages(
-    sources: Mapping[str, str], data: Mapping[str, Any], faults: list[str]
+    sources: Mapping[str, str], data: Mapping[str, Any], faults: list[str], library: Library
 ) -> dict[str, Package]:
-    """Return the packages in these sources (path → Rego), adding every mistake to `faults`."""
+    """Return the packages in these sources (path → Rego), adding every mistake to `faults`.
+
+    Those of the library are among them, as `countersign.lib.<name>`.
+    """
     if not sources:
         faults.append(
             "no policies: the folder has no .rego file; write one, or copy the default pack "
@@ -39,7 +49,7 @@ def read_packages(
     uncertain = _uncertain(found)
     for source in found:
         wrong = sorted(
-            (*_module_faults(source.module, known), *_undefined_faults(source, uncertain)),
+            (*_module_faults(source.module, known, library), *_undefined_faults(source, uncertain)),
             key=lambda fault: fault.line,
         )
         faults += [f"{source.path}:{fault.line}: {fault.text}" for fault in wrong]
@@ -47,7 +57,7 @@ def read_packages(
     # With a file that cannot be read, packages that it defines would seem unknown.
     if len(found) == len(sources):
         faults += _data_faults(data, found)
-    return {} if faults else build_packages(found, scopes)
+    return {} if faults else build_packages((*found, *library.values()), scopes)
 
 
 def _parse(sources: Mapping[str, str], faults: list[str]) -> Iterator[Source]:
@@ -80,7 +90,7 @@ def _hint(text: str, fault: Fault) -> str:
     return ""
 
 
-def _module_faults(module: Module, known: set[str]) -> Iterator[Fault]:
+def _module_faults(module: Module, known: set[str], library: Library) -> Iterator[Fault]:
     functions = {rule.name for rule in module.rules if rule.kind == "function"}
     for rule in module.rules:
         if rule.name in DECISION_SETS and not (rule.kind == "set" and rule.plain):
@@ -98,7 +108,7 @@ def _module_faults(module: Module, known: set[str]) -> Iterator[Fault]:
             remedy = REMEDIES.get(name, "see `countersign policy builtins` for those that are")
             yield Fault(call.line, 1, f"`{name}` is not available to policies; {remedy}")
     for use in (*module.refs, *module.calls):
-        if use.path[0] == "data" and (text := _data_fault(use.path, known)):
+        if use.path[0] == "data" and (text := _data_fault(use.path, known, library)):
             yield Fault(use.line or module.package_line, 1, text)
 
 
@@ -122,9 +132,12 @@ def _undefined_faults(source: Source, uncertain: set[tuple[str, str]]) -> Iterat
                 yield Fault(use.line, 1, f"`{name}` {text}")
 
 
-def _data_fault(path: tuple[str, ...], known: set[str]) -> str | None:
+def _data_fault(path: tuple[str, ...], known: set[str], library: Library) -> str | None:
     if len(path) == 1 or path[1] == "":
         return "reads all of `data`; name the document that it needs"
+    # 1. An author may use the shipped library, and nothing else of what decides.
+    if path[: len(LIBRARY)] == LIBRARY:
+        return find_library_fault(path, library)
     if path[1] in {"countersign", "applies_to"}:
         return f"reads `data.{path[1]}`, which decides about it; read your own data"
     if path[1] != "policies":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from typing import Final
 
@@ -12,6 +12,7 @@ from gateway.adapters.policy.policy_ast import Module
 from gateway.adapters.policy.policy_scope import Scope
 
 DECISION_SETS: Final = ("permit", "deny", "hold", "obligation")
+LIBRARY: Final = ("data", "countersign", "lib")
 _LEDGER_FREE: Final = (
     *(("input", name) for name in ("version", "phase", "environment")),
     *(("input", name) for name in ("subject", "action", "resource")),
@@ -43,7 +44,7 @@ class Package(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """One module, parsed; its package is `policies.<name>`."""
+    """One module, parsed; its package is `policies.<name>` or `countersign.lib.<name>`."""
 
     path: str
     text: str
@@ -51,11 +52,17 @@ class Source(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The last part of the package."""
-        return self.module.package[1]
+        """`<name>` of a policy, `countersign.lib.<name>` of the library; never the same."""
+        first, *rest = self.module.package
+        return ".".join(rest if first == "policies" else self.module.package)
+
+    @property
+    def file(self) -> str:
+        """Where it lies in a bundle."""
+        return f"policies/{self.path}" if self.module.package[0] == "policies" else self.path
 
 
-def build_packages(found: list[Source], scopes: Mapping[str, Scope]) -> dict[str, Package]:
+def build_packages(found: Iterable[Source], scopes: Mapping[str, Scope]) -> dict[str, Package]:
     """Return the packages by name, in order. Every package that one reads must be among them."""
     modules: dict[str, list[Source]] = {}
     for source in found:
@@ -67,7 +74,7 @@ def build_packages(found: list[Source], scopes: Mapping[str, Scope]) -> dict[str
         read = [source for each in (name, *requires) for source in modules[each]]
         packages[name] = Package(
             name=name,
-            paths=tuple(f"policies/{source.path}" for source in modules[name]),
+            paths=tuple(source.file for source in modules[name]),
             scope=scopes.get(name),
             requires=requires,
             reads_ledger=any(map(_reads_ledger, read)),
@@ -94,12 +101,9 @@ def _inputs(module: Module) -> Iterator[tuple[str, ...]]:
 
 
 def _direct(sources: list[Source]) -> set[str]:
-    return {
-        use.path[2]
-        for source in sources
-        for use in (*source.module.refs, *source.module.calls)
-        if use.path[:2] == ("data", "policies")
-    }
+    uses = [use.path for source in sources for use in (*source.module.refs, *source.module.calls)]
+    policies = {path[2] for path in uses if path[:2] == ("data", "policies")}
+    return policies | {".".join(path[1:4]) for path in uses if path[: len(LIBRARY)] == LIBRARY}
 
 
 def _closure(name: str, direct: Mapping[str, set[str]]) -> frozenset[str]:

@@ -13,7 +13,12 @@ import regorus
 from msgspec import Struct
 
 from gateway.adapters.policy.policy_ast import Fault, Module, Rule, parse_module
-from gateway.adapters.policy.policy_bundle import MAIN_PATH, find_rego_root, read_folder
+from gateway.adapters.policy.policy_bundle import (
+    MAIN_PATH,
+    find_rego_root,
+    load_library,
+    read_folder,
+)
 from gateway.adapters.policy.regorus_worker import build_engine, describe
 from gateway.core.errors import ConfigurationError
 
@@ -59,6 +64,12 @@ def _load(
     texts = list(sources.items())
     if not any(module.package == ("countersign",) for module in modules.values()):
         texts.append((MAIN_PATH, (find_rego_root() / MAIN_PATH).read_text(encoding="utf-8")))
+    given = {module.package for module in modules.values()}
+    texts += [
+        (path, text)
+        for path, text in load_library(find_rego_root()).items()
+        if tuple(path.removesuffix(".rego").split("/")) not in given
+    ]
     engine = build_engine(texts, json.dumps(data))
     engine.set_gather_prints(True)
     return engine

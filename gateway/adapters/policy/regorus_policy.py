@@ -99,11 +99,11 @@ def describe_subset(bundle: Bundle, heard: frozenset[str]) -> dict[str, Any]:
     package) and `paths` (what of the input all of them read; None is everything) are there where
     answers may be put together by the worker; they change no answer.
     """
-    packages = bundle.packages
+    packages = {**bundle.packages, **bundle.library}
     loaded = heard.union(*(packages[name].requires for name in heard))
     subset = {
         "packages": sorted(loaded),
-        "applies_to": {name: {"phases": []} for name in loaded - heard},
+        "applies_to": {name: {"phases": []} for name in (loaded - heard) & bundle.packages.keys()},
     }
     if not is_mirrored(source for _, source in bundle.modules()[""]):
         return subset

@@ -38,7 +38,8 @@ def test_the_default_pack_passes() -> None:
     bundle = load_bundle_dir(default_pack())
     assert set(bundle.packages) == {"reads", "high_risk", "runs", "unreviewed"}
     assert bundle.revision.startswith("sha256:")
-    assert [path for path, _ in bundle.files] == [
+    files = [path for path, _ in bundle.files if not path.startswith("countersign/lib/")]
+    assert files == [
         "countersign/main.rego",
         "data.json",
         "policies/high_risk.rego",

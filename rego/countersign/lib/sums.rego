@@ -1,0 +1,40 @@
+# METADATA
+# title: What has been spent
+# description: >-
+#   Sums so far of the arguments that manifests name (`sums`), over the run, its token family, and
+#   24 hours. Keys are `<tool id>#<JSON Pointer>`. What is not known is undefined, never 0.
+package countersign.lib.sums
+
+# METADATA
+# title: The sum of one key in the run; 0 when nothing was spent
+# scope: rule
+run(key) := amount(input.context.run.sums, key)
+
+# METADATA
+# title: The sum of one key in the token family
+# scope: rule
+family(key) := amount(input.context.family.sums, key)
+
+# METADATA
+# title: The sum of one key in 24 hours
+# scope: rule
+day(key) := amount(input.context.family.last_24h.sums, key)
+
+# METADATA
+# title: The sum of all keys of a server
+# description: >-
+#   For `input.context.run.sums`, `input.context.family.sums` or
+#   `input.context.family.last_24h.sums`. All tools of a server together, so that nothing is gained
+#   by spreading one payment over two tools.
+# scope: rule
+of_server(sums, server) := sum([value |
+	some key, value in sums
+	is_number(value)
+	startswith(key, concat("", [server, "."]))
+])
+
+amount(sums, key) := value if {
+	is_object(sums)
+	value := object.get(sums, key, 0)
+	is_number(value)
+}
