@@ -67,7 +67,7 @@ def split_compact(text: bytes, max_bytes: int) -> CompactJws | None:
 
 
 def decode_base64url(part: bytes) -> bytes | None:
-    """Base64url, canonical only: two spellings of one proof would be two proofs in one."""
+    """Base64url, canonical only: two spellings of one token would be two tokens in one."""
     try:
         decoded = base64.b64decode(part + b"=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:

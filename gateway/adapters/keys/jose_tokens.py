@@ -15,6 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 from msgspec import Struct
 
+from gateway.adapters.keys.compact_jws import decode_base64url
 from gateway.adapters.keys.token_keys import sign_es256
 from gateway.core.errors import CredentialError
 from gateway.core.ports import Signer
@@ -166,13 +167,8 @@ class JoseVerifier:
 
 
 def _decode(part: bytes) -> bytes:
-    """Base64url, canonical only: two spellings of one signature would be two tokens in one."""
-    padded = part + b"=" * (-len(part) % 4)
-    try:
-        decoded = base64.b64decode(padded, altchars=b"-_", validate=True)
-    except ValueError:
-        _refuse("it is not base64url")
-    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part:
+    decoded = decode_base64url(part)
+    if decoded is None:
         _refuse("it is not canonical base64url")
     return decoded
 
