@@ -87,7 +87,7 @@ def replay(
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
 ) -> None:
     """Recompute every recorded decision; exit with 8 when one differs."""
-    places = _find_places(config, directory, kek, bundles)
+    places = find_places(config, directory, kek, bundles)
     require_log(places.log)
     vault = open_vault(places.log, places.kek)
     assert vault is not None  # noqa: S101 - there is a key
@@ -110,7 +110,7 @@ def replay(
         raise fail("nothing could be replayed; is the KEK the log's?", Exit.ERROR)
 
 
-def _find_places(
+def find_places(
     config: Path | None, directory: Path | None, kek: Path | None, bundles: Path | None
 ) -> Places:
     """Return where everything is, by the configuration or by what is named. Exits with 2."""

@@ -332,9 +332,14 @@ def unseal(sealed: Sealed, vault: Vault) -> dict[str, tuple[bytes, bytes]]:
     if dek is None:
         return {}
     try:
-        plain = derive(dek, sealed.boot).decrypt(_nonce(sealed.seq, sealed.n), sealed.ct, _PLACE)
+        return unseal_with(sealed, derive(dek, sealed.boot))
     except (InvalidTag, OverflowError):
         return {}
+
+
+def unseal_with(sealed: Sealed, cipher: AESGCM) -> dict[str, tuple[bytes, bytes]]:
+    """Return what `unseal` does. Raises `InvalidTag` or `OverflowError` for what is not so."""
+    plain = cipher.decrypt(_nonce(sealed.seq, sealed.n), sealed.ct, _PLACE)
     values: dict[str, tuple[bytes, bytes]] = {}
     while plain:
         path, _, rest = plain.partition(b"\0")

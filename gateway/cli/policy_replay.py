@@ -1,0 +1,256 @@
+"""`countersign policy replay`: what other policies would have decided on the recorded traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import orjson
+import typer
+
+from gateway.adapters.audit.audit_query import Found, find_records
+from gateway.adapters.audit.replay_impact import Keep, PolicyReplay
+from gateway.adapters.audit.replay_inputs import Decisions, Inputs
+from gateway.adapters.policy.bundle_store import load_bundle
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
+from gateway.adapters.policy.replay_memo import MEMO_MAX, Candidate
+from gateway.cli.audit_announce import Announcer, UrlOption
+from gateway.cli.audit_filters import (
+    AgentOption,
+    Asked,
+    LimitOption,
+    SinceOption,
+    ToolOption,
+    UntilOption,
+    fail,
+    open_vault,
+    require_log,
+    span_of,
+    tell_unreadable,
+    warn,
+)
+from gateway.cli.audit_replay import find_places
+from gateway.cli.exits import Exit
+from gateway.core.errors import CountersignError
+from gateway.core.records.impact import CHANGES, KINDS, Impact, Kind, Row
+
+_WORKERS_MAX: Final = 16
+_ROWS_SHOWN: Final = 20
+_AGENTS_SHOWN: Final = 3
+_LEDGER_NOTE: Final = (
+    "Compared with what was recorded, input by input: what a changed decision would have spared "
+    "or spent in later calls is not computed."
+)
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(replay)
+
+
+def replay(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="The candidate: a folder of policies.")
+    ] = None,
+    *,
+    release: Annotated[
+        str, typer.Option(metavar="REV", help="Or one that was active once: `sha256:…`.")
+    ] = "",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The gateway's configuration.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
+    ] = None,
+    kek: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key to the openings.")
+    ] = None,
+    bundles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where `--release` is: `bundles` in DIR.")
+    ] = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    tool: ToolOption = None,
+    agent: AgentOption = None,
+    limit: LimitOption = None,
+    fail_on_change: Annotated[
+        bool, typer.Option(help="Exit with 9 when a decision changes or gets no answer.")
+    ] = False,
+    examples: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the examples' inputs here, in clear."),
+    ] = None,
+    url: UrlOption = "",
+    purpose: Annotated[
+        str, typer.Option(help="Why, for the log; needed with `--url` and `--examples`.")
+    ] = "",
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=_WORKERS_MAX, help="Processes that evaluate.")
+    ] = None,
+    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+) -> None:
+    """Put recorded inputs to other policies and print what would change. Changes nothing."""
+    if examples is not None and not purpose.strip():
+        raise fail("say why with `--purpose`: inputs are written out in clear", Exit.USAGE)
+    places = find_places(config, log, kek, bundles)
+    require_log(places.log)
+    bundle = _load(directory, release, places.bundles)
+    vault = open_vault(places.log, places.kek)
+    assert vault is not None  # noqa: S101 - there is a key
+    asked = Asked(tool=tool, agent=agent, since=since, until=until)
+    records = _announced(places.log, asked, limit, (url, purpose, examples))
+    candidate = Candidate(bundle, workers=workers or _workers(), memo_max=MEMO_MAX)
+    keep = None if examples is None else _keep_in(examples)
+    run = PolicyReplay(candidate, Inputs(places.log, vault), keep=keep)
+    impact = asyncio.run(_run(run, candidate, records))
+    _print(impact, bundle.revision, examples, output)
+    _exit(impact, fail_on_change=fail_on_change)
+
+
+def _announced(
+    log: Path, asked: Asked, limit: int | None, why: tuple[str, str, Path | None]
+) -> Iterator[Found]:
+    """Return the decisions asked for, once the reading of them is recorded."""
+
+    def find() -> Iterator[Found]:
+        chosen = Decisions(asked.select())
+        return find_records(log, chosen, limit=limit, unreadable=tell_unreadable)
+
+    url, purpose, examples = why
+    said = asked.said() | ({"examples": "written out"} if examples is not None else {})
+    announcer = Announcer(url, purpose or "policy replay", said)
+    if not announcer.is_recorded:
+        return find()
+    span = span_of(find())
+    announcer.read("opening", span)
+    return (found for found in find() if found.record["seq"] <= (span.last or 0))
+
+
+def _load(directory: Path | None, release: str, store: Path) -> Bundle:
+    if (directory is None) == (not release):
+        raise fail("name the candidate: a folder, or `--release`", Exit.USAGE)
+    try:
+        return load_bundle(store, release) if directory is None else load_bundle_dir(directory)
+    except CountersignError as error:
+        raise fail(str(error), Exit.ERROR) from None
+
+
+def _workers() -> int:
+    """Return how many processes evaluate: one core is left to this one."""
+    return max(1, min(_WORKERS_MAX, len(os.sched_getaffinity(0)) - 1))
+
+
+def _keep_in(folder: Path) -> Keep:
+    """Return what writes inputs into a folder that only its owner reads."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    warn(f"inputs are written to `{folder}` in clear; delete them when you are done")
+
+    def keep(name: str, document: bytes) -> None:
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(document)
+
+    return keep
+
+
+async def _run(run: PolicyReplay, candidate: Candidate, records: Iterator[Found]) -> Impact:
+    try:
+        await candidate.start()
+        return await run.run(records)
+    except CountersignError as error:
+        raise fail(str(error), Exit.ERROR) from None
+    finally:
+        await candidate.stop()
+
+
+def _exit(impact: Impact, *, fail_on_change: bool) -> None:
+    if not impact.total and not impact.missing:
+        raise fail("no record tells of a decision", Exit.NOT_FOUND)
+    if not impact.total:
+        why = ", ".join(f"{count} {name}" for name, count in impact.missing.most_common())
+        raise fail(f"no input could be had ({why}); is the KEK the log's?", Exit.ERROR)
+    if fail_on_change and (impact.changed or impact.kinds["error"]):
+        raise typer.Exit(Exit.TEST_FAILED)
+
+
+def _print(impact: Impact, revision: str, examples: Path | None, output: Output) -> None:
+    if output is Output.JSON:
+        typer.echo(orjson.dumps(_describe(impact, revision), option=orjson.OPT_INDENT_2))
+        return
+    typer.echo(f"candidate  {revision}")
+    phases = ", ".join(f"{phase} {count:,}" for phase, count in impact.phases.most_common())
+    typer.echo(f"decisions  {impact.total:,} ({phases or 'none'})\n")
+    for kind in KINDS:
+        why = _why(impact) if kind == "error" and impact.errors else ""
+        typer.echo(f"{_words(kind):<24}{impact.kinds[kind]:>10,}{why}")
+    for name, count in impact.missing.most_common():
+        typer.echo(f"{name:<24}{count:>10,}")
+    rows = impact.rows()
+    for kind in CHANGES:
+        _print_kind(kind, [row for row in rows if row.kind == kind], examples)
+    typer.echo(f"\n{_LEDGER_NOTE}")
+
+
+def _print_kind(kind: Kind, rows: list[Row], examples: Path | None) -> None:
+    if not rows:
+        return
+    typer.echo(f"\n{_words(kind)}, by rule, tool and agent")
+    for row in rows[:_ROWS_SHOWN]:
+        typer.echo(f"{row.count:>10,}  {row.rule or '-'}  {row.tool}  {_agents(row)}")
+        for one in row.examples:
+            where = f"  {examples / one.file}" if examples is not None and one.file else ""
+            typer.echo(f"{'':>12}record {one.seq}, {one.op}: {one.was} → {one.now}{where}")
+    if len(rows) > _ROWS_SHOWN:
+        typer.echo(f"{'':>12}and {len(rows) - _ROWS_SHOWN} more; all with `-o json`")
+
+
+def _agents(row: Row) -> str:
+    shown = list(row.agents.items())[:_AGENTS_SHOWN]
+    more = len(row.agents) - len(shown)
+    named = ", ".join(f"{agent} {count:,}" for agent, count in shown)
+    return f"{named} and {more} more agents" if more else named
+
+
+def _words(kind: Kind) -> str:
+    other = {
+        "approval": "other approval asked",
+        "obligations": "other obligations",
+        "reasons": "other reasons",
+        "gateway": "refused by the ledger",
+        "unanswered": "unanswered then",
+        "error": "no answer now",
+    }
+    return other.get(kind, kind.replace("_", " "))
+
+
+def _why(impact: Impact) -> str:
+    return "  " + ", ".join(f"`{code}` {count}" for code, count in impact.errors.most_common())
+
+
+def _describe(impact: Impact, revision: str) -> dict[str, Any]:
+    return {
+        "candidate": revision,
+        "decisions": impact.total,
+        "phases": dict(impact.phases),
+        "changed": impact.changed,
+        "counts": {kind: impact.kinds[kind] for kind in KINDS},
+        "errors": dict(impact.errors),
+        "missing": dict(impact.missing),
+        "by_tool": impact.by("tool"),
+        "by_agent": impact.by("agent"),
+        "by_rule": impact.by("rule"),
+        "rows": [msgspec.to_builtins(row) for row in impact.rows()],
+        "note": _LEDGER_NOTE,
+    }

@@ -1,0 +1,250 @@
+"""What another bundle would change: its decision beside the one that was made (POL-08).
+
+The measure is the decision as it was recorded. Nothing that followed from it is computed again: a
+call that a candidate denies would have spent nothing, so later calls of its run would have been
+judged on other sums. Each decision is compared on the very input that it was made on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
+
+from msgspec import Struct
+
+from gateway.core.approvals.approval import spec_digest
+from gateway.core.policy.decision import Decision, Deny, Hold, Phase
+from gateway.core.records.call_records import codes
+from gateway.core.records.replay import SPENT, UNANSWERED, outcome_of
+
+Kind = Literal[
+    "newly_denied",
+    "newly_held",
+    "newly_permitted",
+    "approval",
+    "obligations",
+    "reasons",
+    "unchanged",
+    "gateway",
+    "unanswered",
+    "error",
+]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+CHANGES: Final[tuple[Kind, ...]] = KINDS[:6]
+"""The kinds that are changes. The others: the same again; refused by the ledger, whatever policy
+permits; denied for want of an answer then; no answer from the candidate now."""
+
+STALE: Final = "approval_stale"
+"""What people agreed to is no more what policy asks for: the held call would not be sent."""
+
+_SPENT: Final = SPENT | {"budget_exhausted", "limit_exhausted"}
+_EXAMPLES: Final = 3
+_GROUPS_MAX: Final = 1_000
+_AGENTS_MAX: Final = 1_000
+_OTHERS: Final = "(others)"
+
+
+class Told(Struct, frozen=True):
+    """A decision in the words of records. `spec`: digest of what approval a hold asks for."""
+
+    outcome: str
+    reasons: tuple[str, ...] = ()
+    obligations: tuple[str, ...] = ()
+    spec: str | None = None
+
+
+class Change(Struct, frozen=True):
+    """What becomes of one decision, and the rules (`package:code`) that make it so."""
+
+    kind: Kind
+    was: str = ""
+    now: str = ""
+    rules: tuple[str, ...] = ()
+
+
+class Example(Struct, frozen=True, omit_defaults=True):
+    """Where to look: a record of the log. `file`: its input, where one was written out."""
+
+    seq: int
+    op: str
+    was: str
+    now: str
+    file: str = ""
+
+
+class Row(Struct, frozen=True):
+    """So many decisions change alike."""
+
+    kind: Kind
+    tool: str
+    rule: str
+    count: int
+    agents: dict[str, int]
+    examples: tuple[Example, ...]
+
+
+def told_by_record(record: Mapping[str, Any]) -> Told | None:
+    """Return the decision that a record tells of; None where its words are none of ours."""
+    told = record["decision"]
+    outcome, reasons = told.get("outcome"), told.get("reasons")
+    obligations, spec = told.get("obligations", []), record.get("spec")
+    lists = isinstance(reasons, list) and isinstance(obligations, list)
+    if outcome not in {"permit", "deny", "hold"} or not lists:
+        return None
+    if not all(isinstance(each, str) for each in (*reasons, *obligations)):
+        return None
+    return Told(
+        outcome, tuple(reasons), tuple(obligations), spec if isinstance(spec, str) else None
+    )
+
+
+def told_by(decision: Decision) -> Told:
+    """Return a decision in the words of records."""
+    reasons = tuple(codes(decision.reasons))
+    if isinstance(decision, Deny):
+        return Told("deny", reasons)
+    spec = spec_digest(decision.approval) if isinstance(decision, Hold) else None
+    obligations = tuple(each.type for each in decision.obligations)
+    return Told(outcome_of(decision), reasons, obligations, spec)
+
+
+def compare(was: Told, now: Told, phase: Phase, agreed: str | None = None) -> Change:
+    """Compare what was decided with what a candidate decides on the same input.
+
+    `agreed`: in phase `resume`, digest of the approval that people gave; a hold that asks for the
+    same lets the call go, another does not.
+    """
+    resumed = phase == "resume" and now.outcome == "hold"
+    if resumed:
+        stale = now.spec != agreed
+        now = Told("deny", (STALE, *now.reasons)) if stale else _released(now)
+    if was.outcome == "deny" and len(was.reasons) == 1:
+        if was.reasons[0] in UNANSWERED:
+            return Change("unanswered")
+        # The ledger refused what policy permitted. It would again.
+        if was.reasons[0] in _SPENT and now.outcome != "hold":
+            return Change("gateway")
+    if was.outcome != now.outcome:
+        return _turned(was, now)
+    if was.outcome == "hold" and was.spec is not None and was.spec != now.spec:
+        return Change("approval", "hold", "hold", now.reasons)
+    if was.obligations != now.obligations:
+        return Change("obligations", _words(was.obligations), _words(now.obligations), now.reasons)
+    if was.reasons != now.reasons:
+        added = tuple(each for each in now.reasons if each not in was.reasons)
+        return Change("reasons", was.outcome, now.outcome, added or now.reasons)
+    return Change("unchanged")
+
+
+def _released(now: Told) -> Told:
+    return Told("permit", now.reasons, now.obligations)
+
+
+def _turned(was: Told, now: Told) -> Change:
+    kinds: dict[str, Kind] = {
+        "deny": "newly_denied",
+        "hold": "newly_held",
+        "permit": "newly_permitted",
+    }
+    # What is now permitted is told by what stood in its way.
+    rules = was.reasons if now.outcome == "permit" else now.reasons
+    return Change(kinds[now.outcome], was.outcome, now.outcome, rules)
+
+
+def _words(obligations: tuple[str, ...]) -> str:
+    return ", ".join(obligations) or "none"
+
+
+class Impact:
+    """Counts of decisions by what became of them. Memory is bounded, however many there are.
+
+    `errors`: codes for which the candidate gave no answer. `missing`: why inputs could not be had.
+    """
+
+    def __init__(self) -> None:
+        self.kinds: Final[Counter[Kind]] = Counter()
+        self.phases: Final[Counter[str]] = Counter()
+        self.errors: Final[Counter[str]] = Counter()
+        self.missing: Final[Counter[str]] = Counter()
+        self._groups: Final[dict[tuple[Kind, str, str], _Group]] = {}
+
+    @property
+    def total(self) -> int:
+        """How many decisions were compared."""
+        return self.kinds.total()
+
+    @property
+    def changed(self) -> int:
+        """How many of them changed."""
+        return sum(self.kinds[kind] for kind in CHANGES)
+
+    def add_error(self, code: str) -> None:
+        """Count one that the candidate did not answer, and why."""
+        self.kinds["error"] += 1
+        self.errors[code] += 1
+
+    def add(
+        self, change: Change, *, tool: str, agent: str, seq: int, op: str, file: str = ""
+    ) -> Example | None:
+        """Count one; return the example that it became, if it did. `file`: see `Example`."""
+        self.kinds[change.kind] += 1
+        if change.kind not in CHANGES:
+            return None
+        kept = None
+        for rule in dict.fromkeys(change.rules or ("",)):
+            group = self._group((change.kind, tool, rule))
+            group.count += 1
+            group.add_agent(agent)
+            if len(group.examples) < _EXAMPLES:
+                kept = Example(seq, op, change.was, change.now, file)
+                group.examples.append(kept)
+        return kept
+
+    def _group(self, key: tuple[Kind, str, str]) -> _Group:
+        if key not in self._groups and len(self._groups) >= _GROUPS_MAX:
+            key = (key[0], _OTHERS, _OTHERS)
+        return self._groups.setdefault(key, _Group())
+
+    def rows(self) -> list[Row]:
+        """Return what changed, by kind, tool and rule; the most frequent first.
+
+        A decision with several rules is counted under each.
+        """
+        found = [
+            Row(
+                kind,
+                tool,
+                rule,
+                group.count,
+                dict(group.agents.most_common()),
+                tuple(group.examples),
+            )
+            for (kind, tool, rule), group in self._groups.items()
+        ]
+        return sorted(
+            found, key=lambda row: (KINDS.index(row.kind), -row.count, row.tool, row.rule)
+        )
+
+    def by(self, member: Literal["tool", "agent", "rule"]) -> dict[Kind, dict[str, int]]:
+        """Return how many changes each tool, agent or rule has a part in, by kind."""
+        found: dict[Kind, Counter[str]] = {}
+        for row in self.rows():
+            counts = found.setdefault(row.kind, Counter())
+            counts.update(row.agents if member == "agent" else {getattr(row, member): row.count})
+        return {kind: dict(counts.most_common()) for kind, counts in found.items()}
+
+
+class _Group:
+    """What changes alike."""
+
+    __slots__ = ("agents", "count", "examples")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.agents: Counter[str] = Counter()
+        self.examples: list[Example] = []
+
+    def add_agent(self, agent: str) -> None:
+        full = len(self.agents) >= _AGENTS_MAX and agent not in self.agents
+        self.agents[_OTHERS if full else agent] += 1
