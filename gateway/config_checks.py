@@ -14,6 +14,7 @@ from connectors import auth_binding
 from connectors.auth_binding import UpstreamAuth
 from gateway.adapters.keys.jose_assertions import find_key_set_fault, load_key_set
 from gateway.adapters.keys.key_uris import check_uri
+from gateway.adapters.policy.opa_endpoint import read_endpoint
 from gateway.config_app_checks import find_app_faults, find_oauth_faults
 from gateway.config_apps import AppSection
 from gateway.config_base import GrantSection
@@ -194,6 +195,7 @@ def _check_storage(config: ConfigShape) -> Iterator[Finding]:
     if not config.policy.path.is_dir():
         message = f"`{config.policy.path}` is no folder"
         yield ("policy", "path"), message, "`countersign init` writes a first set of policies"
+    yield from _check_engine(config)
     if not config.state.url.startswith("sqlite://"):
         yield ("state", "url"), "only SQLite is supported", "write `sqlite:///path`"
     elif config.state.url in ("sqlite://", "sqlite:///:memory:") and not config.dev:
@@ -207,6 +209,27 @@ def _check_storage(config: ConfigShape) -> Iterator[Finding]:
             check_uri(uri)
         except ConfigurationError as error:
             yield ("tokens", "keys", number), str(error), "docs/token-keys.md shows one of each"
+
+
+def _check_engine(config: ConfigShape) -> Iterator[Finding]:
+    opa, path = config.policy.opa, ("policy", "engine")
+    if config.policy.engine == "regorus":
+        return
+    try:
+        endpoint = read_endpoint(config.policy.engine)
+    except ValueError as error:
+        yield path, str(error), "write `opa://host:port`"
+        return
+    clear = not endpoint.tls and not endpoint.socket
+    if clear and not is_loopback(endpoint.host) and not config.dev:
+        message = "inputs and decisions would cross the network in the clear"
+        yield path, message, f"use `opas://`, {_DEV_HINT}"
+    if opa.bundles == "pull" and opa.bundle_token_from is None:
+        message = "OPA could not fetch bundles without a token of its own"
+        yield ("policy", "opa", "bundle_token_from"), message, "write `env:NAME` or `file:PATH`"
+    if (opa.certificate is None) != (opa.key is None):
+        message = "a certificate and its key go together"
+        yield ("policy", "opa", "certificate"), message, "give both, or none"
 
 
 def _check_identities(config: ConfigShape) -> Iterator[Finding]:

@@ -108,10 +108,34 @@ class AuditSection(Section):
     )
 
 
+class OpaSection(Section):
+    """An OPA that decides in place of the embedded engine."""
+
+    bundles: Literal["push", "pull"] = Field(
+        "push", description="`push`: the gateway puts bundles into it; `pull`: it fetches them"
+    )
+    token_from: SecretFrom | None = Field(None, description=f"the token it asks for: {_FROM}")
+    ca: LocalPath | None = Field(None, description="the CA of its certificate, PEM")
+    certificate: LocalPath | None = Field(None, description="the gateway's own certificate, PEM")
+    key: LocalPath | None = Field(None, description="the certificate's private key, PEM")
+    bundle_token_from: SecretFrom | None = Field(
+        None, description=f"`pull`: the token by which it fetches bundles: {_FROM}"
+    )
+    start_s: int = Field(10, ge=0, le=300, description="seconds that a start waits for it")
+    pull_s: int = Field(120, ge=1, le=3_600, description="seconds it has to fetch a new bundle")
+
+
 class PolicySection(Section):
     """The Rego engine and its bundle."""
 
-    engine: Literal["regorus"] = Field("regorus", description="`regorus`, embedded in workers")
+    engine: str = Field(
+        "regorus",
+        pattern=r"^(regorus|opas?://\S+|opa\+unix:///\S+)$",
+        max_length=512,
+        description="`regorus`, embedded in workers, or an OPA: `opa://host:port`, "
+        "`opas://host:port`, `opa+unix:///path`",
+    )
+    opa: OpaSection = section("the OPA that decides, where one does")
     path: LocalPath = Field(Path("policies"), description="the folder of the policies")
     deadline_ms: int = Field(50, ge=1, le=10_000, description="1 to 10000; late means deny")
     workers: int = Field(2, ge=1, le=32, description="worker processes, 1 to 32")
