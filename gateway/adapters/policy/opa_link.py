@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -21,34 +21,18 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from opa_client.errors import RegoParseError
 from opa_client.opa_async import AsyncOpaClient
 
+from gateway.adapters.policy.opa_endpoint import OpaEndpoint
 from gateway.core.errors import ConfigurationError, PolicyError
 
-SCHEMES: Final = ("opa", "opas", "opa+unix")
 CONTROL_TIMEOUT_S: Final = 30.0
 CONNECTIONS_MAX: Final = 64
 ANSWER_MAX_BYTES: Final = 4 << 20
 LISTING_MAX_BYTES: Final = 512 << 20
 """OPA lists modules with their syntax trees."""
 
-_DEFAULT_PORT: Final = 8181
 _JSON: Final = {"Content-Type": "application/json"}
 _OK, _NO_CONTENT = 200, 204
 _FORBIDDEN: Final = (401, 403)
-
-
-class OpaEndpoint(Struct, frozen=True):
-    """Where an OPA is. `socket` in place of host and port where it listens on a Unix socket."""
-
-    host: str = "localhost"
-    port: int = _DEFAULT_PORT
-    tls: bool = False
-    socket: str = ""
-
-    def __str__(self) -> str:
-        """Return it as in `policy.engine`."""
-        if self.socket:
-            return f"opa+unix://{self.socket}"
-        return f"{'opas' if self.tls else 'opa'}://{self.host}:{self.port}"
 
 
 class OpaAccess(Struct, frozen=True):
@@ -97,26 +81,6 @@ class _Listing(Struct, frozen=True):
 
 _decode_listing: Final = msgspec.json.Decoder(_Listing).decode
 _decode: Final = msgspec.json.Decoder(_Reply).decode
-
-
-def read_endpoint(url: str) -> OpaEndpoint:
-    """Take `opa://host:port`, `opas://host:port` or `opa+unix:///path` apart.
-
-    Raises `ValueError`, saying what is wrong with it.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
-        raise ValueError("begins with none of `opa://`, `opas://`, `opa+unix://`")
-    if parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("has more in it than a place; a token belongs into `policy.opa.token`")
-    if parts.scheme == "opa+unix":
-        if parts.netloc or len(parts.path) <= 1:
-            raise ValueError("names no socket; write `opa+unix:///run/opa.sock`")
-        return OpaEndpoint(socket=parts.path)
-    if not parts.hostname or parts.path not in {"", "/"}:
-        raise ValueError("is no `host:port`")
-    port = parts.port or _DEFAULT_PORT
-    return OpaEndpoint(host=parts.hostname, port=port, tls=parts.scheme == "opas")
 
 
 class _Client(AsyncOpaClient):  # type: ignore[misc]  # it has no types
@@ -336,7 +300,7 @@ def _refused(status: int, raw: bytes, endpoint: OpaEndpoint, *, told: bool = Fal
     if status in _FORBIDDEN:
         return PolicyError(
             f"{endpoint} does not let the gateway in ({status}); give it a token or a certificate "
-            "that may (`policy.opa`)"
+            "that may (`policy.opa.token_from`, `.certificate`)"
         )
     words = f": {_own_words(_parsed(raw))}" if told else ""
     return PolicyError(f"{endpoint} answered {status}{words}", code="policy_error")
