@@ -15,7 +15,6 @@ from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.keys.issuer_tokens import IssuerTokens
 from gateway.adapters.keys.jose_tokens import JoseIssuer
 from gateway.adapters.keys.key_keeper import TokenKeys
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
 from gateway.adapters.state.outbox_relay import OutboxRelay
 from gateway.adapters.state.sql_approvals import SqlApprovals
 from gateway.adapters.state.sql_idempotency import SqlIdempotency
@@ -52,6 +51,7 @@ from gateway.http.issue_desk import IssueDeps, IssueDesk
 from gateway.http.mcp import McpEndpoint
 from gateway.http.oauth import build_oauth_router
 from gateway.http.origin import OriginCheck
+from gateway.http.policy_bundle import build_bundle_router
 from gateway.http.rest import RestEndpoint
 from gateway.http.runs import build_runs_router
 from gateway.http.runs_admin import RunsDesk
@@ -63,6 +63,7 @@ from gateway.refusals import RefusalRecorder
 from gateway.wiring_audit import build_routers as build_audit_routers
 from gateway.wiring_authorize import Authorization
 from gateway.wiring_dpop import build_assertion_desk, build_proof_desks
+from gateway.wiring_engine import Engine, load_bundle_token
 from gateway.wiring_identity import HandOff, build_grant_types
 from gateway.wiring_keys import build_router as build_keys_router
 from gateway.wiring_kill import build_hand_off, build_is_known, build_kill_routers, guard_admit
@@ -87,7 +88,7 @@ class Parts:
     spent: SqlSpent
     ledger: Ledger
     catalog: Catalog
-    policy: RegorusPolicy
+    policy: Engine
     audit: FileAuditLog
     token_keys: TokenKeys
     custody: Custody
@@ -384,7 +385,7 @@ def _build_app(
         ids=parts.ids,
         ready=lambda: {
             "audit": parts.audit.healthy,
-            "policy": bool(parts.policy.worker_pids),
+            "policy": parts.policy.healthy,
         },
     )
 
@@ -418,6 +419,7 @@ def _build_routers(
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
         *parts.registered.routers(admit, parts.config.environment),
         *parts.people.routers(admit),
+        *_build_bundle_routers(parts),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(
             config=parts.config,
@@ -428,6 +430,11 @@ def _build_routers(
             admit=admit,
         ),
     ]
+
+
+def _build_bundle_routers(parts: Parts) -> list[APIRouter]:
+    shelf, token = parts.policy.shelf, load_bundle_token(parts.config)
+    return [] if shelf is None or not token else [build_bundle_router(shelf, token)]
 
 
 def _build_runs_desk(parts: Parts, issue: IssueDeps, admit: Admit) -> RunsDesk:

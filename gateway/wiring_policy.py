@@ -11,10 +11,10 @@ from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.policy.bundle_store import save_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
 from gateway.adapters.policy.policy_watch import PolicyWatcher
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
 from gateway.config import Config
 from gateway.core.entry import Entry
 from gateway.core.ports import Ids
+from gateway.wiring_engine import build_engine
 
 _log: Final = structlog.get_logger("gateway.policy")
 
@@ -30,11 +30,7 @@ class PolicyInUse:
         self._ids = ids
         self._audit: FileAuditLog | None = None
         self._bundle = load_bundle_dir(config.policy.path)
-        self.engine = RegorusPolicy(
-            self._bundle,
-            workers=config.policy.workers,
-            deadline_ms=config.policy.deadline_ms,
-        )
+        self.engine = build_engine(config, self._bundle)
 
     async def start(self, audit: FileAuditLog) -> None:
         """Let the engine decide. Nothing is decided before a bundle has passed its own tests."""
@@ -50,7 +46,7 @@ class PolicyInUse:
     async def activate(self, bundle: Bundle) -> None:
         """Put another bundle to use. When anything is wrong with it, it raises and the old stays.
 
-        Raises `ConfigurationError` and `PolicyError` as `RegorusPolicy.activate` does.
+        Raises `ConfigurationError` and `PolicyError` as `Engine.activate` does.
         """
         await self._keep(bundle)
         await self.engine.activate(bundle)

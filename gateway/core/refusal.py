@@ -76,6 +76,9 @@ KINDS: Final[dict[str, Kind]] = {
     "policy_timeout": Kind(503, -32603, "no policy decision came in time; try again later"),
     "policy_worker_died": Kind(503, -32603, "no policy decision was reached; try again later"),
     "policy_overloaded": Kind(503, -32603, "too many policy decisions are asked for; try again"),
+    "policy_revision_foreign": Kind(
+        503, -32603, "no policy decision could be reached; try again later"
+    ),
     "policy_error": Kind(500, -32603, "the policies could not be evaluated for this call"),
     # hold
     "state_unavailable": Kind(503, -32603, "the gateway's own state cannot be used; try again"),
@@ -116,6 +119,7 @@ _DECIDED: Final = frozenset(
         "policy_timeout",
         "policy_worker_died",
         "policy_overloaded",
+        "policy_revision_foreign",
         "policy_error",
     }
 )

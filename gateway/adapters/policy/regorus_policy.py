@@ -152,6 +152,16 @@ class RegorusPolicy:
         """Process ids of the running workers; the standby last."""
         return self._active.fleet.pids if self._active else []
 
+    @property
+    def healthy(self) -> bool:
+        """Whether a worker is running."""
+        return bool(self.worker_pids)
+
+    @property
+    def shelf(self) -> None:
+        """Nobody fetches this engine's bundle."""
+        return
+
     async def start(self) -> None:
         """Start the workers with the bundle.
 
