@@ -51,11 +51,16 @@ class Processes:
         for process in reversed(self._started):
             self.stop(process)
 
-    def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a Python program of ours; what it says on stderr goes to a file of that name."""
+    def start(
+        self, name: str, command: Sequence[str], *, program: str = sys.executable
+    ) -> subprocess.Popen[bytes]:
+        """Start a Python program of ours; what it says on stderr goes to a file of that name.
+
+        `program`: another Python than this one.
+        """
         with (self._logs / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, *command],
+                [program, *command],
                 cwd=ROOT,
                 env=build_environment(),
                 stdin=subprocess.DEVNULL,
@@ -66,9 +71,11 @@ class Processes:
         self._started.append(process)
         return process
 
-    def start_listening(self, name: str, command: Sequence[str]) -> tuple[int, int]:
+    def start_listening(
+        self, name: str, command: Sequence[str], *, program: str = sys.executable
+    ) -> tuple[int, int]:
         """Start a program that prints its port; return its process id and that port."""
-        process = self.start(name, command)
+        process = self.start(name, command, program=program)
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], _START_S)
         line = process.stdout.readline().strip() if ready else b""

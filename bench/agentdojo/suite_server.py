@@ -49,6 +49,7 @@ class Stage:
         self._trace: list[Any] = []
         self._before = self._now = suite.load_and_inject_default_environment({})
         self._seen: dict[str, tuple[int, list[str]]] = {}
+        self._made: dict[tuple[str, str], Any] = {}
 
     @property
     def tools(self) -> dict[str, Any]:
@@ -79,8 +80,7 @@ class Stage:
         read_at, vectors = self._find_vectors(task)
         attack = None if attack_id is None else self._suite.injection_tasks[attack_id]
         placed = {} if attack is None else dict.fromkeys(vectors, attack_text(attack.GOAL))
-        made = self._suite.load_and_inject_default_environment(placed)
-        self._now = task.init_environment(made)
+        self._now = task.init_environment(self._build(placed))
         self._before = self._now.model_copy(deep=True)
         self._trace = []
         fresh = self._now.model_copy(deep=True)
@@ -92,13 +92,18 @@ class Stage:
             "read_at": read_at,
         }
 
+    def _build(self, placed: dict[str, str]) -> Any:  # noqa: ANN401 - untyped package
+        """Return an environment with these texts in it. Reading one takes long, so it is kept."""
+        key = (",".join(placed), next(iter(placed.values()), ""))
+        if key not in self._made:
+            self._made[key] = self._suite.load_and_inject_default_environment(placed)
+        return self._made[key].model_copy(deep=True)
+
     def judge(self, task_id: str, attack_id: str | None) -> dict[str, bool]:
-        """Ask the package whether the user's task, and the attack, are done."""
-        task = self._suite.user_tasks[task_id]
-        done = {"utility": self._ask(task, "utility")}
-        if attack_id is not None:
-            done["security"] = self._ask(self._suite.injection_tasks[attack_id], "security")
-        return done
+        """Ask the package whether the user's task, or else the attack, is done."""
+        if attack_id is None:
+            return {"done": self._ask(self._suite.user_tasks[task_id], "utility")}
+        return {"done": self._ask(self._suite.injection_tasks[attack_id], "security")}
 
     def _ask(self, task: Any, what: str) -> bool:  # noqa: ANN401 - untyped package
         said = task.GROUND_TRUTH_OUTPUT if what == "utility" else ""
