@@ -156,7 +156,7 @@ def build_config(folder: Path, port: int, upstream_url: str, secret: str) -> dic
         "public_url": base,
         "state": {"url": f"sqlite:///{folder / 'state.db'}"},
         "audit": {"dir": str(folder / "audit")},
-        "policy": {"path": str(folder / "policies"), "workers": 1},
+        "policy": {"path": str(folder / "policies"), "workers": 1, "releases": "off"},
         "clients": [launcher, *agents],
         "servers": {
             "bench": {

@@ -108,6 +108,29 @@ class AuditSection(Section):
     )
 
 
+class PublisherSection(Section):
+    """A person who publishes releases of policies."""
+
+    id: Id = Field(description="a person with the role `policy_publisher`")
+    key: str = Field(description="their public key, as `countersign policy keygen` prints it")
+
+
+class HaltSection(Section):
+    """When a release is taken back by itself, soon after it began to decide."""
+
+    enabled: bool = Field(default=True, description="whether it is")
+    window_s: int = Field(
+        600, ge=10, le=86_400, description="seconds before and after that are compared"
+    )
+    calls_min: int = Field(200, ge=1, description="calls in each, below which nothing is said")
+    denials_rise: float = Field(
+        0.2, gt=0, le=1, description="rise of the share of denied calls that is too much"
+    )
+    errors_rise: float = Field(
+        0.02, gt=0, le=1, description="rise of the share of failed decisions that is too much"
+    )
+
+
 class OpaSection(Section):
     """An OPA that decides in place of the embedded engine."""
 
@@ -139,6 +162,17 @@ class PolicySection(Section):
     path: LocalPath = Field(Path("policies"), description="the folder of the policies")
     deadline_ms: int = Field(50, ge=1, le=10_000, description="1 to 10000; late means deny")
     workers: int = Field(2, ge=1, le=32, description="worker processes, 1 to 32")
+    releases: Literal["required", "off"] = Field(
+        "required",
+        description="outside `dev`, `required`: only what two publishers signed decides; or `off`",
+    )
+    publishers: tuple[PublisherSection, ...] = Field(
+        (), max_length=32, description="who publishes releases, each with a key of their own"
+    )
+    rollback: Literal["one", "two"] = Field(
+        "two", description="how many publishers take the way back to an earlier release"
+    )
+    halt: HaltSection = section("when a release is taken back by itself")
 
 
 class TrustedIssuerSection(Section):

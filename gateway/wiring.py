@@ -38,6 +38,7 @@ from gateway.config import Config
 from gateway.core.calls.ledger import Ledger
 from gateway.core.errors import CountersignError
 from gateway.core.records.call_records import build_orphan
+from gateway.core.releases.halting import STEP_S
 from gateway.dispatch import Step
 from gateway.http.app import GatewayApp
 from gateway.http.wire_guard import GuardedProtocol
@@ -58,6 +59,7 @@ from gateway.wiring_path import Parts, build_path
 from gateway.wiring_people import TIDY_S, PeopleDesk, build_people
 from gateway.wiring_policy import PolicyInUse
 from gateway.wiring_registry import Registered, open_registry
+from gateway.wiring_releases import ReleaseKeeper
 from gateway.wiring_witness import build_witnessing
 
 SWEEP_S: Final = 1.0
@@ -90,7 +92,8 @@ class Gateway:
         )
         self._ledger = Ledger()
         self._catalog = Catalog()
-        self._policy = PolicyInUse(config, ids=self._ids)
+        self._releases = ReleaseKeeper(config, clock=self._clock, ids=self._ids)
+        self._policy: PolicyInUse  # once the log has said which bundle decides
         self._ended_runs: set[str] = set()
         self._pruned_s = 0
         self._kept_changes = -1
@@ -108,12 +111,10 @@ class Gateway:
             raise
 
     async def _start(self) -> None:
-        config = self._config
         # 1. State and log. The log replays what the ledger snapshot has not seen yet.
         audit = await self._start_log()
-        # 2. Policy.
-        self._stack.push_async_callback(self._policy.close)
-        await self._policy.start(audit)
+        # 2. Policy. Servers, people and clients are from here on those of the release, if any.
+        config = await self._start_policy(audit)
         # 3. Upstreams.
         pool = HttpPool()
         self._stack.push_async_callback(pool.close)
@@ -155,8 +156,19 @@ class Gateway:
         self._spawn(_every(KEYS_CHECK_S, parts.token_keys.turn))
         if config.dev:
             self._spawn(self._policy.build_watcher().run())
+        elif self._releases.mode == "required":
+            path.app.tell("release", self._releases.tell)
+            self._spawn(_every(STEP_S, self._releases.tick))
         self._have_witnessed(audit, path.app)
         await self._let_people_in(parts.people)
+
+    async def _start_policy(self, audit: FileAuditLog) -> Config:
+        self._config, bundle, stated = await self._releases.open(audit)
+        self._policy = PolicyInUse(self._config, ids=self._ids, bundle=bundle, stated=stated)
+        self._stack.push_async_callback(self._policy.close)
+        await self._policy.start(audit)
+        self._releases.started(self._policy.activate)
+        return self._config
 
     async def _start_log(self) -> FileAuditLog:
         config = self._config
@@ -260,6 +272,7 @@ class Gateway:
             ledger=self._ledger,
             catalog=self._catalog,
             policy=self._policy.engine,
+            releases=self._releases,
             audit=audit,
             token_keys=build_token_keys(self._config, log=audit, clock=self._clock, ids=self._ids),
             custody=build_custody(

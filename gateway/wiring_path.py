@@ -69,6 +69,7 @@ from gateway.wiring_keys import build_router as build_keys_router
 from gateway.wiring_kill import build_hand_off, build_is_known, build_kill_routers, guard_admit
 from gateway.wiring_people import PeopleDesk
 from gateway.wiring_registry import Registered
+from gateway.wiring_releases import ReleaseKeeper
 
 Server = HttpServerSection | StdioServerSection
 Refuse = Callable[[str, str], Awaitable[None]]
@@ -89,6 +90,7 @@ class Parts:
     ledger: Ledger
     catalog: Catalog
     policy: Engine
+    releases: ReleaseKeeper
     audit: FileAuditLog
     token_keys: TokenKeys
     custody: Custody
@@ -200,7 +202,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
 
 def _build_judge(parts: Parts, callers: CallerCache) -> Judge:
     return Judge(
-        policy=parts.policy,
+        policy=parts.releases.counted(parts.policy),
         ledger=parts.ledger,
         callers=callers,
         audit=parts.audit,
@@ -419,6 +421,7 @@ def _build_routers(
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
         *parts.registered.routers(admit, parts.config.environment),
         *parts.people.routers(admit),
+        *parts.releases.routers(admit, parts.registered.registry.active_person),
         *_build_bundle_routers(parts),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(

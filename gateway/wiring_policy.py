@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import structlog
 
@@ -22,14 +23,24 @@ _log: Final = structlog.get_logger("gateway.policy")
 class PolicyInUse:
     """The engine, and the order in which a bundle is kept, tried, used and put on record.
 
-    Raises `ConfigurationError` when made, for policies that cannot be read or do not pass the gate.
+    `bundle` is what decides first; by default that of the folder. `stated` stands in the records of
+    activations besides: how it comes that the bundle decides (`wiring_releases`). Raises
+    `ConfigurationError` when made, for policies that cannot be read or do not pass the gate.
     """
 
-    def __init__(self, config: Config, *, ids: Ids) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        ids: Ids,
+        bundle: Bundle | None = None,
+        stated: Mapping[str, Any] | None = None,
+    ) -> None:
         self._config = config
         self._ids = ids
         self._audit: FileAuditLog | None = None
-        self._bundle = load_bundle_dir(config.policy.path)
+        self._bundle = load_bundle_dir(config.policy.path) if bundle is None else bundle
+        self._stated = stated or {}
         self.engine = build_engine(config, self._bundle)
 
     async def start(self, audit: FileAuditLog) -> None:
@@ -43,13 +54,15 @@ class PolicyInUse:
         """Stop the engine; decisions still under way fail."""
         await self.engine.stop()
 
-    async def activate(self, bundle: Bundle) -> None:
-        """Put another bundle to use. When anything is wrong with it, it raises and the old stays.
+    async def activate(self, bundle: Bundle, stated: Mapping[str, Any] | None = None) -> None:
+        """Put another bundle to use, for the reason `stated`, or for that of the one before.
 
+        When anything is wrong with it, it raises and the old stays.
         Raises `ConfigurationError` and `PolicyError` as `Engine.activate` does.
         """
         await self._keep(bundle)
         await self.engine.activate(bundle)
+        self._stated = self._stated if stated is None else stated
         await self._note(bundle)
 
     def build_watcher(self) -> PolicyWatcher:
@@ -68,6 +81,6 @@ class PolicyInUse:
     async def _note(self, bundle: Bundle) -> None:
         if self._audit is None:
             raise RuntimeError("a bundle is put on record by a gateway that was started")
-        fields = {"rev": bundle.revision, "packages": sorted(bundle.packages)}
+        fields = {"rev": bundle.revision, "packages": sorted(bundle.packages), **self._stated}
         await self._audit.record(Entry(type="policy.activate", op=self._ids.new(), fields=fields))
         _log.info("policy_active", revision=bundle.revision)

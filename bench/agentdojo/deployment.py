@@ -96,7 +96,7 @@ def _build_config(port: int, suite: str, url: str, known: dict[str, str]) -> dic
     return {
         "environment": "bench",
         "listen": f"127.0.0.1:{port}",
-        "policy": {"path": "policies", "workers": 1, "deadline_ms": 2_000},
+        "policy": {"path": "policies", "workers": 1, "deadline_ms": 2_000, "releases": "off"},
         "clients": [launcher, {"kind": "agent", "id": AGENT, "owner": "bench"}],
         "humans": [approver],
         "servers": {suite: {"transport": "http", "url": url, "manifest": f"{suite}.yaml"}},

@@ -78,7 +78,8 @@ class Site:
         return {
             "environment": "endtoend",
             "listen": f"127.0.0.1:{self.port}",
-            "policy": {"path": "policies", "workers": 1, "deadline_ms": 2_000},
+            # What tests change in a site's files shall hold; test_releases.py has releases.
+            "policy": {"path": "policies", "workers": 1, "deadline_ms": 2_000, "releases": "off"},
             "clients": [
                 {
                     "kind": "launcher",

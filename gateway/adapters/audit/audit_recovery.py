@@ -35,6 +35,7 @@ from gateway.core.log.chain_check import (
 from gateway.core.log.note import NoteKey
 from gateway.core.log.note import parse as parse_note
 from gateway.core.people.sign_in_changes import SignInChanges
+from gateway.core.releases.history import History
 from gateway.core.tokens.issued import IssuedTokens, read_issued
 
 _KILLS_SWEPT: Final = 4_096
@@ -70,7 +71,7 @@ class Recovered(Struct, frozen=True):
     id of the kill; None for one that was lifted. `tokens`: those that may still live.
     `registered`: the last version of each entry of the registry, by its name in records.
     `stopped`: when people were last killed or suspended. `sign_ins`: what a state from before
-    `fold_from` does not know.
+    `fold_from` does not know. `releases`: what was published, and what decides.
     """
 
     open_intents: dict[str, OpenIntent]
@@ -84,6 +85,7 @@ class Recovered(Struct, frozen=True):
     registered: dict[str, int] = msgspec.field(default_factory=dict)
     stopped: StoppedPeople = msgspec.field(default_factory=StoppedPeople)
     sign_ins: SignInChanges = msgspec.field(default_factory=SignInChanges)
+    releases: History = msgspec.field(default_factory=History)
 
 
 class Cut(Struct, frozen=True):
@@ -143,7 +145,7 @@ class _Index:
         if (
             self._fold is not None
             and record.seq >= self._fold_from
-            and kind in {"call.intent", "call.outcome"}
+            and kind in {"call.intent", "call.outcome", "run.create"}
         ):
             self._fold(value)
 
@@ -162,6 +164,8 @@ class _Index:
             self._kill(value)
         elif kind == "registry.change" and "version" in value:
             recovered.registered[value["entry"]] = value["version"]
+        else:
+            recovered.releases.fold(value)
         if kind in {"kill.set", "registry.change"}:
             recovered.stopped.fold(value)
         if self._fold is not None and seq >= self._fold_from:

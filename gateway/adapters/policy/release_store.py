@@ -1,0 +1,149 @@
+"""Releases on disk: one folder per revision, laid out as a bundle that a stock OPA loads.
+
+`<store>/<64 hex digits>/…`, and beside it `<store>/signatures/<hex>/<number>-<kid>.jwt`: what OPA
+would find in `.signatures.json`, of each publisher. Nothing here is believed when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from gateway.core.errors import ConfigurationError, PolicyError, RequestError
+from gateway.core.releases.release import REVISION, Release, read_files
+
+SIGNATURES_FOLDER: Final = "signatures"
+
+
+class ReleaseStore:
+    """Keeps releases. Does I/O: not for the loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def place(self, revision: str) -> Path:
+        """Return the folder of a release."""
+        return self._folder / _hex(revision)
+
+    def has(self, revision: str) -> bool:
+        """Whether a release is kept."""
+        return REVISION.fullmatch(revision) is not None and self.place(revision).is_dir()
+
+    def save(self, release: Release) -> None:
+        """Keep a release durably, unless it is kept already and whole.
+
+        Raises `PolicyError` (`release_unwritable`): one that cannot be kept is not published.
+        """
+        place = self.place(release.revision)
+        if place.is_dir():
+            self.load(release.revision)
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # INVARIANT: a folder with a revision's name is complete. It gets the name last.
+            with tempfile.TemporaryDirectory(
+                prefix=".", dir=self._folder, ignore_cleanup_errors=True
+            ) as new:
+                complete = Path(new) / "release"
+                for path, content in release.bundle().items():
+                    _write(complete / path, content)
+                _sync_folders(complete)
+                complete.rename(place)
+            _sync(self._folder)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from None
+
+    def load(self, revision: str) -> Release:
+        """Return a release, byte for byte as it was signed.
+
+        Raises `ConfigurationError`: `release_missing`, or `release_altered` for files that are not
+        those that the revision names.
+        """
+        if not self.has(revision):
+            raise ConfigurationError(
+                f"the release `{revision}` is not in {self._folder}; restore it from a backup, or "
+                "publish it anew",
+                code="release_missing",
+            )
+        place = self.place(revision)
+        try:
+            files = {
+                file.relative_to(place).as_posix(): file.read_bytes()
+                for file in sorted(place.rglob("*"))
+                if not file.is_dir()
+            }
+            release = read_files(files).release
+        except (RequestError, OSError) as error:
+            raise _altered(place, str(error)) from None
+        if release.revision != revision:
+            raise _altered(place, "its files are others than were signed")
+        return release
+
+    def save_signature(self, revision: str, number: int, kid: str, token: str) -> None:
+        """Keep a publisher's signature in OPA's form. Raises `PolicyError`."""
+        path = self._signatures(revision) / f"{number:06d}-{kid}.jwt"
+        if path.is_file():
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            _write(new, token.encode())
+            new.rename(path)
+            _sync(path.parent)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from None
+
+    def find_signatures(self, revision: str) -> list[str]:
+        """Return the signatures of a release in OPA's form, the newest first."""
+        found = sorted(self._signatures(revision).glob("*.jwt"), reverse=True)
+        return [file.read_text(encoding="ascii") for file in found]
+
+    def _signatures(self, revision: str) -> Path:
+        return self._folder / SIGNATURES_FOLDER / _hex(revision)
+
+
+def _hex(revision: str) -> str:
+    if not REVISION.fullmatch(revision):
+        raise ConfigurationError(
+            f"`{revision[:80]}` is no revision; give `sha256:` and 64 hex digits",
+            code="release_missing",
+        )
+    return revision.partition(":")[2]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folders(top: Path) -> None:
+    for folder in (top, *(path for path in top.rglob("*") if path.is_dir())):
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(folder: Path, error: OSError) -> PolicyError:
+    return PolicyError(
+        f"cannot keep the release in {folder}: {error.strerror}; make room, then publish again",
+        code="release_unwritable",
+    )
+
+
+def _altered(place: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the release in {place} was changed: {why}; restore it from a backup",
+        code="release_altered",
+    )

@@ -1,0 +1,158 @@
+"""The rules of publishing: whose word counts, and when there are enough of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from gateway.core.approvals.approval import person
+from gateway.core.approvals.declined import Declined
+from gateway.core.errors import RequestError
+from gateway.core.releases.history import History, Publication
+from gateway.core.releases.publisher_keys import PublisherKey
+from gateway.core.releases.release import REVISION
+from gateway.core.releases.statement import SHADOW_MAX_S, Signed, Statement, read_statement
+
+PUBLISHER: Final = "policy_publisher"
+Mode = Literal["dev", "off", "required"]
+
+
+class Publisher(Struct, frozen=True):
+    """A person and the key with which they publish."""
+
+    id: str
+    key: PublisherKey
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """What this deployment asks for. `publishers` by kid; a proposal waits `ttl_s` seconds."""
+
+    environment: str
+    log: str
+    publishers: Mapping[str, Publisher]
+    rollback: Literal["one", "two"] = "two"
+    ttl_s: int = 86_400
+    can_shadow: bool = False
+
+    @property
+    def keys(self) -> dict[str, PublisherKey]:
+        """Keys by kid."""
+        return {kid: one.key for kid, one in self.publishers.items()}
+
+
+class Enough(Struct, frozen=True):
+    """The words that make a release decide, the one that came last behind the others."""
+
+    statement: Statement
+    signed: tuple[Signed, ...]
+
+
+class Waits(Struct, frozen=True):
+    """One word, which waits for another publisher's."""
+
+    signed: Signed
+
+
+def judge(
+    rules: Rules,
+    history: History,
+    signed: Signed,
+    *,
+    by: str,
+    may_publish: Callable[[str], bool],
+    now_s: int,
+) -> Enough | Waits | Declined:
+    """Say what the word of a publisher does. `by`: who brings it, authenticated."""
+    # 1. Somebody who signed with a key that they were lent, or found.
+    owner = rules.publishers[signed.key.kid]
+    if person(owner.id) != person(by):
+        return Declined("release_key_foreign", "this key is another publisher's; sign with yours")
+    fault = find_fault(rules, history, signed.statement)
+    if fault is not None:
+        return fault
+    if signed.statement.act == "rollback" and rules.rollback == "one":
+        return Enough(signed.statement, (signed,))
+    others = list(_find_equal(rules, history, signed, may_publish, now_s))
+    return Enough(signed.statement, (others[0], signed)) if others else Waits(signed)
+
+
+def find_fault(rules: Rules, history: History, statement: Statement) -> Declined | None:
+    """Say why a statement cannot be followed now, or return None. Numbered by attack."""
+    # 1. A signature for a test environment, brought to production.
+    if (statement.env, statement.log) != (rules.environment, rules.log):
+        return Declined(
+            "release_elsewhere",
+            f"this was signed for `{statement.env[:64]}`, `{statement.log[:64]}`; "
+            f"here is `{rules.environment}`, `{rules.log}`",
+        )
+    # 2. An old signature, brought again: what was published once counts once.
+    if statement.number != history.number + 1:
+        return Declined(
+            "release_stale", f"the next release here is number {history.number + 1}; sign that"
+        )
+    # 3. A signature for a step from something else than what decides now.
+    target = history.target
+    if statement.prev != ("" if target is None else target.revision):
+        return Declined("release_stale", "another release decides by now; look at it, sign anew")
+    if not REVISION.fullmatch(statement.rev) or not 0 <= statement.shadow_s <= SHADOW_MAX_S:
+        return Declined("release_invalid", "the statement names no release; sign anew")
+    if statement.rev == statement.prev:
+        return Declined("release_stale", "this release decides already")
+    # 4. A step back that looks like one ahead, and a step "back" to what never decided.
+    if (statement.act == "rollback") != history.was_active(statement.rev):
+        hint = "it decided here before: use `policy rollback`"
+        if statement.act == "rollback":
+            hint = "it never decided here: use `policy publish`"
+        return Declined("release_conflict", hint)
+    if statement.shadow_s and not rules.can_shadow:
+        return Declined("release_no_shadow", "nothing can be evaluated beside here; leave it out")
+    return None
+
+
+def find_unsigned(rules: Rules, publication: Publication) -> str | None:
+    """Say why a publication of the log may not decide here, or return None.
+
+    Asked at every start: the keys may have changed since, and so may the log's holder.
+    """
+    statements: dict[str, Statement] = {}
+    for token in publication.tokens:
+        try:
+            signed = read_statement(token, rules.keys)
+        except RequestError as error:
+            return str(error)
+        statements[person(rules.publishers[signed.key.kid].id)] = signed.statement
+    if len({*statements.values()}) != 1:
+        return "its signatures are not of one statement"
+    said = next(iter(statements.values()))
+    place = (said.env, said.log, said.number, said.rev)
+    if place != (rules.environment, rules.log, publication.number, publication.revision):
+        return "its signatures are for another environment, log, place or release"
+    alone = said.act == "rollback" and rules.rollback == "one"
+    if len(statements) < (1 if alone else 2):
+        return "it was not signed by two publishers"
+    return None
+
+
+def _find_equal(
+    rules: Rules,
+    history: History,
+    signed: Signed,
+    may_publish: Callable[[str], bool],
+    now_s: int,
+) -> Iterator[Signed]:
+    """Yield the same word of other publishers, who still are publishers."""
+    for proposal in history.proposals.values():
+        owner = rules.publishers.get(proposal.kid)
+        if owner is None or now_s >= proposal.at + rules.ttl_s or not may_publish(owner.id):
+            continue
+        # One person with two keys, or under two spellings, is one publisher.
+        if person(owner.id) == person(rules.publishers[signed.key.kid].id):
+            continue
+        try:
+            other = read_statement(proposal.token, rules.keys)
+        except RequestError:
+            continue
+        if other.statement == signed.statement:
+            yield other

@@ -1,0 +1,426 @@
+"""Which release decides: found in the log, checked, put to use, watched, and taken back.
+
+`ReleaseKeeper` stands between the log, the store of releases and the policy in use. In `dev`, and
+with `policy.releases: off`, the files of the folder decide and it does nothing but say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+import structlog
+from fastapi import APIRouter
+
+from connectors.manifest import load_manifest
+from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.policy.counted_policy import CountedPolicy
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
+from gateway.adapters.policy.policy_watch import Fingerprint, take_fingerprint
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.policy.release_store import ReleaseStore
+from gateway.config import Config
+from gateway.config_release import (
+    build_rules,
+    find_differences,
+    find_parts_fault,
+    overlay,
+    require_two,
+)
+from gateway.core.entry import Entry
+from gateway.core.errors import ConfigurationError, CountersignError
+from gateway.core.people.registry import Person
+from gateway.core.ports import Clock, Ids, PolicyEngine
+from gateway.core.records import release_records as records
+from gateway.core.releases.halting import Counted, Limits, Rates, Window, find_jump
+from gateway.core.releases.history import History, Publication
+from gateway.core.releases.publishing import PUBLISHER, Mode, Rules, find_unsigned
+from gateway.core.releases.release import MANIFESTS, Release
+from gateway.http.humans import Admit
+from gateway.http.releases import ReleaseAdmin
+from gateway.http.releases_desk import ReleaseDeps, ReleaseDesk, note
+
+FOLDER: Final = "releases"
+"""Where releases are kept, below the folder of the log."""
+_TRIAL_DEADLINE_MS: Final = 2_000
+_log: Final = structlog.get_logger("gateway.releases")
+
+Activate = Callable[[Bundle, Mapping[str, Any]], Awaitable[None]]
+
+
+class Shadow(Protocol):
+    """Evaluates a candidate beside what decides, without effect (`gateway.shadow`)."""
+
+    async def start(self, bundle: Bundle, label: str) -> None:
+        """Begin."""
+        ...
+
+    async def stop(self) -> None:
+        """End."""
+        ...
+
+
+class Start(NamedTuple):
+    """With what a gateway starts: `stated` belongs to the record of the activation."""
+
+    config: Config
+    bundle: Bundle
+    stated: Mapping[str, Any]
+
+
+class _Watch(NamedTuple):
+    """What is looked at for a while after a release began to decide."""
+
+    publication: Publication
+    before: Rates
+    until_s: int
+
+
+class ReleaseKeeper:
+    """Finds the release that decides and puts others in its place. See the module.
+
+    Raises `ConfigurationError` when made, where files decide and cannot be read.
+    """
+
+    def __init__(
+        self, config: Config, *, clock: Clock, ids: Ids, shadow: Shadow | None = None
+    ) -> None:
+        self.mode: Final[Mode] = find_mode(config)
+        self.rules: Rules = build_rules(config, can_shadow=shadow is not None)
+        self.store: Final = ReleaseStore(config.audit.dir / FOLDER)
+        self._config = config
+        self._clock = clock
+        self._ids = ids
+        self._shadow = shadow
+        self._folder = None if self.mode == "required" else load_bundle_dir(config.policy.path)
+        self._audit: FileAuditLog | None = None
+        self._running: Release | None = None
+        self._first: Publication | None = None
+        self._turn: Final = asyncio.Lock()
+        self._activate: Activate | None = None
+        self._limits = Limits(**config.policy.halt.model_dump())
+        self._window = Window(self._limits.window_s)
+        self._watch: _Watch | None = None
+        self._shadowed: tuple[int, int] | None = None
+        self._waits = 0
+        self._differs: list[str] = []
+        self._seen: Fingerprint | None = None
+
+    @property
+    def history(self) -> History:
+        """The row of releases, as the log has it."""
+        return History() if self._audit is None else self._audit.recovered.releases
+
+    async def open(self, audit: FileAuditLog) -> Start:
+        """Return what decides from the start. Raises `ConfigurationError`, with how to go on."""
+        self._audit = audit
+        if self._folder is not None:
+            if self.mode == "off":
+                _log.warning("policy_releases_off", hint="set `policy.publishers`")
+            return Start(self._config, self._folder, {"mode": self.mode})
+        require_two(self.rules)
+        publication = self._find_first()
+        if publication is None:
+            raise ConfigurationError(
+                "no release was published here yet; build one with `countersign policy build`, "
+                "then publish it with the keys of two publishers: "
+                "`countersign policy publish --offline`",
+                code="release_none",
+            )
+        await self._trust(audit)
+        release = await self._load(publication)
+        self._running, self._first = release, publication
+        place = self.store.place(release.revision)
+        config = overlay(self._config, release, place)
+        bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
+        await self.look_for_drift()
+        return Start(config, bundle, records.activation(publication))
+
+    def started(self, activate: Activate) -> None:
+        """Take note that what `open` returned is in use and on record.
+
+        `activate` puts another bundle in its place, with what its record says besides.
+        """
+        self._activate = activate
+        if self._first is not None:
+            self._fold_activation(self._first)
+
+    def counted(self, engine: PolicyEngine) -> PolicyEngine:
+        """Return an engine whose answers are counted, where a release could be taken back."""
+        if self.mode != "required" or not self._limits.enabled:
+            return engine
+        return CountedPolicy(engine, self._count)
+
+    async def settle(self) -> None:
+        """Put to use what was published, as far as it can be without a restart."""
+        async with self._turn:
+            await self._settle()
+
+    async def tick(self) -> None:
+        """Look after what decides: halt it, end a shadow, tell of changed files. Every `STEP_S`."""
+        if self.mode != "required":
+            return
+        async with self._turn:
+            await self._look_for_jump()
+            self._window.turn(self._now_s())
+            await self._settle()
+        await self.look_for_drift()
+
+    async def look_for_drift(self) -> None:
+        """Say, and put on record, that files here are not those of the release that decides."""
+        release, target = self._running, self.history.target
+        if release is None or target is None or self._audit is None:
+            return
+        seen = await asyncio.to_thread(self._fingerprint)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        differs = await asyncio.to_thread(self._find_differences, release)
+        if differs != self._differs:
+            self._differs = differs
+            if differs:
+                _log.warning("policy_files_differ", release=release.revision, files=differs[:32])
+                active = self.history.active or target
+                await self._audit.record(records.build_drift(self._ids.new(), active, differs))
+
+    def status(self) -> dict[str, Any]:
+        """Return what readers are told besides the history."""
+        target = self.history.target
+        return {
+            "mode": self.mode,
+            "differs": self._differs[:32],
+            "waits_for_restart": target is not None and target.number == self._waits,
+        }
+
+    def tell(self) -> dict[str, Any]:
+        """Return what `/readyz` shows: nothing of what stands in the files."""
+        running = self._running
+        return {
+            "mode": self.mode,
+            "release": None if running is None else running.revision,
+            "files_differ": bool(self._differs),
+        }
+
+    def routers(self, admit: Admit, find: Callable[[str], Person | None]) -> list[APIRouter]:
+        """Build the admin routes. `find`: an active person by id."""
+
+        def may_publish(person_id: str) -> bool:
+            found = find(person_id)
+            return found is not None and PUBLISHER in found.roles
+
+        desk = self.build_desk(may_publish)
+        return [ReleaseAdmin(desk=desk, admit=admit, status=self.status).router()]
+
+    def build_desk(self, may_publish: Callable[[str], bool]) -> ReleaseDesk:
+        """Return the desk at which releases are published. Call once the log is open."""
+        if self._audit is None:
+            raise RuntimeError("releases are published where the log is open")
+        return ReleaseDesk(
+            ReleaseDeps(
+                rules=self.rules,
+                history=self.history,
+                store=self.store,
+                record=self._audit.record,
+                try_out=lambda release: try_out(self._config, release),
+                settle=self.settle,
+                may_publish=may_publish,
+                clock=self._clock,
+                ids=self._ids,
+                is_open=self.mode == "required",
+            )
+        )
+
+    def open_offline(self, audit: FileAuditLog) -> None:
+        """Work on the log of a gateway that is stopped: nothing is put to use."""
+        self._audit = audit
+
+    def _count(self, kind: Counted) -> None:
+        self._window.count(kind)  # another window after each activation
+
+    async def _trust(self, audit: FileAuditLog) -> None:
+        publishers = [one for _, one in sorted(self.rules.publishers.items())]
+        entry = records.build_trust(
+            self._ids.new(),
+            mode=self.mode,
+            environment=self.rules.environment,
+            rollback=self.rules.rollback,
+            publishers=publishers,
+            key_ids=[audit.key_id(one.id) for one in publishers],
+        )
+        await audit.record(entry)
+
+    async def _load(self, publication: Publication) -> Release:
+        """Return a release that may decide. INVARIANT: nothing else ever gets to the engine."""
+        unsigned = find_unsigned(self.rules, publication)
+        if unsigned is not None:
+            raise ConfigurationError(
+                f"release {publication.number} (`{publication.revision}`) may not decide: "
+                f"{unsigned}; mend `policy.publishers`, or publish anew with `--offline`",
+                code="release_unsigned",
+            )
+        return await asyncio.to_thread(self.store.load, publication.revision)
+
+    def _find_first(self) -> Publication | None:
+        """Return what decides from the start: not what should be in the shadow for a while."""
+        history = self.history
+        target = history.target
+        is_new = target is not None and target.act == "publish" and history.is_waiting
+        if target is not None and is_new and target.shadow_s and history.active is not None:
+            return history.active
+        return target
+
+    async def _settle(self) -> None:
+        publication = self.history.target
+        if self._activate is None or publication is None or not self.history.is_waiting:
+            return
+        if publication.number == self._waits:
+            return
+        if publication.act == "publish" and publication.shadow_s and not self._is_shadow_over():
+            await self._begin_shadow(publication)
+            return
+        try:
+            await self._end_shadow()
+            await self._put_to_use(publication)
+        except (CountersignError, OSError) as error:
+            _log.error("release_not_activated", release=publication.revision, problem=str(error))
+            await self._halt(publication, "not_activated", Rates(), Rates())
+
+    async def _put_to_use(self, publication: Publication) -> None:
+        assert self._activate is not None  # noqa: S101 - looked at by `settle`
+        release = await self._load(publication)
+        if self._running is not None and not _is_policy_only(self._config, self._running, release):
+            self._waits = publication.number
+            _log.warning("release_waits_for_restart", release=release.revision)
+            return
+        bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
+        before = self._window.rates()
+        await self._activate(bundle, records.activation(publication))
+        self._running = release
+        self._fold_activation(publication)
+        self._window = Window(self._limits.window_s)
+        self._watch = _Watch(publication, before, self._now_s() + self._limits.window_s)
+        self._seen = None
+
+    async def _look_for_jump(self) -> None:
+        watch = self._watch
+        if watch is None:
+            return
+        after = self._window.rates()
+        jumped = find_jump(watch.before, after, self._limits)
+        if jumped is not None:
+            self._watch = None
+            why: records.HaltReason = "errors" if jumped == "errors" else "denials"
+            await self._halt(watch.publication, why, watch.before, after)
+        elif self._now_s() >= watch.until_s:
+            self._watch = None
+
+    async def _halt(
+        self, halted: Publication, why: records.HaltReason, before: Rates, after: Rates
+    ) -> None:
+        """Let the release before decide again. The way back is not watched."""
+        if self._audit is None:
+            return
+        active = self.history.active
+        is_active = active is not None and active.number == halted.number
+        back = self.history.find_before(halted.number) if is_active else active
+        if back is None:
+            _log.error("release_not_halted", release=halted.revision, why=why, hint="the first one")
+            return
+        _log.error("release_halted", release=halted.revision, why=why, back_to=back.revision)
+        entry = records.build_halt(
+            self._ids.new(), halted=halted, back=back, why=why, before=before, after=after
+        )
+        await self._audit.record(entry)
+        note(self.history, entry, self._clock)
+        if is_active:
+            await self._settle()
+            self._watch = None
+
+    async def _begin_shadow(self, publication: Publication) -> None:
+        if self._shadow is None:
+            raise ConfigurationError(
+                "nothing can be evaluated beside here; publish without `--shadow`",
+                code="release_no_shadow",
+            )
+        if self._shadowed is not None and self._shadowed[0] == publication.number:
+            return
+        await self._end_shadow()
+        release = await self._load(publication)
+        bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
+        await self._shadow.start(bundle, release.revision)
+        self._shadowed = publication.number, self._now_s() + publication.shadow_s
+        _log.info("release_in_shadow", release=release.revision, seconds=publication.shadow_s)
+
+    def _is_shadow_over(self) -> bool:
+        return self._shadowed is not None and self._now_s() >= self._shadowed[1]
+
+    async def _end_shadow(self) -> None:
+        if self._shadow is not None and self._shadowed is not None:
+            self._shadowed = None
+            await self._shadow.stop()
+
+    def _fold_activation(self, publication: Publication) -> None:
+        fields = records.activation(publication)
+        entry = Entry(type="policy.activate", op="", fields=fields)
+        note(self.history, entry, self._clock)
+
+    def _fingerprint(self) -> Fingerprint:
+        found = set(take_fingerprint(self._config.policy.path))
+        for server in self._config.servers.values():
+            if server.manifest.is_file():
+                stat = server.manifest.stat()
+                found.add((str(server.manifest), stat.st_mtime_ns, stat.st_size))
+        return frozenset(found)
+
+    def _find_differences(self, release: Release) -> list[str]:
+        try:
+            policy = dict(load_bundle_dir(self._config.policy.path).files)
+            return find_differences(self._config, release, policy)
+        except (CountersignError, OSError):
+            return ["policies"]
+
+    def _now_s(self) -> int:
+        return self._clock.now_ns() // 1_000_000_000
+
+
+def find_mode(config: Config) -> Mode:
+    """Return what decides: files (`dev`, `off`), or a release."""
+    return "dev" if config.dev else config.policy.releases
+
+
+async def try_out(config: Config, release: Release) -> None:
+    """Raise for a release that could not decide here: gates, self-tests, manifests, endpoints."""
+    fault = find_parts_fault(config, release)
+    if fault is not None:
+        raise ConfigurationError(fault, code="release_invalid")
+    await asyncio.to_thread(_read_manifests, release)
+    bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
+    engine = RegorusPolicy(bundle, workers=1, deadline_ms=_TRIAL_DEADLINE_MS)
+    try:
+        await engine.start()
+    finally:
+        await engine.stop()
+
+
+def _read_manifests(release: Release) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for server, content in release.manifests.items():
+            path = Path(folder) / f"{server}.yaml"
+            path.write_bytes(content)
+            if load_manifest(path).id != server:
+                raise ConfigurationError(f"{MANIFESTS}{server}.yaml is the manifest of another")
+
+
+def _is_policy_only(config: Config, before: Release, after: Release) -> bool:
+    """Whether two releases differ in nothing here but what the engine reads."""
+    name = config.environment
+
+    def rest(release: Release) -> tuple[Any, ...]:
+        endpoints = release.endpoints.get(name, {})
+        used = {server: release.manifests.get(server) for server in endpoints}
+        return endpoints, used, release.roles.get(name)
+
+    return rest(before) == rest(after)
