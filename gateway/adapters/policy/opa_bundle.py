@@ -19,7 +19,7 @@ import regorus
 from msgspec import Struct
 
 from gateway.adapters.policy import policy_ast
-from gateway.adapters.policy.policy_ast import Fault, Use
+from gateway.adapters.policy.policy_ast import Fault
 from gateway.adapters.policy.policy_bundle import MAIN_PATH, Bundle
 from gateway.core.errors import ConfigurationError
 
@@ -99,10 +99,7 @@ def build_pushed(bundle: Bundle) -> Pushed:
 
 def _move(path: str, text: str, name: str) -> str:
     """Return a module whose package and references to `data` begin below the root of `name`."""
-    source = text.encode()
-    engine = regorus.Engine()
-    engine.add_policy(path, text)
-    tree = json.loads(engine.get_ast_as_json())[0]["ast"]
+    source, tree = text.encode(), _parse(path, text)
     below = f"{ROOT}.{name}"
     inserted = [(_start(tree["package"]["refr"]), f"{below}.")]
     for begin, end in _data_spans([tree["imports"], tree["rules"]]):
@@ -114,6 +111,13 @@ def _move(path: str, text: str, name: str) -> str:
         moved = moved[:at] + word.encode() + moved[at:]
     _check(path, text, moved.decode(), name)
     return moved.decode()
+
+
+def _parse(path: str, text: str) -> dict[str, Any]:
+    engine = regorus.Engine()
+    engine.add_policy(path, text)
+    tree: dict[str, Any] = json.loads(engine.get_ast_as_json())[0]["ast"]
+    return tree
 
 
 def _start(node: dict[str, Any]) -> int:
@@ -141,18 +145,17 @@ def _check(path: str, text: str, moved: str, name: str) -> None:
     root = (ROOT, name)
     same = (
         after.package == root + before.package
-        and [_below(use, root) for use in before.refs] == list(after.refs)
-        and [_below(use, root) for use in before.calls] == list(after.calls)
-        and before.rules == after.rules
+        and [_below(use.path, root) for use in before.refs] == [use.path for use in after.refs]
+        and [_below(use.path, root) for use in before.calls] == [use.path for use in after.calls]
+        and [(rule.name, rule.kind) for rule in before.rules]
+        == [(rule.name, rule.kind) for rule in after.rules]
     )
     if not same:
         raise _unmovable(path)
 
 
-def _below(use: Use, root: tuple[str, str]) -> Use:
-    if use.path[0] != "data":
-        return use
-    return Use((use.path[0], *root, *use.path[1:]), use.line)
+def _below(path: policy_ast.Path, root: tuple[str, str]) -> policy_ast.Path:
+    return (path[0], *root, *path[1:]) if path[0] == "data" else path
 
 
 def _unmovable(path: str) -> ConfigurationError:
