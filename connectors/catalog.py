@@ -251,5 +251,7 @@ def _build_resource(server: str, review: Review, offer: Offer) -> dict[str, Any]
         "idempotency": review.idempotency,
         "sensitive": list(review.sensitive),
         "labels": list(review.labels),
+        "sinks": list(review.sinks),
+        "sums": list(review.sums),
         "definition_digest": offer.digest,
     }

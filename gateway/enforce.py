@@ -29,8 +29,8 @@ from gateway.core.calls.call import (
     ResolvedCall,
     UpstreamResult,
 )
+from gateway.core.calls.family import Charge
 from gateway.core.calls.filtering import apply_obligations, status_of, withhold
-from gateway.core.calls.ledger import Charge
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.errors import AuditError, CountersignError, Delivery, UpstreamError
 from gateway.core.kills.kill import FEED_STALE
@@ -172,6 +172,7 @@ class Enforcement:
         if delivery == "not_sent":
             self._judge.give_back(charge)
         filtered = withhold(code) if answer is None else await self._filter(recorded, answer)
+        await self._judge.learn(resolved, filtered, charge.labels)
         outcome = self._outcome(recorded, answer, filtered, delivery, started_ns)
         try:
             return Completed(await self._audit.record_outcome(outcome), filtered)
@@ -189,6 +190,7 @@ class Enforcement:
         watched = self._judge.watches_result(resolved.tool.id)
         if watched or recorded.intent.decision.obligations:
             relay = None  # what streams past the filter could carry what it must take out
+        relay = self._judge.flow.doubting(resolved, relay)
         try:
             transport = self._transports[resolved.tool.server]
             return await transport.call(recorded, relay), "sent", None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
+import orjson
 from msgspec import Struct
 
 from gateway.core import strict_json
-from gateway.core.caller import CallerCache
-from gateway.core.calls.call import AuthenticatedCall, ResolvedCall, UpstreamResult
-from gateway.core.calls.ledger import Charge, Ledger, view_budget
+from gateway.core.caller import Caller, CallerCache
+from gateway.core.calls.call import AuthenticatedCall, FilteredResult, ResolvedCall, UpstreamResult
+from gateway.core.calls.data_flow import DataFlow, is_large, look_through
+from gateway.core.calls.family import Charge
+from gateway.core.calls.ledger import Ledger, view_budget
 from gateway.core.calls.policy_input import build_document
+from gateway.core.calls.provenance import worst
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.errors import AuditError, PolicyError
 from gateway.core.limits import Limits
@@ -22,6 +26,8 @@ from gateway.core.policy.decision import Decision, Deny, Hold, Permit, Phase, Re
 from gateway.core.ports import AuditLog, PolicyEngine
 from gateway.core.records import call_records as records
 from gateway.core.refusal import Refusal
+
+_MINUTE_S: Final = 60
 
 
 class Permitted(Struct, frozen=True):
@@ -70,6 +76,7 @@ class Judge:
     ) -> None:
         self._policy = policy
         self._ledger = ledger
+        self.flow = DataFlow(ledger)
         self._callers = callers
         self._audit = audit
         self._catalog = catalog
@@ -86,11 +93,13 @@ class Judge:
         spent: its calls are judged one after the other, so none is judged on a stale sum. A
         grant's own `max_calls` needs no turn, because `reserve` compares and adds without a pause.
         """
-        family = self._ledger.family(resolved.call.claims.root_jti)
+        caller = self._callers.get(resolved.call.claims)
         reads = self._policy.reads_ledger(resolved.tool.id, phase)
-        async with self._turn(family.id, reads=reads):
-            recent = list(family.recent) if reads else None
-            document = self._document(resolved, phase, approval=approval, recent=recent)
+        async with self._turn(caller.spender.root, reads=reads):
+            provenance = self.flow.classify(resolved, caller.allowed)
+            document = self._document(
+                resolved, phase, approval=approval, reads=reads, provenance=provenance
+            )
             decision = await self._ask(resolved.tool.id, phase, document)
             if isinstance(decision, Deny):
                 code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
@@ -98,8 +107,16 @@ class Judge:
             if isinstance(decision, Hold) and phase != "resume":
                 return Held(decision, document)
             arguments = resolved.call.raw.arguments.value
-            spender = self._callers.get(resolved.call.claims).spender
-            charge = self._ledger.reserve(spender, resolved.tool, resolved.grant, arguments)
+            charge = self._ledger.reserve(
+                caller.spender,
+                resolved.tool,
+                resolved.grant,
+                arguments,
+                now_s=resolved.call.now_ns // 1_000_000_000,
+                egress=worst((provenance or {}).values()),
+            )
+            if isinstance(charge, Charge):
+                self._note(resolved, caller, reads=reads)
         if isinstance(charge, Refusal):
             return Denied(_denied(charge.code, decision.revision), document, charge)
         if isinstance(decision, Hold):
@@ -175,28 +192,65 @@ class Judge:
             if not isinstance(decision, Deny)
         )
 
+    def _note(self, resolved: ResolvedCall, caller: Caller, *, reads: bool) -> None:
+        """Remember a call about to be sent: what it writes, and itself."""
+        if self.flow.follows(caller.grants, resolved.call.claims, self._catalog()):
+            self.flow.say(resolved)
+        if reads:
+            self._ledger.family(caller.spender.root).note_repeat(_call_hash(resolved))
+
+    async def learn(
+        self, resolved: ResolvedCall, filtered: FilteredResult, labels: Iterable[str]
+    ) -> None:
+        """Remember what an agent gets to see, before it does. `labels`: those of this output."""
+        claims = resolved.call.claims
+        if not self.flow.follows(self._callers.get(claims).grants, claims, self._catalog()):
+            self.flow.forget(resolved, labels)
+            return
+        try:
+            if is_large(filtered):
+                output = await asyncio.to_thread(look_through, resolved, filtered, labels)
+            else:
+                output = look_through(resolved, filtered, labels)
+        except Exception:  # noqa: BLE001 - INVARIANT: the outcome of a call that was sent is recorded
+            self.flow.forget(resolved, labels)
+        else:
+            if output is not None:
+                self.flow.learn(resolved, output)
+
     def _document(
         self,
         resolved: ResolvedCall,
         phase: Phase,
         *,
         approval: Mapping[str, Any] | None = None,
-        recent: list[str] | None = None,
+        reads: bool = False,
+        provenance: Mapping[str, str] | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> bytes:
         call = resolved.call
+        caller, now_s = self._callers.get(call.claims), call.now_ns // 1_000_000_000
         family = self._ledger.family(call.claims.root_jti)
+        history = None
+        if reads:
+            history = {
+                "recent": list(family.recent),
+                "repeats": 0 if phase == "list" else family.repeat(_call_hash(resolved)),
+                "last_minute": family.calls_since("", now_s - _MINUTE_S),
+            }
         return build_document(
             phase=phase,
-            caller=self._callers.get(call.claims).fragments,
+            caller=caller.fragments,
             claims=call.claims,
             grant=resolved.grant,
             tool=resolved.tool,
             arguments=None if phase == "list" else call.raw.arguments.raw,
             now_ns=call.now_ns,
-            ledger=family.view(),
+            ledger=family.view_run(),
             budget=view_budget(call.claims.budget, family),
-            recent=recent,
+            day=self._ledger.day(caller.spender.payer, now_s).view(),
+            history=history,
+            provenance=provenance,
             claimed=call.raw.meta.claimed,
             approval=approval,
             result=result,
@@ -212,6 +266,12 @@ class Judge:
         if not reads:
             return nullcontext()
         return self._turns.setdefault(family_id, asyncio.Lock())
+
+
+def _call_hash(resolved: ResolvedCall) -> int:
+    """Name this very call: the tool and what its arguments mean, however they are written."""
+    value = resolved.call.raw.arguments.value
+    return hash((resolved.tool.id, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 
 def _denied(code: str, revision: str) -> Deny:

@@ -22,6 +22,8 @@ class Caller(Struct, frozen=True):
     spender: Spender
     fragments: CallerFragments
     actor: dict[str, Any]
+    allowed: dict[str, frozenset[str]] = {}
+    """By tool id: the run's allowed values, as they are compared (`provenance.build_allowed`)."""
 
 
 def build_caller_view(claims: Claims) -> Caller:

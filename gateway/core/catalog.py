@@ -26,7 +26,8 @@ class Review(Struct, frozen=True, kw_only=True):
     `input_schema` and `output_schema` are the manifest's `in` and `out`: what the reviewer demands
     beyond the upstream's own schema. `undo`, `preview` and `prestate` name a tool, or give a
     template of a call. `cost` is per call; `rate` is calls and the seconds in which they may be
-    made.
+    made. `trusted` leads into the output, where `*` is each of a list: what strangers cannot write
+    there, although the tool has the label `untrusted`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Review(Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
     operation_id_at: str | None = None
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None

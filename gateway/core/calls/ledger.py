@@ -7,100 +7,24 @@ another call in (see `Judge.judge`).
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
-from decimal import Context, Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
-from msgspec import Struct
-
+from gateway.core.calls.family import EXACT, LABELS_MAX, SAFE, Charge, Day, Family, as_number
+from gateway.core.calls.provenance import UNTRUSTED, Class, Output
 from gateway.core.catalog import Tool
 from gateway.core.pointer import resolve
+from gateway.core.policy.obligations import Limit
 from gateway.core.refusal import Refusal
 from gateway.core.tokens.spending import Spender
 from gateway.core.tokens.token import Budget, Grant
 
-_RECENT: Final = 50
-_SAFE: Final = 2**53
-_EXACT: Final = Context(prec=500)
-"""Holds any sum of doubles up to `_SAFE` without rounding: a sum that rounds forgets amounts."""
+_ROOM: Final = 1_000_000
+"""So many values are remembered of all families together, some 70 bytes each."""
 
-
-class Charge(Struct, frozen=True):
-    """What one call reserved of its family: given back only if it certainly was never sent."""
-
-    family: str
-    tool: str
-    sums: dict[str, str]
-    labels: tuple[str, ...]
-    also: tuple[str, ...] = ()
-    """Tokens of the family, handed on, whose own calls it counts among."""
-
-
-class Family:
-    """The running totals of one token family. Sums are exact decimals.
-
-    Also those of a token that was handed on and counts calls; it is one of its family's `members`.
-    """
-
-    __slots__ = ("calls", "counts", "id", "labels", "members", "recent", "sums")
-
-    def __init__(self, family_id: str) -> None:
-        self.id: Final = family_id
-        self.calls = 0
-        self.counts: dict[str, int] = {}
-        self.sums: dict[str, Decimal] = {}
-        self.labels: set[str] = set()
-        self.recent: deque[str] = deque(maxlen=_RECENT)
-        self.members: set[str] = set()
-
-    def apply(self, charge: Charge) -> None:
-        """Add a charge: when reserved, and again when the log is replayed at start."""
-        self.calls += 1
-        self.counts[charge.tool] = self.counts.get(charge.tool, 0) + 1
-        for key, amount in charge.sums.items():
-            self.sums[key] = _EXACT.add(self.sums.get(key, Decimal(0)), Decimal(amount))
-        self.labels.update(charge.labels)
-        self.recent.append(charge.tool)
-
-    def give_back(self, charge: Charge) -> None:
-        """Undo a charge whose call was certainly not sent. Labels and history never shrink."""
-        self.calls -= 1
-        self.counts[charge.tool] -= 1
-        for key, amount in charge.sums.items():
-            self.sums[key] = _EXACT.subtract(self.sums[key], Decimal(amount))
-
-    def view(self) -> dict[str, Any]:
-        """The totals as policies see them; sums as numbers."""
-        return {
-            "calls": self.calls,
-            "counts": self.counts,
-            "sums": {key: _number(value) for key, value in self.sums.items()},
-            "labels": sorted(self.labels),
-        }
-
-    def dump(self) -> dict[str, Any]:
-        """Everything, for a snapshot. `load` reads it back."""
-        return {
-            "calls": self.calls,
-            "counts": self.counts,
-            "sums": {key: str(value) for key, value in self.sums.items()},
-            "labels": sorted(self.labels),
-            "recent": list(self.recent),
-            "members": sorted(self.members),
-        }
-
-    @classmethod
-    def load(cls, family_id: str, data: Mapping[str, Any]) -> Family:
-        """Rebuild a family from `dump`."""
-        family = cls(family_id)
-        family.calls = data["calls"]
-        family.counts = dict(data["counts"])
-        family.sums = {key: Decimal(value) for key, value in data["sums"].items()}
-        family.labels = set(data["labels"])
-        family.recent.extend(data["recent"])
-        family.members = set(data.get("members", ()))
-        return family
+_DAY: Final = "day:"
+"""Begins the name of a payer's row in a snapshot. No family is called so."""
 
 
 def view_budget(budget: Budget, family: Family) -> dict[str, Any]:
@@ -114,11 +38,14 @@ def view_budget(budget: Budget, family: Family) -> dict[str, Any]:
 
 
 class Ledger:
-    """All families that have spent anything."""
+    """All families that have spent anything, and their payers' last 24 hours."""
 
     def __init__(self) -> None:
         self._families: dict[str, Family] = {}
+        self._days: dict[str, Day] = {}
         self._open: dict[str, Charge] = {}
+        self._now_s = 0
+        self._room = _ROOM
 
     def family(self, family_id: str) -> Family:
         """Return a family, empty if it has not spent anything yet."""
@@ -127,38 +54,76 @@ class Ledger:
             family = self._families[family_id] = Family(family_id)
         return family
 
+    def day(self, payer: str, now_s: int) -> Day:
+        """Return what a payer spent in the last 24 hours."""
+        day = self._days.get(payer)
+        if day is None:
+            day = self._days[payer] = Day()
+        day.pass_on(now_s)
+        return day
+
     def forget(self, family_ids: Iterable[str]) -> None:
         """Let go of families whose runs are over: no token of theirs can be spent any more."""
         for family_id in family_ids:
             family = self._families.pop(family_id, None)
-            for member in () if family is None else family.members:
-                self._families.pop(member, None)
+            if family is not None:
+                self._room += family.sightings.size
+                for member in family.members:
+                    self._families.pop(member, None)
 
     def reserve(
-        self, spender: Spender, tool: Tool, grant: Grant, arguments: Mapping[str, Any]
+        self,
+        spender: Spender,
+        tool: Tool,
+        grant: Grant,
+        arguments: Mapping[str, Any],
+        *,
+        now_s: int = 0,
+        labels: Iterable[str] = (),
+        limits: Sequence[Limit] = (),
+        egress: Class | None = None,
     ) -> Charge | Refusal:
         """Charge one call, or refuse it because what it would spend is spent.
 
-        INVARIANT: between the caller's decision and this line there is no await.
+        `labels` join those of the manifest; `limits` are policy's own. INVARIANT: between the
+        caller's decision and this line there is no await.
         """
         # 1. Its own calls, then those of everybody above: siblings share what their parent has.
         if _is_exhausted(self._count(spender.node, tool), grant.max_calls):
             return Refusal("decide", "calls_exhausted")
-        for node, limits in spender.above:
-            if _is_exhausted(self._count(node, tool), limits.max_calls(tool)):
+        for node, given in spender.above:
+            if _is_exhausted(self._count(node, tool), given.max_calls(tool)):
                 return Refusal("decide", "calls_exhausted")
         # 2. Amounts that cannot be added up, or would refill what was spent.
         sums: dict[str, str] = {}
         for pointer in tool.review.sums:
             amount = _decimal(resolve(arguments, pointer))
-            if amount is None or not 0 <= amount <= _SAFE:
+            if amount is None or not 0 <= amount <= SAFE:
                 return Refusal("decide", "arguments_invalid", f"`{pointer}` must be 0 to 2^53")
             sums[f"{tool.id}#{pointer}"] = str(amount)
         # 3. The budget of the whole family.
         if self._exceeds(spender, tool, sums):
             return Refusal("decide", "budget_exhausted")
-        also = {spender.node, *(node for node, _ in spender.above)} - {spender.root}
-        charge = Charge(spender.root, tool.id, sums, tool.review.labels, tuple(sorted(also)))
+        # 4. What policy allows of this tool, and labels without end.
+        family = self.family(spender.root)
+        if any(_is_reached(limit, family, tool.id, now_s) for limit in limits):
+            return Refusal("decide", "limit_exhausted")
+        joined = tuple(dict.fromkeys((*tool.review.labels, *labels)))
+        if (
+            len(family.labels) + len(joined) > LABELS_MAX
+            and len(family.labels.union(joined)) > LABELS_MAX
+        ):
+            return Refusal("decide", "obligation_unmet")
+        charge = Charge(
+            spender.root,
+            tool.id,
+            sums,
+            joined,
+            spender.also,
+            at=now_s,
+            payer=spender.payer,
+            egress=egress,
+        )
         self._apply(charge)
         return charge
 
@@ -166,10 +131,33 @@ class Ledger:
         """Undo a charge whose call was certainly not sent."""
         for name in (charge.family, *charge.also):
             self.family(name).give_back(charge)
+        if charge.payer in self._days:
+            self._days[charge.payer].give_back(charge)
 
     def begin(self, family_id: str, labels: Iterable[str]) -> None:
         """Give a family the labels that its data carries from the start."""
-        self.family(family_id).labels.update(labels)
+        family = self.family(family_id)
+        family.labels.update(labels)
+        if UNTRUSTED in family.labels:  # it holds what the gateway has not seen
+            family.sightings.doubt = True
+
+    def learn(self, family_id: str, output: Output, spoken: Mapping[str, Any]) -> None:
+        """Let a family remember an output, while there is room for what families remember."""
+        seen = self.family(family_id).sightings
+        before = seen.size
+        if self._room <= 0:
+            output = Output(frozenset(), frozenset(), whole=False)
+        seen.learn(output, spoken)
+        self._room -= seen.size - before
+
+    def join(self, family_id: str, labels: Iterable[str]) -> bool:
+        """Add labels to those of a family; False, and none is added, where it has too many."""
+        family = self.family(family_id)
+        joined = family.labels.union(labels)
+        if len(joined) > LABELS_MAX:
+            return False
+        family.labels = joined
+        return True
 
     def _apply(self, charge: Charge) -> None:
         root = self.family(charge.family)
@@ -177,6 +165,9 @@ class Ledger:
         for name in charge.also:
             root.members.add(name)
             self.family(name).apply(charge)
+        if charge.payer:
+            self._now_s = max(self._now_s, charge.at)
+            self.day(charge.payer, charge.at).apply(charge)
 
     def _count(self, node: str, tool: Tool) -> int:
         family = self._families.get(node)
@@ -194,32 +185,36 @@ class Ledger:
                 continue
             if key not in sums:  # nothing adds it up any more: it cannot be kept
                 return True
-            spent = _EXACT.add(family.sums.get(key, Decimal(0)), Decimal(sums[key]))
+            spent = EXACT.add(family.sums.get(key, Decimal(0)), Decimal(sums[key]))
             if spent > Decimal(str(most)):
                 return True
         return False
 
-    def restore(self, families: Mapping[str, Mapping[str, Any]]) -> None:
+    def restore(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Start from a snapshot."""
-        self._families = {key: Family.load(key, data) for key, data in families.items()}
+        days = {key: data for key, data in rows.items() if key.startswith(_DAY)}
+        self._days = {key.removeprefix(_DAY): Day.load(data) for key, data in days.items()}
+        self._now_s = max((day.newest_s for day in self._days.values()), default=0)
+        self._families = {
+            key: Family.load(key, data) for key, data in rows.items() if key not in days
+        }
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """Everything, for a snapshot."""
-        return {key: family.dump() for key, family in self._families.items()}
+        """Everything that outlives a restart. Payers who spent nothing for a day are let go."""
+        for payer, day in list(self._days.items()):
+            day.pass_on(self._now_s)
+            if not day.hours:
+                del self._days[payer]
+        rows = {key: family.dump() for key, family in self._families.items()}
+        return rows | {f"{_DAY}{payer}": day.dump() for payer, day in self._days.items()}
 
     def replay(self, record: Mapping[str, Any]) -> None:
         """Roll forward by one audit record: intents charge, outcomes `not_sent` give back."""
         op = record["op"]
         if record["type"] == "call.intent":
-            data = record["charge"]
-            charge = Charge(
-                data["family"],
-                data["tool"],
-                data["sums"],
-                tuple(data.get("labels", ())),
-                tuple(data.get("also", ())),
-            )
+            charge = _read_charge(record)
             self._apply(charge)
+            self._doubt(charge.family)
             self._open[op] = charge
         elif record["type"] == "run.create":
             self.begin(record["root"], record.get("labels", ()))
@@ -227,6 +222,34 @@ class Ledger:
             spent = self._open.pop(op, None)
             if spent is not None and record["delivery"] == "not_sent":
                 self.give_back(spent)
+            if "family" in record:
+                self.family(record["family"]).labels.update(record.get("labels", ()))
+
+    def _doubt(self, family_id: str) -> None:
+        """Take note that a family has a past of which only the totals are known."""
+        family = self.family(family_id)
+        family.doubt = True
+        family.sightings.doubt = family.sightings.settled = True
+
+
+def _read_charge(record: Mapping[str, Any]) -> Charge:
+    data = record["charge"]
+    return Charge(
+        data["family"],
+        data["tool"],
+        data["sums"],
+        tuple(data.get("labels", ())),
+        tuple(data.get("also", ())),
+        at=data.get("at", record.get("ts", 0) // 1_000_000),
+        payer=data.get("payer", ""),
+        egress=data.get("sinks"),
+    )
+
+
+def _is_reached(limit: Limit, family: Family, tool_id: str, now_s: int) -> bool:
+    if limit.window_s is None:
+        return family.counts.get(tool_id, 0) >= limit.max_calls
+    return family.calls_since(tool_id, now_s - limit.window_s) >= limit.max_calls
 
 
 def _is_exhausted(spent: int, limit: int | None) -> bool:
@@ -240,10 +263,5 @@ def _decimal(value: object) -> Decimal | None:
 
 
 def _left(most: float, spent: Decimal | None) -> dict[str, int | float]:
-    rest = _EXACT.subtract(Decimal(str(most)), spent or Decimal(0))
-    return {"max": most, "left": _number(max(rest, Decimal(0)))}
-
-
-def _number(value: Decimal) -> int | float:
-    exact = value <= _SAFE and value == value.to_integral_value()
-    return int(value) if exact else float(value)
+    rest = EXACT.subtract(Decimal(str(most)), spent or Decimal(0))
+    return {"max": most, "left": as_number(max(rest, Decimal(0)))}

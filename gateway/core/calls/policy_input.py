@@ -71,7 +71,9 @@ def build_document(
     now_ns: int,
     ledger: Mapping[str, Any],
     budget: Mapping[str, Any] | None = None,
-    recent: list[str] | None = None,
+    day: Mapping[str, Any] | None = None,
+    history: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, str] | None = None,
     claimed: Mapping[str, Any] | None = None,
     approval: Mapping[str, Any] | None = None,
     result: Mapping[str, Any] | None = None,
@@ -79,13 +81,20 @@ def build_document(
     """Return the policy input as JSON text.
 
     `arguments` is spliced in as sent (it was read strictly before), or left out in phase `list`.
-    `recent` is given only where a package reads it.
+    `ledger` is `Family.view_run`, `day` the last 24 hours, `history` what only packages that read
+    the ledger get to see (`recent`, `repeats`, `last_minute`); `provenance` is there for tools with
+    sinks.
     """
     constraints = b"[]" if grant is None else caller.constraints[id(grant)]
     run = {**caller.run, **ledger}
-    if recent is not None:
-        run["recent"] = recent
     family = {"counts": ledger["counts"], "sums": ledger["sums"]}
+    if history is not None:
+        run["recent"], run["repeats"] = history["recent"], history["repeats"]
+        family["last_minute"] = history["last_minute"]
+    if day is not None:
+        family["last_24h"] = day
+    if provenance is not None:
+        run["provenance"] = provenance
     context = [
         b'"now_ns":%d' % now_ns,
         b'"token":%b,"constraints":%b,"expires_in_s":%d}'

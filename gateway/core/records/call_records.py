@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.core.approvals.approval import ApprovalRequest
 from gateway.core.calls.call import RecordedIntent, ResolvedCall
-from gateway.core.calls.ledger import Charge
+from gateway.core.calls.family import Charge
 from gateway.core.catalog import Tool
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import Delivery
@@ -77,6 +77,10 @@ def _charge(charge: Charge) -> dict[str, Any]:
         fields["labels"] = list(charge.labels)
     if charge.also:
         fields["also"] = list(charge.also)
+    if charge.payer:
+        fields |= {"at": charge.at, "payer": charge.payer}
+    if charge.egress is not None:
+        fields["sinks"] = charge.egress
     return fields
 
 

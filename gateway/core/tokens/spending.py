@@ -58,6 +58,13 @@ class Spender(Struct, frozen=True):
     node: str
     above: tuple[tuple[str, CallLimits], ...] = ()
     budget: Budget = Budget()
+    payer: str = ""
+    """The launcher, and the agent whose run it is."""
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Tokens besides the root among whose calls a call counts."""
+        return tuple(sorted({self.node, *(node for node, _ in self.above)} - {self.root}))
 
 
 def build_spender(claims: Claims) -> Spender:
@@ -68,6 +75,7 @@ def build_spender(claims: Claims) -> Spender:
         claims.jti if counts else claims.root_jti,
         tuple((one.id, CallLimits(one.limits)) for one in claims.ancestors if one.limits),
         claims.budget,
+        f"{claims.client_id} {claims.actors[-1] if claims.actors else claims.subject}",
     )
 
 

@@ -70,6 +70,8 @@ def test_the_policy_input_gets_what_the_reviewer_said() -> None:
         "idempotency": "key",
         "sensitive": ["/to"],
         "labels": ["pii"],
+        "sinks": [],
+        "sums": [],
         "definition_digest": tool.definition_digest,
     }
 

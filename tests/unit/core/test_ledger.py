@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.calls.ledger import Charge, Ledger
+from gateway.core.calls.family import Charge
+from gateway.core.calls.ledger import Ledger
 from gateway.core.refusal import Refusal
 from gateway.core.tokens.spending import Spender
 from gateway.core.tokens.token import Grant

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.adapters.policy.policy_bundle import find_rego_root
 from gateway.core.caller import CallerCache, build_caller_view
-from gateway.core.calls.ledger import Family
+from gateway.core.calls.family import Family
 from gateway.core.calls.policy_input import build_caller, build_document
 from gateway.core.policy.decision import Phase
 from gateway.core.tokens.token import Constraint, Grant
@@ -48,7 +48,7 @@ def document_of(
         tool=TOOL,
         arguments=arguments,
         now_ns=NOW_S * 1_000_000_000,
-        ledger=Family("root-1").view(),
+        ledger=Family("root-1").view_run(),
         **more,
     )
 
@@ -86,7 +86,7 @@ def test_every_member_says_what_it_should() -> None:
             claims=claims,
             grant=claims.grants[0],
             arguments=b'{"amount":1}',
-            recent=["srv.refund"],
+            history={"recent": ["srv.refund"], "repeats": 2, "last_minute": 1},
             claimed={"confidence": 0.1},
             approval={"id": "a-1"},
         )
@@ -112,9 +112,12 @@ def test_every_member_says_what_it_should() -> None:
         "counts": {},
         "sums": {},
         "labels": [],
+        "step": 1,
+        "egress": {"servers": {}, "classes": {}},
         "recent": ["srv.refund"],
+        "repeats": 2,
     }
-    assert context["family"] == {"counts": {}, "sums": {}}
+    assert context["family"] == {"counts": {}, "sums": {}, "last_minute": 1}
     assert (context["budget"], context["client"]) == ({}, {"id": "refund-bot"})
     assert (context["claimed"], context["approval"]) == ({"confidence": 0.1}, {"id": "a-1"})
 
@@ -150,7 +153,9 @@ def test_it_fits_the_schema_that_authors_read() -> None:
             document_of(
                 phase,
                 arguments=b'{"amount":1}',
-                recent=["srv.refund"] if phase == "call" else None,
+                history={"recent": ["srv.refund"], "repeats": 0, "last_minute": 0}
+                if phase == "call"
+                else None,
                 approval={"id": "1", "state": "APPROVED", "spec_digest": "sha256:0"}
                 if phase == "resume"
                 else None,

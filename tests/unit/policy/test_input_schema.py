@@ -93,8 +93,10 @@ def test_what_the_gateway_asks_about_tools_is_documented(phase: Phase) -> None:
             tool=TOOL,
             arguments=None if phase == "list" else b'{"n": 1}',
             now_ns=1,
-            ledger=Ledger().family("r").view(),
-            recent=["shop.act"],
+            ledger=Ledger().family("r").view_run(),
+            day=Ledger().day("launcher-1 agent-1", 1).view(),
+            history={"recent": ["shop.act"], "repeats": 1, "last_minute": 2},
+            provenance={"/to": "unseen"},
             claimed={"confidence": 0.5},
             approval={"id": "a"} if phase == "resume" else None,
             result=result if phase == "result" else None,
@@ -116,7 +118,15 @@ def walk(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, An
 
 
 UNDESCRIBED = {"/resource/type", "/action", "/context", "/context/run/id", "/context/client/id"}
-NAMES_SAY_IT = {"/context/family/counts", "/context/family/sums", "/context/result/is_error"}
+NAMES_SAY_IT = {
+    "/context/family/counts",
+    "/context/family/sums",
+    "/context/family/last_24h/counts",
+    "/context/family/last_24h/sums",
+    "/context/run/egress/classes",
+    "/context/run/egress/servers",
+    "/context/result/is_error",
+}
 
 
 def test_every_field_is_described_for_authors() -> None:
