@@ -9,7 +9,7 @@ question(phase, effect) := {
 	"context": {"args": {}, "token": {"scopes": ["tools:call", "tools:list"]}},
 }
 
-authority := {"policies": {"reads": ["*"], "high_risk": ["*"], "runs": ["*"]}}
+authority := {"policies": {"reads": ["*"], "high_risk": ["*"], "runs": ["*"], "writes": ["*"]}}
 
 decide(ask) := answer if {
 	answer := countersign.decision with data.authority as authority

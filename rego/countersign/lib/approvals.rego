@@ -5,19 +5,13 @@
 #   `data.settings.approval.ttl` (`15m`). Holds in the same words are asked once.
 package countersign.lib.approvals
 
-default groups := ["approver"]
-
-groups := data.settings.approval.groups
-
-default ttl := "15m"
-
-ttl := data.settings.approval.ttl
+import data.countersign.lib.settings
 
 # METADATA
 # title: The pack's usual conditions
 # scope: rule
 standard := {
-	"stages": [{"any_of": [{"approve": 1, "deny": 1, "who": {"groups": groups}}]}],
-	"ttl": ttl,
+	"stages": [{"any_of": [{"approve": 1, "deny": 1, "who": {"groups": settings.approval_groups(["approver"])}}]}],
+	"ttl": settings.approval_ttl("15m"),
 	"execute": "on_approval",
 }

@@ -12,25 +12,24 @@ package countersign.lib.args
 
 # METADATA
 # title: The value at a name or pointer, whatever its type
-# scope: document
+# scope: rule
 at(name) := value if {
-	not startswith(name, "/")
-	value := input.context.args[name]
-}
-
-at(pointer) := value if {
-	startswith(pointer, "/")
-	key := substring(pointer, 1, -1)
+	startswith(name, "/")
+	key := substring(name, 1, -1)
 	not contains(key, "/")
 	value := input.context.args[unescaped(key)]
-}
-
-at(pointer) := value if {
-	startswith(pointer, "/")
-	key := substring(pointer, 1, -1)
-	contains(key, "/")
-	parts := [unescaped(part) | some part in split(key, "/")]
-	found := [value | walk(input.context.args, [path, value]); parts == [sprintf("%v", [part]) | some part in path]]
+} else := value if {
+	not startswith(name, "/")
+	value := input.context.args[name]
+} else := value if {
+	startswith(name, "/")
+	parts := split(substring(name, 1, -1), "/")
+	count(parts) > 1
+	wanted := [unescaped(part) | some part in parts]
+	found := [each |
+		walk(input.context.args, [path, each])
+		wanted == [sprintf("%v", [part]) | some part in path]
+	]
 	count(found) == 1
 	value := found[0]
 }

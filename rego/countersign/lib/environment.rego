@@ -6,20 +6,12 @@
 package countersign.lib.environment
 
 # METADATA
-# title: The tool belongs to other environments than this deployment
-# scope: document
-foreign if {
-	some label in input.resource.labels
-	startswith(label, "env-")
-	not here
-}
-
-foreign if {
-	names := data.settings.environment.servers[input.resource.server]
-	not belongs(names)
-}
-
-# An environment that the input does not tell is none of them.
-belongs(names) if input.environment in names
-
+# title: The tool is labelled with this deployment's environment
+# scope: rule
 here if concat("-", ["env", input.environment]) in input.resource.labels
+
+# METADATA
+# title: This deployment is one of these environments
+# description: An environment that the input does not tell is none of them.
+# scope: rule
+belongs(names) if input.environment in names

@@ -7,16 +7,16 @@
 package countersign.lib.grants
 
 # METADATA
-# title: The grant names the tool or what it does, not only its server
+# title: One of these grants names the tool or what it does, not only its server
+# description: "For `input.context.token.constraints`, which holds the grant that covers the call."
 # scope: document
-named if {
-	some grant in input.context.token.constraints
-	concat(".", [grant.server, grant.tool]) == input.resource.id
+names_it(grants) if {
+	some grant in grants
+	grant.tool != "*"
 }
 
-named if {
-	some grant in input.context.token.constraints
-	grant.server == input.resource.server
+names_it(grants) if {
+	some grant in grants
 	input.resource.effect in grant.effects
 }
 
@@ -32,6 +32,12 @@ counted if {
 # METADATA
 # title: The token has the scope that this phase needs
 # scope: rule
-scoped if scope[input.phase] in input.context.token.scopes
+scoped if {
+	input.phase in {"call", "resume"}
+	"tools:call" in input.context.token.scopes
+}
 
-scope := {"list": "tools:list", "call": "tools:call", "resume": "tools:call"}
+scoped if {
+	input.phase == "list"
+	"tools:list" in input.context.token.scopes
+}

@@ -5,13 +5,7 @@
 #   `add_label`. They never shrink. A run without labels has read nothing.
 package countersign.lib.labels
 
-# METADATA
-# title: What must not leave without somebody knowing
-# description: "`data.settings.labels.private`, else the three names that manifests use."
-# scope: document
-default private := ["confidential", "pii", "secret"]
-
-private := data.settings.labels.private
+import data.countersign.lib.settings
 
 # METADATA
 # title: The run has read data with this label
@@ -24,9 +18,11 @@ run_has(label) if label in input.context.run.labels
 untrusted if "untrusted" in input.context.run.labels
 
 # METADATA
-# title: The run has read private data
+# title: The run has read what must not leave without somebody knowing
+# description: "`data.settings.labels.private`, else `confidential`, `pii` and `secret`."
 # scope: rule
 private_read if {
+	private := settings.labels_private(["confidential", "pii", "secret"])
 	some label in input.context.run.labels
 	label in private
 }

@@ -2,8 +2,7 @@
 # title: Amounts and caps
 # description: >-
 #   Amounts are the arguments that the manifest names under `sums`, in the unit that the tool uses.
-#   A cap is `{"hold": n, "deny": n}`: above `hold` people are asked, above `deny` nobody is. Either
-#   may be left out; one that is no number is 0.
+#   A cap is `{"hold": n, "deny": n}`: above `hold` people are asked, above `deny` nobody is.
 package countersign.lib.money
 
 import data.countersign.lib.args
@@ -20,22 +19,22 @@ amount := sum(amounts) if {
 }
 
 # METADATA
-# title: The total is above what may go without people
-# scope: rule
-above_hold(total, cap) if total > limit(cap, "hold")
+# title: It moves no money, or an amount that is known
+# scope: document
+measured if input.resource.effect != "money"
+
+measured if amount
 
 # METADATA
-# title: The total is above what may go at all
+# title: Everything that a server's tools have moved, from sums such as `input.context.run.sums`
+# description: >-
+#   All tools of a server together, so that nothing is gained by spreading one payment over two
+#   tools. Undefined where there are no sums.
 # scope: rule
-above_deny(total, cap) if total > limit(cap, "deny")
-
-# A limit that cannot be read lets nothing through.
-limit(cap, name) := cap[name] if is_number(cap[name])
-
-limit(cap, name) := 0 if {
-	is_object(cap)
-	value := cap[name]
-	not is_number(value)
+of_server(sums, server) := sum([value |
+	prefix := concat("", [server, "."])
+	some key, value in sums
+	startswith(key, prefix)
+]) if {
+	is_object(sums)
 }
-
-limit(cap, _) := 0 if not is_object(cap)

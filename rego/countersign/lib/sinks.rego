@@ -28,30 +28,38 @@ classes contains class if {
 # title: The class of one sink; undefined where it holds nothing
 # scope: rule
 class_at(pointer) := "allowed" if {
-	args.given(pointer)
-	bound(pointer)
+	input.context.run.provenance[pointer] == "allowed"
 } else := "internal" if {
-	inside(pointer)
+	internal_domains := data.settings.egress.internal_domains
+	inside(pointer, internal_domains)
 } else := "trusted" if {
 	input.context.run.provenance[pointer] == "trusted"
 } else := "untrusted" if {
 	input.context.run.provenance[pointer] == "untrusted"
+} else := "allowed" if {
+	args.given(pointer)
+	bound(pointer)
 } else := "unseen" if {
 	args.given(pointer)
 }
-
-bound(pointer) if input.context.run.provenance[pointer] == "allowed"
 
 # The gateway has refused every other value there.
 bound(pointer) if input.context.token.allowed_values[pointer]
 
 bound(pointer) if input.context.token.allowed_values[concat("#", [input.resource.id, pointer])]
 
-inside(pointer) if {
-	domains := data.settings.egress.internal_domains
+inside(pointer, domains) if {
 	values := args.strings(pointer)
 	count(values) > 0
 	every value in values { host(value) in domains }
+}
+
+# METADATA
+# title: Every recipient is named, internal or looked up in a trusted place, and there is one
+# scope: rule
+all_known if {
+	count(classes) > 0
+	classes - {"allowed", "internal", "trusted"} == set()
 }
 
 # METADATA

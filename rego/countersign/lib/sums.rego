@@ -20,19 +20,6 @@ family(key) := amount(input.context.family.sums, key)
 # scope: rule
 day(key) := amount(input.context.family.last_24h.sums, key)
 
-# METADATA
-# title: The sum of all keys of a server
-# description: >-
-#   For `input.context.run.sums`, `input.context.family.sums` or
-#   `input.context.family.last_24h.sums`. All tools of a server together, so that nothing is gained
-#   by spreading one payment over two tools.
-# scope: rule
-of_server(sums, server) := sum([value |
-	some key, value in sums
-	is_number(value)
-	startswith(key, concat("", [server, "."]))
-])
-
 amount(sums, key) := value if {
 	is_object(sums)
 	value := object.get(sums, key, 0)

@@ -1,0 +1,59 @@
+package fetches_test
+
+import data.policies.fetches
+
+call(labels, class) := {
+	"version": 1,
+	"phase": "call",
+	"resource": {"id": "web.get", "server": "web", "effect": "read", "labels": [], "sinks": ["/url"]},
+	"context": {
+		"args": {"url": "https://elsewhere.example/?q=1"},
+		"token": {"allowed_values": {}},
+		"run": {"labels": labels, "provenance": {"/url": class}},
+	},
+}
+
+codes(items) := {item.code | some item in items}
+
+test_an_address_that_nobody_trusted_named_is_held_once_private_data_was_read if {
+	every label in ["confidential", "pii", "secret"] {
+		every class in ["unseen", "untrusted"] {
+			codes(fetches.hold) == {"read_may_carry_data"} with input as call([label], class)
+		}
+	}
+}
+
+test_before_that_it_is_only_a_read if {
+	every labels in [[], ["untrusted"]] {
+		codes(fetches.hold | fetches.deny) == set() with input as call(labels, "unseen")
+	}
+}
+
+test_named_addresses_are_read if {
+	every class in ["allowed", "trusted"] {
+		codes(fetches.hold | fetches.deny) == set() with input as call(["confidential"], class)
+	}
+}
+
+test_what_is_private_can_be_said if {
+	codes(fetches.hold) == {"read_may_carry_data"} with input as call(["export"], "unseen")
+		with data.settings.labels.private as ["export"]
+	codes(fetches.hold) == set() with input as call(["pii"], "unseen")
+		with data.settings.labels.private as ["export"]
+}
+
+test_secrets_stay_also_when_reading if {
+	codes(fetches.deny) == {"secret_would_leave"} with input as call(["secret"], "trusted")
+	codes(fetches.deny) == set() with input as call(["secret"], "allowed")
+	codes(fetches.deny) == set() with input as call(["secret"], "trusted")
+		with data.settings.egress.secret as "off"
+}
+
+test_a_read_without_sinks_is_no_business_of_this_package if {
+	codes(fetches.hold | fetches.deny) == set() with input as json.remove(call(["secret"], "unseen"), ["resource/sinks"])
+}
+
+test_a_change_is_the_business_of_egress if {
+	ask := object.union(call(["secret"], "unseen"), {"resource": {"effect": "external_send"}})
+	codes(fetches.hold | fetches.deny) == set() with input as ask
+}

@@ -1,0 +1,54 @@
+# METADATA
+# title: Grants for one thing
+# description: >-
+#   Phase `issue`: what a run may be launched with. Nothing here speaks until
+#   `data.settings.grants.named` is true or `data.settings.grants.bounded` names effects.
+# custom:
+#   applies_to:
+#     phases: [issue]
+#   settings:
+#     grants:
+#       named: false
+#       bounded: []
+package policies.grants
+
+# METADATA
+# title: A grant of a whole server
+# description: >-
+#   With `named`, each grant names a tool, or effects, or is refused.
+# scope: rule
+# custom:
+#   rationale: >-
+#     A grant of a server grants also what that server will offer tomorrow.
+#   owasp: [ASI03, LLM06]
+deny contains {
+	"code": "grant_too_wide",
+	"message": "a grant names neither a tool nor effects",
+} if {
+	input.phase == "issue"
+	data.settings.grants.named == true
+	some grant in input.context.token.constraints
+	object.get(grant, "tool", "*") == "*"
+	count(object.get(grant, "effects", [])) == 0
+}
+
+# METADATA
+# title: A grant without bounds
+# description: >-
+#   A grant of one of the effects in `bounded` says how often (`max_calls`).
+# scope: rule
+# custom:
+#   rationale: What can be counted ends.
+#   owasp: [LLM06, LLM10]
+deny contains {
+	"code": "grant_unbounded",
+	"message": "a grant of this effect has no `max_calls`",
+} if {
+	input.phase == "issue"
+	some effect in data.settings.grants.bounded
+	some grant in input.context.token.constraints
+	effect in object.get(grant, "effects", [])
+	not counted(grant)
+}
+
+counted(grant) if is_number(grant.max_calls)

@@ -1,0 +1,54 @@
+package writes_test
+
+import data.policies.writes
+
+call(effect, grant) := {
+	"version": 1,
+	"phase": "call",
+	"resource": {"id": "files.put", "server": "files", "effect": effect},
+	"context": {"token": {"scopes": ["tools:call"], "constraints": [grant]}},
+}
+
+named := {"server": "files", "tool": "put"}
+
+by_effect := {"server": "files", "effects": ["create", "update"]}
+
+whole := {"server": "files"}
+
+test_a_grant_that_names_the_tool_permits if {
+	every effect in ["create", "update"] { count(writes.permit) == 1 with input as call(effect, named) }
+}
+
+test_a_grant_that_names_the_effect_permits if {
+	every effect in ["create", "update"] { count(writes.permit) == 1 with input as call(effect, by_effect) }
+	count(writes.permit) == 0 with input as call("update", {"server": "files", "effects": ["create"]})
+}
+
+test_a_grant_of_the_whole_server_does_not if {
+	count(writes.permit) == 0 with input as call("create", whole)
+	count(writes.permit) == 0 with input as call("create", {"server": "files", "tool": "*"})
+}
+
+test_any_grant_may_do if {
+	count(writes.permit) == 1 with input as call("create", whole)
+		with data.settings.writes.permit as "granted"
+}
+
+test_none_may_do if {
+	every word in ["none", "all", null, true] {
+		count(writes.permit) == 0 with input as call("create", named)
+			with data.settings.writes.permit as word
+	}
+}
+
+test_other_effects_are_not_its_business if {
+	every effect in ["read", "delete", "money", "privilege", "external_send", "unreviewed"] {
+		count(writes.permit) == 0 with input as call(effect, named)
+	}
+}
+
+test_the_scope_is_needed if {
+	every scopes in [[], ["tools:list"]] {
+		count(writes.permit) == 0 with input as object.union(call("create", named), {"context": {"token": {"scopes": scopes}}})
+	}
+}
