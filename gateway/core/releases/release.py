@@ -150,7 +150,7 @@ def read_files(files: Mapping[str, bytes]) -> ReadArchive:
     release = Release(name_files(own.items()), own)
     if files.get(MANIFEST) != build_manifest(release.revision, own):
         raise _invalid("the files are not those that `.manifest` names; build the release anew")
-    return ReadArchive(release, _read_signature(files.get(SIGNATURES)))
+    return ReadArchive(release, read_signature(files.get(SIGNATURES)))
 
 
 def _check_place(path: str) -> None:
@@ -162,7 +162,11 @@ def _check_place(path: str) -> None:
         raise _invalid(f"`{path[:64]}`: data stands in one `data.json` at the top; merge it there")
 
 
-def _read_signature(document: bytes | None) -> str | None:
+def read_signature(document: bytes | None) -> str | None:
+    """Return the one JWT of a `.signatures.json`; None where there is none.
+
+    Raises `RequestError`.
+    """
     if document is None:
         return None
     signatures = _read_object(SIGNATURES, document).get("signatures")
