@@ -32,7 +32,7 @@ class Rule(Struct, frozen=True):
     """One rule as written. `kind`: `set` (`contains`), `value`, `object`, `function`, `default`.
 
     `name` is the first part of the head, `plain` whether that is all of it, `certain` whether it
-    has a value whatever the input is.
+    has a value whatever the input is, `start` where it begins in the module, in bytes.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Rule(Struct, frozen=True):
     line: int
     plain: bool = True
     certain: bool = False
+    start: int = 0
 
 
 class Use(Struct, frozen=True):
@@ -47,6 +48,7 @@ class Use(Struct, frozen=True):
 
     path: Path
     line: int
+    start: int = 0
 
 
 class Module(Struct, frozen=True):
@@ -63,6 +65,10 @@ class Module(Struct, frozen=True):
     fallible: tuple[Use, ...]
     """What the value of a rule with `else` is made of: where it is undefined, OPA takes the
     `else`, the embedded engine takes the rule for undefined."""
+    imports: dict[str, Path]
+    """What each imported name stands for."""
+    tree: list[dict[str, Any]]
+    """The rules as the engine's parser gives them (`policy_syntax` walks them)."""
 
 
 def parse_module(path: str, source: str) -> Module | Fault:
@@ -85,6 +91,8 @@ def parse_module(path: str, source: str) -> Module | Fault:
         calls=tuple(calls),
         negated=tuple(_resolve(use, aliases) for use in _negated(tree["rules"])),
         fallible=tuple(_resolve(use, aliases) for use in _fallible(tree["rules"])),
+        imports=aliases,
+        tree=tree["rules"],
     )
 
 
@@ -102,14 +110,21 @@ def _alias(item: dict[str, Any], source: bytes) -> tuple[str, Path]:
 
 def _resolve(use: Use, aliases: dict[str, Path]) -> Use:
     target = aliases.get(use.path[0])
-    return use if target is None else Use(target + use.path[1:], use.line)
+    return use if target is None else Use(target + use.path[1:], use.line, use.start)
 
 
 def _rule(rule: dict[str, Any]) -> Rule:
     if "Default" in rule:
         body = rule["Default"]
         path, _ = _path(body["refr"])
-        return Rule(path[0], "default", body["span"]["line"], plain=len(path) == 1, certain=True)
+        return Rule(
+            path[0],
+            "default",
+            body["span"]["line"],
+            plain=len(path) == 1,
+            certain=True,
+            start=body["span"]["start"],
+        )
     kind, head = next(iter(rule["Spec"]["head"].items()))
     path, _ = _path(head["refr"])
     name = {"Set": "set", "Func": "function"}.get(kind, "value")
@@ -121,6 +136,7 @@ def _rule(rule: dict[str, Any]) -> Rule:
         head["span"]["line"],
         plain=len(path) == 1,
         certain=kind == "Set" or (not rule["Spec"]["bodies"] and not any(_refs(head["assign"]))),
+        start=head["span"]["start"],
     )
 
 
@@ -201,9 +217,9 @@ def _refs_of(kind: str, body: Any, *, calls: bool, closures: bool) -> Iterator[U
     if kind in _REFERENCES:
         path, below = _path({kind: body})
         if path and not calls:
-            yield Use(path, body["span"]["line"])
+            yield Use(path, body["span"]["line"], body["span"]["start"])
     elif kind == "Call":
         if calls:
-            yield Use(_path(body["fcn"])[0], body["span"]["line"])
+            yield Use(_path(body["fcn"])[0], body["span"]["line"], body["span"]["start"])
         below = body["params"]
     yield from _refs(below, calls=calls, closures=closures)

@@ -11,6 +11,8 @@ from typing import Any, Final
 import orjson
 from msgspec import Struct
 
+from gateway.adapters.policy.input_types import SCHEMA_PATH, published
+from gateway.adapters.policy.policy_faults import Mistake, in_file
 from gateway.adapters.policy.policy_gate import read_packages
 from gateway.adapters.policy.policy_library import PREFIX as LIBRARY_PREFIX
 from gateway.adapters.policy.policy_library import parse_library
@@ -83,24 +85,34 @@ def load_bundle_dir(path: Path) -> Bundle:
     `authority.json` (becomes `data.authority`). Raises `ConfigurationError` (`policy_invalid`)
     whose every line is one mistake, with file:line and what to do.
     """
-    faults: list[str] = []
+    found = gate_folder(path)
+    if not isinstance(found, Bundle):
+        raise invalid(found)
+    return found
+
+
+def gate_folder(path: Path) -> Bundle | list[Mistake]:
+    """Return the bundle that a folder holds, or every reason why it holds none."""
+    faults: list[Mistake] = []
     sources, data = read_folder(path, faults)
-    return build_bundle(sources, data, faults=faults)
+    return _build(sources, data, faults) if path.is_dir() else faults
 
 
 def read_folder(
-    path: Path, faults: list[str], *, tests: bool = False
+    path: Path, faults: list[Mistake], *, tests: bool = False
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the sources (path → Rego) and the merged data of a folder; add what is wrong."""
     if not path.is_dir():
-        raise _invalid([f"{path}: there is no such folder; set `policy.path`"])
+        text = "there is no such folder; set `policy.path`"
+        faults.append(in_file(str(path), "folder_missing", text))
+        return {}, {}
     sources = {
         file.relative_to(path).as_posix(): _read(file, faults)
         for file in sorted(path.rglob("*.rego"))
         if file.is_file() and (tests or not file.name.endswith("_test.rego"))
     }
     faults += [
-        f"{file.relative_to(path)}: YAML data is not read; convert it to data.json"
+        _data_fault(str(file.relative_to(path)), "YAML data is not read; convert it to data.json")
         for file in sorted(path.rglob("data.y*ml"))
     ]
     return sources, _read_data(path, faults)
@@ -112,24 +124,38 @@ def build_bundle(
     *,
     main: str | None = None,
     library: Mapping[str, str] | None = None,
-    faults: Iterable[str] = (),
 ) -> Bundle:
     """Gate sources (path → Rego) and data (with `authority`). Pure but for what is shipped.
 
     `main` and `library` (path → Rego): those of another version, to restore its bundle.
-    Raises `ConfigurationError` (`policy_invalid`), one mistake per line, with `faults` first.
+    Raises `ConfigurationError` (`policy_invalid`), one mistake per line.
     """
-    found = list(faults)
+    found = _build(sources, data, [], main=main, library=library)
+    if not isinstance(found, Bundle):
+        raise invalid(found)
+    return found
+
+
+def _build(
+    sources: Mapping[str, str],
+    data: Mapping[str, Any],
+    faults: list[Mistake],
+    *,
+    main: str | None = None,
+    library: Mapping[str, str] | None = None,
+) -> Bundle | list[Mistake]:
     shared = _shipped_library() if library is None else library
-    every = read_packages(sources, data, found, parse_library(shared, found))
-    if found:
-        raise _invalid(found)
+    # A bundle that once decided is restored as it was: it is recomputed, never used anew.
+    types = None if main is not None else published(_read_shipped(SCHEMA_PATH))
+    every = read_packages(sources, data, faults, parse_library(shared, faults), types)
+    if faults:
+        return faults
     packages = {name: every[name] for name in every if "." not in name}
     read = frozenset[str]().union(*(package.requires for package in packages.values()))
     scopes = {p.name: p.scope.as_data() for p in packages.values() if p.scope is not None}
     merged = {**data, "applies_to": scopes} if scopes else dict(data)
     files = [
-        (MAIN_PATH, (_shipped_main() if main is None else main).encode()),
+        (MAIN_PATH, (_read_shipped(MAIN_PATH) if main is None else main).encode()),
         (DATA_PATH, orjson.dumps(merged, option=orjson.OPT_SORT_KEYS)),
         *((path, source.encode()) for path, source in shared.items()),
         *((f"policies/{path}", source.encode()) for path, source in sources.items()),
@@ -157,8 +183,8 @@ def restore_bundle(files: Mapping[str, bytes]) -> Bundle:
     return build_bundle(sources, data, main=files[MAIN_PATH].decode(), library=library)
 
 
-def _shipped_main() -> str:
-    return (find_rego_root() / MAIN_PATH).read_text(encoding="utf-8")
+def _read_shipped(path: str) -> str:
+    return (find_rego_root() / path).read_text(encoding="utf-8")
 
 
 def _shipped_library() -> dict[str, str]:
@@ -174,22 +200,29 @@ def load_library(root: Path) -> dict[str, str]:
     }
 
 
-def _invalid(faults: list[str]) -> ConfigurationError:
-    return ConfigurationError("\n".join(faults), code="policy_invalid")
+def invalid(faults: Iterable[Mistake]) -> ConfigurationError:
+    """Return what tells that a folder cannot be loaded: one mistake per line."""
+    return ConfigurationError("\n".join(map(str, faults)), code="policy_invalid")
 
 
-def _read(file: Path, faults: list[str]) -> str:
+def _data_fault(file: str, text: str) -> Mistake:
+    return in_file(file, "data_invalid", text)
+
+
+def _read(file: Path, faults: list[Mistake]) -> str:
     try:
         if file.stat().st_size > _FILE_MAX_BYTES:
-            faults.append(f"{file.name}: larger than {_FILE_MAX_BYTES} bytes; split it")
+            text = f"larger than {_FILE_MAX_BYTES} bytes; split it"
+            faults.append(in_file(file.name, "file_unreadable", text))
             return ""
         return file.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"{file.name}: cannot be read as UTF-8 text: {error}")
+        text = f"cannot be read as UTF-8 text: {error}"
+        faults.append(in_file(file.name, "file_unreadable", text))
         return ""
 
 
-def _read_data(path: Path, faults: list[str]) -> dict[str, Any]:
+def _read_data(path: Path, faults: list[Mistake]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for file in sorted(path.rglob("data.json")):
         name = file.relative_to(path).as_posix()
@@ -203,15 +236,15 @@ def _read_data(path: Path, faults: list[str]) -> dict[str, Any]:
     return data
 
 
-def _read_json(file: Path, name: str, faults: list[str]) -> dict[str, Any]:
+def _read_json(file: Path, name: str, faults: list[Mistake]) -> dict[str, Any]:
     text = _read(file, faults)
     try:
         value = strict_json.parse(text.encode() or b"{}", max_depth=_JSON_MAX_DEPTH)
     except RequestError as error:
-        faults.append(f"{name}: {error}")
+        faults.append(_data_fault(name, str(error)))
         return {}
     if not isinstance(value, dict):
-        faults.append(f"{name}: is not a JSON object; wrap it in one")
+        faults.append(_data_fault(name, "is not a JSON object; wrap it in one"))
         return {}
     return value
 
@@ -221,15 +254,17 @@ def _merge(
     parts: tuple[str, ...],
     value: dict[str, Any],
     name: str,
-    faults: list[str],
+    faults: list[Mistake],
 ) -> None:
     for part in parts:
         below: object = data.setdefault(part, {})
         if not isinstance(below, dict):
-            faults.append(f"{name}: `{part}` is no object in another file; give it once")
+            text = f"`{part}` is no object in another file; give it once"
+            faults.append(_data_fault(name, text))
             return
         data = below
     for key, item in value.items():
         if key in data:
-            faults.append(f"{name}: `{key}` is given by another file too; give it once")
+            text = f"`{key}` is given by another file too; give it once"
+            faults.append(_data_fault(name, text))
         data[key] = item

@@ -1,4 +1,4 @@
-"""The gate: which policies may become a bundle. Every mistake is found at once, with its line."""
+"""The gate: which policies may become a bundle. Every mistake is found at once, with its place."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.adapters.policy import policy_ast
-from gateway.adapters.policy.policy_ast import Fault, Module
+from gateway.adapters.policy.input_types import InputTypes
+from gateway.adapters.policy.policy_ast import Fault, Use
 from gateway.adapters.policy.policy_builtins import ALLOWED, REMEDIES
+from gateway.adapters.policy.policy_data_faults import find_data_faults
+from gateway.adapters.policy.policy_faults import Mistake, explain_syntax, find_long_lines
+from gateway.adapters.policy.policy_guards import find_unguarded
 from gateway.adapters.policy.policy_library import Library, find_library_fault
+from gateway.adapters.policy.policy_names import find_unknown_names, suggest
 from gateway.adapters.policy.policy_package import (
     DECISION_SETS,
     LIBRARY,
@@ -17,99 +22,151 @@ from gateway.adapters.policy.policy_package import (
     Source,
     build_packages,
 )
+from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.policy.policy_scope import Scope, read_annotations, read_scope
-from gateway.core.names import is_server_id
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_TAB_COLUMNS: Final = 4
 _BELOW_NOT: Final = (
-    "below `not` may be undefined, which engines treat differently; put the expression into a "
-    "rule or function of its own and negate that, or bind the value before"
+    "undefined_below_not",
+    "below `not` may be undefined, which engines treat differently",
+    "put the expression into a rule or function of its own and negate that, or bind it before",
 )
 _WITH_ELSE: Final = (
-    "in the value of a rule with `else` may be undefined, which engines treat differently; bind "
-    "it in the rule's body"
+    "undefined_before_else",
+    "in the value of a rule with `else` may be undefined, which engines treat differently",
+    "bind it in the rule's body",
 )
-_RESERVED_DATA: Final = ("policies", "countersign", "applies_to")
 
 
 def read_packages(
-    sources: Mapping[str, str], data: Mapping[str, Any], faults: list[str], library: Library
+    sources: Mapping[str, str],
+    data: Mapping[str, Any],
+    faults: list[Mistake],
+    library: Library,
+    types: InputTypes | None,
 ) -> dict[str, Package]:
     """Return the packages in these sources (path → Rego), adding every mistake to `faults`.
 
-    Those of the library are among them, as `countersign.lib.<name>`.
+    Those of the library are among them, as `countersign.lib.<name>`. Without `types` comparisons
+    are not looked at, nor anything else that bundles of earlier versions were not asked for.
     """
     if not sources:
         faults.append(
-            "no policies: the folder has no .rego file; write one, or copy the default pack "
-            "with `countersign init`"
+            Mistake(
+                "no policies",
+                0,
+                0,
+                "no_policies",
+                "the folder has no .rego file",
+                "write one with `countersign policy new`, or copy the default pack with "
+                "`countersign init`",
+            )
         )
     found = list(_parse(sources, faults))
-    known = {source.name for source in found}
-    uncertain = _uncertain(found)
-    for source in found:
-        wrong = sorted(
-            (*_module_faults(source.module, known, library), *_undefined_faults(source, uncertain)),
-            key=lambda fault: fault.line,
-        )
-        faults += [f"{source.path}:{fault.line}: {fault.text}" for fault in wrong]
+    every = (*found, *library.values())
+    faults += _in_order(sources, _find_faults(found, library, types))
     scopes = _read_scopes(found, faults)
     # With a file that cannot be read, packages that it defines would seem unknown.
     if len(found) == len(sources):
-        faults += _data_faults(data, found)
-    return {} if faults else build_packages((*found, *library.values()), scopes)
+        faults += find_data_faults(data, found)
+    return {} if faults else build_packages(every, scopes)
 
 
-def _parse(sources: Mapping[str, str], faults: list[str]) -> Iterator[Source]:
+def _in_order(sources: Mapping[str, str], found: Iterator[Mistake]) -> list[Mistake]:
+    order = {path: number for number, path in enumerate(sources)}
+    return sorted(found, key=lambda each: (order[each.file], each.row, each.col))
+
+
+def _find_faults(
+    found: list[Source], library: Library, types: InputTypes | None
+) -> Iterator[Mistake]:
+    definitions = Definitions((*found, *library.values()))
+    uncertain = _uncertain(found)
+    refused: set[tuple[str, int]] = set()
+    for source in found:
+        yield from _module_faults(source, definitions, library)
+        for fault in _undefined_faults(source, uncertain):
+            refused.add((fault.file, fault.row))
+            yield fault
+    if types is None:
+        return
+    for source in found:
+        yield from find_unknown_names(source, definitions)
+    yield from definitions.find_recursion()
+    yield from definitions.find_conflicts()
+    for fault in find_unguarded(definitions, types, [source.path for source in found]):
+        # What may be undefined below `not` has to be written anew anyway.
+        if (fault.file, fault.row) not in refused:
+            yield fault
+
+
+def _parse(sources: Mapping[str, str], faults: list[Mistake]) -> Iterator[Source]:
     for path, text in sources.items():
-        module = policy_ast.parse_module(path, text)
-        if isinstance(module, Fault):
-            faults.append(
-                f"{path}:{module.line}:{module.column}: {module.text}{_hint(text, module)}"
-            )
+        long = list(find_long_lines(path, text))
+        module = Fault(0, 0, "") if long else policy_ast.parse_module(path, text)
+        if long:
+            faults += long
+        elif isinstance(module, Fault):
+            faults.append(_syntax_fault(path, text, module))
         elif len(module.package) != 2 or module.package[0] != "policies":  # noqa: PLR2004
-            faults.append(
-                f"{path}:{module.package_line}: package `{'.'.join(module.package)}` is not "
-                "`policies.<name>`; rename it, without deeper nesting"
-            )
+            message = f"package `{'.'.join(module.package)}` is not `policies.<name>`"
+            hint = "rename it, without deeper nesting"
+            faults.append(Mistake(path, module.package_line, 1, "package_name", message, hint))
         elif _NAME.fullmatch(module.package[1]) is None:
-            faults.append(
-                f"{path}:{module.package_line}: package name `{module.package[1]}` is not "
-                "`[a-z][a-z0-9_]*` of at most 64 characters; rename it"
+            message = (
+                f"package name `{module.package[1]}` is not `[a-z][a-z0-9_]*` of at most 64 "
+                "characters"
             )
+            line = module.package_line
+            faults.append(Mistake(path, line, 1, "package_name", message, "rename it"))
         else:
             yield Source(path, text, module)
 
 
-def _hint(text: str, fault: Fault) -> str:
-    """Say what to do about errors that the engine does not explain."""
+def _syntax_fault(path: str, text: str, fault: Fault) -> Mistake:
     lines = text.splitlines()
     line = lines[fault.line - 1] if fault.line <= len(lines) else ""
-    if re.search(r'\$["`]', line):
-        return "; string interpolation is not supported, use `sprintf`"
-    return ""
+    # The engine counts four columns for a tab.
+    column, width = 1, 1
+    while width < fault.column and column <= len(line):
+        width += _TAB_COLUMNS if line[column - 1] == "\t" else 1
+        column += 1
+    return explain_syntax(path, line, fault.line, column, fault.text)
 
 
-def _module_faults(module: Module, known: set[str], library: Library) -> Iterator[Fault]:
+def _module_faults(source: Source, definitions: Definitions, library: Library) -> Iterator[Mistake]:
+    module = source.module
     functions = {rule.name for rule in module.rules if rule.kind == "function"}
     for rule in module.rules:
         if rule.name in DECISION_SETS and not (rule.kind == "set" and rule.plain):
-            yield Fault(
-                rule.line,
-                1,
-                f"`{rule.name}` is not a partial set; write "
-                f'`{rule.name} contains {{"code": "…"}} if {{ … }}`',
-            )
+            message = f"`{rule.name}` is not a partial set"
+            hint = f'write `{rule.name} contains {{"code": "…"}} if {{ … }}`'
+            yield _at(source, Use((), rule.line, rule.start), "not_a_set", message, hint)
     for call in module.calls:
         name = ".".join(call.path)
         if call.path[0] == "data" or (len(call.path) == 1 and name in functions):
             continue
         if name not in ALLOWED:
-            remedy = REMEDIES.get(name, "see `countersign policy builtins` for those that are")
-            yield Fault(call.line, 1, f"`{name}` is not available to policies; {remedy}")
+            near = suggest(name, ALLOWED | functions)
+            hint = (
+                REMEDIES.get(name) or near or "see `countersign policy builtins` for those that are"
+            )
+            message = f"`{name}` is not available to policies"
+            yield _at(source, call, "function_unknown", message, hint)
     for use in (*module.refs, *module.calls):
-        if use.path[0] == "data" and (text := _data_fault(use.path, known, library)):
-            yield Fault(use.line or module.package_line, 1, text)
+        text = _data_fault(use.path, definitions, library) if use.path[0] == "data" else None
+        if text is not None:
+            code, message = text
+            yield _at(source, use, code, *message.split("; ", 1))
+
+
+def _at(source: Source, use: Use, code: str, message: str, hint: str = "") -> Mistake:
+    text = source.text.encode()
+    column = use.start - text.rfind(b"\n", 0, use.start)
+    # An import is known by its path only.
+    row, column = (use.line, column) if use.line else (source.module.package_line, 1)
+    return Mistake(source.path, row, column, code, message, hint)
 
 
 def _uncertain(found: list[Source]) -> set[tuple[str, str]]:
@@ -119,35 +176,53 @@ def _uncertain(found: list[Source]) -> set[tuple[str, str]]:
     return {(name, rule.name) for name, rule in rules} - certain
 
 
-def _undefined_faults(source: Source, uncertain: set[tuple[str, str]]) -> Iterator[Fault]:
+def _undefined_faults(source: Source, uncertain: set[tuple[str, str]]) -> Iterator[Mistake]:
     """Refuse what the embedded engine and OPA decide differently (ast.Module: why)."""
     texts = (
         (source.module.negated, _BELOW_NOT),
         (source.module.fallible, _WITH_ELSE),
     )
-    for uses, text in texts:
+    for uses, (code, message, hint) in texts:
         for use in uses:
             if len(use.path) > 1 or (source.name, use.path[0]) in uncertain:
                 name = ".".join(part or "[…]" for part in use.path)
-                yield Fault(use.line, 1, f"`{name}` {text}")
+                yield _at(source, use, code, f"`{name}` {message}", hint)
 
 
-def _data_fault(path: tuple[str, ...], known: set[str], library: Library) -> str | None:
+def _data_fault(
+    path: tuple[str, ...], definitions: Definitions, library: Library
+) -> tuple[str, str] | None:
     if len(path) == 1 or path[1] == "":
-        return "reads all of `data`; name the document that it needs"
+        return "reads_everything", "reads all of `data`; name the document that it needs"
     # 1. An author may use the shipped library, and nothing else of what decides.
     if path[: len(LIBRARY)] == LIBRARY:
-        return find_library_fault(path, library)
+        text = find_library_fault(path, library)
+        return ("library_unknown", text) if text else None
     if path[1] in {"countersign", "applies_to"}:
-        return f"reads `data.{path[1]}`, which decides about it; read your own data"
-    if path[1] != "policies":
-        return None
+        return (
+            "data_reserved",
+            f"reads `data.{path[1]}`, which decides about it; read your own data",
+        )
+    return _package_fault(path, definitions) if path[1] == "policies" else None
+
+
+def _package_fault(path: tuple[str, ...], definitions: Definitions) -> tuple[str, str] | None:
     if len(path) == 2 or path[2] == "":  # noqa: PLR2004
-        return "reads all of `data.policies`; name the package that it needs"
-    return None if path[2] in known else f"reads unknown package `policies.{path[2]}`; add it"
+        text = "reads all of `data.policies`; name the package that it needs"
+        return "reads_everything", text
+    packages = {package[1]: package for package in definitions.packages() if len(package) == 2}  # noqa: PLR2004
+    if path[2] not in packages:
+        near = suggest(path[2], packages) or "add it"
+        return "package_unknown", f"reads unknown package `policies.{path[2]}`; {near}"
+    names = definitions.names_in(packages[path[2]])
+    rule = path[3] if len(path) > 3 else ""  # noqa: PLR2004
+    if rule and rule not in names:
+        near = suggest(rule, names) or "add it"
+        return "rule_unknown", f"`policies.{path[2]}` has no `{rule}`; {near}"
+    return None
 
 
-def _read_scopes(found: list[Source], faults: list[str]) -> dict[str, Scope]:
+def _read_scopes(found: list[Source], faults: list[Mistake]) -> dict[str, Scope]:
     scopes: dict[str, Scope] = {}
     for source in found:
         wrong: list[tuple[int, str]] = []
@@ -160,41 +235,7 @@ def _read_scopes(found: list[Source], faults: list[str]) -> dict[str, Scope]:
                 )
             if scope is not None:
                 scopes[source.name] = scope
-        faults += [f"{source.path}:{line}: {text}" for line, text in wrong]
+        for line, text in wrong:
+            message, _, hint = text.partition("; ")
+            faults.append(Mistake(source.path, line, 1, "annotation_invalid", message, hint))
     return scopes
-
-
-def _data_faults(data: Mapping[str, Any], found: list[Source]) -> Iterator[str]:
-    for key in _RESERVED_DATA:
-        if key in data:
-            yield f"data.json: `{key}` is reserved for the gateway; rename it"
-    permitting = {
-        source.name: source.path
-        for source in found
-        if any(rule.name == "permit" for rule in source.module.rules)
-    }
-    authority = data.get("authority")
-    owned = authority.get("policies") if isinstance(authority, dict) else None
-    if authority is None and not permitting:
-        return
-    if not isinstance(owned, dict) or set(authority or {}) != {"policies"}:
-        yield (
-            "authority.json: is missing or malformed; it says which servers each package may "
-            'permit: {"policies": {"' + next(iter(permitting), "name") + '": ["server"]}}'
-        )
-        return
-    names = {source.name for source in found}
-    for name, servers in owned.items():
-        if name not in names:
-            yield f"authority.json: there is no package `policies.{name}`; add or remove it"
-        if not isinstance(servers, list) or not all(
-            isinstance(server, str) and (server == "*" or is_server_id(server))
-            for server in servers
-        ):
-            yield f'authority.json: `{name}` has no list of server ids; give one, or ["*"]'
-    for name, path in permitting.items():
-        if not owned.get(name):
-            yield (
-                f"{path}: `permit` of `policies.{name}` can never count; name its servers in "
-                f'authority.json: "{name}": ["server"]'
-            )

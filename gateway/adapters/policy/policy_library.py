@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.adapters.policy.policy_ast import Fault, parse_module
+from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import LIBRARY, Source
 
 PREFIX: Final = "countersign/lib/"
@@ -16,7 +17,7 @@ Library = Mapping[str, Source]
 """Modules of the library by the last part of their package."""
 
 
-def parse_library(files: Mapping[str, str], faults: list[str]) -> Library:
+def parse_library(files: Mapping[str, str], faults: list[Mistake]) -> Library:
     """Return the library in these files (path → Rego), adding what is wrong to `faults`.
 
     INVARIANT: a module is `countersign.lib.<name>` in the file of that name, so that no file can
@@ -25,7 +26,7 @@ def parse_library(files: Mapping[str, str], faults: list[str]) -> Library:
     found: dict[str, Source] = {}
     for path, text in sorted(files.items()):
         source = _parse(path, text)
-        if isinstance(source, str):
+        if isinstance(source, Mistake):
             faults.append(source)
         else:
             found[source.module.package[-1]] = source
@@ -33,13 +34,14 @@ def parse_library(files: Mapping[str, str], faults: list[str]) -> Library:
 
 
 @lru_cache(maxsize=64)  # the same dozen modules, whatever is loaded beside them
-def _parse(path: str, text: str) -> Source | str:
+def _parse(path: str, text: str) -> Source | Mistake:
     module = parse_module(path, text)
     if isinstance(module, Fault):
-        return f"{path}:{module.line}:{module.column}: {module.text}"
+        return Mistake(path, module.line, module.column, "syntax", module.text)
     expected = (*LIBRARY[1:], path.removeprefix(PREFIX).removesuffix(".rego"))
     if module.package != expected:
-        return f"{path}:{module.package_line}: is not package `{'.'.join(expected)}`; rename it"
+        message = f"is not package `{'.'.join(expected)}`"
+        return Mistake(path, module.package_line, 1, "package_name", message, "rename it")
     return Source(path, text, module)
 
 

@@ -16,11 +16,12 @@ from gateway.adapters.policy.policy_ast import Fault, Module, Rule, parse_module
 from gateway.adapters.policy.policy_bundle import (
     MAIN_PATH,
     find_rego_root,
+    invalid,
     load_library,
     read_folder,
 )
+from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.regorus_worker import build_engine, describe
-from gateway.core.errors import ConfigurationError
 
 _PREFIX: Final = "test_"
 _TODO_PREFIX: Final = "todo_test_"
@@ -43,17 +44,17 @@ def run_tests(path: Path) -> list[RuleOutcome]:
 
     Raises `ConfigurationError` (`policy_invalid`) when the files cannot be loaded.
     """
-    faults: list[str] = []
+    faults: list[Mistake] = []
     sources, data = read_folder(path, faults, tests=True)
     modules: dict[str, Module] = {}
     for name, text in sources.items():
         module = parse_module(name, text)
         if isinstance(module, Fault):
-            faults.append(f"{name}:{module.line}:{module.column}: {module.text}")
+            faults.append(Mistake(name, module.line, module.column, "syntax", module.text))
         else:
             modules[name] = module
     if faults:
-        raise ConfigurationError("\n".join(faults), code="policy_invalid")
+        raise invalid(faults)
     engine = _load(sources, data, modules)
     return [result for name in modules for result in _run_module(engine, name, modules)]
 

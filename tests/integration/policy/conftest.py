@@ -16,7 +16,10 @@ SHOP = """package policies.shop
 
 permit contains {"code": "ok"} if input.resource.server == "shop"
 
-deny contains {"code": "too_much"} if input.context.args.amount > 100
+deny contains {"code": "too_much"} if {
+	is_number(input.context.args.amount)
+	input.context.args.amount > 100
+}
 
 spin contains z if {
 	input.context.args.bomb

@@ -58,12 +58,14 @@ def test_policies_pass_opa_test(folder: Path) -> None:
 
 RULES = """package policies.rules
 
-permit contains {"code": "ok", "message": input.context.args.note} if input.context.args.n < 10
+n := input.context.args.n if is_number(input.context.args.n)
 
-permit contains {"code": "small"} if input.context.args.n < 5
+permit contains {"code": "ok", "message": input.context.args.note} if n < 10
+
+permit contains {"code": "small"} if n < 5
 
 deny contains {"code": "no", "message": sprintf("%v", [input.context.args])} if {
-	input.context.args.n > 8
+	n > 8
 }
 
 hold contains {"code": "wait", "approval": {"ttl": input.context.args.ttl}} if {

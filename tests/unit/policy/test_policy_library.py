@@ -12,12 +12,14 @@ from gateway.adapters.policy.policy_bundle import (
     load_library,
     restore_bundle,
 )
+from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_gate import (
     _module_faults,
     _uncertain,
     _undefined_faults,
 )
 from gateway.adapters.policy.policy_library import parse_library
+from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.policy.regorus_policy import describe_subset
 from gateway.core.errors import ConfigurationError
 
@@ -143,7 +145,7 @@ def test_a_bundle_is_restored_with_its_own_library(
 
 
 def test_the_library_itself_keeps_to_what_engines_agree_on() -> None:
-    found: list[str] = []
+    found: list[Mistake] = []
     library = parse_library(load_library(find_rego_root()), found)
     sources = list(library.values())
     uncertain = _uncertain(sources)
@@ -152,7 +154,7 @@ def test_the_library_itself_keeps_to_what_engines_agree_on() -> None:
         for source in sources
         for fault in (
             *_undefined_faults(source, uncertain),
-            *_module_faults(source.module, set(), library),
+            *_module_faults(source, Definitions(sources), library),
         )
     ]
     assert (found, faults) == ([], [])

@@ -329,12 +329,14 @@ def test_other_inputs_are_left_to_the_entry_point(document: bytes) -> None:
 OWNED = {"policies": {"paying": ["*"]}}
 PAYING = """package policies.paying
 
-permit contains {"code": "ok"} if input.context.args.n < 10
+n := input.context.args.n if is_number(input.context.args.n)
 
-hold contains {"code": "wait"} if input.context.args.n > 5
+permit contains {"code": "ok"} if n < 10
 
-deny contains {"code": "no", "message": sprintf("%v", [input.context.args.n])} if {
-	input.context.args.n > 8
+hold contains {"code": "wait"} if n > 5
+
+deny contains {"code": "no", "message": sprintf("%v", [n])} if {
+	n > 8
 }
 """
 

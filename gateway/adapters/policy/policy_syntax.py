@@ -1,0 +1,141 @@
+"""Walks the syntax tree that the engine gives for a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from msgspec import Struct
+
+Node = dict[str, Any]
+REFERENCES: Final = ("Var", "RefDot", "RefBrack")
+CLOSURES: Final = ("ArrayCompr", "SetCompr", "ObjectCompr")
+HEADS: Final = ("Set", "Func", "Compr", "Default")
+_LITERALS: Final = ("String", "RawString", "Number", "Bool", "Null", "True", "False")
+
+
+class Alternative(Struct, frozen=True):
+    """One way in which a rule has a value: `values` (what stands in its head) if `statements`."""
+
+    node: Node
+    values: tuple[Node, ...]
+    statements: tuple[Node, ...]
+    default: bool = False
+
+
+def unwrap(node: Node) -> tuple[str, Any]:
+    """Return (kind, body) of a tagged node."""
+    return next(iter(node.items()))
+
+
+def is_literal(node: Node) -> bool:
+    """Whether an expression is written out: a text, number, boolean or null."""
+    return unwrap(node)[0] in _LITERALS
+
+
+def place(text: bytes, span: Node) -> tuple[int, int]:
+    """Return (row, column) of a span, both from 1; a column counts bytes, as OPA counts."""
+    start = span["start"]
+    return span["line"], start - text.rfind(b"\n", 0, start)
+
+
+def written(text: bytes, span: Node) -> str:
+    """Return what the author wrote there."""
+    return text[span["start"] : span["end"]].decode()
+
+
+def start_of(node: Node) -> Node:
+    """Return the span at which an expression begins: that of its leftmost operand."""
+    kind, body = unwrap(node)
+    if kind in {"BoolExpr", "ArithExpr", "BinExpr", "AssignExpr"}:
+        return start_of(body["lhs"])
+    if kind == "Membership":
+        return start_of(body["key"] or body["value"])
+    return start_of(body["refr"]) if kind in {"RefDot", "RefBrack"} else body["span"]
+
+
+def head_of(rule: Node) -> tuple[str, Node]:
+    """Return (kind, head): `Default`, `Set`, `Func` or `Compr`."""
+    if "Default" in rule:
+        return "Default", rule["Default"]
+    return unwrap(rule["Spec"]["head"])
+
+
+def alternatives(rule: Node) -> Iterator[Alternative]:
+    """Yield each body of a rule (every `else` is one) with the values that it gives."""
+    kind, head = head_of(rule)
+    if kind == "Default":
+        yield Alternative(rule, (head["value"],), (), default=True)
+        return
+    shared = [head["key"]] if kind == "Set" else list(indices(head["refr"]))
+    bodies = rule["Spec"]["bodies"]
+    if not bodies:
+        yield Alternative(rule, (*shared, *_assigned(head)), ())
+    for body in bodies:
+        values = _assigned(body) if body["is_else"] else (*_assigned(body), *_assigned(head))[:1]
+        statements = body["query"]["stmts"]
+        yield Alternative(rule, (*shared, *values), tuple(item["literal"] for item in statements))
+
+
+def _assigned(node: Node) -> tuple[Node, ...]:
+    assign = node.get("assign")
+    return (assign["value"],) if assign else ()
+
+
+def indices(reference: Node) -> Iterator[Node]:
+    """Yield the index expressions of a reference, from left to right."""
+    kind, body = unwrap(reference)
+    if kind in {"RefDot", "RefBrack"}:
+        yield from indices(body["refr"])
+    if kind == "RefBrack":
+        yield body["index"]
+
+
+def parameters(rule: Node) -> list[Node]:
+    """Return the patterns that a function takes; none for other rules."""
+    kind, head = head_of(rule)
+    return head["args"] if kind in {"Func", "Default"} else []
+
+
+def pattern_names(pattern: object, text: bytes) -> Iterator[tuple[str, Node]]:
+    """Yield (name, span) of each variable in a pattern, which is a node or a bare span."""
+    if not isinstance(pattern, dict):
+        return
+    if "start" in pattern:
+        yield written(text, pattern), pattern
+        return
+    kind, body = unwrap(pattern)
+    if kind == "Var":
+        yield body["value"], body["span"]
+    elif kind in {"Array", "Set"}:
+        for item in body["items"]:
+            yield from pattern_names(item, text)
+    elif kind == "Object":
+        for field in body["fields"]:
+            yield from pattern_names(field[-1], text)
+
+
+def declared(node: object, text: bytes) -> Iterator[tuple[str, Node]]:
+    """Yield (name, span) of every variable that a node declares: `:=`, `some`, `every`, arguments.
+
+    What only `=` binds is not among them.
+    """
+    if isinstance(node, list):
+        for item in node:
+            yield from declared(item, text)
+    elif isinstance(node, dict):
+        for kind, body in node.items():
+            for pattern in _declaring(kind, body):
+                yield from pattern_names(pattern, text)
+            yield from declared(body, text)
+
+
+def _declaring(kind: str, body: Any) -> Iterator[object]:  # noqa: ANN401
+    if kind == "SomeVars":
+        yield from body["vars"]
+    elif kind in {"SomeIn", "Every"}:
+        yield from (body["key"], body["value"])
+    elif kind == "AssignExpr" and body["op"] == "ColEq":
+        yield body["lhs"]
+    elif kind == "Func":
+        yield from body["args"]
