@@ -2,6 +2,10 @@
 
 A fleet has one bundle for life. A new bundle is a new fleet, so a swap cannot be half done and
 the old workers answer what they were asked.
+
+What takes long is kept from the others twice. A worker that works on one request for longer than
+`PATIENCE_S` is left alone with it, and another one takes over the rest at once. And from then on,
+for `SUSPECT_S`, what is asked of the same packages goes to a worker of its own, the *lane*.
 """
 
 from __future__ import annotations
@@ -10,44 +14,55 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.policy.policy_bundle import Bundle
+from gateway.adapters.policy.regorus_engines import drop_command, estimate_bytes
 from gateway.adapters.policy.regorus_link import Request, WorkerLink, fail
+from gateway.adapters.policy.regorus_nursery import LOAD_DEADLINE_S
+from gateway.adapters.policy.regorus_template import Template
 from gateway.adapters.policy.regorus_worker import CONTROL
 from gateway.core.errors import ConfigurationError, PolicyError
 
-LOAD_DEADLINE_S: Final = 20.0
 QUEUE_MAX: Final = 4096
+LANE_QUEUE_MAX: Final = 256
+"""Requests of suspects that may wait: each of them may take as long as patience lasts."""
+SUSPECT_S: Final = 5.0
+SLOW_MAX: Final = 4
+"""Workers that may be left alone at a time."""
 _RESTART_DELAYS_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
+_YOUNG_S: Final = 5.0
+_CRASHES_FREE: Final = 3
+_CRASHES_MAX: Final = 6
+"""Workers that ended young and idle, in a row: so many cost no delay, so many no hope."""
 
 
 class Fleet:
-    """Workers that all hold `bundle`, which must be evaluable on each of `samples` (JSON).
+    """Workers that are copies of `template`, which loads `bundle` under `tag`.
 
     `tag` must differ between the fleets of one gateway.
 
-
-    INVARIANT: a worker in `_ready` has loaded the bundle and been sent every subset.
+    INVARIANT: a worker in `_ready` has loaded the bundle.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, tag: int, workers: int, samples: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, bundle: Bundle, template: Template, *, tag: int, workers: int) -> None:
         self.bundle = bundle
+        self.template = template
         self._tag = tag
         self._wanted = workers
         self._ready: list[WorkerLink] = []
+        self._slow: set[WorkerLink] = set()
+        self._lane: WorkerLink | None = None
         self._links: set[WorkerLink] = set()
         self._waiting: deque[Request] = deque()
-        self._subsets: list[bytes] = []
+        self._parked: deque[Request] = deque()
+        self._suspects: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failures = 0
+        self._subsets: list[tuple[bytes, int]] = []
+        self._opening = False
+        self._failures = self._crashes = 0
         self._stopped = False
-        self._load = _command(
-            do="load", tag=tag, modules=bundle.modules(), data=bundle.data, samples=samples
-        )
 
     @property
     def pids(self) -> list[int]:
@@ -61,12 +76,8 @@ class Fleet:
         `PolicyError` when workers cannot be started. Nothing is left running then.
         """
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._wanted + 1):
-                    group.create_task(self._bring_up())
-        except ExceptionGroup as errors:
-            await self.stop()
-            raise errors.exceptions[0] from None
+            for _ in range(self._wanted + 1):
+                await self._bring_up()
         except BaseException:
             await self.stop()
             raise
@@ -76,34 +87,39 @@ class Fleet:
         self._stopped = True
         for task in list(self._tasks):
             task.cancel()
-        self._fail_waiting(PolicyError("the policy engine was stopped"))
+        for timer in self._suspects.values():
+            timer.cancel()
+        for queue in (self._waiting, self._parked):
+            self._fail_all(queue, PolicyError("the policy engine was stopped"))
         await asyncio.gather(*(link.aclose() for link in list(self._links)))
         self._links.clear()
         self._ready.clear()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.template.aclose()
 
     async def retire(self) -> None:
         """Stop once everything that was asked has been answered."""
         while unanswered := [
             request.answer
-            for queue in (self._waiting, *(link.pending for link in self._links))
+            for queue in (self._waiting, self._parked, *(link.pending for link in self._links))
             for request in queue
             if not request.answer.done()
         ]:
             await asyncio.wait(unanswered)
         await self.stop()
 
-    def define_subset(self, subset: Mapping[str, Any]) -> int:
-        """Have every worker build the engine of a subset; return its number."""
-        index = len(self._subsets) + 1
-        command = _command(do="subset", index=index, **subset)
-        self._subsets.append(command)
-        for link in self._ready:
-            self._send_command(link, command)
-        return index
+    def define_subset(self, subset: Mapping[str, Any], source_bytes: int) -> int:
+        """Say what a subset is; return its number. Its engine is built where it is first asked."""
+        number = len(self._subsets) + 1
+        build = json.dumps({"do": "subset", "index": number, **subset}).encode()
+        self._subsets.append((build, estimate_bytes(source_bytes)))
+        return number
 
     def submit(self, request: Request) -> None:
         """Give a request to the least busy worker. Its answer may be a `PolicyError`."""
+        if self._suspects and request.subset in self._suspects:
+            self._submit_to_lane(request)
+            return
         ready = self._ready
         if not ready:
             self._wait(request)
@@ -114,31 +130,120 @@ class Fleet:
         if len(link.pending) >= QUEUE_MAX:
             fail(request, _overloaded())
         else:
-            link.submit(request)
+            self._give(link, request)
+
+    def _give(self, link: WorkerLink, request: Request) -> None:
+        number = request.subset
+        if number and not link.engines.use(number):
+            self._build(link, number)
+            # The next to decide is warm then, and so are those that are copied later.
+            for standby in self._ready[self._wanted :]:
+                if standby is not link and not standby.engines.use(number):
+                    self._build(standby, number)
+            self._start_task(self.template.learn(number, *self._subsets[number - 1]))
+        link.submit(request)
+
+    def _build(self, link: WorkerLink, number: int) -> None:
+        """Have a worker build an engine. A decision's deadline begins when that is done."""
+        build, size = self._subsets[number - 1]
+        for gone in link.engines.add(number, size):
+            self._command(link, drop_command(gone), gone)
+        self._command(link, build, number)
+
+    def _command(self, link: WorkerLink, command: bytes, about: int) -> None:
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        # A subset that fails leaves its calls denied; nobody waits for this answer.
+        answer.add_done_callback(_retrieve)
+        link.submit(Request(CONTROL, command, answer, LOAD_DEADLINE_S, about=about))
+
+    # --- what has no worker -----------------------------------------------------------------------
 
     def _wait(self, request: Request) -> None:
-        if self._failures or not self._tasks:
+        if self._failures or self._crashes >= _CRASHES_MAX or not self._tasks:
             fail(request, PolicyError("no policy worker is running"))
         elif len(self._waiting) >= QUEUE_MAX:
             fail(request, _overloaded())
         else:
             self._waiting.append(request)
 
-    def _on_lost(self, link: WorkerLink, rest: list[Request]) -> None:
+    def _submit_to_lane(self, request: Request) -> None:
+        lane = self._lane
+        queue = self._parked if lane is None else lane.pending
+        if len(queue) >= LANE_QUEUE_MAX:
+            fail(request, _overloaded())
+        elif lane is not None:
+            self._give(lane, request)
+        else:
+            self._parked.append(request)
+            if not self._opening:
+                self._opening = True
+                self._start_task(self._open_lane())
+
+    async def _open_lane(self) -> None:
+        try:
+            self._lane = await self._fork()
+        except (PolicyError, ConfigurationError) as error:
+            self._fail_all(self._parked, PolicyError(f"no policy worker is running: {error}"))
+        finally:
+            self._opening = False
+        while self._parked and self._lane is not None:
+            self._give(self._lane, self._parked.popleft())
+
+    def _suspect(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        if number in self._suspects:
+            self._suspects[number].cancel()
+        self._suspects[number] = loop.call_later(SUSPECT_S, self._acquit, number)
+
+    def _acquit(self, number: int) -> None:
+        del self._suspects[number]
+        if self._lane is not None and not self._suspects:
+            if self._lane.pending:
+                self._suspect(number)
+            else:
+                lane, self._lane = self._lane, None
+                self._start_task(self._bury(lane))
+
+    # --- what becomes of workers ------------------------------------------------------------------
+
+    def _on_slow(self, link: WorkerLink) -> None:
+        if len(self._slow) >= SLOW_MAX or self._stopped:
+            return
+        head, rest = link.leave_alone()
+        self._slow.add(link)
+        self._suspect(head.about)
+        self._leave(link)
+        for request in rest:
+            if request.subset != CONTROL:
+                self.submit(request)
+
+    def _on_lost(self, link: WorkerLink, head: Request | None, rest: list[Request]) -> None:
         """Send what a lost worker never began to another, once, and start a new one."""
-        was_ready = link in self._ready
-        if was_ready:
-            self._ready.remove(link)
-            self._start_task(self._replace())
+        if link in self._slow:
+            self._slow.discard(link)
+        elif head is not None:
+            self._suspect(head.about)
+        elif link in self._ready:
+            young = asyncio.get_running_loop().time() - link.born_s < _YOUNG_S
+            self._crashes = self._crashes + 1 if young else 0
+        self._leave(link)
         self._start_task(self._bury(link))
         for request in rest:
-            if request.resent or not was_ready:
-                fail(
-                    request, PolicyError("two policy workers were lost", code="policy_worker_died")
-                )
+            if request.subset == CONTROL:
+                fail(request, PolicyError("the policy worker is gone"))
+            elif request.resent:
+                text = "two policy workers were lost"
+                fail(request, PolicyError(text, code="policy_worker_died"))
             else:
                 request.resent = True
                 self.submit(request)
+
+    def _leave(self, link: WorkerLink) -> None:
+        if link in self._ready:
+            self._ready.remove(link)
+            self._start_task(self._replace())
+        if link is self._lane:
+            self._lane = None
 
     async def _bury(self, link: WorkerLink) -> None:
         await link.aclose()
@@ -146,47 +251,33 @@ class Fleet:
 
     async def _replace(self) -> None:
         while not self._stopped:
-            delay = _RESTART_DELAYS_S[min(self._failures, len(_RESTART_DELAYS_S) - 1)]
-            await asyncio.sleep(delay)
+            delays = max(self._failures, self._crashes - _CRASHES_FREE, 0)
+            await asyncio.sleep(_RESTART_DELAYS_S[min(delays, len(_RESTART_DELAYS_S) - 1)])
             try:
                 await self._bring_up()
             except (PolicyError, ConfigurationError) as error:
                 self._failures += 1
                 if not self._ready:
-                    self._fail_waiting(PolicyError(f"no policy worker is running: {error}"))
+                    text = f"no policy worker is running: {error}"
+                    self._fail_all(self._waiting, PolicyError(text))
             else:
                 self._failures = 0
                 return
 
     async def _bring_up(self) -> None:
-        link = WorkerLink(self._tag, self._on_lost)
-        self._links.add(link)
-        answer = self._send_command(link, self._load)
-        try:
-            raw = await answer
-        except PolicyError as error:
-            raise PolicyError(f"a policy worker could not load the bundle: {error}") from None
-        if faults := json.loads(raw or b'{"faults": ["no answer"]}')["faults"]:
-            await link.aclose()
-            self._links.discard(link)
-            raise ConfigurationError("\n".join(faults), code="policy_invalid")
-        if link.lost:
-            raise PolicyError("a policy worker was lost right after it loaded the bundle")
-        # Frames are answered in order: what follows finds every subset defined.
-        for command in self._subsets:
-            self._send_command(link, command)
-        self._ready.append(link)
-        while self._waiting:
+        self._ready.append(await self._fork())
+        while self._waiting and self._ready:
             self.submit(self._waiting.popleft())
 
-    def _send_command(self, link: WorkerLink, command: bytes) -> asyncio.Future[bytes | None]:
-        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        # A subset that fails leaves its calls denied; nobody waits for this answer then.
-        answer.add_done_callback(_retrieve)
-        link.submit(Request(CONTROL, command, answer, LOAD_DEADLINE_S))
-        return answer
+    async def _fork(self) -> WorkerLink:
+        birth, engines = await self.template.fork()
+        link = WorkerLink(
+            birth, self._tag, engines=engines, on_slow=self._on_slow, on_lost=self._on_lost
+        )
+        self._links.add(link)
+        return link
 
-    def _start_task(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         if self._stopped:
             work.close()
             return
@@ -194,9 +285,16 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _fail_waiting(self, error: PolicyError) -> None:
-        while self._waiting:
-            fail(self._waiting.popleft(), error)
+    @staticmethod
+    def _fail_all(queue: deque[Request], error: PolicyError) -> None:
+        while queue:
+            fail(queue.popleft(), error)
+
+
+def load_command(bundle: Bundle, *, tag: int, samples: Sequence[str]) -> bytes:
+    """Return the command that loads a bundle and tries it on samples (JSON)."""
+    command = {"do": "load", "tag": tag, "modules": bundle.modules(), "data": bundle.data}
+    return json.dumps(command | {"samples": list(samples)}).encode()
 
 
 def _depth(link: WorkerLink) -> int:
@@ -213,7 +311,3 @@ def _overloaded() -> PolicyError:
     return PolicyError(
         "too many decisions are waiting; try again", code="policy_overloaded", retryable=True
     )
-
-
-def _command(**fields: Any) -> bytes:  # noqa: ANN401 - JSON
-    return json.dumps(fields).encode()

@@ -7,22 +7,18 @@ one timer serves the whole queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import mmap
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-from gateway.adapters.policy import regorus_worker
+from gateway.adapters.policy.regorus_engines import Engines
+from gateway.adapters.policy.regorus_nursery import Birth
 from gateway.adapters.policy.regorus_worker import (
     ANSWER,
+    ANSWER_MAX_BYTES,
+    CONTROL,
+    FAULT,
     PROGRESS,
     READ_BYTES,
     REPLY,
@@ -31,19 +27,31 @@ from gateway.adapters.policy.regorus_worker import (
 )
 from gateway.core.errors import PolicyError
 
-_SOCKET_BUFFER_BYTES: Final = 1 << 20
-_KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+PATIENCE_S: Final = 0.02
+"""How long one evaluation may keep others waiting. Policies take a thousandth of it."""
+_KINDS: Final = frozenset({ANSWER, UNDEFINED, FAULT})
+_REPLY_MAX_BYTES: Final = ANSWER_MAX_BYTES + 4096
 
 
 class Request:
-    """One request on its way. `answer` gets its raw payload, or None for undefined."""
+    """One request on its way. `answer` gets its raw payload, or None for undefined.
 
-    __slots__ = ("answer", "deadline_s", "payload", "resent", "subset")
+    A `CONTROL` request says with `about` which subset's engine it builds.
+    """
+
+    __slots__ = ("about", "answer", "deadline_s", "payload", "resent", "subset")
 
     def __init__(
-        self, subset: int, payload: bytes, answer: asyncio.Future[bytes | None], deadline_s: float
+        self,
+        subset: int,
+        payload: bytes,
+        answer: asyncio.Future[bytes | None],
+        deadline_s: float,
+        *,
+        about: int = 0,
     ) -> None:
         self.subset = subset
+        self.about = about or subset
         self.payload = payload
         self.answer = answer
         self.deadline_s = deadline_s
@@ -53,17 +61,30 @@ class Request:
 class WorkerLink:
     """One worker process and its queue.
 
+    `on_slow(link)` is called when the request at the head of its queue keeps others waiting for
+    longer than `PATIENCE_S`; it may `leave_alone` the worker with that one.
+
     `on_lost(link, head, rest)` is called once when the worker is gone, whether it died, broke
-    the protocol, or was killed because the request at the head of its queue took longer than its
-    deadline. `head` is the request that it was working on (already failed with a `PolicyError`),
-    `rest` are those it never began, still unanswered.
+    the protocol, was left alone and has answered, or was killed because the request at the head of
+    its queue took longer than its deadline. `head` is the request that it was working on, if any
+    (already failed with a `PolicyError`), `rest` are those it never began, still unanswered.
     """
 
-    def __init__(self, tag: int, on_lost: Callable[[WorkerLink, list[Request]], None]) -> None:
-        """Start the process; `PolicyError` (`policy_unavailable`) when that is impossible."""
+    def __init__(
+        self,
+        birth: Birth,
+        tag: int,
+        *,
+        engines: Engines,
+        on_slow: Callable[[WorkerLink], None],
+        on_lost: Callable[[WorkerLink, Request | None, list[Request]], None],
+    ) -> None:
+        """Take over a new worker, which holds `engines`."""
         self._tag = tag
+        self._on_slow = on_slow
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
+        self.engines = engines
         self.pending: deque[Request] = deque()
         self._sent_id = self._answered_id = 0
         self._outbox: list[bytes] = []
@@ -72,14 +93,16 @@ class WorkerLink:
         self._head_since_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
+        self._alone: Request | None = None
+        self.born_s = self._loop.time()
         self.lost = False
-        self._socket, self._progress, self._process = _spawn()
+        self._socket, self._progress, self._child = birth.connection, birth.progress, birth.child
         self._loop.add_reader(self._socket, self._on_readable)
 
     @property
     def pid(self) -> int:
         """The worker's process id."""
-        return self._process.pid
+        return self._child.pid
 
     def submit(self, request: Request) -> None:
         """Queue a request; it is written at the end of this loop tick."""
@@ -87,7 +110,7 @@ class WorkerLink:
         self.pending.append(request)
         if len(self.pending) == 1:
             self._head_since_ns = time.monotonic_ns()
-            self._arm(request.deadline_s)
+            self._arm(min(request.deadline_s, PATIENCE_S))
         payload = request.payload
         self._outbox.append(
             REQUEST.pack(len(payload), self._sent_id, self._tag, request.subset) + payload
@@ -136,20 +159,27 @@ class WorkerLink:
         while len(inbox) - start >= size:
             length, answered_id, kind = REPLY.unpack_from(inbox, start)
             end = start + size + length
-            if end > len(inbox):
-                break
             # INVARIANT: answers come in order. A worker that answers anything else is not trusted.
-            if not self.pending or answered_id != self._answered_id + 1:
+            if (
+                not self.pending
+                or answered_id != self._answered_id + 1
+                or kind not in _KINDS
+                or length > _REPLY_MAX_BYTES
+            ):
                 self._lose("policy_worker_died", "the policy worker answered out of order")
                 return
+            if end > len(inbox):
+                break
             self._answered_id = answered_id
             _resolve(self.pending.popleft(), kind, bytes(inbox[start + size : end]))
             start = end
         if start:
             del inbox[:start]
-            if self.pending:
+            if self._alone is not None and self._alone.answer.done():
+                self._lose("policy_worker_died", "the policy worker was left alone")
+            elif self.pending:
                 self._head_since_ns = time.monotonic_ns()
-                self._arm(self.pending[0].deadline_s)
+                self._arm(min(self.pending[0].deadline_s, PATIENCE_S))
 
     def _arm(self, left_s: float) -> None:
         """Have the timer fire no later than `left_s` from now. Earlier is harmless."""
@@ -168,23 +198,44 @@ class WorkerLink:
         if not self.pending:
             return
         place, since_ns = self._working_on()
+        head = self.pending[place or 0]
         elapsed_s = (time.monotonic_ns() - since_ns) / 1e9
-        left_s = self.pending[place].deadline_s - elapsed_s
-        if left_s > 0:
-            self._arm(left_s)
-        else:
+        left_s = head.deadline_s - elapsed_s
+        if left_s <= 0:
             self._lose("policy_timeout", "policy took longer than its deadline")
+            return
+        # An engine is built once, from what has been loaded before: no use in leaving for that.
+        if place is not None and head.subset != CONTROL and self._alone is None:
+            if elapsed_s >= PATIENCE_S:
+                self._on_slow(self)
+            else:
+                left_s = min(left_s, PATIENCE_S - elapsed_s)
+        self._arm(left_s)
 
-    def _working_on(self) -> tuple[int, int]:
+    def leave_alone(self) -> tuple[Request, list[Request]]:
+        """Take from the worker all but what it is working on; it is lost once it answers that.
+
+        Return that request, and the others. Evaluating changes nothing, so it harms nobody that
+        the worker may begin with some of them.
+        """
+        place, _ = self._working_on()
+        self._alone = head = self.pending[place or 0]
+        rest = [request for request in self.pending if request is not head]
+        moved = Request(CONTROL, b"", _resolved(self._loop), head.deadline_s)
+        self.pending = deque(request if request is head else moved for request in self.pending)
+        return head, [request for request in rest if not request.answer.done()]
+
+    def _working_on(self) -> tuple[int | None, int]:
         """Return which pending request the worker is at, and since when (monotonic, ns).
 
-        Those before it are evaluated, but their answers wait to be sent together.
+        Those before it are evaluated, but their answers wait to be sent together. None: it has
+        not begun with any, since the time at which the first of them was due.
         """
         since_ns, working_id = PROGRESS.unpack_from(self._progress, 0)
         place = working_id - self._answered_id - 1
         if 0 <= place < len(self.pending):
             return place, since_ns
-        return 0, self._head_since_ns  # not begun yet
+        return None, self._head_since_ns
 
     def _lose(self, code: str, message: str) -> None:
         """Kill the worker, fail the request it was working on and hand back the others."""
@@ -196,9 +247,10 @@ class WorkerLink:
         self.pending.clear()
         for request in rest[:place]:
             request.resent = False  # proved harmless: only its answer was lost
-        if rest:
-            fail(rest.pop(place), PolicyError(message, code=code))
-        self._on_lost(self, rest)
+        head = None if place is None else rest.pop(place)
+        if head is not None:
+            fail(head, PolicyError(message, code=code))
+        self._on_lost(self, head, [request for request in rest if not request.answer.done()])
 
     def _close(self) -> None:
         self.lost = True
@@ -208,8 +260,7 @@ class WorkerLink:
         self._progress.close()
         if self._timer is not None:
             self._timer.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._child.kill()
 
     async def aclose(self) -> None:
         """Kill the process if it runs, and wait until it is gone. Fails what is pending."""
@@ -218,7 +269,7 @@ class WorkerLink:
             for request in self.pending:
                 fail(request, PolicyError("the policy engine was stopped"))
             self.pending.clear()
-        await self._loop.run_in_executor(None, self._process.wait)
+        await self._child.wait()
 
 
 def fail(request: Request, error: PolicyError) -> None:
@@ -239,28 +290,7 @@ def _resolve(request: Request, kind: int, payload: bytes) -> None:
         request.answer.set_exception(PolicyError(text, code="policy_error"))
 
 
-def _spawn() -> tuple[socket.socket, mmap.mmap, subprocess.Popen[bytes]]:
-    """Start a worker, exec'd not forked, with nothing of ours but a socket and 16 shared bytes."""
-    ours, theirs = socket.socketpair()
-    with theirs, tempfile.TemporaryFile() as shared:
-        ours.setblocking(False)  # noqa: FBT003 - the signature of the standard library
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-        shared.truncate(PROGRESS.size)
-        descriptors = (theirs.fileno(), shared.fileno())
-        program = str(Path(regorus_worker.__file__).resolve())
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
-                [sys.executable, "-I", program, *map(str, descriptors)],
-                pass_fds=descriptors,
-                # A policy could read it and repeat it in a reason; secrets live in environments.
-                env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                # A panic prints what it worked on.
-                stderr=subprocess.DEVNULL,
-            )
-        except OSError as error:
-            ours.close()
-            raise PolicyError(f"cannot start a policy worker: {error}") from None
-        return ours, mmap.mmap(shared.fileno(), PROGRESS.size), process
+def _resolved(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bytes | None]:
+    answer: asyncio.Future[bytes | None] = loop.create_future()
+    answer.set_result(None)
+    return answer

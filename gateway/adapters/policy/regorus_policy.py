@@ -5,40 +5,66 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.policy_sample import SELF_TEST_TOOL, build_sample
+from gateway.adapters.policy.policy_sample import build_sample
 from gateway.adapters.policy.policy_scope import PHASES
-from gateway.adapters.policy.regorus_fleet import Fleet
+from gateway.adapters.policy.regorus_fleet import Fleet, load_command
 from gateway.adapters.policy.regorus_link import Request
 from gateway.adapters.policy.regorus_plain import MIRRORED
+from gateway.adapters.policy.regorus_template import Seed, Template
 from gateway.core.errors import ConfigurationError, PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Deny, Phase, Reason
 from gateway.core.policy.policy_answer import INVALID, UNDEFINED, read_answer
 
-SUBSETS_MAX: Final = 1024
 _EVERYTHING: Final = 0
+INPUT_MAX_BYTES: Final = 4 << 20
+"""More than the largest body and the largest result that policy watches can make of an input."""
+_INDEX_MAX: Final = 16_384
+"""Answers of the index that are remembered: one for each tool and phase that is asked about."""
 
 
 class _Route(Struct, frozen=True):
-    """What one (tool, phase) needs."""
+    """What one (tool, phase) needs to be told before it is decided."""
 
-    subset: int
     reads_ledger: bool
     concerns: bool
 
 
+class _Asked(Struct):
+    id: str
+    server: str = ""
+    effect: str = ""
+
+
+class _Question(Struct):
+    """The part of an input that says which packages it concerns."""
+
+    phase: str
+    resource: _Asked
+
+
+_decode_question: Final = msgspec.json.Decoder(_Question).decode
+
+
 class _Active:
-    """One bundle in use: its fleet and its routes."""
+    """One bundle in use: its fleet, its routes and its index."""
 
     def __init__(self, fleet: Fleet, tools: Mapping[str, tuple[str, str]]) -> None:
         self.fleet = fleet
         self.revision = fleet.bundle.revision
+        self._packages = fleet.bundle.packages.values()
+        self._sources = {
+            name: sum(len(source) for _, source in modules)
+            for name, modules in fleet.bundle.modules().items()
+        }
         self._subsets: dict[frozenset[str], int] = {}
+        self._index: dict[tuple[str, str, str, str], int] = {}
         self.others = {phase: self._route_unknown(phase) for phase in PHASES}
         self.routes: dict[tuple[str, str], _Route] = {}
         self.add_tools(tools)
@@ -54,42 +80,66 @@ class _Active:
     def route(self, tool_id: str, phase: Phase) -> _Route:
         return self.routes.get((tool_id, phase)) or self.others[phase]
 
+    def find_subset(self, document: bytes) -> int:
+        """Return the number of the engine that hears exactly what concerns this input.
+
+        INVARIANT: it stands on nothing but the input, so a catalog that is older or newer than a
+        question changes no decision, and what is computed again is computed by the same engine.
+        """
+        try:
+            question = _decode_question(document)
+        except (msgspec.MsgspecError, RecursionError):
+            return _EVERYTHING
+        asked = question.resource
+        key = (asked.id, asked.server, asked.effect, question.phase)
+        found = self._index.get(key)
+        return self._add_to_index(key) if found is None else found
+
+    def _add_to_index(self, key: tuple[str, str, str, str]) -> int:
+        tool_id, server, effect, phase = key
+        if phase not in PHASES:
+            return _EVERYTHING
+        if len(self._index) >= _INDEX_MAX:
+            self._index.clear()
+        found = self._subset(frozenset(self._heard(tool_id, server, effect, phase)))
+        self._index[key] = found
+        return found
+
+    def _subset(self, heard: frozenset[str]) -> int:
+        if heard not in self._subsets:
+            subset = describe_subset(self.fleet.bundle, heard)
+            size = self._sources[""] + sum(self._sources[name] for name in subset["packages"])
+            self._subsets[heard] = self.fleet.define_subset(subset, size)
+        return self._subsets[heard]
+
+    def _heard(self, tool_id: str, server: str, effect: str, phase: str) -> list[str]:
+        return [
+            package.name
+            for package in self._packages
+            if package.scope is None or package.scope.matches(tool_id, server, effect, phase)
+        ]
+
+    def _route(self, tool_id: str, server: str, effect: str, phase: str) -> _Route:
+        return self._facts(self._heard(tool_id, server, effect, phase), phase)
+
     def _route_unknown(self, phase: str) -> _Route:
         heard = [
             package.name
-            for package in self.fleet.bundle.packages.values()
+            for package in self._packages
             if package.scope is None
             or package.scope.phases is None
             or phase in package.scope.phases
         ]
-        return self._facts(_EVERYTHING, heard, phase)
+        return self._facts(heard, phase)
 
-    def _route(self, tool_id: str, server: str, effect: str, phase: str) -> _Route:
-        heard = [
-            package.name
-            for package in self.fleet.bundle.packages.values()
-            if package.scope is None or package.scope.matches(tool_id, server, effect, phase)
-        ]
-        return self._facts(self._subset(frozenset(heard)), heard, phase)
-
-    def _facts(self, subset: int, heard: list[str], phase: str) -> _Route:
+    def _facts(self, heard: list[str], phase: str) -> _Route:
         packages = [self.fleet.bundle.packages[name] for name in heard]
         return _Route(
-            subset=subset,
             reads_ledger=any(package.reads_ledger for package in packages),
             concerns=any(
                 package.answers_results if phase == "result" else True for package in packages
             ),
         )
-
-    def _subset(self, heard: frozenset[str]) -> int:
-        """Return the number of the engine that hears exactly these packages."""
-        if heard not in self._subsets:
-            if len(self._subsets) >= SUBSETS_MAX:
-                return _EVERYTHING
-            subset = describe_subset(self.fleet.bundle, heard)
-            self._subsets[heard] = self.fleet.define_subset(subset)
-        return self._subsets[heard]
 
 
 def describe_subset(bundle: Bundle, heard: frozenset[str]) -> dict[str, Any]:
@@ -139,6 +189,7 @@ class RegorusPolicy:
         self._active: _Active | None = None
         self._tools: dict[str, tuple[str, str]] = {}
         self._tags = 0
+        self._seed = Seed()
         self._swap = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -151,6 +202,11 @@ class RegorusPolicy:
     def worker_pids(self) -> list[int]:
         """Process ids of the running workers; the standby last."""
         return self._active.fleet.pids if self._active else []
+
+    @property
+    def nursery_pids(self) -> list[int]:
+        """Process ids of what workers are copied from, which itself decides nothing."""
+        return self._seed.pids + (self._active.fleet.template.pids if self._active else [])
 
     @property
     def healthy(self) -> bool:
@@ -168,7 +224,11 @@ class RegorusPolicy:
         Raises `ConfigurationError` (`policy_invalid`, `policy_selftest_failed`) when the bundle
         may not be used and `PolicyError` when workers cannot run.
         """
-        await self.activate(self._bundle)
+        try:
+            await self.activate(self._bundle)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Kill every worker. Decisions still under way fail."""
@@ -179,6 +239,7 @@ class RegorusPolicy:
             await asyncio.gather(*self._retiring, return_exceptions=True)
             if active is not None:
                 await active.fleet.stop()
+            await self._seed.aclose()
 
     async def activate(self, bundle: Bundle) -> None:
         """Load a bundle in new workers, try it, and switch to it at once.
@@ -189,7 +250,9 @@ class RegorusPolicy:
         async with self._swap:
             self._tags += 1
             samples = [build_sample(phase).decode() for phase in PHASES]
-            fleet = Fleet(bundle, tag=self._tags, workers=self._workers, samples=samples)
+            load = load_command(bundle, tag=self._tags, samples=samples)
+            template = Template(self._seed, load)
+            fleet = Fleet(bundle, template, tag=self._tags, workers=self._workers)
             await fleet.start()
             try:
                 active = _Active(fleet, self._tools)
@@ -206,7 +269,8 @@ class RegorusPolicy:
     def set_tools(self, tools: Mapping[str, tuple[str, str]]) -> None:
         """Tell which tools there are: id → (server, effect). Replaces what was told before.
 
-        Optional: for an id never told, every package is evaluated, with the same answer.
+        Optional, and no part of a decision: of an id never told, `reads_ledger` and `concerns` say
+        what is true of some tool.
         """
         self._tools = dict(tools)
         if self._active is not None:
@@ -223,30 +287,32 @@ class RegorusPolicy:
         """
         return self._running().route(tool_id, phase).concerns
 
-    async def decide(self, tool_id: str, phase: Phase, document: bytes) -> Decision:
+    async def decide(self, tool_id: str, phase: Phase, document: bytes) -> Decision:  # noqa: ARG002
         """See `PolicyEngine`.
 
         `PolicyError` codes: `policy_timeout`, `policy_worker_died`, `policy_error` (the engine
         failed on this input), `policy_overloaded` (retryable), `policy_unavailable`.
         """
         active = self._running()
-        return read_answer(await self._ask(active, tool_id, phase, document), active.revision)
+        return read_answer(await self._ask(active, document), active.revision)
 
-    async def decide_many(self, items: Sequence[tuple[str, bytes]], phase: Phase) -> list[Decision]:
+    async def decide_many(self, items: Sequence[tuple[str, bytes]], phase: Phase) -> list[Decision]:  # noqa: ARG002
         """See `PolicyEngine`. All by one bundle, written at once, each with its own deadline.
 
         Raises the first `PolicyError` if any of them got no answer.
         """
         active = self._running()
-        answers = [self._ask(active, tool_id, phase, document) for tool_id, document in items]
+        answers = [self._ask(active, document) for _, document in items]
         found = await asyncio.gather(*answers, return_exceptions=True)
         return [read_answer(_raised(raw), active.revision) for raw in found]
 
-    def _ask(
-        self, active: _Active, tool_id: str, phase: Phase, document: bytes
-    ) -> asyncio.Future[bytes | None]:
+    def _ask(self, active: _Active, document: bytes) -> asyncio.Future[bytes | None]:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        subset = active.route(tool_id, phase).subset
+        if len(document) > INPUT_MAX_BYTES:
+            text = f"the input has {len(document)} bytes; policy is asked about {INPUT_MAX_BYTES}"
+            answer.set_exception(PolicyError(text, code="policy_error"))
+            return answer
+        subset = active.find_subset(document)
         active.fleet.submit(Request(subset, document, answer, self._deadline_s))
         return answer
 
@@ -258,7 +324,7 @@ class RegorusPolicy:
     async def _try(self, active: _Active) -> None:
         """See that the bundle answers in each phase, and denies what it must."""
         for phase in PHASES:
-            answer = self._ask(active, SELF_TEST_TOOL, cast("Phase", phase), build_sample(phase))
+            answer = self._ask(active, build_sample(phase))
             decision = read_answer(await answer, active.revision)
             first = decision.reasons[0] if decision.reasons else Reason(code="")
             if first.code in {UNDEFINED, INVALID}:

@@ -1,19 +1,17 @@
-"""The process that evaluates policy: one bundle, one thread, killed when it takes too long.
+"""What a policy worker does: evaluate one bundle, in one thread.
 
-Started as `python -I <this file> <socket fd> <progress fd>`: it imports one file of the gateway, so
-that it starts fast and needs no packages but `regorus` and `msgspec`. It speaks frames over the
-socket:
+It speaks frames over its socket (`regorus_process` says where workers come from):
 
-    request  u32 payload length, u64 id, u32 bundle tag, u16 subset, payload
+    request  u32 payload length, u64 id, u32 bundle tag, u32 subset, payload
     reply    u32 payload length, u64 id, u8 kind, payload
 
 Requests are answered in order, several at once under load; so before each one the worker writes
 the time (monotonic, ns) and its id into 16 shared bytes, from which the gateway knows what a worker
 that it has to kill was working on, and since when.
 
-Subset `CONTROL` carries a JSON command (`load`, `subset`); any other subset number is an input
-document for that subset's engine. An engine is bound to its thread, holds the GIL, has no timeout
-and panics with `BaseException`: hence a process of its own.
+Subset `CONTROL` carries a JSON command (`load`, `subset`, `drop`); any other subset number is an
+input document for that subset's engine. An engine is bound to its thread, holds the GIL, has no
+timeout and panics with `BaseException`: hence a process of its own.
 """
 
 from __future__ import annotations
@@ -21,21 +19,13 @@ from __future__ import annotations
 import gc
 import json
 import mmap
-import os
 import re
-import resource
-import signal
 import socket
 import struct
-import sys
 import time
 from typing import Any, Final
 
 import regorus
-
-if __name__ == "__main__":
-    # Run by its path: what stands beside it is the same gateway, whatever else is installed.
-    sys.path.insert(0, __file__.rsplit(os.sep, 4)[0])
 
 from gateway.adapters.policy.regorus_plain import (
     SAID,
@@ -45,21 +35,21 @@ from gateway.adapters.policy.regorus_plain import (
     read_authority,
 )
 
-REQUEST: Final = struct.Struct("<IQIH")
+REQUEST: Final = struct.Struct("<IQII")
 REPLY: Final = struct.Struct("<IQB")
 PROGRESS: Final = struct.Struct("<QQ")
-CONTROL: Final = 0xFFFF
+CONTROL: Final = 0xFFFF_FFFF
 ANSWER, UNDEFINED, FAULT = 0, 1, 2
 READ_BYTES: Final = 1 << 16
 """At most as much as the allocator keeps at hand: reading up to 256 KiB takes 15 µs, 64 KiB 2."""
 REPLY_DELAY_NS: Final = 300_000
+ANSWER_MAX_BYTES: Final = 1 << 20
+"""An answer is a few reasons and obligations. What is larger is a mistake, or wants to hurt."""
 ENTRY_POINT: Final = "data.countersign.decision"
 VOICES_PATH: Final = "countersign/voices.rego"
-MEMORY_MAX_BYTES: Final = 2 << 30
 _UNDEFINED: Final = b'"<undefined>"'
 _HELD: Final = '"outcome": "hold"'
 _LOCATION: Final = re.compile(r"--> (\S+:\d+:\d+)")
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def build_engine(
@@ -144,12 +134,17 @@ class Evaluator:
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
             text = describe(error) if subset == CONTROL else locate(error)
             return FAULT, text.encode()
+        if len(result) > ANSWER_MAX_BYTES:
+            return FAULT, f"the answer is larger than {ANSWER_MAX_BYTES} bytes".encode()
         return (UNDEFINED, b"") if result == _UNDEFINED else (ANSWER, result)
 
     def _control(self, command: dict[str, Any]) -> bytes:
         if command["do"] == "load":
             return self._load(command)
-        self._subsets[command["index"]] = self._build_subset(command)
+        if command["do"] == "drop":
+            del self._subsets[command["index"]]
+        else:
+            self._subsets[command["index"]] = self._build_subset(command)
         return b"{}"
 
     def _build_subset(self, command: dict[str, Any]) -> Subset:
@@ -194,9 +189,8 @@ def _warm(engine: regorus.Engine, sample: str = "{}") -> None:
     engine.eval_rule_as_json(ENTRY_POINT)
 
 
-def serve(connection: socket.socket, progress: mmap.mmap) -> None:
+def serve(connection: socket.socket, progress: mmap.mmap, evaluator: Evaluator) -> None:
     """Answer frames until the gateway closes its end."""
-    evaluator = Evaluator()
     buffer = bytearray()
     while chunk := connection.recv(READ_BYTES):
         buffer += chunk
@@ -221,33 +215,3 @@ def serve(connection: socket.socket, progress: mmap.mmap) -> None:
         if replies:
             connection.sendall(b"".join(replies))
         del buffer[:start]
-
-
-def confine() -> None:
-    """Bound what a policy can take: memory, core dumps, terminal signals, outliving the gateway."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = MEMORY_MAX_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_MAX_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Ctrl-C goes to the whole process group; the gateway decides when its workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - needed here only
-
-        # A loop in a policy would outlive a gateway that was killed: it never reads the EOF.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def main() -> None:
-    """Run as a worker on the descriptors given as arguments."""
-    confine()
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    with connection, mmap.mmap(int(sys.argv[2]), PROGRESS.size) as progress:
-        try:
-            serve(connection, progress)
-        except (BrokenPipeError, ConnectionResetError):
-            os._exit(0)  # the gateway is gone
-
-
-if __name__ == "__main__":
-    main()

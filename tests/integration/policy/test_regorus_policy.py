@@ -108,11 +108,12 @@ async def test_a_policy_that_takes_too_long_is_denied_and_the_rest_is_answered(
     assert before[0] not in engine.worker_pids
 
 
-async def test_two_bombs_in_one_queue_cost_those_behind_them(start: Start) -> None:
+@pytest.mark.req("POL-04")
+async def test_many_bombs_in_one_queue_cost_nobody_else_a_decision(start: Start) -> None:
     engine = await start(deadline_ms=200)
     bomb, plain = question(amount=5, bomb=True), question(amount=5)
-    found = await outcomes(engine, plain, bomb, plain, bomb, plain)
-    assert found == ["ok", "policy_timeout", "ok", "policy_timeout", "policy_worker_died"]
+    found = await outcomes(engine, plain, *[bomb, plain] * 6)
+    assert found == ["ok", *["policy_timeout", "ok"] * 6]
     assert await outcomes(engine, plain) == ["ok"]
 
 
@@ -123,14 +124,20 @@ async def test_a_killed_worker_is_replaced_and_what_it_never_began_is_answered(
     worker = engine.worker_pids[0]
     bomb = asyncio.create_task(engine.decide("shop.act", "call", question(bomb=True)))
     rest = asyncio.create_task(outcomes(engine, *[question(amount=5)] * 5))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    while cpu_ticks(worker) < 5:  # noqa: ASYNC110 - nothing tells that it has begun
+        await asyncio.sleep(0.005)
     os.kill(worker, signal.SIGKILL)
     with pytest.raises(PolicyError) as caught:
         await bomb
     assert caught.value.code == "policy_worker_died"
     assert await rest == ["ok"] * 5
     await gone(worker)
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return how much CPU a process has had, in 1/100 s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 async def test_every_worker_may_die_and_decisions_wait_for_the_next(start: Start) -> None:
@@ -154,8 +161,10 @@ async def test_while_no_worker_can_be_started_decisions_fail_at_once(
     engine = await start()
     python = sys.executable
     monkeypatch.setattr("sys.executable", "/bin/false")
-    for pid in engine.worker_pids:
+    workers = engine.worker_pids
+    for pid in engine.nursery_pids:
         os.kill(pid, signal.SIGKILL)
+    for pid in workers:
         await gone_or_zombie(engine, pid)
     assert await outcomes(engine, question(amount=5)) == ["policy_unavailable"]
     assert await outcomes(engine, question(amount=5)) == ["policy_unavailable"]
@@ -165,41 +174,60 @@ async def test_while_no_worker_can_be_started_decisions_fail_at_once(
     assert await outcomes(engine, question(amount=5)) == ["ok"]
 
 
+ROOT = str(Path(__file__).resolve().parents[3])
 LIAR = """
 import socket, sys
 from struct import pack
-connection = socket.socket(fileno=int(sys.argv[1]))
-connection.recv(9)
-loaded = pack('<IQB', 14, 1, 0) + b'{"faults": []}'
-connection.sendall({reply})
-connection.recv(1 << 30, socket.MSG_WAITALL)
+sys.path.insert(0, {root!r})
+from gateway.adapters.policy import regorus_process
+def serve(connection, progress, evaluator):
+    connection.recv(9)
+    connection.sendall({reply})
+    connection.recv(1 << 30, socket.MSG_WAITALL)
+regorus_process.serve = serve
+regorus_process.main()
 """
 
 
+@pytest.mark.req("POL-04")
 @pytest.mark.parametrize(
-    ("reply", "text"),
+    "reply",
     [
-        ("pack('<IQB', 0, 9, 0)", "answered out of order"),
-        ("pack('<IQB', 0, 0, 0)", "answered out of order"),
-        ("loaded + pack('<IQB', 0, 2, 0)", "lost right after it loaded"),
+        "pack('<IQB', 0, 9, 0)",
+        "pack('<IQB', 0, 0, 0)",
+        "pack('<IQB', 0, 1, 7)",
+        "pack('<IQB', 1 << 31, 1, 0)",
+        "b'nonsense that is no frame of any kind'",
     ],
 )
 async def test_a_worker_that_answers_what_nobody_asked_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str, text: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str
 ) -> None:
     liar = tmp_path / "liar.py"
-    liar.write_text(LIAR.replace("{reply}", reply))
-    monkeypatch.setattr("gateway.adapters.policy.regorus_worker.__file__", str(liar))
-    with pytest.raises(PolicyError, match=text):
-        await RegorusPolicy(make_bundle()).start()
+    liar.write_text(LIAR.format(reply=reply, root=ROOT))
+    monkeypatch.setattr("gateway.adapters.policy.regorus_process.__file__", str(liar))
+    engine = RegorusPolicy(make_bundle())
+    with pytest.raises(PolicyError, match=r"workers were lost|no policy worker is running"):
+        await engine.start()
+
+
+@pytest.mark.req("POL-04")
+async def test_an_answer_that_is_none_is_denied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar = tmp_path / "liar.py"
+    reply = "pack('<IQB', 5, 1, 0) + b'hello'"
+    liar.write_text(LIAR.format(reply=reply, root=ROOT))
+    monkeypatch.setattr("gateway.adapters.policy.regorus_process.__file__", str(liar))
+    engine = RegorusPolicy(make_bundle())
+    with pytest.raises(ConfigurationError, match="no usable answer"):
+        await engine.start()
 
 
 async def test_starting_can_be_cancelled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mute = tmp_path / "mute.py"
-    mute.write_text(
-        "import socket, sys\nsocket.socket(fileno=int(sys.argv[1])).recv(1 << 30, 256)\n"
-    )
-    monkeypatch.setattr("gateway.adapters.policy.regorus_worker.__file__", str(mute))
+    mute.write_text("import signal\nsignal.pause()\n")
+    monkeypatch.setattr("gateway.adapters.policy.regorus_process.__file__", str(mute))
     engine = RegorusPolicy(make_bundle())
     task = asyncio.create_task(engine.start())
     await asyncio.sleep(0.05)
@@ -317,7 +345,7 @@ async def test_the_old_bundle_stays_until_its_last_answer(start: Start) -> None:
 @pytest.mark.parametrize(
     ("source", "error_code", "text"),
     [
-        ("package policies.shop\nx := y if z > 1\n", "policy_invalid", "policies/shop.rego:2"),
+        ("package policies.shop\nx := y if z > 1\n", "policy_invalid", "shop.rego:2:6"),
         ("package policies.shop\nx if y\ny if x\n", "policy_invalid", "recursion"),
         (
             'package policies.shop\npermit contains {"code": "all"}\n',
@@ -379,7 +407,6 @@ async def test_the_default_pack_starts(start: Start) -> None:
     engine = await start(load_bundle_dir(default_pack()))
     assert not engine.concerns("shop.act", "result")
     assert engine.concerns("shop.act", "call")
-    assert not engine.reads_ledger("shop.act", "call")
 
 
 # --- routes -------------------------------------------------------------------------------------
@@ -411,7 +438,8 @@ def routed() -> Bundle:
             "reads",
             "tools: ['shop.get*'], phases: [call]",
             "import data.policies.library\n"
-            'deny contains {"code": "over"} if input.context.args.amount > library.limit',
+            'deny contains {"code": "over"} if {\n\tis_number(input.context.args.amount)\n\t'
+            "input.context.args.amount > library.limit\n}",
         ),
         results=annotated(
             "results",
@@ -501,11 +529,27 @@ async def test_tools_are_told_again_to_a_new_bundle_and_to_a_new_worker(start: S
     assert code(await engine.decide("shop.get", "call", document)) == "over"
 
 
-async def test_beyond_the_most_subsets_everything_is_evaluated(
+@pytest.mark.req("POL-13")
+async def test_engines_come_and_go_and_answers_stay(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.policy.regorus_policy.SUBSETS_MAX", 1)
+    everything = await start(routed())
+    monkeypatch.setattr("gateway.adapters.policy.regorus_engines.ENGINES_MAX_BYTES", 1)
     engine = await start(routed())
-    engine.set_tools(TOOLS)
-    document = build_question("shop.get", "call", 50, 1)
-    assert code(await engine.decide("shop.get", "call", document)) == "over"
+    for _ in range(3):
+        for tool in TOOLS:
+            document = build_question(tool, "call", 50, 9)
+            expected = await everything.decide(tool, "call", document)
+            assert await engine.decide(tool, "call", document) == expected
+
+
+@pytest.mark.req("POL-13")
+async def test_a_catalog_that_is_wrong_changes_no_decision(start: Start) -> None:
+    engine = await start(routed())
+    document = build_question("shop.pay", "call", 5, 9)
+    expected = await engine.decide("shop.pay", "call", document)
+    assert code(expected) == "library"
+    for told in (TOOLS, {"shop.pay": ("bank", "read")}, {}):
+        engine.set_tools(told)
+        assert await engine.decide("shop.pay", "call", document) == expected
+        assert await engine.decide("another.id", "list", document) == expected

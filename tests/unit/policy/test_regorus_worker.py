@@ -109,6 +109,28 @@ def test_a_subset_hears_only_its_packages(evaluator: Evaluator) -> None:
     assert outcome(evaluator, 0, ask()) == "permit"
 
 
+@pytest.mark.req("POL-13")
+def test_a_dropped_subset_is_unknown_and_may_be_built_again(evaluator: Evaluator) -> None:
+    build = json.dumps({"do": "subset", "index": 1, "packages": ["a"], "applies_to": {}}).encode()
+    drop = json.dumps({"do": "drop", "index": 1}).encode()
+    for command in (build, drop):
+        assert evaluator.answer(TAG, CONTROL, command)[0] == ANSWER
+    assert evaluator.answer(TAG, 1, ask())[0] == FAULT
+    assert evaluator.answer(TAG, CONTROL, build)[0] == ANSWER
+    assert outcome(evaluator, 1, ask()) == "permit"
+
+
+@pytest.mark.req("POL-04")
+def test_an_answer_that_is_too_large_is_a_fault() -> None:
+    large = 'x := concat("", ["y" | some _ in numbers.range(1, 2000)])\n'
+    rule = 'obligation contains {"type": "annotate", "text": [x | some _ in numbers.range(1, 600)]}'
+    source = f"package policies.a\n\n{large}\n{rule}\n\n" + 'permit contains {"code": "ok"}\n'
+    loaded = Evaluator()
+    modules = {**BUNDLE.modules(), "a": [["a.rego", source]]}
+    loaded.answer(0, CONTROL, load_command(modules=modules))
+    assert loaded.answer(TAG, 0, ask()) == (FAULT, b"the answer is larger than 1048576 bytes")
+
+
 def test_what_the_engine_refuses_comes_back_as_faults() -> None:
     modules = {**BUNDLE.modules(), "b": [["b.rego", "package policies.b\nx := y if z > 1\n"]]}
     kind, payload = Evaluator().answer(0, CONTROL, load_command(modules=modules))
@@ -131,7 +153,7 @@ def test_errors_without_words_have_a_name() -> None:
 def served() -> Iterator[tuple[socket.socket, mmap.mmap]]:
     ours, theirs = socket.socketpair()
     with ours, theirs, mmap.mmap(-1, PROGRESS.size) as progress:
-        thread = threading.Thread(target=serve, args=(theirs, progress))
+        thread = threading.Thread(target=serve, args=(theirs, progress, Evaluator()))
         thread.start()
         yield ours, progress
         ours.shutdown(socket.SHUT_WR)

@@ -1,0 +1,105 @@
+"""The process that holds one bundle and is copied for each worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from gateway.adapters.policy.regorus_engines import Engines, drop_command
+from gateway.adapters.policy.regorus_nursery import Birth, Nursery, plant
+from gateway.core.errors import ConfigurationError, PolicyError
+
+
+class Seed:
+    """The process that templates are copied from; started when it is needed, again if it ends."""
+
+    def __init__(self) -> None:
+        self._nursery: Nursery | None = None
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process id, while it runs."""
+        return [] if self._nursery is None or self._nursery.lost else [self._nursery.pid]
+
+    async def get(self) -> Nursery:
+        """Return the process. Raises `PolicyError` when it cannot be started."""
+        if self._nursery is None or self._nursery.lost:
+            lost, self._nursery = self._nursery, plant()
+            if lost is not None:
+                await lost.aclose()
+        return self._nursery
+
+    async def aclose(self) -> None:
+        """End it, and with it every template."""
+        if self._nursery is not None:
+            await self._nursery.aclose()
+
+
+class Template:
+    """The template of one bundle; made again when it is lost. `load` is the command to load it."""
+
+    def __init__(self, seed: Seed, load: bytes) -> None:
+        self._seed = seed
+        self._load = load
+        self._nursery: Nursery | None = None
+        self._engines = Engines()
+        self._asked: set[int] = set()
+        self._turn = asyncio.Lock()
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process id, while it runs."""
+        return [] if self._nursery is None or self._nursery.lost else [self._nursery.pid]
+
+    async def fork(self) -> tuple[Birth, Engines]:
+        """Return a new worker, and which engines it holds.
+
+        Raises `ConfigurationError` (`policy_invalid`) when the engine refuses the bundle, and
+        `PolicyError` when no process can be had.
+        """
+        async with self._turn:
+            if self._nursery is None or self._nursery.lost:
+                self._nursery = await self._make()
+            birth = await self._nursery.fork_worker()
+            return birth, self._engines.copy()
+
+    async def _make(self) -> Nursery:
+        await self.aclose()
+        try:
+            nursery = await (await self._seed.get()).fork_template()
+            try:
+                faults = (await nursery.ask(self._load)).get("faults", ["no answer"])
+            except BaseException:
+                await nursery.aclose()
+                raise
+        except PolicyError as error:
+            raise PolicyError(f"a policy worker could not load the bundle: {error}") from None
+        if faults:
+            await nursery.aclose()
+            raise ConfigurationError("\n".join(faults), code="policy_invalid")
+        self._engines = Engines()
+        self._asked.clear()
+        return nursery
+
+    async def learn(self, number: int, build: bytes, size: int) -> None:
+        """Have workers to come hold an engine, by the command that builds it.
+
+        Nothing is promised: a worker that comes without it builds it for itself.
+        """
+        if number in self._asked:
+            return
+        self._asked.add(number)
+        async with self._turn:
+            if self._nursery is None or self._nursery.lost or self._engines.use(number):
+                return
+            with contextlib.suppress(PolicyError):
+                for gone in self._engines.add(number, size):
+                    self._asked.discard(gone)
+                    await self._nursery.ask(drop_command(gone))
+                if "fault" in await self._nursery.ask(build):
+                    self._engines.remove(number)
+
+    async def aclose(self) -> None:
+        """End it, and with it every worker."""
+        if self._nursery is not None:
+            await self._nursery.aclose()
