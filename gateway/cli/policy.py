@@ -15,7 +15,7 @@ from gateway.adapters.policy.policy_builtins import ALLOWED
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
 from gateway.adapters.policy.rego_tests import RuleOutcome, run_tests
 from gateway.adapters.policy.regorus_policy import RegorusPolicy
-from gateway.cli import policy_replay
+from gateway.cli import policy_publish, policy_release, policy_replay
 from gateway.cli.exits import Exit
 from gateway.core import strict_json
 from gateway.core.errors import ConfigurationError, CountersignError
@@ -25,6 +25,8 @@ from gateway.core.policy.decision import Decision, Deny, Hold, Phase
 app = typer.Typer(name="policy", help="Check, test and try policies.", no_args_is_help=True)
 
 policy_replay.register(app)
+policy_release.register(app)
+policy_publish.register(app)
 
 _DEADLINE_MS: Final = 2000
 _OUTCOMES: Final = ("PASS", "FAIL", "ERROR", "SKIPPED")
