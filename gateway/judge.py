@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -26,6 +26,7 @@ from gateway.core.policy.decision import Decision, Deny, Hold, Permit, Phase, Re
 from gateway.core.ports import AuditLog, PolicyEngine
 from gateway.core.records import call_records as records
 from gateway.core.refusal import Refusal
+from gateway.core.tokens.spending import Spender
 
 _MINUTE_S: Final = 60
 
@@ -95,7 +96,7 @@ class Judge:
         """
         caller = self._callers.get(resolved.call.claims)
         reads = self._policy.reads_ledger(resolved.tool.id, phase)
-        async with self._turn(caller.spender.root, reads=reads):
+        async with self._turn(caller.spender, resolved.tool.id, phase, reads=reads):
             provenance = self.flow.classify(resolved, caller.allowed)
             document = self._document(
                 resolved, phase, approval=approval, reads=reads, provenance=provenance
@@ -262,10 +263,23 @@ class Judge:
         except PolicyError as error:
             return _denied(error.code, self._policy.revision)
 
-    def _turn(self, family_id: str, *, reads: bool) -> AbstractAsyncContextManager[object]:
+    def _turn(
+        self, spender: Spender, tool_id: str, phase: Phase, *, reads: bool
+    ) -> AbstractAsyncContextManager[object]:
+        """Return what lets in one call at a time of those whose totals policy reads."""
         if not reads:
             return nullcontext()
-        return self._turns.setdefault(family_id, asyncio.Lock())
+        family = self._turns.setdefault(spender.root, asyncio.Lock())
+        if not self._policy.reads_day(tool_id, phase):
+            return family
+        return _both(self._turns.setdefault(spender.payer, asyncio.Lock()), family)
+
+
+@asynccontextmanager
+async def _both(first: asyncio.Lock, second: asyncio.Lock) -> AsyncGenerator[None]:
+    """Hold two locks, always in this order."""
+    async with first, second:
+        yield
 
 
 def _call_hash(resolved: ResolvedCall) -> int:

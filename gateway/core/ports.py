@@ -69,6 +69,13 @@ class PolicyEngine(Protocol):
         """
         ...
 
+    def reads_day(self, tool_id: str, phase: Phase) -> bool:
+        """Whether any of them may read what other runs of the same agent and launcher spent.
+
+        Where True, decisions of all these runs must be taken one after the other.
+        """
+        ...
+
     def concerns(self, tool_id: str, phase: Phase) -> bool:
         """Whether any package names this (tool, phase) at all. `result` is skipped where False."""
         ...

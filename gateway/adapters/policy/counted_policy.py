@@ -29,6 +29,10 @@ class CountedPolicy:
         """See `PolicyEngine`."""
         return self._engine.reads_ledger(tool_id, phase)
 
+    def reads_day(self, tool_id: str, phase: Phase) -> bool:
+        """See `PolicyEngine`."""
+        return self._engine.reads_day(tool_id, phase)
+
     def concerns(self, tool_id: str, phase: Phase) -> bool:
         """See `PolicyEngine`."""
         return self._engine.concerns(tool_id, phase)

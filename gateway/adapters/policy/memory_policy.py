@@ -50,6 +50,10 @@ class MemoryPolicy:
         """Return what was given."""
         return self._reads_ledger
 
+    def reads_day(self, tool_id: str, phase: Phase) -> bool:  # noqa: ARG002 - the port's
+        """Return what was given for `reads_ledger`."""
+        return self._reads_ledger
+
     def concerns(self, tool_id: str, phase: Phase) -> bool:  # noqa: ARG002 - the port's
         """Return True, but for phase `result` what was given."""
         return self._concerns_result if phase == "result" else True

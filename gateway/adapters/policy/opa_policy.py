@@ -173,6 +173,10 @@ class OpaPolicy:
         """See `PolicyEngine`."""
         return self._running().routes.reads_ledger(tool_id, phase)
 
+    def reads_day(self, tool_id: str, phase: Phase) -> bool:
+        """See `PolicyEngine`."""
+        return self._running().routes.reads_day(tool_id, phase)
+
     def concerns(self, tool_id: str, phase: Phase) -> bool:
         """See `PolicyEngine`."""
         return self._running().routes.concerns(tool_id, phase)
@@ -325,8 +329,10 @@ class OpaPolicy:
 
     async def _retire(self, old: _Active) -> None:
         await old.drained()
-        with contextlib.suppress(PolicyError):  # the next start takes it away
-            await remove(self._link, name_root(old.revision))
+        async with self._swap:
+            if self._running().revision != old.revision:  # it may be in use again by now
+                with contextlib.suppress(PolicyError):  # the next start takes it away
+                    await remove(self._link, name_root(old.revision))
 
     # Whether it is still there
 

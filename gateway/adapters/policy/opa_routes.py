@@ -17,7 +17,7 @@ class Routes:
         """`tools`: id → (server, effect)."""
         self._packages = packages
         self._tools = tools
-        self._known: dict[tuple[str, str], tuple[bool, bool]] = {}
+        self._known: dict[tuple[str, str], tuple[bool, bool, bool]] = {}
 
     def reads_ledger(self, tool_id: str, phase: Phase) -> bool:
         """See `PolicyEngine`."""
@@ -27,7 +27,11 @@ class Routes:
         """See `PolicyEngine`."""
         return self._facts(tool_id, phase)[1]
 
-    def _facts(self, tool_id: str, phase: Phase) -> tuple[bool, bool]:
+    def reads_day(self, tool_id: str, phase: Phase) -> bool:
+        """See `PolicyEngine`."""
+        return self._facts(tool_id, phase)[2]
+
+    def _facts(self, tool_id: str, phase: Phase) -> tuple[bool, bool, bool]:
         key = (tool_id if tool_id in self._tools else "", phase)
         found = self._known.get(key)
         if found is None:
@@ -35,6 +39,7 @@ class Routes:
             found = self._known[key] = (
                 any(each.reads_ledger for each in heard),
                 any(phase != "result" or each.answers_results for each in heard),
+                any(each.reads_day for each in heard),
             )
         return found
 

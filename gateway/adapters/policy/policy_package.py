@@ -23,14 +23,17 @@ _LEDGER_FREE: Final = (
 )
 """Parts of the input that one call says by itself. All else may hold counts, sums or budgets."""
 
+_DAY: Final = ("context", "family", "last_24h")
+
 
 class Package(Struct, frozen=True):
     """One policy package. `requires`: packages that it reads, and those that they read.
 
     `reads_ledger`: it or one of those may read more of the input than what one call says by
-    itself. `answers_results`: it has rules that could deny or oblige in phase `result`. `sets`: the
-    decision sets that it defines. `inputs`: the parts of the input that its own modules may read,
-    each a path of names below `input`; an empty path is all of it.
+    itself; `reads_day`: even what other runs of the same agent spent. `answers_results`: it has
+    rules that could deny or oblige in phase `result`. `sets`: the decision sets that it defines.
+    `inputs`: the parts of the input that its own modules may read, each a path of names below
+    `input`; an empty path is all of it.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Package(Struct, frozen=True):
     answers_results: bool
     sets: frozenset[str]
     inputs: frozenset[tuple[str, ...]]
+    reads_day: bool
 
 
 class Source(Struct, frozen=True):
@@ -90,6 +94,7 @@ def build_packages(found: Iterable[Source], scopes: Mapping[str, Scope]) -> dict
                 if rule.name in DECISION_SETS
             ),
             inputs=frozenset(path for source in modules[name] for path in _inputs(source.module)),
+            reads_day=any(_meets(path, _DAY) for each in read for path in _inputs(each.module)),
         )
     return packages
 
@@ -98,6 +103,12 @@ def _inputs(module: Module) -> Iterator[tuple[str, ...]]:
     for use in module.refs:
         if use.path[0] == "input":
             yield tuple(takewhile(bool, use.path[1:]))
+
+
+def _meets(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether one of two places in the input lies within the other."""
+    shared = min(len(path), len(other))
+    return path[:shared] == other[:shared]
 
 
 def _direct(sources: list[Source]) -> set[str]:

@@ -35,7 +35,7 @@ class DataFlow:
         self._follows: dict[tuple[str, str], bool] = {}
 
     def follows(self, grants: CompiledGrants, claims: Claims, catalog: CatalogView) -> bool:
-        """Whether what the holder of these claims reads may matter to where its family sends things."""
+        """Whether what this caller reads may matter to where its family sends things."""
         if claims.depth or claims.max_depth:
             return True
         key = (claims.jti, catalog.version)
