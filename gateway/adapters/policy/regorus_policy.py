@@ -33,6 +33,7 @@ class _Route(Struct, frozen=True):
     """What one (tool, phase) needs to be told before it is decided."""
 
     reads_ledger: bool
+    reads_day: bool
     concerns: bool
 
 
@@ -136,6 +137,7 @@ class _Active:
         packages = [self.fleet.bundle.packages[name] for name in heard]
         return _Route(
             reads_ledger=any(package.reads_ledger for package in packages),
+            reads_day=any(package.reads_day for package in packages),
             concerns=any(
                 package.answers_results if phase == "result" else True for package in packages
             ),
@@ -279,6 +281,10 @@ class RegorusPolicy:
     def reads_ledger(self, tool_id: str, phase: Phase) -> bool:
         """See `PolicyEngine`. Conservative: what cannot be told from the source counts as yes."""
         return self._running().route(tool_id, phase).reads_ledger
+
+    def reads_day(self, tool_id: str, phase: Phase) -> bool:
+        """See `PolicyEngine`. As conservative as `reads_ledger`."""
+        return self._running().route(tool_id, phase).reads_day
 
     def concerns(self, tool_id: str, phase: Phase) -> bool:
         """See `PolicyEngine`. In `result`: whether a package could deny or oblige.
