@@ -22,12 +22,13 @@ class OpaServer:
         self.port = free_port()
         self.scheme = "https" if tls else "http"
         self.url = f"{'opas' if tls else 'opa'}://127.0.0.1:{self.port}"
+        self.address = f"127.0.0.1:{self.port}"
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> None:
         assert OPA is not None
-        command = [OPA, "run", "--server", "--addr", f"127.0.0.1:{self.port}"]
+        command = [OPA, "run", "--server", "--addr", self.address]
         quiet = ["--log-level", "error", "--disable-telemetry"]
         self._process = subprocess.Popen(
             [*command, *quiet, *self._arguments],

@@ -67,7 +67,7 @@ class _Error(Struct, frozen=True):
 
 
 class _Errors(Struct, frozen=True):
-    message: str = ""
+    message: str | None = None
     errors: list[_Error] | None = None
 
 
@@ -325,4 +325,4 @@ def _own_words(body: object) -> str:
         else each.message
         for each in errors.errors or ()
     ]
-    return ("; ".join(found) or errors.message)[:2000]
+    return ("; ".join(found) or errors.message or "no reason given")[:2000]
