@@ -1,0 +1,361 @@
+"""`countersign policy search`: looks for a run that breaks a statement about the policies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+from msgspec import Struct, to_builtins
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from gateway.adapters.audit.audit_query import Found, find_records
+from gateway.adapters.audit.replay_inputs import Decisions, Inputs
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
+from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.policy.search import Finding, Ground, Search, Seed
+from gateway.adapters.policy.search_constants import find_constants
+from gateway.adapters.policy.search_minimise import Minimiser
+from gateway.cli.audit_announce import Announcer, UrlOption
+from gateway.cli.audit_filters import Asked, SinceOption, fail, open_vault, require_log, span_of
+from gateway.cli.audit_replay import find_places
+from gateway.cli.exits import Exit
+from gateway.cli.search_ground import SEEDS_MAX, build_ground, load_tools, read_seed
+from gateway.config import load_config
+from gateway.core.errors import ConfigurationError, CountersignError
+from gateway.core.policy.sentences import TEMPLATES, read_sentence
+from gateway.core.policy.statement import Statement, StatementError, read_statement
+
+_DEADLINE_MS: Final = 5_000
+_SHOWN: Final = 12
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Searched(Struct, frozen=True, kw_only=True):
+    """What became of one statement."""
+
+    statement: Statement
+    tries: int
+    decisions: int
+    tools: tuple[str, ...]
+    finding: Finding | None = None
+    steps_before: int = 0
+    files: tuple[str, ...] = ()
+
+
+class Limits(Struct, frozen=True):
+    """How far to look."""
+
+    tries: int
+    seconds: float
+    seed: int
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(search)
+
+
+def search(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of policies.")],
+    *,
+    statement: Annotated[
+        list[str],
+        typer.Option("--statement", "-s", metavar="TEXT|FILE", help="A sentence, or a YAML file."),
+    ],
+    all_: Annotated[
+        bool, typer.Option("--all", help="Go on after the first counterexample.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take manifests and environment from here.")
+    ] = None,
+    manifest: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A manifest; repeatable.")
+    ] = None,
+    definitions: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SERVER=FILE", help="What a server answers to `tools/list`."),
+    ] = None,
+    environment: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Where the run may be; repeatable.")
+    ] = None,
+    recorded: Annotated[
+        bool, typer.Option(help="Start from recorded calls, too: `--config`, or `--dir`, `--kek`.")
+    ] = False,
+    log: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory.")
+    ] = None,
+    kek: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key to the openings.")
+    ] = None,
+    since: SinceOption = "",
+    url: UrlOption = "",
+    purpose: Annotated[str, typer.Option(help="Why, for the log, with `--recorded`.")] = "",
+    tries: Annotated[int, typer.Option(min=1, help="At most so many runs.")] = 20_000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="At most so long.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="The same seed tries the same runs.")] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the inputs of a counterexample go.")
+    ] = Path("counterexamples"),
+    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+) -> None:
+    """Search for a run that breaks a statement; exit with 9 when there is one."""
+    statements = _read_statements(statement)
+    seeds: tuple[Seed, ...] = ()
+    if recorded:
+        seeds = _read_seeds((config, log, kek), since, url, purpose)
+    try:
+        manifests, own = _from_config(config)
+        tools = load_tools([*manifests, *(manifest or [])], _pairs(definitions or []))
+        bundle = load_bundle_dir(directory)
+    except CountersignError as error:
+        raise fail(str(error), Exit.ERROR) from None
+    if not tools.tools:
+        raise fail("there are no tools; name a `--config`, or each `--manifest`", Exit.USAGE)
+    for id_ in tools.unknown:
+        typer.echo(f"note: the schema of `{id_}` is not known; see `--definitions`", err=True)
+    environments = tuple(environment or own or ["prod"])
+    engine = RegorusPolicy(bundle, workers=1, deadline_ms=_DEADLINE_MS)
+    engine.set_tools({tool.id: (tool.server, tool.review.effect) for tool in tools.tools.values()})
+    ground = build_ground(
+        engine, tools, find_constants(bundle), statements, environments=environments, seeds=seeds
+    )
+    limits = Limits(tries, seconds, seed)
+    found = asyncio.run(_search(engine, ground, statements, limits, all_=all_))
+    _finish(found, _Told(ground, bundle, directory, out, limits), output)
+
+
+async def _search(
+    engine: RegorusPolicy,
+    ground: Ground,
+    statements: Sequence[Statement],
+    limits: Limits,
+    *,
+    all_: bool,
+) -> list[Searched]:
+    found: list[Searched] = []
+    try:
+        await engine.start()
+        for statement in statements:
+            found.append(await _search_one(ground, statement, limits))
+            if found[-1].finding is not None and not all_:
+                break
+    except StatementError as error:
+        raise fail(str(error), Exit.USAGE) from None
+    except CountersignError as error:
+        raise fail(str(error), Exit.ERROR) from None
+    finally:
+        await engine.stop()
+    return found
+
+
+async def _search_one(ground: Ground, statement: Statement, limits: Limits) -> Searched:
+    stage = ground.stage
+    run = Search(ground, statement, limits.seed)
+    before = stage.decided
+    finding = await run.run(limits.tries, limits.seconds)
+    decisions = stage.decided - before
+    steps = 0 if finding is None else len(finding.scenario.steps)
+    if finding is not None:
+        finding = await Minimiser(run, stage).minimise(finding)
+    return Searched(
+        statement=statement,
+        tries=run.tries,
+        decisions=decisions,
+        tools=run.tools,
+        finding=finding,
+        steps_before=steps,
+    )
+
+
+# --- what was asked -----------------------------------------------------------------------------
+
+
+def _read_statements(given: Sequence[str]) -> list[Statement]:
+    found: list[Statement] = []
+    try:
+        for each in given:
+            path = Path(each)
+            is_file = False
+            with suppress(OSError):  # a sentence can be longer than a name of a file
+                is_file = path.is_file()
+            for item in _load(path) if is_file else [each]:
+                found.append(_read_statement(item, len(found) + 1))
+    except StatementError as error:
+        raise fail(str(error), Exit.USAGE) from None
+    return found
+
+
+def _read_statement(item: object, number: int) -> Statement:
+    if isinstance(item, str):
+        return read_sentence(item, _slug(item) or f"statement-{number}")
+    if isinstance(item, dict) and set(item) == {"id", "text"}:
+        return read_sentence(str(item["text"]), str(item["id"]))
+    return read_statement(item, f"statement-{number}")
+
+
+def _load(path: Path) -> list[Any]:
+    try:
+        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        raise StatementError(f"`{path}` is no YAML file that can be read") from None
+    if isinstance(value, dict) and set(value) == {"statements"}:
+        value = value["statements"]
+    if not isinstance(value, list) or not value:
+        raise StatementError(
+            f"`{path}` has no list of statements; write sentences, or `never:` in full\n"
+            + "\n".join(f"  {words}" for words in TEMPLATES)
+        )
+    return value
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
+
+
+def _from_config(config: Path | None) -> tuple[list[Path], list[str]]:
+    if config is None:
+        return [], []
+    found = load_config(config, os.environ)
+    return [server.manifest for server in found.servers.values()], [found.environment]
+
+
+def _pairs(given: Sequence[str]) -> dict[str, Path]:
+    found = {}
+    for each in given:
+        server, equals, path = each.partition("=")
+        if not equals:
+            raise ConfigurationError(f"`{each}` is not SERVER=FILE")
+        found[server] = Path(path)
+    return found
+
+
+def _read_seeds(
+    where: tuple[Path | None, Path | None, Path | None], since: str, url: str, purpose: str
+) -> tuple[Seed, ...]:
+    """Return recorded calls, the last ones, once the reading of them is recorded."""
+    config, log, kek = where
+    places = find_places(None if log is not None else config, log, kek, None)
+    require_log(places.log)
+    vault = open_vault(places.log, places.kek)
+    assert vault is not None  # noqa: S101 - there is a key
+    asked = Asked(since=since)
+
+    def find() -> Iterator[Found]:
+        return find_records(places.log, Decisions(asked.select()))
+
+    announcer = Announcer(url, purpose or "policy search", asked.said())
+    if announcer.is_recorded:
+        announcer.read("opening", span_of(find()))
+    seeds: dict[bytes, Seed] = {}
+    for recorded in Inputs(places.log, vault).read(find()):
+        found = None if recorded.asked is None else read_seed(recorded.asked.document)
+        if found is not None:
+            seeds[orjson.dumps(to_builtins(found.step), option=orjson.OPT_SORT_KEYS)] = found
+    return tuple(seeds.values())[-SEEDS_MAX:]
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+class _Told(Struct, frozen=True):
+    ground: Ground
+    bundle: Bundle
+    directory: Path
+    out: Path
+    limits: Limits
+
+
+def _finish(found: Sequence[Searched], told: _Told, output: Output) -> None:
+    described = []
+    for each in found:
+        files = _write(each, told.out)
+        described.append(_describe(each, told, files))
+        if output is Output.TABLE:
+            _print(each, told, files)
+    if output is Output.JSON:
+        typer.echo(orjson.dumps(described, option=orjson.OPT_INDENT_2))
+    if any(each.finding is not None for each in found):
+        raise typer.Exit(Exit.TEST_FAILED)
+
+
+def _write(each: Searched, out: Path) -> list[Path]:
+    """Write the input of every decision of a counterexample, the breaking one last."""
+    if each.finding is None:
+        return []
+    folder = out / (_slug(each.statement.id) or "statement")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = []
+    for number, moment in enumerate(each.finding.moments, 1):
+        file = folder / f"{number:02d}-{moment.phase}.json"
+        file.write_bytes(orjson.dumps(orjson.loads(moment.document), option=orjson.OPT_INDENT_2))
+        files.append(file)
+    return files
+
+
+def _over(each: Searched, told: _Told) -> str:
+    ground = told.ground
+    return (
+        f"{each.tries:,} runs ({each.decisions:,} decisions, seed {told.limits.seed}) of "
+        f"{len(each.tools)} tools ({', '.join(each.tools[:_SHOWN])}) in "
+        f"{', '.join(ground.environments)}, around {len(ground.pool.numbers)} numbers and "
+        f"{len(ground.pool.strings)} strings, from {len(ground.seeds)} recorded calls"
+    )
+
+
+def _print(each: Searched, told: _Told, files: Sequence[Path]) -> None:
+    text = each.statement.text
+    if each.finding is None:
+        typer.echo(f"none found: {text}\n  tried {_over(each, told)}; that proves nothing")
+        return
+    typer.echo(f"counterexample: {text}")
+    typer.echo(
+        f"  run {each.tries:,}; {each.steps_before} calls, minimised to "
+        f"{len(each.finding.scenario.steps)}"
+    )
+    for moment, file in zip(each.finding.moments, files, strict=True):
+        args = orjson.dumps(each.finding.scenario.steps[moment.step].args).decode()
+        reasons = ", ".join(moment.reasons)
+        typer.echo(f"  {file.name}  {moment.tool} {args}  {moment.goes}  {reasons}")
+    typer.echo(f"  countersign policy eval {told.directory} --input {files[-1]}")
+
+
+def _describe(each: Searched, told: _Told, files: Sequence[Path]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": each.statement.id,
+        "statement": each.statement.text,
+        "found": each.finding is not None,
+        "policies": told.bundle.revision,
+        "tries": each.tries,
+        "decisions": each.decisions,
+        "over": _over(each, told),
+    }
+    if each.finding is not None:
+        steps = each.finding.scenario.steps
+        found["world"] = to_builtins(each.finding.scenario.world)
+        found["moments"] = [
+            {
+                "phase": moment.phase,
+                "tool": moment.tool,
+                "args": steps[moment.step].args,
+                "goes": moment.goes,
+                "reasons": list(moment.reasons),
+                "input": str(file),
+            }
+            for moment, file in zip(each.finding.moments, files, strict=True)
+        ]
+    return found

@@ -1,0 +1,354 @@
+"""Policies with a hole planted in each, and the search that has to find it (POL-09)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import build
+from gateway.cli.exits import Exit
+
+pytestmark = pytest.mark.req("POL-09")
+
+app = build("policy")
+
+MANIFEST: Final = """\
+id: bank
+transport: http
+egress: [127.0.0.1]
+auth: none
+tools:
+  - {name: pay, effect: money, sums: [/amount]}
+  - {name: tip, effect: money}
+  - {name: inbox, effect: read, labels: [untrusted]}
+  - {name: close, effect: delete}
+  - {name: export, effect: external_send, sinks: [/country]}
+"""
+NUMBER: Final = {"type": "number"}
+TEXT: Final = {"type": "string"}
+TOOLS: Final = {
+    "pay": {"amount": {"type": "number", "minimum": 0}, "to": TEXT, "memo": TEXT},
+    "tip": {"amount": {"type": ["number", "null"]}, "to": TEXT},
+    "inbox": {"folder": TEXT},
+    "close": {"account": TEXT, "amount": {}},
+    "export": {"country": TEXT, "note": TEXT},
+}
+HEAD: Final = """package policies.bank
+
+acting if input.phase in {"call", "resume"}
+
+called(name) if {
+	acting
+	input.resource.id == sprintf("bank.%s", [name])
+}
+
+amount := input.context.args.amount
+
+spent := object.get(input.context.run.sums, "bank.pay#/amount", 0)
+"""
+CAPPED: Final = """
+permit contains {"code": "small"} if {
+	called("pay")
+	is_number(amount)
+	amount <= 3000
+	%s
+}
+"""
+
+Hole = tuple[str, str, str, str]
+HOLES: Final[list[Hole]] = [
+    (
+        "null is below every number",
+        """
+permit contains {"code": "tip"} if {
+	called("tip")
+	to_number(input.context.args.amount) <= 100
+}""",
+        """
+permit contains {"code": "tip"} if {
+	called("tip")
+	is_number(input.context.args.amount)
+	input.context.args.amount <= 100
+}""",
+        "no agent can call bank.tip with /amount is null",
+    ),
+    (
+        "a missing type guard",
+        """
+permit contains {"code": "close"} if called("close")
+deny contains {"code": "large"} if {
+	called("close")
+	to_number(input.context.args.amount) > 100
+}""",
+        """
+small if {
+	is_number(amount)
+	amount <= 100
+}
+permit contains {"code": "close"} if {
+	called("close")
+	small
+}""",
+        "no agent can call bank.close with /amount not <= 100",
+    ),
+    (
+        "a missing cumulative cap",
+        CAPPED % "amount >= 0",
+        CAPPED % "is_number(spent); spent + amount <= 10000",
+        "no agent can move more than 10,000 in a run without a hold",
+    ),
+    (
+        "a cap per call only",
+        CAPPED % "amount <= 2500",
+        CAPPED % "is_number(spent); spent + amount <= 5000",
+        "no agent can move more than 5,000 in a run through bank.pay",
+    ),
+    (
+        "an environment misspelt",
+        """
+permit contains {"code": "close"} if called("close")
+deny contains {"code": "not_here"} if {
+	called("close")
+	input.environment == "production"
+}""",
+        """
+permit contains {"code": "close"} if called("close")
+deny contains {"code": "not_here"} if {
+	called("close")
+	input.environment == "prod"
+}""",
+        "no agent can use delete tools in prod",
+    ),
+    (
+        "the case of strings",
+        """
+permit contains {"code": "export"} if called("export")
+deny contains {"code": "embargo"} if {
+	called("export")
+	input.context.args.country == "kp"
+}""",
+        """
+country := trim_space(lower(input.context.args.country)) if is_string(input.context.args.country)
+permit contains {"code": "export"} if called("export")
+deny contains {"code": "embargo"} if {
+	called("export")
+	country == "kp"
+}""",
+        "no agent can call bank.export with /country like kp",
+    ),
+    (
+        "a phase forgotten",
+        """
+permit contains {"code": "payment"} if called("pay")
+hold contains {"code": "ask"} if {
+	called("pay")
+	is_number(amount)
+	amount > 100
+}
+deny contains {"code": "too_much"} if {
+	input.phase == "call"
+	called("pay")
+	is_number(amount)
+	is_number(spent)
+	spent + amount > 10000
+}""",
+        """
+permit contains {"code": "payment"} if called("pay")
+hold contains {"code": "ask"} if {
+	called("pay")
+	is_number(amount)
+	amount > 100
+}
+deny contains {"code": "too_much"} if {
+	called("pay")
+	is_number(amount)
+	is_number(spent)
+	spent + amount > 10000
+}""",
+        "no agent can move more than 10,000 in a run",
+    ),
+    (
+        "a label forgotten",
+        """
+permit contains {"code": "export"} if called("export")
+permit contains {"code": "inbox"} if called("inbox")
+deny contains {"code": "tainted"} if {
+	called("export")
+	"secret" in input.context.run.labels
+}""",
+        """
+permit contains {"code": "export"} if called("export")
+permit contains {"code": "inbox"} if called("inbox")
+deny contains {"code": "tainted"} if {
+	called("export")
+	"untrusted" in input.context.run.labels
+}""",
+        "no agent can use external_send tools after reading untrusted data",
+    ),
+]
+NAMES: Final = [hole[0].replace(" ", "-") for hole in HOLES]
+
+
+class Bank:
+    """A folder with a manifest, definitions and policies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.policies, self.out = folder, folder / "policies", folder / "found"
+        self.policies.mkdir()
+        (folder / "bank.yaml").write_text(MANIFEST)
+        offered = [
+            {"name": name, "inputSchema": {"type": "object", "properties": properties}}
+            for name, properties in TOOLS.items()
+        ]
+        (folder / "bank.json").write_text(json.dumps({"tools": offered}))
+        (self.policies / "authority.json").write_text('{"policies": {"bank": ["bank"]}}')
+
+    def write(self, rules: str) -> Bank:
+        (self.policies / "bank.rego").write_text(HEAD + rules)
+        return self
+
+    def arguments(self, *statements: str, tries: int = 3_000) -> list[str]:
+        options = ["--manifest", str(self.folder / "bank.yaml"), "--out", str(self.out)]
+        options += ["--definitions", f"bank={self.folder / 'bank.json'}", "--tries", str(tries)]
+        for each in statements:
+            options += ["-s", each]
+        return ["policy", "search", str(self.policies), *options]
+
+    def search(self, *statements: str, tries: int = 3_000) -> tuple[int, list[dict[str, Any]]]:
+        arguments = [*self.arguments(*statements, tries=tries), "-o", "json"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code in {Exit.OK, Exit.TEST_FAILED}, result.output
+        found: list[dict[str, Any]] = json.loads(result.stdout)
+        return result.exit_code, found
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    return Bank(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "planted", "fixed", "statement"), HOLES, ids=NAMES)
+def test_a_planted_hole_is_found_minimised_and_none_is_reported_once_it_is_closed(
+    bank: Bank, name: str, planted: str, fixed: str, statement: str
+) -> None:
+    code, (found,) = bank.write(planted).search(statement)
+    assert (code, found["found"]) == (Exit.TEST_FAILED, True), name
+    last = found["moments"][-1]
+    evaluated = CliRunner().invoke(
+        app, ["policy", "eval", str(bank.policies), "--input", last["input"]]
+    )
+    assert evaluated.stdout, (evaluated.output, evaluated.exception)
+    assert json.loads(evaluated.stdout)["outcome"] == {"approved": "hold"}.get(
+        last["goes"], last["goes"]
+    )
+    assert found["world"] == PLAIN
+    code, (none,) = bank.write(fixed).search(statement, tries=800)
+    assert (code, none["found"]) == (Exit.OK, False), none
+
+
+PLAIN: Final = {
+    "environment": "prod",
+    "agent": "agent",
+    "owner": "",
+    "roles": [],
+    "human": None,
+    "client": "launcher",
+    "workflow": "",
+    "origin": "launcher",
+    "allowed_values": {},
+    "labels": [],
+    "start_s": 1_795_518_000,
+}
+
+
+def test_four_payments_of_3000_are_found_where_each_alone_is_small(bank: Bank) -> None:
+    bank.write(CAPPED % "amount >= 0")
+    _, (found,) = bank.search("no agent can move more than 10,000 in a run without a hold")
+    amounts = [moment["args"]["amount"] for moment in found["moments"]]
+    assert len(amounts) == 4
+    assert sum(amounts) == 10_001
+    assert all(set(moment["args"]) == {"amount"} for moment in found["moments"])
+
+
+def test_people_who_agree_one_by_one_are_found_where_resume_was_forgotten(bank: Bank) -> None:
+    bank.write(HOLES[6][1])
+    _, (found,) = bank.search(HOLES[6][3])
+    assert [moment["goes"] for moment in found["moments"]][-1] == "approved"
+    assert [moment["phase"] for moment in found["moments"]].count("resume") >= 2
+    assert sum(m["args"]["amount"] for m in found["moments"] if m["phase"] == "resume") == 10_001
+
+
+def test_the_same_seed_finds_the_same_run(bank: Bank) -> None:
+    bank.write(CAPPED % "amount >= 0")
+    sentence = "no agent can move more than 10,000 in a run"
+    _, (first,) = bank.search(sentence)
+    _, (again,) = bank.search(sentence)
+    assert first == again
+
+
+def test_what_is_not_found_is_told_with_how_far_was_looked(bank: Bank) -> None:
+    bank.write(CAPPED % "is_number(spent); spent + amount <= 10000")
+    result = CliRunner().invoke(
+        app, bank.arguments("no agent can move more than 10,000 in a run", tries=200)
+    )
+    assert result.exit_code == Exit.OK
+    assert "none found" in result.stdout
+    assert "tried 200 runs (" in result.stdout
+    assert "that proves nothing" in result.stdout
+    assert "proven" not in result.stdout
+
+
+LIST: Final = """\
+statements:
+  - no agent can use delete tools
+  - id: big
+    text: no agent can move more than 3,000 in one call
+  - id: own
+    never:
+      outcome: [permit, hold]
+      when:
+        effect: money
+        "run.sums + args[/amount]": "> 5000"
+"""
+
+
+def test_a_list_of_statements_is_gone_through_in_ci(bank: Bank) -> None:
+    bank.write(CAPPED % "amount >= 0")
+    file = bank.folder / "statements.yaml"
+    file.write_text(LIST)
+    result = CliRunner().invoke(app, [*bank.arguments(str(file), tries=2_000), "--all"])
+    assert result.exit_code == Exit.TEST_FAILED
+    assert result.stdout.count("none found") == 2
+    assert result.stdout.count("counterexample:") == 1
+    assert (bank.out / "own").is_dir()
+
+
+WRONG: Final = [
+    ("agents should be nice", "is no sentence that is understood"),
+    ("no agent can call bank.nothing", "no tool of the catalog"),
+    ("no agent can use privilege tools", "no tool of the catalog"),
+    ("no agent can call bank.pay with /amount is funny", "`is funny`"),
+    ("no agent can call bank.pay with /amount > ten", "`ten` is no number"),
+]
+
+
+@pytest.mark.parametrize(("statement", "words"), WRONG)
+def test_a_statement_that_means_nothing_is_refused(bank: Bank, statement: str, words: str) -> None:
+    bank.write(CAPPED % "amount >= 0")
+    result = CliRunner().invoke(app, bank.arguments(statement))
+    assert result.exit_code == Exit.USAGE
+    assert words in result.stderr
+
+
+def test_without_schemas_arguments_are_taken_from_what_policies_name(bank: Bank) -> None:
+    bank.write(CAPPED % "amount >= 0")
+    manifest = str(bank.folder / "bank.yaml")
+    arguments = ["policy", "search", str(bank.policies), "--manifest", manifest]
+    arguments += ["--out", str(bank.out), "-s", "no agent can move more than 10,000 in a run"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == Exit.TEST_FAILED
+    assert "the schema of `bank.pay` is not known" in result.stderr
