@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from gateway.http.problem import problem
 
-WAIT_MAX_S: Final = 300
+WAIT_MAX_S: Final = 5
+"""Seconds. OPA asks again at once; a gateway that is told to end waits no longer than this."""
 _GZIP: Final = "application/gzip"
 _LONG_POLL: Final = "application/vnd.openpolicyagent.bundles"
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
