@@ -138,6 +138,81 @@ def plain_ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
     return _encoded(total) == signature[:32]
 
 
+# --- What publishers sign (§9.3): JWTs under Ed25519 or ES256 (FIPS 186-5, P-256) -----------------
+
+_Q = 2**256 - 2**224 + 2**192 + 2**96 - 1
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+_G = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+_SPKI_ED25519 = bytes.fromhex("302a300506032b6570032100")
+_SPKI_P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+Affine = tuple[int, int]
+
+
+def _plus(p: Affine | None, q: Affine | None) -> Affine | None:
+    """Add two points of P-256; None is the point at infinity."""
+    if p is None or q is None:
+        return q if p is None else p
+    if p[0] == q[0] and (p[1] + q[1]) % _Q == 0:
+        return None
+    if p == q:
+        slope = (3 * p[0] * p[0] - 3) * pow(2 * p[1], -1, _Q) % _Q
+    else:
+        slope = (q[1] - p[1]) * pow(q[0] - p[0], -1, _Q) % _Q
+    x = (slope * slope - p[0] - q[0]) % _Q
+    return x, (slope * (p[0] - x) - p[1]) % _Q
+
+
+def plain_p256(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the ES256 signature (r and s, 64 bytes) over the message is that key's."""
+    key = int.from_bytes(public[:32]), int.from_bytes(public[32:])
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    on_curve = (key[1] ** 2 - key[0] ** 3 + 3 * key[0] - _B) % _Q == 0 and max(key) < _Q
+    if len(signature) != 64 or not on_curve or not (0 < r < _ORDER and 0 < s < _ORDER):
+        return False
+    inverse = pow(s, -1, _ORDER)
+    one = int.from_bytes(sha256(message).digest()) * inverse % _ORDER
+    two = r * inverse % _ORDER
+    both, total = _plus(_G, key), None
+    for bit in range(255, -1, -1):
+        total = _plus(total, total)
+        chosen = (None, _G, key, both)[(one >> bit & 1) | (two >> bit & 1) << 1]
+        total = _plus(total, chosen)
+    return total is not None and total[0] % _ORDER == r
+
+
+def unbase64url(text: str) -> bytes:
+    """Decode base64url without padding, canonical only. Raises ValueError."""
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text:
+        raise ValueError("not canonical")
+    return data
+
+
+def read_statement(token: str, kid: str, key: str) -> Json | None:
+    """What a publisher's JWT says; None where it is not signed by this key (§9.3)."""
+    try:
+        head, payload, tail = token.split(".")
+        header, signature = json.loads(unbase64url(head)), unbase64url(tail)
+        said, public = json.loads(unbase64url(payload)), base64.b64decode(key, validate=True)
+    except (ValueError, RecursionError):
+        return None
+    if type(header) is not dict or type(said) is not dict or "crit" in header:
+        return None
+    if header.get("typ") != "countersign-release+jwt" or header.get("kid") != kid:
+        return None
+    message = f"{head}.{payload}".encode()
+    if len(public) == 44 and public.startswith(_SPKI_ED25519):
+        good = header.get("alg") in {"EdDSA", "Ed25519"}
+        return said if good and is_signed(public[12:], message, signature) else None
+    if len(public) == 91 and public.startswith(_SPKI_P256) and header.get("alg") == "ES256":
+        return said if plain_p256(public[27:], message, signature) else None
+    return None
+
+
 def _load(name: str) -> Any:  # noqa: ANN401 (a module that may not be there)
     try:
         return importlib.import_module(name)
@@ -492,6 +567,8 @@ RULES = {
     "approval_reused": "one approval was used for a second call",
     "hold_persons": "a legal hold was set or released by fewer than two persons",
     "hold_broken": "a subject was erased that was under a legal hold",
+    "release_unsigned": "policies came to decide that two publishers had not signed",
+    "release_replayed": "an older release came to decide again without a new signature",
     "event_twice": "an event was recorded twice",
     "malformed": "a field has a form that the spec does not know",
 }
@@ -633,11 +710,78 @@ STATES = {
 }
 
 
+class Releases:
+    """Whose signatures count, and which release decides (§9.3)."""
+
+    def __init__(self, pinned: frozenset[str]) -> None:
+        self.pinned = pinned  # keys that the reader knows; empty: those that the log names
+        self.trust: Json | None = None  # of this process run
+        self.current: tuple[object, object] | None = None
+        self.top = 0
+        self.back: Json | None = None  # where a halt of the current one leads
+        self._seen: set[tuple[object, object]] = set()
+        self._read: dict[tuple[str, str], Json | None] = {}
+
+    def broken(self, record: Json) -> str | None:
+        """The rule that an activation breaks, if any; takes note of it."""
+        if self.trust is None and not self.pinned:
+            return None
+        place = record.get("release"), record.get("number")
+        rule = None if self._is_signed(record) else "release_unsigned"
+        number = place[1] if type(place[1]) is int else 0
+        is_back = self.back == {"release": place[0], "number": place[1]} and place in self._seen
+        if rule is None and place != self.current and number <= self.top and not is_back:
+            rule = "release_replayed"
+        if place != self.current:
+            self.back = None
+        self.current, self.top = place, max(self.top, number)
+        self._seen.add(place)
+        return rule
+
+    def halt(self, record: Json) -> None:
+        """Take note of the way back from the release that decides."""
+        if (record.get("release"), record.get("number")) == self.current:
+            self.back = record.get("back_to")
+
+    def _is_signed(self, record: Json) -> bool:
+        """Whether enough publishers signed this release, for this log and place in the row."""
+        trust, statements = self.trust or {}, record.get("statements") or ()
+        named = {one["kid"]: one for one in trust.get("publishers", ())}
+        people, said = set[object](), list[Json]()
+        for kid, token in zip(record.get("kids") or (), statements, strict=True):
+            publisher = named.get(kid)
+            if publisher is None or (self.pinned and publisher["key"] not in self.pinned):
+                return False
+            statement = self._statement(token, kid, publisher["key"])
+            if statement is None:
+                return False
+            people.add(publisher["person"])
+            said.append(statement)
+        keys = {named[kid]["key"] for kid in record.get("kids") or ()}
+        if not said or any(one != said[0] for one in said):
+            return False
+        first = said[0]
+        about = first.get("rev"), first.get("number"), first.get("env"), first.get("log")
+        here = record.get("release"), record.get("number"), trust["environment"], record["log"]
+        is_back = first.get("act") == "rollback" and trust["rollback"] == "one"
+        is_back = is_back and any(one[0] == record.get("release") for one in self._seen)
+        needed = 1 if is_back else 2
+        return about == here and min(len(people), len(keys)) >= needed
+
+    def _statement(self, token: str, kid: str, key: str) -> Json | None:
+        if (token, key) not in self._read:  # the same ones stand there at every start
+            self._read[token, key] = read_statement(token, kid, key)
+        return self._read[token, key]
+
+
 class Story:
     """Judges what records say together; remembers what is open, and little of what is over."""
 
-    def __init__(self, breach: Callable[[int, str, str], None]) -> None:
+    def __init__(
+        self, breach: Callable[[int, str, str], None], publishers: frozenset[str] = frozenset()
+    ) -> None:
         self._breach = breach
+        self._releases = Releases(publishers)
         self.seq, self._segment, self._number = 0, "", 0
         self.unscoped = 0  # intents whose token did not say what it allows
         self.key = ""  # the epoch's, set by the chain
@@ -674,6 +818,8 @@ class Story:
             "kill.set": self._on_kill,
             "kill.lift": self._on_lift,
             "policy.activate": self._on_policy,
+            "policy.trust": self._on_trust,
+            "policy.halt": self._on_halt,
             "hold.set": self._on_hold,
             "hold.release": self._on_hold,
             "redact": self._on_redact,
@@ -731,6 +877,7 @@ class Story:
 
     def _on_boot(self, record: Json) -> None:
         self._boot, self.boot_ts = record.get("op"), record["ts"]
+        self._releases.trust = None
         if record["boot"] != self._boot:
             self._break("boot_unknown")
         if self._genesis and self._genesis[0] != self._boot:
@@ -760,6 +907,18 @@ class Story:
 
     def _on_policy(self, record: Json) -> None:
         self._revisions.add(record["rev"])
+        try:
+            rule = self._releases.broken(record)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            rule = "release_unsigned"
+        if rule:
+            self._break(rule)
+
+    def _on_trust(self, record: Json) -> None:
+        self._releases.trust = record
+
+    def _on_halt(self, record: Json) -> None:
+        self._releases.halt(record)
 
     # Calls
 
@@ -1191,11 +1350,18 @@ class Chain:
     line has the root over it; what does not fit goes to `_mend`, which finds out what was done.
     """
 
-    def __init__(self, folder: Path, names: list[str], *, hints: dict[bytes, Key]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        *,
+        hints: dict[bytes, Key],
+        publishers: frozenset[str] = frozenset(),
+    ) -> None:
         self.report = Report()
         self.segments = Segments(folder, names)
         self.tiles = Tiles(folder / "tile", self._tile_differs)
-        self.story: Story | None = Story(self._breach)
+        self.story: Story | None = Story(self._breach, publishers)
         self.hints = hints  # keys by id, used only where the log's own are damaged
         self.known: list[Known] = []  # by size, the largest first
         self.compared: list[tuple[Known, Note]] = []  # with the log's own line at or past it
@@ -2242,6 +2408,7 @@ class Asked:
     keys: list[Key] = field(default_factory=list)
     witnesses: list[Key] = field(default_factory=list)
     known: list[Known] = field(default_factory=list)
+    publishers: frozenset[str] = frozenset()
     all_signatures: bool = False
     semantics: bool = True
     needs_key: bool = False
@@ -2326,7 +2493,8 @@ class Verifier:
         return report
 
     def _pass(self, *, all_signatures: bool) -> Chain:
-        chain = Chain(self.asked.folder, self.names, hints=self.hints)
+        publishers = self.asked.publishers
+        chain = Chain(self.asked.folder, self.names, hints=self.hints, publishers=publishers)
         chain.all_signatures = all_signatures
         chain.witnesses = self.asked.witnesses
         known = [*self.asked.known, *self.beside]
@@ -2702,6 +2870,7 @@ def parser() -> Parser:
     add("--key", action="append", default=[], metavar="VKEY|FILE", help="a key that you trust")
     add("--checkpoint", action="append", default=[], metavar="FILE", help="must be of this log")
     add("--witness", action="append", default=[], metavar="VKEY|FILE", help="a witness's key")
+    add("--publisher-key", action="append", default=[], metavar="KEY", help="a publisher's key")
     add("--require", action="append", default=[], metavar="key|witness[:K]", help="else exit 3")
     add("--all-signatures", action="store_true", help="check each, not the last of each epoch only")
     add("--no-semantics", action="store_true", help="leave out what the records say together")
@@ -2734,6 +2903,7 @@ def keys_from(words: list[str], algorithm: int) -> list[Key]:
 def asked_from(words: argparse.Namespace) -> Asked:
     """What the command line asks for. Raises UnusableError."""
     asked = Asked(Path(words.dir or "."), keys_from(words.key, 1), keys_from(words.witness, 4))
+    asked.publishers = frozenset(words.publisher_key)
     asked.all_signatures, asked.semantics = words.all_signatures, not words.no_semantics
     for file in words.checkpoint:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.conformance.audit import (
     keys,
     kills,
+    releases,
     rules_approvals,
     rules_calls,
     spelling,
@@ -30,6 +31,7 @@ def build_cases() -> Iterator[Case]:
     yield from keys.cases()
     yield from rules_calls.cases()
     yield from kills.cases()
+    yield from releases.cases()
     yield from rules_approvals.cases()
     yield from valid.cases()
 

@@ -40,6 +40,7 @@ class Case:
     before: Files = field(default_factory=dict)
     require: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    publishers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `cases.jsonl`; what is empty is left out."""
@@ -52,6 +53,7 @@ class Case:
             expect["also"] = list(self.also)
         optional = {
             "witnesses": list(self.witnesses),
+            "publishers": list(self.publishers),
             "known": list(self.known),
             "before": _written(self.before),
             "require": list(self.require),

@@ -64,6 +64,8 @@ def _arguments(case: Case, folder: Path) -> Iterator[str]:
         yield from ("-key", key)
     for key in case.get("witnesses", []):
         yield from ("-witness", key)
+    for key in case.get("publishers", []):
+        yield from ("-publisher-key", key)
     for name in case.get("require", []):
         yield from ("-require", name)
     for number, note in enumerate(case.get("known", [])):

@@ -40,9 +40,11 @@ type corpusCase struct {
 	Before    map[string]content
 	Keys      []string
 	Witnesses []string
-	Known     []string
-	Require   []string
-	Expect    struct {
+	// Publishers are keys of publishers that the reader knows.
+	Publishers []string
+	Known      []string
+	Require    []string
+	Expect     struct {
 		Exit int
 		Kind string
 		Rule string
@@ -94,6 +96,7 @@ func (c corpusCase) verify(t *testing.T) (int, *Report) {
 	t.Helper()
 	options := Options{
 		Keys: c.Keys, Witnesses: c.Witnesses, RequireKey: len(c.Require) > 0,
+		Publishers:  c.Publishers,
 		Checkpoints: map[string][]byte{},
 	}
 	for number, known := range c.Known {

@@ -22,7 +22,7 @@ var ruleOrder = []string{
 	"token_scope", "run_ended", "approval_unknown", "approval_mismatch", "approval_missing",
 	"approval_args", "approval_late", "approval_expired", "approval_self", "approval_twice",
 	"approval_quorum", "approval_decided", "approval_reused", "hold_persons", "hold_broken",
-	"event_twice",
+	"release_unsigned", "release_replayed", "event_twice",
 }
 
 type set map[string]bool
@@ -52,6 +52,7 @@ type rules struct {
 	heldOps   map[string]string // op: approval
 	holds     map[string]string // hold: subject
 	kills     map[string]target // kill: whom it stops
+	releases  releases
 }
 
 // call is the last intent of an operation.
@@ -70,7 +71,7 @@ type call struct {
 
 type breach struct{ rule, what string }
 
-func newRules(files segments) *rules {
+func newRules(files segments, publishers []string) *rules {
 	revoked := map[string]map[string]uint64{}
 	for _, name := range revocable {
 		revoked[name] = map[string]uint64{}
@@ -80,7 +81,8 @@ func newRules(files segments) *rules {
 		revoked: revoked, tokens: map[string]*token{}, calls: map[string]*call{},
 		open: map[string]*call{}, approvals: map[string]*approval{},
 		heldOps: map[string]string{}, holds: map[string]string{},
-		kills: map[string]target{},
+		kills:    map[string]target{},
+		releases: releases{pinned: publishers, seen: map[decided]bool{}, seenNames: set{}},
 	}
 }
 
@@ -104,7 +106,9 @@ var handlers = map[string]func(*rules, *record){
 	"call.outcome":    (*rules).closing,
 	"call.orphan":     (*rules).closing,
 	"call.refused":    func(s *rules, r *record) { s.refused[r.text("op")] = true },
-	"policy.activate": func(s *rules, r *record) { s.policies[r.text("rev")] = true },
+	"policy.activate": (*rules).activates,
+	"policy.trust":    (*rules).trusts,
+	"policy.halt":     (*rules).halts,
 	"token.issue":     (*rules).issue,
 	"token.revoke":    (*rules).revoke,
 	"kill.set":        (*rules).kill,
@@ -156,6 +160,7 @@ func (s *rules) starts(r *record, key string) {
 		return
 	case kind == "boot":
 		s.boot, s.bootUs = r.text("op"), r.ts
+		s.releases.trust, s.releases.publishers = nil, nil
 		s.holdKey(r, key)
 		if number, ok := r.number("open_intents"); !ok || number != int64(len(s.open)) {
 			s.at(r, "boot_count", "%d intents are open, not %d", len(s.open), number)

@@ -36,6 +36,8 @@ type Options struct {
 	Checkpoints map[string][]byte
 	// Seen is the last checkpoint that this reader held to be good; nil for none.
 	Seen []byte
+	// Publishers are the keys of those who may publish releases; none: those that the log names.
+	Publishers []string
 	// RequireKey asks for a pinned key.
 	RequireKey bool
 }
@@ -122,7 +124,7 @@ func (v *verification) prepare(dir string) error {
 		return err
 	}
 	v.chain = newChain(files, v.tiles.node)
-	v.rules = newRules(files)
+	v.rules = newRules(files, v.options.Publishers)
 	v.chain.accepted, v.chain.held = v.accepted, v.held
 	return nil
 }

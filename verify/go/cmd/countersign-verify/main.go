@@ -1,7 +1,7 @@
 // Command countersign-verify verifies an audit log of the profile countersign.audit/v1.
 //
 //	countersign-verify [-key VKEY]... [-witness VKEY]... [-checkpoint FILE]... [-state FILE]
-//	                   [-require key] [-json] DIR
+//	                   [-publisher-key KEY]... [-require key] [-json] DIR
 //
 // Exit codes: 0 valid, 1 integrity failure, 2 usage or I/O, 3 valid but below what -require asks,
 // 4 fork or rollback.
@@ -69,12 +69,13 @@ func run(args []string, out, errs io.Writer) int {
 
 func parse(args []string, errs io.Writer) (*arguments, error) {
 	var given arguments
-	var keys, witnesses list
+	var keys, witnesses, publishers list
 	var require string
 	flags := flag.NewFlagSet("countersign-verify", flag.ContinueOnError)
 	flags.SetOutput(errs)
 	flags.Var(&keys, "key", "a `verifier key` that you trust; may be given again")
 	flags.Var(&witnesses, "witness", "the `verifier key` of a witness; may be given again")
+	flags.Var(&publishers, "publisher-key", "the `key` of a publisher; may be given again")
 	flags.Var(&given.checkpoints, "checkpoint", "a `file` with a checkpoint from elsewhere")
 	flags.StringVar(&given.state, "state", "", "the `file` that remembers the last good checkpoint")
 	flags.StringVar(&require, "require", "", "what must be so for exit code 0: `key`")
@@ -90,7 +91,7 @@ func parse(args []string, errs io.Writer) (*arguments, error) {
 	}
 	given.dir = flags.Arg(0)
 	given.options = audit.Options{
-		Keys: keys, Witnesses: witnesses, RequireKey: require == "key",
+		Keys: keys, Witnesses: witnesses, RequireKey: require == "key", Publishers: publishers,
 		Checkpoints: map[string][]byte{},
 	}
 	return &given, nil
