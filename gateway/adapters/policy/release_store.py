@@ -63,8 +63,8 @@ class ReleaseStore:
         """
         if not self.has(revision):
             raise ConfigurationError(
-                f"the release `{revision}` is not in {self._folder}; restore it from a backup, or "
-                "publish it anew",
+                f"the release `{revision[:80]}` is not kept here; restore `audit/releases` from a "
+                "backup, or publish it anew",
                 code="release_missing",
             )
         place = self.place(revision)

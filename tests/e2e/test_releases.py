@@ -1,0 +1,168 @@
+"""Releases, as two publishers meet them: the command line, a gateway, its log (POL-07)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from gateway.core.tokens.clients import hash_secret
+from tests.e2e.conftest import Build, Start
+from tests.e2e.processes import eventually
+from tests.e2e.site import ROOT, Site, secret_of
+
+pytestmark = pytest.mark.req("POL-07")
+
+COMMAND = str(Path(sys.executable).with_name("countersign"))
+FORBID = """
+deny contains {"code": "not_today"} if {
+	input.phase == "call"
+	input.resource.id == "stub.echo"
+}
+"""
+
+
+class Done(NamedTuple):
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class House:
+    """A site outside `dev`, whose publishers are pia and paul."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.keys = {name: site.folder / f"{name}.pem" for name in ("pia", "paul")}
+        publishers = []
+        for name, kind in (("pia", "ed25519"), ("paul", "es256")):
+            said = self.run("keygen", str(self.keys[name]), "--alg", kind)
+            publishers.append({"id": name, "key": said.out.split("key: ")[1].strip()})
+            site.settings["humans"].append(
+                {
+                    "id": name,
+                    "roles": ["policy_publisher"],
+                    "secret_hash": hash_secret(secret_of(name)),
+                }
+            )
+        site.settings["policy"] |= {"releases": "required", "publishers": publishers}
+        site.write()
+
+    def run(self, *words: str, by: str = "pia") -> Done:
+        """Run `countersign policy …` as somebody."""
+        env = os.environ | {"COUNTERSIGN_URL": self.site.url, "COUNTERSIGN_TOKEN": secret_of(by)}
+        done = subprocess.run(
+            [COMMAND, "policy", *words],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def build(self, name: str) -> tuple[Path, str]:
+        """Build a release of the site's files; return its file and revision."""
+        path = self.site.folder / name
+        done = self.run(
+            "build", str(self.site.policies), "-o", str(path), "--config", str(self.site.path)
+        )
+        assert done.code == 0, done.err
+        return path, done.out.strip()
+
+    def publish_first(self) -> str:
+        """Publish what the files say on the stopped gateway."""
+        path, revision = self.build("first.tar.gz")
+        done = self.run(
+            "publish",
+            str(path),
+            *("--key", str(self.keys["pia"]), "--key", str(self.keys["paul"])),
+            *("--offline", "--config", str(self.site.path)),
+        )
+        assert done.code == 0, done.err
+        return revision
+
+    def publish(self, path: Path, by: str, *more: str) -> Done:
+        """Give the word of a publisher for a release."""
+        return self.run("publish", str(path), "--key", str(self.keys[by]), *more, by=by)
+
+    def change(self) -> None:
+        """Forbid a tool, in the folder."""
+        package = self.site.policies / "house.rego"
+        package.write_text(package.read_text() + FORBID)
+
+
+@pytest.fixture
+def house(build_site: Build) -> House:
+    return House(build_site())
+
+
+def verify_alone(site: Site, *words: str) -> Done:
+    """Run the stand-alone verifier on the log of a site."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "verify/countersign_verify.py",
+            "--state",
+            "none",
+            *words,
+            str(site.audit),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
+    house: House, start: Start
+) -> None:
+    site = house.site
+    refused = start(site)
+    assert refused.wait() == 1
+    assert "no release was published here yet" in refused.said()
+    first = house.publish_first()
+    served = start(site, step="never").wait_ready()
+    assert served.http.get("/readyz").json()["release"]["release"] == first
+    agent = served.agent()
+    assert agent.call("stub__echo").text == "{}"
+
+    # Editing a file changes nothing, and is told.
+    house.change()
+    eventually(lambda: served.records("policy.drift"), "the change is on record", 30)
+    assert agent.call("stub__echo").text == "{}"
+    assert served.records("policy.drift")[-1]["files"] == ["policies/house.rego"]
+    assert "folder differs from the active release: policies/house.rego" in house.run("status").out
+    assert served.http.get("/readyz").json()["release"]["files_differ"] is True
+
+    # One publisher proposes, the same one is not the second, another one is.
+    path, second = house.build("second.tar.gz")
+    assert house.run("diff", first, str(path)).out.startswith("changed rego policies/house.rego")
+    assert house.publish(path, "pia").code == 7
+    assert house.publish(path, "pia").code == 7
+    assert agent.call("stub__echo").text == "{}"
+    done = house.publish(path, "paul")
+    assert (done.code, done.out) == (0, f"{second}: number 2, active\n")
+    assert agent.call("stub__echo").code == "not_today"
+
+    # Back, by two again.
+    assert house.run("rollback", first, "--key", str(house.keys["paul"]), by="paul").code == 7
+    assert house.run("rollback", first, "--key", str(house.keys["pia"])).code == 0
+    assert agent.call("stub__echo").text == "{}"
+    assert served.stop() == 0
+    again = start(site, step="never").wait_ready()
+    assert again.http.get("/readyz").json()["release"]["release"] == first
+    assert again.stop() == 0
+    activations = [one["release"] for one in again.records("policy.activate")]
+    assert activations == [first, second, first, first]
+    assert verify_alone(site).code == 0, verify_alone(site).out
