@@ -21,7 +21,7 @@ import orjson
 from bench.agentdojo.agent import Desk
 from bench.agentdojo.deployment import SCRATCH, start
 from bench.agentdojo.environment import prepare_python
-from bench.agentdojo.replay import Played, Player, When
+from bench.agentdojo.replay import WHENS, Played, Player, When
 from bench.agentdojo.report import RESULTS, build_results, build_table, count_suite, find_missed
 from bench.agentdojo.scope import COLUMNS, SUITES, Column
 from bench.processes import MeasurementError, Processes
@@ -35,10 +35,11 @@ def main() -> int:
     parser.add_argument("--suite", choices=SUITES, action="append")
     parser.add_argument("--column", choices=COLUMNS, action="append")
     parser.add_argument("--benign", action="store_true", help="no attacks")
+    parser.add_argument("--quick", action="store_true", help="agents turn at once only")
     parser.add_argument("--trace", type=Path)
     chosen = parser.parse_args()
     suites, columns = chosen.suite or SUITES, chosen.column or COLUMNS
-    whens: Sequence[When] = () if chosen.benign else ("at_once", "at_end")
+    whens: Sequence[When] = () if chosen.benign else WHENS[: 1 if chosen.quick else 2]
     runs: dict[str, dict[str, list[Played]]] = {column: {} for column in columns}
     try:
         python = prepare_python()
@@ -52,7 +53,7 @@ def main() -> int:
         return 1
     if chosen.trace:
         _write_trace(chosen.trace, runs)
-    if chosen.suite or chosen.column or chosen.benign:
+    if chosen.suite or chosen.column or chosen.benign or chosen.quick:
         return 0
     return _keep(build_results(runs, {"agentdojo": _package(), "benchmark": version}))
 

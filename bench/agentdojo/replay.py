@@ -15,7 +15,8 @@ from bench.agentdojo.verdict import READ, Attack, Benign, Step, judge_attack, ju
 When = Literal["at_once", "at_end"]
 """The hijacked agent turns as soon as it has read the attack, or when the user's task is done."""
 
-FIRST: Final[When] = "at_once"
+WHENS: Final[tuple[When, ...]] = ("at_once", "at_end")
+FIRST: Final = WHENS[0]
 
 
 class Played(Struct, frozen=True):
