@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+_SIZES: Final = (256, 384, 512)
+
 ALLOWED: Final = frozenset(
     {
         "abs",
@@ -31,6 +33,14 @@ ALLOWED: Final = frozenset(
         "concat",
         "contains",
         "count",
+        "crypto.hmac.equal",
+        "crypto.hmac.md5",
+        "crypto.hmac.sha1",
+        "crypto.hmac.sha256",
+        "crypto.hmac.sha512",
+        "crypto.md5",
+        "crypto.sha1",
+        "crypto.sha256",
         "endswith",
         "floor",
         "format_int",
@@ -43,6 +53,9 @@ ALLOWED: Final = frozenset(
         "indexof",
         "indexof_n",
         "intersection",
+        "io.jwt.decode",
+        *(f"io.jwt.verify_{kind}{size}" for kind in ("es", "hs", "ps", "rs") for size in _SIZES),
+        "io.jwt.verify_eddsa",
         "is_array",
         "is_boolean",
         "is_null",
@@ -132,7 +145,12 @@ _NOW: Final = "use `input.context.now_ns`, so that the decision can be recompute
 _RANDOM: Final = "a decision must be the same when it is recomputed"
 _OUTSIDE: Final = "policies reach nothing outside; put what they need into data.json"
 _PRINT: Final = "it would write arguments into logs; keep it in *_test.rego"
-_TOKENS: Final = "the gateway has verified the token; its claims are in `input.subject`"
+_CLOCK: Final = (
+    "it looks at the clock; check the signature with `io.jwt.verify_…` and compare the claims with "
+    "`input.context.now_ns`"
+)
+_CERTIFICATES: Final = "put the names or keys that count into data.json"
+_SIGNS: Final = "policies sign nothing and hold no private keys"
 
 REMEDIES: Final = {
     "http.send": _OUTSIDE,
@@ -145,8 +163,15 @@ REMEDIES: Final = {
     "trace": _PRINT,
     "json.match_schema": "the gateway has checked the arguments against the tool's schema",
     "json.verify_schema": "the gateway has checked the arguments against the tool's schema",
-    "io.jwt.decode": _TOKENS,
-    "io.jwt.decode_verify": _TOKENS,
+    "io.jwt.decode_verify": _CLOCK,
+    "io.jwt.encode_sign": _SIGNS,
+    "io.jwt.encode_sign_raw": _SIGNS,
+    "crypto.parse_private_keys": _SIGNS,
+    "crypto.x509.parse_and_verify_certificates": _CERTIFICATES,
+    "crypto.x509.parse_and_verify_certificates_with_options": _CERTIFICATES,
+    "crypto.x509.parse_certificates": _CERTIFICATES,
+    "crypto.x509.parse_keypair": _SIGNS,
+    "crypto.x509.parse_rsa_private_key": _SIGNS,
     "any": "use `some x in xs; x == true`",
     "all": "use `every x in xs { x == true }`",
     "net.cidr_overlap": "use `net.cidr_contains`",

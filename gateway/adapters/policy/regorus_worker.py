@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import regorus
 
+from gateway.adapters.policy.engine_shims import install_shims, prepare_shims
 from gateway.adapters.policy.regorus_plain import (
     SAID,
     Voices,
@@ -56,11 +57,17 @@ def build_engine(
     modules: list[tuple[str, str]], data: str, *, base: regorus.Engine | None = None
 ) -> regorus.Engine:
     """Return an engine with these (path, source) modules and data (JSON) on top of `base`."""
-    engine = regorus.Engine() if base is None else base.clone()
+    engine = _new_engine() if base is None else base.clone()
     if data:
         engine.add_data_json(data)
     for path, source in modules:
         engine.add_policy(path, source)
+    return engine
+
+
+def _new_engine() -> regorus.Engine:
+    engine = regorus.Engine()
+    install_shims(engine)
     return engine
 
 
@@ -171,6 +178,7 @@ class Evaluator:
         self._base = build_engine(self._modules.pop(""), json.dumps(data))
         self._authority = read_authority(data)
         everything = [module for modules in self._modules.values() for module in modules]
+        prepare_shims(source for _, source in everything)
         try:
             engine = build_engine(everything, json.dumps(applies_to), base=self._base)
             for sample in ("{}", *command["samples"]):
