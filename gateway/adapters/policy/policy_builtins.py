@@ -169,7 +169,6 @@ REMEDIES: Final = {
     "crypto.parse_private_keys": _SIGNS,
     "crypto.x509.parse_and_verify_certificates": _CERTIFICATES,
     "crypto.x509.parse_and_verify_certificates_with_options": _CERTIFICATES,
-    "crypto.x509.parse_certificates": _CERTIFICATES,
     "crypto.x509.parse_keypair": _SIGNS,
     "crypto.x509.parse_rsa_private_key": _SIGNS,
     "any": "use `some x in xs; x == true`",
