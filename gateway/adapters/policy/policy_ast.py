@@ -82,7 +82,10 @@ def parse_module(path: str, source: str) -> Module | Fault:
     aliases = dict(_alias(item, source.encode()) for item in tree["imports"])
     uses = [_resolve(use, aliases) for use in _refs(tree["rules"])]
     calls = [_resolve(use, aliases) for use in _refs(tree["rules"], calls=True)]
-    imported = [Use(path, 0) for path in aliases.values()]
+    imported = [
+        Use(_path(item["refr"])[0], item["span"]["line"], item["span"]["start"])
+        for item in tree["imports"]
+    ]
     return Module(
         package=_path(tree["package"]["refr"])[0],
         package_line=tree["package"]["span"]["line"],
@@ -178,7 +181,7 @@ def _negated(node: object) -> Iterator[Use]:
         for key, item in node.items():
             if key == "NotExpr":
                 yield from _at_risk(item["expr"])
-            else:
+            elif key != "span":
                 yield from _negated(item)
 
 
@@ -208,7 +211,7 @@ def _refs(node: object, *, calls: bool = False, closures: bool = True) -> Iterat
             yield from _refs(item, calls=calls, closures=closures)
     elif isinstance(node, dict):
         for kind, body in node.items():
-            if closures or kind not in _CLOSURES:
+            if kind != "span" and (closures or kind not in _CLOSURES):
                 yield from _refs_of(kind, body, calls=calls, closures=closures)
 
 

@@ -77,7 +77,7 @@ def _mentions(node: object, scope: Locals) -> Iterator[Key]:
             yield from _mentions(item, scope)
     elif isinstance(node, dict):
         for kind, body in node.items():
-            if kind in CLOSURES or kind in {"NotExpr", "span"}:
+            if kind in CLOSURES or kind in {"NotExpr", "span"} or not body:
                 continue
             if kind in REFERENCES and (key := scope.key({kind: body})):
                 said = _said(key, scope)

@@ -96,3 +96,23 @@ def find_long_lines(file: str, text: str) -> Iterable[Mistake]:
                 f"the line is longer than {LINE_MAX_BYTES} bytes",
                 "break it, or put long values into data.json",
             )
+
+
+_ENGINE: Final = re.compile(r"--> (\S+?):(\d+):(\d+)\s.*?\nerror: (.*?)\s*(?:\n|\Z)", re.DOTALL)
+
+
+def read_engine_error(text: str, code: str) -> Mistake:
+    """Return what the engine said of a bundle that it refused, at the place that it names."""
+    found = _ENGINE.search(text)
+    if found is None:
+        message, _, hint = " ".join(text.split()).partition("; ")
+        return Mistake("policies", 0, 0, code, message, hint)
+    file, row, col, message = found.groups()
+    hint = (
+        "two rules of this name give different values for one input; make their conditions "
+        "exclude each other, or use `else`"
+        if "conflict" in message
+        else "mend it there"
+    )
+    name = file.removeprefix("policies/")
+    return Mistake(name, int(row), int(col), "engine_refused", " ".join(message.split()), hint)

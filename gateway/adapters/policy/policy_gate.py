@@ -164,9 +164,7 @@ def _module_faults(source: Source, definitions: Definitions, library: Library) -
 def _at(source: Source, use: Use, code: str, message: str, hint: str = "") -> Mistake:
     text = source.text.encode()
     column = use.start - text.rfind(b"\n", 0, use.start)
-    # An import is known by its path only.
-    row, column = (use.line, column) if use.line else (source.module.package_line, 1)
-    return Mistake(source.path, row, column, code, message, hint)
+    return Mistake(source.path, use.line, column, code, message, hint)
 
 
 def _uncertain(found: list[Source]) -> set[tuple[str, str]]:

@@ -36,9 +36,9 @@ def find_unknown_names(source: Source, definitions: Definitions) -> Iterator[Mis
     rules = definitions.names_in(source.module.package)
     given = {"input", "data", "_", *rules, *source.module.imports}
     for rule in source.module.tree:
-        own = {name for name, _ in declared(rule, text)} | set(_bound(rule, text))
+        own = {name for name, _ in declared(rule, text)} | set(find_bound(rule, text))
         seen: set[str] = set()
-        for name, span in _used(rule, calls=False):
+        for name, span in find_used(rule, calls=False):
             if name not in own and name not in given and name not in seen:
                 seen.add(name)
                 hint = suggest(name, own | rules | set(source.module.imports))
@@ -57,10 +57,10 @@ def find_oddities(source: Source, definitions: Definitions) -> Iterator[Mistake]
     rules = definitions.names_in(source.module.package)
     everywhere: Counter[str] = Counter()
     for rule in source.module.tree:
-        used = Counter(name for name, _ in _used(rule))
+        used = Counter(name for name, _ in find_used(rule))
         everywhere += used
         # `some x` and `every x` declare by name alone, patterns are variables themselves.
-        nodes = {span["start"] for _, span in _used(rule)}
+        nodes = {span["start"] for _, span in find_used(rule)}
         patterns = Counter(name for name, span in declared(rule, text) if span["start"] in nodes)
         for name, span in dict(declared(rule, text)).items():
             at = place(text, span)
@@ -96,11 +96,11 @@ def _import_row(source: Source, name: str) -> int:
     return rows[-1] if rows else source.module.package_line
 
 
-def _used(node: object, *, calls: bool = True) -> Iterator[tuple[str, Node]]:
+def find_used(node: object, *, calls: bool = True) -> Iterator[tuple[str, Node]]:
     """Yield every variable that stands in a rule, but its own name and what it calls."""
     if isinstance(node, list):
         for item in node:
-            yield from _used(item, calls=calls)
+            yield from find_used(item, calls=calls)
     elif isinstance(node, dict):
         for kind, body in node.items():
             if kind == "Var":
@@ -108,12 +108,12 @@ def _used(node: object, *, calls: bool = True) -> Iterator[tuple[str, Node]]:
             elif kind == "Call":
                 # Of a called function only an import or a rule is a name; the gate looks at others.
                 yield from _called(body["fcn"]) if calls else ()
-                yield from _used(body["params"], calls=calls)
+                yield from find_used(body["params"], calls=calls)
             elif kind in HEADS and "refr" in body:
                 rest = {key: item for key, item in body.items() if key != "refr"}
-                yield from _used([rest, *indices(body["refr"])], calls=calls)
+                yield from find_used([rest, *indices(body["refr"])], calls=calls)
             elif kind != "span":
-                yield from _used(body, calls=calls)
+                yield from find_used(body, calls=calls)
 
 
 def _called(function: Node) -> Iterator[tuple[str, Node]]:
@@ -124,16 +124,17 @@ def _called(function: Node) -> Iterator[tuple[str, Node]]:
         yield body["value"], body["span"]
 
 
-def _bound(node: object, text: bytes) -> Iterator[str]:
+def find_bound(node: object, text: bytes) -> Iterator[str]:
     """Yield what `=`, an index or the answer of `walk` binds without a declaration."""
     if isinstance(node, list):
         for item in node:
-            yield from _bound(item, text)
+            yield from find_bound(item, text)
     elif isinstance(node, dict):
         for kind, body in node.items():
             for pattern in _binding(kind, body):
                 yield from (name for name, _ in pattern_names(pattern, text))
-            yield from _bound(body, text)
+            if kind != "span" and isinstance(body, (dict, list)):
+                yield from find_bound(body, text)
 
 
 def _binding(kind: str, body: Any) -> Iterator[object]:  # noqa: ANN401

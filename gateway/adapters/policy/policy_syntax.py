@@ -125,9 +125,12 @@ def declared(node: object, text: bytes) -> Iterator[tuple[str, Node]]:
             yield from declared(item, text)
     elif isinstance(node, dict):
         for kind, body in node.items():
+            if kind == "span":
+                continue
             for pattern in _declaring(kind, body):
                 yield from pattern_names(pattern, text)
-            yield from declared(body, text)
+            if isinstance(body, (dict, list)):
+                yield from declared(body, text)
 
 
 def _declaring(kind: str, body: Any) -> Iterator[object]:  # noqa: ANN401

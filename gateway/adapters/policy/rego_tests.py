@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import regorus
 from msgspec import Struct
 
-from gateway.adapters.policy.policy_ast import Fault, Module, Rule, parse_module
+from gateway.adapters.policy.policy_ast import Fault, Module, parse_module
 from gateway.adapters.policy.policy_bundle import (
     MAIN_PATH,
     find_rego_root,
@@ -21,29 +23,73 @@ from gateway.adapters.policy.policy_bundle import (
     read_folder,
 )
 from gateway.adapters.policy.policy_faults import Mistake
+from gateway.adapters.policy.policy_syntax import Node, head_of, is_literal, place, unwrap
+from gateway.adapters.policy.rego_cases import Case, read_cases, write_case_rule
 from gateway.adapters.policy.regorus_worker import build_engine, describe
 
 _PREFIX: Final = "test_"
 _TODO_PREFIX: Final = "todo_test_"
+_CASES: Final = "cases_of_countersign_test"
+_PLACE: Final = re.compile(r"--> (\S+?):(\d+):(\d+)")
+Outcome = Literal["PASS", "FAIL", "ERROR", "SKIPPED"]
 
 
 class RuleOutcome(Struct, frozen=True):
-    """What became of one test. `output` is what it printed; `name` begins with `data.`."""
+    """What became of one test. `output` is what it printed; `name` begins with `data.`.
+
+    `package` is the front of the name. `at`: where an error arose, as far as the engine says.
+    """
 
     name: str
+    package: str
     file: str
     row: int
-    outcome: Literal["PASS", "FAIL", "ERROR", "SKIPPED"]
+    col: int
+    outcome: Outcome
     duration_ns: int = 0
     message: str = ""
     output: tuple[str, ...] = ()
+    cases: tuple[Case, ...] = ()
+    at: tuple[str, int, int] | None = None
+
+
+class _Test(Struct, frozen=True):
+    """A test as found. `alias`: the path of its rule in the engine."""
+
+    file: str
+    package: str
+    name: str
+    alias: str
+    row: int
+    col: int
+    rule: Node
+    refusal: str = ""
+    case_rule: str = ""
+
+
+class TestRun(Struct, frozen=True):
+    """Outcomes in order of file and line; `covered`: rows that were evaluated, by file."""
+
+    __test__ = False  # for pytest: this is none
+
+    outcomes: list[RuleOutcome]
+    modules: Mapping[str, Module]
+    sources: Mapping[str, str]
+    covered: Mapping[str, frozenset[int]]
 
 
 def run_tests(path: Path) -> list[RuleOutcome]:
-    """Run every test in a folder of policies, in order of file and line.
+    """Run every test in a folder of policies, in order of file and line."""
+    return run_folder(path).outcomes
 
-    Raises `ConfigurationError` (`policy_invalid`) when the files cannot be loaded.
+
+def run_folder(path: Path, wanted: str = "", *, coverage: bool = False) -> TestRun:
+    """Run the tests whose full name (`data.…`) `wanted` is found in.
+
+    Raises `ConfigurationError` (`policy_invalid`) when the files cannot be loaded, `re.error` when
+    `wanted` is no regular expression.
     """
+    pattern = re.compile(wanted)
     faults: list[Mistake] = []
     sources, data = read_folder(path, faults, tests=True)
     modules: dict[str, Module] = {}
@@ -55,8 +101,100 @@ def run_tests(path: Path) -> list[RuleOutcome]:
             modules[name] = module
     if faults:
         raise invalid(faults)
-    engine = _load(sources, data, modules)
-    return [result for name in modules for result in _run_module(engine, name, modules)]
+    tests = list(_find(sources, modules))
+    engine = _load(_rewrite(sources, tests), data, modules)
+    engine.set_enable_coverage(coverage)
+    chosen = [each for each in tests if pattern.search(f"{each.package}.{each.name}")]
+    outcomes = [_run(engine, each) for each in chosen]
+    return TestRun(outcomes, modules, sources, _covered(engine) if coverage else {})
+
+
+def _covered(engine: regorus.Engine) -> dict[str, frozenset[int]]:
+    report = json.loads(engine.get_coverage_report_as_json())
+    return {file["path"]: frozenset(file["covered"]) for file in report["files"]}
+
+
+# --- finding ------------------------------------------------------------------------------------
+
+
+def _find(sources: Mapping[str, str], modules: Mapping[str, Module]) -> Iterator[_Test]:
+    copies: Counter[tuple[str, str]] = Counter()
+    for file, module in modules.items():
+        package = ".".join(("data", *module.package))
+        for rule in module.tree:
+            parts, tail = _split(head_of(rule)[1]["refr"])
+            name = ".".join(parts)
+            if not parts or not parts[-1].startswith((_PREFIX, _TODO_PREFIX)):
+                continue
+            copies[package, name] += 1
+            copy = copies[package, name] - 1
+            yield _describe(file, package, name, copy, rule, tail, sources[file].encode())
+
+
+def _describe(  # noqa: PLR0917 - a test has as many parts
+    file: str, package: str, name: str, copy: int, rule: Node, tail: list[str | Node], text: bytes
+) -> _Test:
+    # Copies of one name are tests of their own, as they are for OPA; one would hide the other.
+    row, col = place(text, head_of(rule)[1]["span"])
+    kind, head = head_of(rule)
+    alias = f"{name}_copy_{copy}" if copy else name
+    case_rule, refusal = "", ""
+    if kind == "Func" or head.get("args"):
+        refusal = "a test takes no arguments; remove them"
+    elif kind != "Set" and any(isinstance(part, dict) and not is_literal(part) for part in tail):
+        bodies = rule["Spec"]["bodies"]
+        statements = bodies[0]["query"]["stmts"] if bodies else []
+        written = write_case_rule(f"{_CASES}_{head['span']['start']}", tail, statements, text)
+        case_rule = written or ""
+        if written is None or len(bodies) > 1:
+            refusal = "cannot enumerate its cases; bind their names first: `some name, tc in cases`"
+    shown = f"{name}#{copy:02}" if copy else name
+    return _Test(file, package, shown, alias, row, col, rule, refusal, case_rule)
+
+
+def _split(reference: Node) -> tuple[list[str], list[str | Node]]:
+    """Return the static front of a head up to the test's own name, and what stands behind it."""
+    parts = list(_parts(reference))
+    static = list(takewhile(lambda each: isinstance(each, str), parts))
+    for number, part in enumerate(static, start=1):
+        if str(part).startswith((_PREFIX, _TODO_PREFIX)):
+            return [str(each) for each in static[:number]], parts[number:]
+    return [], []
+
+
+def _parts(reference: Node) -> Iterator[str | Node]:
+    kind, body = unwrap(reference)
+    if kind == "Var":
+        yield body["value"]
+        return
+    yield from _parts(body["refr"])
+    yield body["field"][1] if kind == "RefDot" else body["index"]
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+def _rewrite(sources: Mapping[str, str], tests: list[_Test]) -> dict[str, str]:
+    """Return the sources with a name of its own for each copy, and a rule that names the cases."""
+    texts = {file: text.encode() for file, text in sources.items()}
+    for test in reversed(tests):
+        text, reference = texts[test.file], head_of(test.rule)[1]["refr"]
+        if not test.name.endswith(test.alias.rpartition(".")[2]):
+            start, end = _name_span(reference, test.name.partition("#")[0].rpartition(".")[2])
+            text = text[:start] + test.alias.rpartition(".")[2].encode() + text[end:]
+        texts[test.file] = text
+    for test in tests:
+        texts[test.file] += b"\n" + test.case_rule.encode()
+    return {file: text.decode() for file, text in texts.items()}
+
+
+def _name_span(reference: Node, name: str) -> tuple[int, int]:
+    kind, body = unwrap(reference)
+    if kind == "Var":
+        return body["span"]["start"], body["span"]["end"]
+    if kind == "RefDot" and body["field"][1] == name:
+        return body["field"][0]["start"], body["field"][0]["end"]
+    return _name_span(body["refr"], name)
 
 
 def _load(
@@ -76,44 +214,38 @@ def _load(
     return engine
 
 
-def _run_module(
-    engine: regorus.Engine, file: str, modules: Mapping[str, Module]
-) -> Iterator[RuleOutcome]:
-    package = modules[file].package
-    siblings = [module for module in modules.values() if module.package == package]
-    copies = Counter(rule.name for module in siblings for rule in module.rules)
-    for rule in modules[file].rules:
-        if rule.name.startswith((_PREFIX, _TODO_PREFIX)):
-            name = ".".join(("data", *package, rule.name))
-            refusal = _refusal(rule, copies[rule.name])
-            if rule.name.startswith(_TODO_PREFIX):
-                yield RuleOutcome(name, file, rule.line, "SKIPPED")
-            elif refusal:
-                # A case or a copy that fails would hide behind one that passes.
-                yield RuleOutcome(name, file, rule.line, "ERROR", message=refusal)
-            else:
-                yield _run(engine, name, file, rule)
-
-
-def _refusal(rule: Rule, copies: int) -> str | None:
-    if not rule.plain or rule.kind in {"set", "object"}:
-        return "cannot enumerate the cases of a parameterised test; write one test per case"
-    if rule.kind == "function":
-        return "a test takes no arguments; remove them"
-    if copies > 1:
-        return "several rules have this name; give each test its own"
-    return None
-
-
-def _run(engine: regorus.Engine, name: str, file: str, rule: Rule) -> RuleOutcome:
+def _run(engine: regorus.Engine, test: _Test) -> RuleOutcome:
+    name = f"{test.package}.{test.name}"
+    known = (name, test.package, test.file, test.row, test.col)
+    if test.name.rpartition(".")[2].startswith(_TODO_PREFIX):
+        return RuleOutcome(*known, "SKIPPED")
+    if test.refusal:
+        return RuleOutcome(*known, "ERROR", message=test.refusal)
     engine.set_input_json("{}")
     began = time.perf_counter_ns()
-    message = ""
-    outcome: Literal["PASS", "FAIL", "ERROR"]
+    cases: tuple[Case, ...] = ()
     try:
-        outcome = "PASS" if engine.eval_rule_as_json(name) == "true" else "FAIL"
+        value = _ask(engine, f"{test.package}.{test.alias}")
+        duration_ns = time.perf_counter_ns() - began
+        output = tuple(engine.take_prints())
+        if test.case_rule:
+            rule = f"{test.package}.{test.case_rule.partition(' ')[0]}"
+            cases = read_cases(value, _ask(engine, rule) or [])
+            engine.take_prints()
     except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
-        outcome, message = "ERROR", describe(error)
-    duration_ns = time.perf_counter_ns() - began
-    output = tuple(engine.take_prints())
-    return RuleOutcome(name, file, rule.line, outcome, duration_ns, message, output)
+        found = _PLACE.search(str(error))
+        at = (found[1], int(found[2]), int(found[3])) if found else None
+        duration_ns, output = time.perf_counter_ns() - began, tuple(engine.take_prints())
+        return RuleOutcome(*known, "ERROR", duration_ns, describe(error), output, at=at)
+    if test.case_rule and not cases:
+        # OPA passes it. What tests nothing must not look as if it had.
+        return RuleOutcome(*known, "ERROR", duration_ns, "it has no cases; give it some", output)
+    failed = any(case.failed for case in cases) if test.case_rule else value is not True
+    return RuleOutcome(*known, "FAIL" if failed else "PASS", duration_ns, "", output, cases)
+
+
+def _ask(engine: regorus.Engine, path: str) -> Any:  # noqa: ANN401
+    """Return the value of a rule; None where it has none."""
+    found = json.loads(engine.eval_query_as_json(path))
+    rows = found.get("result") or [{"expressions": [{"value": None}]}]
+    return rows[0]["expressions"][0]["value"]

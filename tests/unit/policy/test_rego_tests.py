@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.policy.policy_bundle import find_rego_root
+from gateway.adapters.policy.rego_cases import Case
 from gateway.adapters.policy.rego_tests import RuleOutcome, run_tests
 from gateway.core.errors import ConfigurationError
 
@@ -45,17 +46,104 @@ def test_an_error_is_no_pass_and_says_where(tmp_path: Path) -> None:
     assert "a_test.rego:2:" in result.message
 
 
+def tree(result: RuleOutcome) -> dict[str, object]:
+    def shown(cases: tuple[Case, ...]) -> dict[str, object]:
+        return {case.name: shown(case.cases) or not case.failed for case in cases}
+
+    return shown(result.cases)
+
+
 @pytest.mark.parametrize(
-    "rule",
+    ("rule", "cases"),
     [
-        'test_x[name] if { some name, case in {"one": 1}; case == 1 }',
-        'test_x contains name if some name in ["one"]',
-        "test_x(y) if y",
-        "test_x if true\ntest_x if false",
+        (
+            'test_x[name] if {\n\tsome name, tc in {"one": 1, "two": 2}\n\ttc == 1\n}',
+            {"one": True, "two": False},
+        ),
+        (
+            (
+                'test_x[tc.note] if {\n\tsome tc in [{"note": "a"}, {"note": "b"}]\n'
+                '\ttc.note == "a"\n}'
+            ),
+            {"a": True, "b": False},
+        ),
+        (
+            (
+                'test_x[a][b] if {\n\tsome a, bs in {"m": {"n": 1, "o": 2}, "q": {"n": 1}}\n'
+                "\tsome b, v in bs\n\tv == 1\n}"
+            ),
+            {"m": {"n": True, "o": False}, "q": {"n": True}},
+        ),
+        (
+            'test_x[sprintf("case %d", [i])] if {\n\tsome i, v in [1, 2]\n\tv == 1\n}',
+            {"case 0": True, "case 1": False},
+        ),
+        ("test_x[i] if {\n\tsome i\n\tv := [1, 2][i]\n\tv == 1\n}", {"0": True, "1": False}),
+        ('test_x[name] := v if some name, v in {"a": true, "b": 3}', {"a": True, "b": False}),
+        # The name is bound below what fails: OPA does not see the second case at all.
+        (
+            'test_x[name] if {\n\tsome v in [1, 2]\n\tv == 1\n\tname := sprintf("c%d", [v])\n}',
+            {"c1": True, "c2": False},
+        ),
+        (
+            (
+                'cases := {"a": 1, "b": 2}\ntest_x[name] if {\n\tprint("x")\n\ttc := cases[name]\n'
+                "\tn := tc + 1\n\tn == 2\n}"
+            ),
+            {"a": True, "b": False},
+        ),
     ],
 )
-def test_what_could_hide_a_failure_never_passes(tmp_path: Path, rule: str) -> None:
-    assert set(outcomes(run(tmp_path, a_test=f"package a_test\n{rule}\n")).values()) == {"ERROR"}
+def test_a_case_that_fails_is_named(tmp_path: Path, rule: str, cases: dict[str, object]) -> None:
+    results = run(tmp_path, a_test=f"package a_test\n{rule}\n")
+    assert outcomes(results) == {"test_x": "FAIL"}
+    assert tree(results["data.a_test.test_x"]) == cases
+
+
+def test_a_parameterised_test_passes_when_all_its_cases_do(tmp_path: Path) -> None:
+    rule = 'test_x[name] if {\n\tsome name, n in {"a": 1, "b": 2}\n\tn < 3\n}'
+    results = run(tmp_path, a_test=f"package a_test\n{rule}\n")
+    assert outcomes(results) == {"test_x": "PASS"}
+    assert tree(results["data.a_test.test_x"]) == {"a": True, "b": True}
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("test_x[name] if {\n\tsome name, tc in data.none\n\ttc\n}", "it has no cases"),
+        ("test_x[name] if { name == 1 } else := 2 if { name := 2 }", "cannot enumerate"),
+        # OPA passes these: the cases that fail are never named.
+        ("test_x[i] if {\n\tsome i\n\t[1, 2][i] == 1\n}", "cannot enumerate"),
+        ('test_x[n] if {\n\tsome {"n": n, "v": 1} in [{"n": "a", "v": 2}]\n}', "cannot enumerate"),
+        ("test_x(y) if y", "takes no arguments"),
+    ],
+)
+def test_what_tests_nothing_never_passes(tmp_path: Path, rule: str, message: str) -> None:
+    (result,) = run(tmp_path, a_test=f"package a_test\n{rule}\n").values()
+    assert result.outcome == "ERROR"
+    assert message in result.message
+
+
+@pytest.mark.parametrize(
+    "rule", ['test_x contains name if some name in ["one"]', "test_x.y if true", 'test_x["y"]']
+)
+def test_what_is_no_boolean_fails(tmp_path: Path, rule: str) -> None:
+    assert set(outcomes(run(tmp_path, a_test=f"package a_test\n{rule}\n")).values()) == {"FAIL"}
+
+
+def test_tests_of_one_name_are_tests_of_their_own(tmp_path: Path) -> None:
+    results = run(
+        tmp_path,
+        a_test="package a_test\ntest_x if true\ntest_x if false\nat.deep.test_x if true\n",
+        b_test="package a_test\ntest_x if true\n",
+    )
+    assert {name: result.outcome for name, result in results.items()} == {
+        "data.a_test.test_x": "PASS",
+        "data.a_test.test_x#01": "FAIL",
+        "data.a_test.at.deep.test_x": "PASS",
+        "data.a_test.test_x#02": "PASS",
+    }
+    assert results["data.a_test.test_x#02"].file == "b_test.rego"
 
 
 def test_what_a_test_prints_is_kept(tmp_path: Path) -> None:

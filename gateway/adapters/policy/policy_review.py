@@ -1,0 +1,27 @@
+"""What is odd in a folder of policies, but loads: told to authors, never in the gateway's way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.adapters.policy.policy_ast import Fault, parse_module
+from gateway.adapters.policy.policy_bundle import read_folder
+from gateway.adapters.policy.policy_faults import Mistake
+from gateway.adapters.policy.policy_names import find_oddities
+from gateway.adapters.policy.policy_package import Source
+from gateway.adapters.policy.policy_rules import Definitions
+
+
+def find_warnings(folder: Path) -> list[Mistake]:
+    """Return unused variables and imports, and names that hide another, tests included.
+
+    Files that cannot be parsed are left to the gate.
+    """
+    texts, _ = read_folder(folder, [], tests=True)
+    found = [
+        Source(path, text, module)
+        for path, text in texts.items()
+        if not isinstance(module := parse_module(path, text), Fault)
+    ]
+    definitions = Definitions(found)
+    return [odd for source in found for odd in find_oddities(source, definitions)]
