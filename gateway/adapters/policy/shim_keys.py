@@ -58,9 +58,7 @@ def _read_jwks(text: str) -> list[Key]:
     value = json.loads(text, object_pairs_hook=_unique)
     if not isinstance(value, dict):
         raise KeyTextError("keys are a PEM text, a JWK or a JWK set")
-    given = value.get("keys", [value])
-    keys = [_read_jwk(each) for each in given]
-    return [key for key in keys if not key.alg or key.alg in _ALGORITHMS]
+    return [_read_jwk(each) for each in value.get("keys", [value])]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -87,7 +85,10 @@ def _read_jwk(value: dict[str, Any]) -> Key:
         key = ed25519.Ed25519PublicKey.from_public_bytes(_bytes(value["x"]))
     else:
         raise KeyTextError("a key of an unknown kind")
-    return Key(value.get("alg", ""), value.get("kid", ""), _checked(key))
+    alg = value.get("alg", "")
+    if alg and alg not in _ALGORITHMS:
+        raise KeyTextError("an algorithm that is not known")
+    return Key(alg, value.get("kid", ""), _checked(key))
 
 
 def _bytes(text: str) -> bytes:
