@@ -21,6 +21,15 @@ ELSEWHERE = {
     "policy_bundle_unwritable",
     "policy_invalid",
     "policy_selftest_failed",
+    # told while the gateway starts, or to publishers (docs/releases.md)
+    "release_altered",
+    "release_invalid",
+    "release_missing",
+    "release_no_shadow",
+    "release_none",
+    "release_publishers",
+    "release_unsigned",
+    "release_unwritable",
     # told to people at the admin API (docs/approvals.md)
     "approval_assurance",
     "approval_conflict",
