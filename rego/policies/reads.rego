@@ -11,6 +11,13 @@ package policies.reads
 
 scope := {"list": "tools:list", "call": "tools:call", "resume": "tools:call"}
 
+# METADATA
+# title: A granted read
+# scope: rule
+# custom:
+#   rationale: >-
+#     An agent that may not look is asked about everything, and then nobody reads the questions.
+#   owasp: [LLM06]
 permit contains {"code": "read_only", "message": "reading changes nothing"} if {
 	input.resource.effect == "read"
 	scope[input.phase] in input.context.token.scopes

@@ -10,4 +10,11 @@
 #     phases: [issue]
 package policies.runs
 
+# METADATA
+# title: What the configuration allows
+# scope: rule
+# custom:
+#   rationale: >-
+#     Who may launch what is decided by those who answer for the configuration, not by the agent.
+#   owasp: [ASI03]
 permit contains {"code": "grants_configured"} if input.phase == "issue"

@@ -15,6 +15,13 @@ effects := {
 
 reviewed if input.resource.effect in effects
 
+# METADATA
+# title: Nobody has said what the tool does
+# scope: rule
+# custom:
+#   rationale: >-
+#     A server may offer a new tool at any time, or an old one under new words.
+#   owasp: [ASI02, ASI04]
 deny contains {
 	"code": "tool_unreviewed",
 	"message": "no reviewed manifest says what this tool does",

@@ -15,11 +15,16 @@ days := {
 # METADATA
 # title: Minutes that a zone is ahead of UTC
 # scope: document
-offset("UTC") := 0
+offset(zone) := 0 if zone == "UTC"
 
-offset(zone) := data.settings.calendar.zones[zone] if is_number(data.settings.calendar.zones[zone])
+offset(zone) := minutes if {
+	zone != "UTC"
+	minutes := data.settings.calendar.zones[zone]
+	is_number(minutes)
+}
 
 offset(zone) := sign(zone) * ((two_digits(zone, 1) * 60) + two_digits(zone, 4)) if {
+	is_string(zone)
 	regex.match(`^[+-](0[0-9]|1[0-4]):[0-5][0-9]$`, zone)
 }
 

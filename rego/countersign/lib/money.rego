@@ -35,6 +35,7 @@ of_server(sums, server) := sum([value |
 	prefix := concat("", [server, "."])
 	some key, value in sums
 	startswith(key, prefix)
+	is_number(value)
 ]) if {
 	is_object(sums)
 }
