@@ -186,6 +186,7 @@ def _build_client(section: AgentSection | LauncherSection) -> Client:
         return Agent(
             id=section.id,
             owner=section.owner,
+            version=section.version,
             roles=section.roles,
             grants=grants,
             secret_hash=section.secret_hash or "",

@@ -227,6 +227,7 @@ class AgentSection(Section):
     kind: Literal["agent"]
     id: Id = Field(description="letters, digits and `._@-`, at most 64")
     owner: str = Field("", description="who answers for it; may not approve its calls")
+    version: str = Field("", max_length=64, description="which build it is, for policies to see")
     roles: tuple[str, ...] = Field((), description="what policies may know it by")
     secret_hash: SecretHash | None = Field(None, description=HASH)
     grants: tuple[GrantSection, ...] = Field(
@@ -426,6 +427,17 @@ class LogSection(Section):
     )
 
 
+class NotifySection(Section):
+    """Where people are told of what policies want them to know (`notify`)."""
+
+    url: str | None = Field(
+        None,
+        pattern=r"^(https://[^\s@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?(/[^\s@]*)?)$",
+        description="`https://…` (http only on loopback) that takes a POST of JSON for each notice",
+    )
+    token_from: SecretFrom | None = Field(None, description=_FROM)
+
+
 ClientSection = Annotated[AgentSection | LauncherSection | AppSection, Field(discriminator="kind")]
 ServerSection = Annotated[HttpServerSection | StdioServerSection, Field(discriminator="transport")]
 
@@ -452,3 +464,4 @@ class ConfigShape(Section):
         {}, description="bounds of the call path, by name"
     )
     log: LogSection = section()
+    notify: NotifySection = section("where people are told of what policies want them to know")

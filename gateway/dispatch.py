@@ -39,9 +39,10 @@ from gateway.core.canonical import digest
 from gateway.core.errors import CountersignError, UpstreamError
 from gateway.core.kills.kill import FEED_STALE, find_revocations
 from gateway.core.limits import Limits
-from gateway.core.policy.decision import Permit
+from gateway.core.policy.decision import Deny, Hold, Permit
 from gateway.core.ports import ApprovalStore, Barred, Clock, Ids, RunStore
 from gateway.core.records.approval_entries import state_event
+from gateway.core.records.call_records import data_subject
 from gateway.core.refusal import Refusal, is_unavailable
 from gateway.core.tokens.token import Claims, Run
 from gateway.enforce import Enforcement
@@ -68,6 +69,8 @@ class Stale(Struct, frozen=True):
     """A held call that people agreed to, but that is no longer what they agreed to."""
 
     reason: str
+    judged: tuple[Permit | Hold | Deny, bytes, str] | None = None
+    """What policy decided, on what, and under whose key that is kept, where that is the reason."""
 
 
 class RecoveredOperation(Protocol):
@@ -180,7 +183,7 @@ class Dispatcher:
             await self._move(claimed, "APPROVED")
             return
         if isinstance(fresh, Stale):
-            event = state_event(claimed, "stale", "STALE")
+            event = state_event(claimed, "stale", "STALE", judged=fresh.judged)
             await self._move(claimed, "STALE", event_of=event, outcome=fresh.reason)
             await self._relay()
             return
@@ -288,14 +291,16 @@ class Dispatcher:
         verdict = await self._judge.judge(resolved, "resume", approval)
         if isinstance(verdict, Denied) and is_unavailable(verdict.refusal):
             return None
+        subject = data_subject(resolved.call.claims)
         if not isinstance(verdict, Permitted):
-            return Stale("policy_denies")
+            return Stale("policy_denies", (verdict.decision, verdict.document, subject))
         decision, held = verdict.decision, verdict.held
+        judged = (held or decision, verdict.document, subject)
         stale = None
         if held is not None and spec_digest(held.approval) != request.spec_digest:
-            stale = Stale("approval_spec_changed")
+            stale = Stale("approval_spec_changed", judged)
         elif obligations_digest(decision.obligations) != obligations_digest(request.obligations):
-            stale = Stale("obligations_changed")
+            stale = Stale("obligations_changed", judged)
         if stale is not None:
             self._judge.give_back(verdict.charge)
             return stale

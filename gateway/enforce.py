@@ -20,7 +20,6 @@ from gateway.core.caller import CallerCache
 from gateway.core.calls.answer import Answer, Completed, Pending, Refused
 from gateway.core.calls.call import (
     AuthenticatedCall,
-    FilteredResult,
     Intent,
     Outcome,
     RawCall,
@@ -30,7 +29,7 @@ from gateway.core.calls.call import (
     UpstreamResult,
 )
 from gateway.core.calls.family import Charge
-from gateway.core.calls.filtering import apply_obligations, status_of, withhold
+from gateway.core.calls.filtering import status_of, withhold
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.errors import AuditError, CountersignError, Delivery, UpstreamError
 from gateway.core.kills.kill import FEED_STALE
@@ -43,8 +42,10 @@ from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST
 from gateway.holding import HoldDesk
 from gateway.judge import Denied, Held, Judge, Permitted
 from gateway.logs import describe
+from gateway.notices import NoticeDesk
 from gateway.receipts import ReceiptDesk
 from gateway.refusals import RefusalRecorder
+from gateway.results import Released, ResultDesk
 from gateway.unbroken import Unbroken
 
 _log: Final = structlog.get_logger("gateway.enforce")
@@ -65,6 +66,7 @@ class Enforcement:
         transports: Mapping[str, ToolTransport],
         holds: HoldDesk,
         refusals: RefusalRecorder,
+        notices: NoticeDesk,
         callers: CallerCache,
         clock: Clock,
         limits: Limits,
@@ -76,6 +78,8 @@ class Enforcement:
         self._transports = transports
         self._holds = holds
         self._refusals = refusals
+        self._notices = notices
+        self._results = ResultDesk(judge, notices)
         self._callers = callers
         self._clock = clock
         self._limits = limits
@@ -153,6 +157,7 @@ class Enforcement:
         """Record the intent, send, filter, record the outcome. Each step waits for the last."""
         raw = resolved.call.raw
         actor = self._callers.get(resolved.call.claims).actor
+        self._notices.tell(resolved, permit, "call" if approval is None else "resume")
         entry = records.build_intent(resolved, permit, document, charge, actor, approval)
         intent = Intent(
             resolved=resolved,
@@ -171,11 +176,12 @@ class Enforcement:
         answer, delivery, code = await self._send(recorded, relay)
         if delivery == "not_sent":
             self._judge.give_back(charge)
-        filtered = withhold(code) if answer is None else await self._filter(recorded, answer)
-        await self._judge.learn(resolved, filtered, charge.labels)
-        outcome = self._outcome(recorded, answer, filtered, delivery, started_ns)
+        released = Released(withhold(code))
+        if answer is not None:
+            released = await self._results.release(recorded, answer, charge.labels)
+        outcome = self._outcome(recorded, answer, released, delivery, started_ns)
         try:
-            return Completed(await self._audit.record_outcome(outcome), filtered)
+            return Completed(await self._audit.record_outcome(outcome), released.filtered)
         except AuditError:  # the intent stays open in the log, and the reply does not leave
             return Refused(raw.op, Refusal("record", "outcome_unrecorded"))
 
@@ -201,31 +207,15 @@ class Enforcement:
         except Exception:  # noqa: BLE001 - INVARIANT: no intent stays without an outcome
             return None, "unknown", "internal_error"
 
-    async def _filter(self, recorded: RecordedIntent, answer: UpstreamResult) -> FilteredResult:
-        """Let policy see the result where a package wants to, then fulfil every obligation."""
-        obligations = recorded.intent.decision.obligations
-        try:
-            decision = await self._judge.judge_result(recorded.intent.resolved, answer)
-            if decision is not None:
-                if not isinstance(decision, Permit):
-                    return withhold("result_withheld")
-                obligations = (*obligations, *decision.obligations)
-            if not obligations:
-                return FilteredResult(
-                    result=answer.result, error=answer.error, is_error=answer.is_error
-                )
-            return apply_obligations(answer, obligations)
-        except Exception:  # noqa: BLE001 - INVARIANT: what cannot be filtered is withheld
-            return withhold("result_withheld")
-
     def _outcome(
         self,
         recorded: RecordedIntent,
         answer: UpstreamResult | None,
-        filtered: FilteredResult,
+        released: Released,
         delivery: Delivery,
         started_ns: int,
     ) -> Outcome:
+        filtered, judged = released.filtered, released.judged
         status = status_of(answer, filtered)
         entry = records.build_outcome(
             recorded,
@@ -234,13 +224,18 @@ class Enforcement:
             code=filtered.withheld,
             result=None if answer is None else answer.result or answer.error,
             applied=filtered.applied,
+            decision=None if judged is None else judged.decision,
+            document=None if judged is None else judged.document,
+            labels=released.labels,
             latency_us=(self._clock.monotonic_ns() - started_ns) // 1000,
         )
         return Outcome(intent=recorded, status=status, delivery=delivery, entry=entry)
 
     async def _hold(self, resolved: ResolvedCall, held: Held) -> Answer:
         try:
-            return Pending(await self._holds.hold(resolved, held.decision, held.document))
+            held_call = await self._holds.hold(resolved, held.decision, held.document)
+            self._notices.tell(resolved, held.decision, "call")
+            return Pending(held_call)
         except CountersignError as error:
             refusal = Refusal("hold", error.code)
             return await self._refusals.refuse_call(resolved.call, refusal, resolved.tool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -16,13 +16,25 @@ from gateway.core.caller import Caller, CallerCache
 from gateway.core.calls.call import AuthenticatedCall, FilteredResult, ResolvedCall, UpstreamResult
 from gateway.core.calls.data_flow import DataFlow, is_large, look_through
 from gateway.core.calls.family import Charge
+from gateway.core.calls.filtering import find_unmet
 from gateway.core.calls.ledger import Ledger, view_budget
 from gateway.core.calls.policy_input import build_document
 from gateway.core.calls.provenance import worst
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.errors import AuditError, PolicyError
 from gateway.core.limits import Limits
-from gateway.core.policy.decision import Decision, Deny, Hold, Permit, Phase, Reason
+from gateway.core.policy.decision import (
+    Decision,
+    Deny,
+    Hold,
+    Obligation,
+    Permit,
+    Phase,
+    Reason,
+    labels_of,
+    pick,
+)
+from gateway.core.policy.obligations import Limit
 from gateway.core.ports import AuditLog, PolicyEngine
 from gateway.core.records import call_records as records
 from gateway.core.refusal import Refusal
@@ -60,6 +72,13 @@ class Denied(Struct, frozen=True):
 
 
 Verdict = Permitted | Held | Denied
+
+
+class Judged(Struct, frozen=True):
+    """What policy says of a result; `document` is None where it was not asked."""
+
+    decision: Decision
+    document: bytes | None
 
 
 class Judge:
@@ -107,13 +126,14 @@ class Judge:
                 return Denied(decision, document, Refusal("decide", code))
             if isinstance(decision, Hold) and phase != "resume":
                 return Held(decision, document)
-            arguments = resolved.call.raw.arguments.value
-            charge = self._ledger.reserve(
+            charge = find_unmet(resolved, decision.obligations) or self._ledger.reserve(
                 caller.spender,
                 resolved.tool,
                 resolved.grant,
-                arguments,
+                resolved.call.raw.arguments.value,
                 now_s=resolved.call.now_ns // 1_000_000_000,
+                labels=labels_of(decision.obligations),
+                limits=pick(decision.obligations, Limit),
                 egress=worst((provenance or {}).values()),
             )
             if isinstance(charge, Charge):
@@ -125,15 +145,28 @@ class Judge:
             return Permitted(permit, document, charge, held=decision)
         return Permitted(decision, document, charge)
 
-    async def judge_result(self, resolved: ResolvedCall, answer: UpstreamResult) -> Decision | None:
+    async def judge_result(self, resolved: ResolvedCall, answer: UpstreamResult) -> Judged | None:
         """Decide on a tool's answer; None where no package wants to see it."""
         if not self.watches_result(resolved.tool.id):
             return None
         if len(answer.result or answer.error or b"") > self._limits.watched_result_max_bytes:
-            return _denied("result_withheld", self._policy.revision)
+            return Judged(_denied("result_withheld", self._policy.revision), None)
         view = _result_view(answer, self._limits.json_max_depth)
         document = self._document(resolved, "result", result=view)
-        return await self._ask(resolved.tool.id, "result", document)
+        return Judged(await self._ask(resolved.tool.id, "result", document), document)
+
+    def oblige(self, resolved: ResolvedCall, obligations: Sequence[Obligation]) -> bool:
+        """Meet what a result's decision obliges to outside of it; False where that cannot be.
+
+        Labels join those of the family: before the result leaves, so before anything that could
+        carry it on. What had to be seen to before the call was sent must have been.
+        """
+        found = find_unmet(resolved, obligations)
+        family, now_s = resolved.call.claims.root_jti, resolved.call.now_ns // 1_000_000_000
+        limits = pick(obligations, Limit)
+        if found is not None or not self._ledger.keeps(family, resolved.tool.id, limits, now_s):
+            return False
+        return self._ledger.join(family, labels_of(obligations))
 
     def watches_result(self, tool_id: str) -> bool:
         """Whether a package wants to see what this tool answers."""

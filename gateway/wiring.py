@@ -55,11 +55,13 @@ from gateway.wiring_broker import (
 )
 from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring_kill import find_credentials, start_kill_switch
+from gateway.wiring_notices import start_notices
 from gateway.wiring_path import Parts, build_path
 from gateway.wiring_people import TIDY_S, PeopleDesk, build_people
 from gateway.wiring_policy import PolicyInUse
 from gateway.wiring_registry import Registered, open_registry
 from gateway.wiring_releases import ReleaseKeeper
+from gateway.wiring_shadow import Shadowing
 from gateway.wiring_witness import build_witnessing
 
 SWEEP_S: Final = 1.0
@@ -92,7 +94,10 @@ class Gateway:
         )
         self._ledger = Ledger()
         self._catalog = Catalog()
-        self._releases = ReleaseKeeper(config, clock=self._clock, ids=self._ids)
+        self._shadow = Shadowing(config, clock=self._clock, ids=self._ids)
+        self._releases = ReleaseKeeper(
+            config, clock=self._clock, ids=self._ids, shadow=self._shadow
+        )
         self._policy: PolicyInUse  # once the log has said which bundle decides
         self._ended_runs: set[str] = set()
         self._pruned_s = 0
@@ -167,6 +172,8 @@ class Gateway:
         self._policy = PolicyInUse(self._config, ids=self._ids, bundle=bundle, stated=stated)
         self._stack.push_async_callback(self._policy.close)
         await self._policy.start(audit)
+        self._shadow.open(audit)
+        self._stack.push_async_callback(_forgiving, self._shadow.stop)
         self._releases.started(self._policy.activate)
         return self._config
 
@@ -273,6 +280,7 @@ class Gateway:
             catalog=self._catalog,
             policy=self._policy.engine,
             releases=self._releases,
+            shadow=self._shadow,
             audit=audit,
             token_keys=build_token_keys(self._config, log=audit, clock=self._clock, ids=self._ids),
             custody=build_custody(
@@ -298,6 +306,9 @@ class Gateway:
             ),
             authorization=build_authorization(self._config, state=self._state, clock=self._clock),
             trusted=self._trusted(),
+            notices=start_notices(
+                self._config.notify, audit=audit, ids=self._ids, stack=self._stack
+            ),
         )
 
     def _trusted(self) -> IssuerTokens | None:

@@ -59,6 +59,7 @@ from gateway.http.status_tool import StatusTool
 from gateway.http.tools_admin import ToolsAdmin
 from gateway.judge import Judge
 from gateway.kill_switch import KillSwitch
+from gateway.notices import NoticeDesk
 from gateway.refusals import RefusalRecorder
 from gateway.wiring_audit import build_routers as build_audit_routers
 from gateway.wiring_authorize import Authorization
@@ -70,6 +71,7 @@ from gateway.wiring_kill import build_hand_off, build_is_known, build_kill_route
 from gateway.wiring_people import PeopleDesk
 from gateway.wiring_registry import Registered
 from gateway.wiring_releases import ReleaseKeeper
+from gateway.wiring_shadow import Shadowing
 
 Server = HttpServerSection | StdioServerSection
 Refuse = Callable[[str, str], Awaitable[None]]
@@ -91,6 +93,7 @@ class Parts:
     catalog: Catalog
     policy: Engine
     releases: ReleaseKeeper
+    shadow: Shadowing
     audit: FileAuditLog
     token_keys: TokenKeys
     custody: Custody
@@ -102,6 +105,7 @@ class Parts:
     kills: KillSwitch
     people: PeopleDesk
     authorization: Authorization
+    notices: NoticeDesk
 
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """The code under which authority is refused that ended before its time, or None."""
@@ -171,6 +175,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
         judge=judge,
         desk=desk,
         refusals=refusals,
+        notices=parts.notices,
         callers=callers,
     )
     dispatcher = _build_dispatcher(
@@ -202,7 +207,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
 
 def _build_judge(parts: Parts, callers: CallerCache) -> Judge:
     return Judge(
-        policy=parts.releases.counted(parts.policy),
+        policy=parts.shadow.beside(parts.releases.counted(parts.policy)),
         ledger=parts.ledger,
         callers=callers,
         audit=parts.audit,
@@ -218,6 +223,7 @@ def _build_enforcement(
     judge: Judge,
     desk: HoldDesk,
     refusals: RefusalRecorder,
+    notices: NoticeDesk,
     callers: CallerCache,
 ) -> Enforcement:
     return Enforcement(
@@ -228,6 +234,7 @@ def _build_enforcement(
         transports=parts.transports,
         holds=desk,
         refusals=refusals,
+        notices=notices,
         callers=callers,
         clock=parts.clock,
         limits=parts.limits,
@@ -331,7 +338,7 @@ def _build_issue(
         clients=registry,
         runs=parts.runs,
         issuer=issuer,
-        policy=parts.policy,
+        policy=parts.shadow.beside(parts.policy),
         audit=parts.audit,
         clock=parts.clock,
         ids=parts.ids,
@@ -422,6 +429,7 @@ def _build_routers(
         *parts.registered.routers(admit, parts.config.environment),
         *parts.people.routers(admit),
         *parts.releases.routers(admit, parts.registered.registry.active_person),
+        parts.shadow.router(admit),
         *_build_bundle_routers(parts),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
         *build_audit_routers(

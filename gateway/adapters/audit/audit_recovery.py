@@ -35,6 +35,7 @@ from gateway.core.log.chain_check import (
 from gateway.core.log.note import NoteKey
 from gateway.core.log.note import parse as parse_note
 from gateway.core.people.sign_in_changes import SignInChanges
+from gateway.core.records.notice_records import PendingNotices
 from gateway.core.releases.history import History
 from gateway.core.tokens.issued import IssuedTokens, read_issued
 
@@ -72,6 +73,7 @@ class Recovered(Struct, frozen=True):
     `registered`: the last version of each entry of the registry, by its name in records.
     `stopped`: when people were last killed or suspended. `sign_ins`: what a state from before
     `fold_from` does not know. `releases`: what was published, and what decides.
+    `notices`: those without an end.
     """
 
     open_intents: dict[str, OpenIntent]
@@ -86,6 +88,7 @@ class Recovered(Struct, frozen=True):
     stopped: StoppedPeople = msgspec.field(default_factory=StoppedPeople)
     sign_ins: SignInChanges = msgspec.field(default_factory=SignInChanges)
     releases: History = msgspec.field(default_factory=History)
+    notices: PendingNotices = msgspec.field(default_factory=PendingNotices)
 
 
 class Cut(Struct, frozen=True):
@@ -166,6 +169,7 @@ class _Index:
             recovered.registered[value["entry"]] = value["version"]
         else:
             recovered.releases.fold(value)
+            recovered.notices.fold(value)
         if kind in {"kill.set", "registry.change"}:
             recovered.stopped.fold(value)
         if self._fold is not None and seq >= self._fold_from:

@@ -2,47 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import orjson
-
-from gateway.core.calls.call import FilteredResult, Status, UpstreamResult
-from gateway.core.pointer import split
+from gateway.core.calls.call import FilteredResult, ResolvedCall, Status, UpstreamResult
+from gateway.core.calls.rewriting import (
+    REDACTED,
+    cut,
+    cut_at,
+    hide_at,
+    mask_last,
+    mask_tag,
+    redact,
+)
+from gateway.core.pointer import resolve
+from gateway.core.policy import obligations as kinds
 from gateway.core.policy.decision import Obligation
+from gateway.core.refusal import Refusal
 
-REDACTED: Final = "[redacted]"
-_INDEX_MAX_CHARS: Final = 9
+__all__ = ["REDACTED", "apply_obligations", "find_unmet", "status_of", "withhold"]
+
+_KEY_MAX_CHARS: Final = 256
+_ELSEWHERE: Final = frozenset({kinds.ANNOTATE, "add_label", "notify", *kinds.BEFORE_SENDING})
+"""Obligations that ask nothing of a result."""
+
+Tag = Callable[[str], str]
 
 
-def apply_obligations(answer: UpstreamResult, obligations: Sequence[Obligation]) -> FilteredResult:
-    """Fulfil every obligation, or withhold the result.
+def no_tag(_text: str) -> str:
+    """Put nothing in the place of a value."""
+    return "none"
 
-    `redact` takes `pointers` into `structuredContent`; text that is the same JSON is redacted
-    alike, and other text is replaced whole, because nobody can tell what it repeats. Where a result
-    has no structured content, the pointers lead into each text that is JSON. `limit_result` takes
-    `max_bytes`. `annotate` asks nothing of the result. A redacting obligation hides errors too.
+
+def apply_obligations(
+    answer: UpstreamResult, obligations: Sequence[Obligation], tag: Tag = no_tag
+) -> FilteredResult:
+    """Fulfil every obligation on a result, or withhold it.
+
+    `redact` and `mask` take `pointers` into `structuredContent`; text that is the same JSON is
+    changed alike, and other text is replaced whole, because nobody can tell what it repeats. Where
+    a result has no structured content, the pointers lead into each text that is JSON. They hide
+    errors, too. `truncate` and `limit_result` take `max_bytes`. `tag` names values for `mask`.
     """
     result, error = answer.result, answer.error
     for obligation in obligations:
-        match obligation.type:
-            case "redact":
-                if error is not None or result is None:
-                    return _withheld(answer, obligations)
-                result = _redact(result, obligation.spec.get("pointers"))
-            case "limit_result":
-                limit = obligation.spec.get("max_bytes")
-                if not isinstance(limit, int) or len(result or error or b"") > limit:
-                    return _withheld(answer, obligations)
-            case "annotate":
-                pass
-            case _:  # INVARIANT: an obligation that is not understood withholds
-                return _withheld(answer, obligations)
+        if obligation.type in _ELSEWHERE:
+            continue
+        if result is not None:
+            result = _apply(obligation.spec, result, tag)
+        elif error is not None and not _fits(obligation.spec, error):
+            error = None
         if result is None and error is None:
             return _withheld(answer, obligations)
+    if result is None and error is None:
+        return _withheld(answer, obligations)
     return FilteredResult(
         result=result, error=error, is_error=answer.is_error, applied=tuple(obligations)
     )
+
+
+def _apply(spec: Mapping[str, Any], result: bytes, tag: Tag) -> bytes | None:
+    """Return what is left of a result; None where the obligation cannot be met.
+
+    INVARIANT: an obligation that is not understood leaves nothing.
+    """
+    if kinds.find_fault(spec) is not None:
+        return None
+    match kinds.read(spec):
+        case kinds.Redact(pointers=pointers):
+            return hide_at(result, pointers, redact)
+        case kinds.Mask(pointers=pointers, keep_last=keep, tag=tagged):
+            return hide_at(result, pointers, mask_tag(tag) if tagged else mask_last(keep))
+        case kinds.Truncate(pointers=None, max_bytes=most):
+            return cut(result, most)
+        case kinds.Truncate(pointers=pointers, max_bytes=most):
+            return cut_at(result, pointers or (), most)
+        case kinds.LimitResult(max_bytes=most):
+            return result if len(result) <= most else None
+        case _:
+            return None
+
+
+def _fits(spec: Mapping[str, Any], error: bytes) -> bool:
+    """Whether a JSON-RPC error may be seen under an obligation: nobody looks into it."""
+    if kinds.find_fault(spec) is not None:
+        return False
+    match kinds.read(spec):
+        case kinds.Truncate(max_bytes=most) | kinds.LimitResult(max_bytes=most):
+            return len(error) <= most
+        case _:
+            return False
+
+
+def find_unmet(resolved: ResolvedCall, obligations: Sequence[Obligation]) -> Refusal | None:
+    """Return why a call cannot be made as policy obliges, before it is; None if it can.
+
+    What concerns its result can always be met, by withholding it.
+    """
+    for obligation in obligations:
+        if obligation.type == "require_idempotency_key":
+            asked = kinds.read(obligation.spec)
+            assert isinstance(asked, kinds.RequireIdempotencyKey)  # noqa: S101 - read as such
+            if resolved.tool.review.idempotency == "none":
+                return Refusal("decide", "obligation_unmet")
+            if asked.pointer is not None and not _is_key(resolved, asked.pointer):
+                return Refusal("decide", "idempotency_key_required")
+    return None
+
+
+def _is_key(resolved: ResolvedCall, pointer: str) -> bool:
+    value = resolve(resolved.call.raw.arguments.value, pointer)
+    return isinstance(value, str) and 0 < len(value.strip()) <= _KEY_MAX_CHARS
 
 
 def withhold(code: str | None) -> FilteredResult:
@@ -67,73 +137,3 @@ def _withheld(answer: UpstreamResult, obligations: Sequence[Obligation]) -> Filt
         withheld="result_withheld",
         applied=tuple(obligations),
     )
-
-
-def _redact(raw: bytes, pointers: object) -> bytes | None:
-    """Return the result with nothing at `pointers`, and with nothing that could repeat it.
-
-    INVARIANT: what is kept was looked into. Members and blocks of other kinds are left out.
-    """
-    if not isinstance(pointers, list) or not all(isinstance(p, str) for p in pointers):
-        return None
-    try:
-        body = orjson.loads(raw)
-        paths = [split(pointer) for pointer in pointers]
-    except ValueError:
-        return None
-    if not isinstance(body, dict):
-        return None
-    structured, blocks = body.get("structuredContent"), body.get("content")
-    known = None if structured is None else orjson.dumps(structured, option=orjson.OPT_SORT_KEYS)
-    kept: dict[str, Any] = {
-        "content": [
-            {"type": "text", "text": _redact_text(block, paths, known)}
-            for block in (blocks if isinstance(blocks, list) else ())
-        ]
-    }
-    if structured is not None:
-        kept["structuredContent"] = _without(structured, paths)
-    if "isError" in body:
-        kept["isError"] = body["isError"] is not False
-    return orjson.dumps(kept)
-
-
-def _redact_text(block: object, paths: Sequence[tuple[str, ...]], known: bytes | None) -> str:
-    """Return what may be seen of a block: JSON that repeats or replaces the structured content.
-
-    Any other text could say what is redacted, at a place of its own.
-    """
-    text = block.get("text") if isinstance(block, dict) else None
-    try:
-        document = orjson.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        return REDACTED
-    if not isinstance(document, dict):
-        return REDACTED
-    if known is not None and orjson.dumps(document, option=orjson.OPT_SORT_KEYS) != known:
-        return REDACTED
-    return orjson.dumps(_without(document, paths)).decode()
-
-
-def _without(document: Any, paths: Sequence[tuple[str, ...]]) -> Any:  # noqa: ANN401 - any JSON
-    for path in paths:
-        document = _blot(document, path)
-    return document
-
-
-def _blot(value: Any, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSON
-    """Return `value` with what `path` leads to replaced.
-
-    Where the shape is not the one that the path supposes, the last value on the way is replaced.
-    """
-    if not path:
-        return REDACTED
-    name, rest = path[0], path[1:]
-    if value is None:
-        return None
-    if isinstance(value, dict):
-        return value if name not in value else {**value, name: _blot(value[name], rest)}
-    if isinstance(value, list) and name.isascii() and name.isdigit():
-        index = int(name[:_INDEX_MAX_CHARS])
-        return [_blot(item, rest) if at == index else item for at, item in enumerate(value)]
-    return REDACTED

@@ -150,6 +150,11 @@ class Ledger:
         seen.learn(output, spoken)
         self._room -= seen.size - before
 
+    def keeps(self, family_id: str, tool_id: str, limits: Iterable[Limit], now_s: int) -> bool:
+        """Whether a family, with the calls already charged, is within these limits of a tool."""
+        family = self.family(family_id)
+        return not any(_is_reached(limit, family, tool_id, now_s, more=0) for limit in limits)
+
     def join(self, family_id: str, labels: Iterable[str]) -> bool:
         """Add labels to those of a family; False, and none is added, where it has too many."""
         family = self.family(family_id)
@@ -246,10 +251,12 @@ def _read_charge(record: Mapping[str, Any]) -> Charge:
     )
 
 
-def _is_reached(limit: Limit, family: Family, tool_id: str, now_s: int) -> bool:
-    if limit.window_s is None:
-        return family.counts.get(tool_id, 0) >= limit.max_calls
-    return family.calls_since(tool_id, now_s - limit.window_s) >= limit.max_calls
+def _is_reached(limit: Limit, family: Family, tool_id: str, now_s: int, *, more: int = 1) -> bool:
+    """Whether so many more calls of a tool would pass a limit."""
+    window_s = limit.window_s
+    if window_s is None:
+        return family.counts.get(tool_id, 0) + more > limit.max_calls
+    return family.calls_since(tool_id, now_s - window_s) + more > limit.max_calls
 
 
 def _is_exhausted(spent: int, limit: int | None) -> bool:

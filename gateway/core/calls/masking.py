@@ -15,7 +15,9 @@ from gateway.core.pointer import split
 
 MASKED: Final = "[masked]"
 _WHOLE: Final = orjson.dumps(MASKED)
-_HARMLESS: Final = frozenset({"annotate", "limit_result"})
+_HARMLESS: Final = frozenset(
+    {"add_label", "annotate", "limit", "limit_result", "notify", "require_idempotency_key"}
+)
 """Obligations that hide nothing of a result that was handed out."""
 
 _INDEX_MAX_CHARS: Final = 9

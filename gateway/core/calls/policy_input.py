@@ -36,7 +36,7 @@ def build_caller(claims: Claims) -> CallerFragments:
     subject = {
         "type": "agent",
         "id": claims.subject,
-        "version": "",
+        "version": claims.version,
         "owner": claims.owner,
         "roles": list(claims.roles),
         "on_behalf_of": claims.on_behalf_of,

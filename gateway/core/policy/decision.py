@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeVar
 
 from msgspec import Struct
+
+from gateway.core.policy.obligations import ANNOTATE, KINDS, AddLabel, read
 
 Outcome = Literal["permit", "deny", "hold"]
 Phase = Literal["issue", "list", "call", "result", "resume"]
 
-OBLIGATIONS: Final = frozenset({"redact", "limit_result", "annotate"})
+OBLIGATIONS: Final = frozenset({*KINDS, ANNOTATE})
 """Obligation types the gateway can fulfil. Any other type in an answer is a deny."""
 
 
@@ -26,6 +29,23 @@ class Obligation(Struct, frozen=True):
 
     type: str
     spec: dict[str, Any]
+
+
+_T = TypeVar("_T", bound=Struct)
+
+
+def pick(obligations: Sequence[Obligation], kind: type[_T]) -> list[_T]:
+    """Return the obligations of one kind, read."""
+    return [
+        found
+        for each in obligations
+        if KINDS.get(each.type) is kind and isinstance(found := read(each.spec), kind)
+    ]
+
+
+def labels_of(obligations: Sequence[Obligation]) -> tuple[str, ...]:
+    """Return the labels that obligations add."""
+    return tuple(label for each in pick(obligations, AddLabel) for label in each.labels)
 
 
 class Stage(Struct, frozen=True, forbid_unknown_fields=True):

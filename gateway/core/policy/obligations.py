@@ -109,9 +109,11 @@ BEFORE_SENDING: Final = frozenset({"require_idempotency_key", "limit"})
 
 
 def find_fault(spec: Mapping[str, Any]) -> str | None:
-    """Say what about an obligation of a known type is not understood; its values are not told."""
+    """Say what about an obligation is not understood, or return None; no value is told."""
     if spec["type"] == ANNOTATE:
         return None
+    if spec["type"] not in KINDS:
+        return "it is none that the gateway can meet"
     try:
         found = read(spec)
         for pointer in _pointers(found):

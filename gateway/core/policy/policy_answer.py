@@ -28,10 +28,12 @@ from gateway.core.policy.decision import (
     Reason,
     Stage,
 )
+from gateway.core.policy.obligations import find_fault
 
 UNDEFINED: Final = "policy_undefined"
 INVALID: Final = "policy_answer_invalid"
 UNKNOWN_OBLIGATION: Final = "obligation_unknown"
+INVALID_OBLIGATION: Final = "obligation_invalid"
 
 _LIMITS: Final = Limits()
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -99,7 +101,8 @@ def read_answer(raw: bytes | None, revision: str) -> Decision:
     Policies answer in few words, so the same bytes are read once. Nobody changes a decision.
 
     `None` is undefined. Reason codes of a deny made here: `policy_undefined`,
-    `policy_answer_invalid`, `obligation_unknown`; its message says what is wrong, without values.
+    `policy_answer_invalid`, `obligation_unknown`, `obligation_invalid`; its message says what is
+    wrong, without values.
     """
     if raw is not None and len(raw) > _MEMO_MAX_BYTES:
         return _read_answer(raw, revision)
@@ -160,6 +163,8 @@ def _obligations(given: tuple[dict[str, Any], ...]) -> tuple[Obligation, ...]:
         kind = spec.get("type")
         if type(kind) is not str or kind not in OBLIGATIONS:
             raise _Unusable(UNKNOWN_OBLIGATION, "an obligation is none that the gateway can meet")
+        if (fault := find_fault(spec)) is not None:
+            raise _Unusable(INVALID_OBLIGATION, fault[: _LIMITS.reason_max_bytes])
     return tuple(Obligation(type=spec["type"], spec=spec) for spec in given)
 
 

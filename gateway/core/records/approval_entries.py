@@ -5,12 +5,20 @@ INVARIANT: no human id and no comment stands in a field; both are openings under
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from gateway.core.approvals.approval import ApprovalRequest, State, Vote, person, stage_of
+from gateway.core.approvals.approval import (
+    ApprovalRequest,
+    State,
+    Vote,
+    person,
+    spec_digest,
+    stage_of,
+)
 from gateway.core.entry import Opening
+from gateway.core.policy.decision import Deny, Hold, Permit
 from gateway.core.ports import OutboxEvent
-from gateway.core.records.call_records import build_approval_event
+from gateway.core.records.call_records import build_approval_event, build_decision
 from gateway.core.tags import person_tag
 
 Kind = Literal["request", "grant", "deny", "expire", "cancel", "stale", "unknown", "resolve"]
@@ -49,20 +57,24 @@ def state_event(
     by: str | None = None,
     reason: str = "",
     at: int | None = None,
+    judged: tuple[Permit | Hold | Deny, bytes, str] | None = None,
 ) -> OutboxEvent:
     """Build `approval.<kind>`: `request` came to `state`, by the human `by` if by any.
 
-    The event id is that of the request and the state, so a move is told once however often it is
-    relayed. Use it only for states that a request enters once.
+    `judged`: what policy decided, on what, and under whose key that is kept. The event id is that
+    of the request and the state, so a move is told once however often it is relayed. Use it only
+    for states that a request enters once.
     """
     event_id = f"{request.id}:{state}"
-    entry = build_approval_event(
-        kind,
-        request,
-        event_id=event_id,
-        fields={"state": state} if at is None else {"state": state, "at": at},
-        openings=() if by is None else _said(by, reason),
-    )
+    fields: dict[str, Any] = {"state": state} if at is None else {"state": state, "at": at}
+    openings = () if by is None else _said(by, reason)
+    if judged is not None:
+        decision, document, subject = judged
+        fields |= {"decision": build_decision(decision), "policy": {"rev": decision.revision}}
+        openings = (*openings, Opening("policy.input", document, subject))
+        if isinstance(decision, Hold):
+            fields["spec"] = spec_digest(decision.approval)
+    entry = build_approval_event(kind, request, event_id=event_id, fields=fields, openings=openings)
     return OutboxEvent(event_id=event_id, entry=entry)
 
 

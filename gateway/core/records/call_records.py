@@ -155,9 +155,17 @@ def build_outcome(
     result: bytes | None,
     applied: Sequence[Obligation],
     latency_us: int,
+    decision: Permit | Hold | Deny | None = None,
+    document: bytes | None = None,
+    labels: Sequence[str] = (),
 ) -> Entry:
-    """`call.outcome`: durable before the reply leaves."""
+    """`call.outcome`: durable before the reply leaves.
+
+    `decision` on what `document` says, where policy saw the result; `labels`: what that adds to
+    those of the family.
+    """
     resolved = recorded.intent.resolved
+    subject = data_subject(resolved.call.claims)
     fields: dict[str, Any] = {
         "intent": recorded.seq,
         "status": status,
@@ -168,10 +176,16 @@ def build_outcome(
         fields["reason"] = code
     if applied:
         fields["obligations"] = [obligation.type for obligation in applied]
-    openings: tuple[Opening, ...] = ()
+    if labels:
+        fields |= {"family": resolved.call.claims.root_jti, "labels": list(labels)}
+    openings: list[Opening] = []
     if result is not None:
-        openings = (Opening("result", result, data_subject(resolved.call.claims)),)
-    return Entry(type="call.outcome", op=resolved.call.raw.op, fields=fields, openings=openings)
+        openings.append(Opening("result", result, subject))
+    if decision is not None and document is not None:
+        fields["decision"] = build_decision(decision)
+        openings += _policy_openings(fields, decision.revision, document, subject)
+    op = resolved.call.raw.op
+    return Entry(type="call.outcome", op=op, fields=fields, openings=tuple(openings))
 
 
 def build_list(op: str, claims: Claims, revision: str, catalog: str, shown: int) -> Entry:

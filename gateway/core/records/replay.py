@@ -22,7 +22,16 @@ Kind = Literal["agreed", "gateway", "differs", "altered", "erased", "lost", "unr
 FAILURES: Final[frozenset[Kind]] = frozenset({"differs", "altered"})
 """What a log of an honest gateway never has."""
 
-SPENT: Final = frozenset({"calls_exhausted", "arguments_invalid"})
+SPENT: Final = frozenset(
+    {
+        "arguments_invalid",
+        "budget_exhausted",
+        "calls_exhausted",
+        "idempotency_key_required",
+        "limit_exhausted",
+        "obligation_unmet",
+    }
+)
 """Denials by the ledger, of calls that policy permits."""
 
 UNANSWERED: Final = frozenset(
@@ -38,6 +47,8 @@ UNANSWERED: Final = frozenset(
 
 _PHASES: Final[dict[str, Phase]] = {
     "call.intent": "call",
+    "call.outcome": "result",
+    "approval.stale": "resume",
     "call.refused": "call",
     "approval.request": "call",
     "run.create": "issue",
@@ -115,7 +126,8 @@ def compare(record: Mapping[str, Any], question: Question, again: Decision | str
     if recorded.get("outcome") == "deny" and isinstance(reasons, list) and len(reasons) == 1:
         if reasons[0] in UNANSWERED:
             return Verdict("gateway", f"policy had not answered: `{reasons[0]}`")
-        if reasons[0] in SPENT and isinstance(again, Permit):
+        let_go = isinstance(again, Permit) or question.phase == "resume"
+        if reasons[0] in SPENT and let_go and not isinstance(again, Deny):
             return Verdict("gateway", f"policy permits; the gateway refused: `{reasons[0]}`")
     return told
 
@@ -136,7 +148,7 @@ def _find_difference(
     record: Mapping[str, Any], question: Question, again: Decision
 ) -> Verdict | None:
     recorded, outcome = record["decision"], outcome_of(again)
-    resumed = question.phase == "resume" and outcome == "hold"
+    resumed = record["type"] == "call.intent" and question.phase == "resume" and outcome == "hold"
     expected = "permit" if resumed else outcome  # people agreed to what policy still holds
     if recorded.get("outcome") != expected:
         return _differs("outcome", recorded.get("outcome"), outcome)
@@ -157,11 +169,12 @@ def _find_other_approval(
     if question.phase == "resume":
         if question.approval != record.get("approval"):
             return _differs("approval", record.get("approval"), question.approval)
-        return (
-            None
-            if question.spec_digest == asked
-            else _differs("approval spec", question.spec_digest, asked)
-        )
+        if record["type"] == "call.intent":
+            return (
+                None
+                if question.spec_digest == asked
+                else _differs("approval spec", question.spec_digest, asked)
+            )
     spec = record.get("spec", asked)
     return None if spec == asked else _differs("approval spec", spec, asked)
 

@@ -55,6 +55,7 @@ def build_child(
         subject=actor.id,
         actors=(parent.subject, *parent.actors),
         owner=actor.owner,
+        version=actor.version,
         # 4. A strong role picked up on the way: policy sees those that the whole chain has.
         roles=tuple(role for role in parent.roles if role in actor.roles),
         jti=jti,

@@ -35,6 +35,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     may_delegate_to: tuple[str, ...] = ()
     jwks: tuple[dict[str, Any], ...] = ()
     dpop: bool = False
+    version: str = ""
+    """Which build of it is registered; only policies care."""
 
 
 class Launcher(Struct, frozen=True, kw_only=True):

@@ -86,6 +86,7 @@ def build_claims(run: Run, agent: Agent, *, site: Site, jti: str, wish: Wish, no
         roles=agent.roles,
         owner=agent.owner,
         origin=run.origin,
+        version=agent.version,
     )
 
 
@@ -117,7 +118,7 @@ def ask_about_token(claims: Claims, now_ns: int) -> Question:
     subject: dict[str, Any] = {
         "type": "agent",
         "id": claims.subject,
-        "version": "",
+        "version": claims.version,
         "owner": claims.owner,
         "roles": list(claims.roles),
         "on_behalf_of": claims.on_behalf_of,

@@ -79,6 +79,7 @@ class _Payload(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     roles: tuple[str, ...] = ()
     owner: str = ""
     origin: str = "launcher"
+    version: str = ""
 
 
 _decoder: Final = msgspec.json.Decoder(_Payload)
@@ -97,6 +98,7 @@ _PASSED_ON: Final = (
     "ancestors",
     "parent_jti",
     "max_depth",
+    "version",
 )
 """Members of the same name and meaning on both sides."""
 

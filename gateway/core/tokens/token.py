@@ -118,6 +118,8 @@ class Claims(Struct, frozen=True, kw_only=True):
     jkt: str = ""
     may_act: str = ""
     budget: Budget = Budget()
+    version: str = ""
+    """The agent's, as registered when the token was issued."""
 
 
 class Run(Struct, frozen=True, kw_only=True):

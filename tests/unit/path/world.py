@@ -49,6 +49,7 @@ from gateway.http.origin import OriginCheck
 from gateway.http.rest import RestEndpoint
 from gateway.http.status_tool import StatusTool
 from gateway.judge import Judge
+from gateway.notices import Deliver, NoticeDesk
 from gateway.protocol import mcp
 from gateway.refusals import RefusalRecorder
 
@@ -212,6 +213,7 @@ class World:
         reached: Callable[[Step], None] = lambda _step: None,
         audit: Any = None,  # noqa: ANN401 - an audit log that fails at times
         approvals: Any = None,  # noqa: ANN401 - a store that fails at times
+        deliver: Deliver | None = None,
     ) -> None:
         self.durable = durable or Durable()
         self.clock, self.ids = self.durable.clock, self.durable.ids
@@ -223,6 +225,7 @@ class World:
             reads_ledger=reads_ledger,
             concerns_result=concerns_result,
         )
+        self.deliver = deliver
         self.revoked: set[str] = set()
         self.checks = {"audit": True}
         self.catalog = Catalog()
@@ -259,6 +262,7 @@ class World:
         self.refusals = RefusalRecorder(
             audit=self.audit, clock=self.clock, ids=self.ids, limits=self.limits
         )
+        self.notices = NoticeDesk(audit=self.audit, ids=self.ids, deliver=self.deliver)
         self.nonces = Nonces(b"n" * 32)
         self.authenticator = Authenticator(
             tokens=JoseVerifier([KEY], issuer=URL, audience=URL, environment="test"),
@@ -279,6 +283,7 @@ class World:
             transports=self.durable.transports,
             holds=self.desk,
             refusals=self.refusals,
+            notices=self.notices,
             callers=self.callers,
             clock=self.clock,
             limits=self.limits,
