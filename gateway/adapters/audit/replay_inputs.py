@@ -19,8 +19,8 @@ from msgspec import Struct
 from gateway.adapters.audit.audit_openings import Sealed, Vault, derive, is_committed, unseal_with
 from gateway.adapters.audit.audit_query import Found
 from gateway.adapters.audit.audit_values import ValueReader
-from gateway.adapters.policy.replay_memo import Asked, read_asked
 from gateway.core.log.audit_filter import Selection
+from gateway.core.policy.asked import Asked, read_asked
 
 INPUT: Final = "policy.input"
 _DECIDED: Final = (b'"decision":{', b'"policy":{')

@@ -15,16 +15,14 @@ from hashlib import blake2b
 from itertools import takewhile
 from typing import Final
 
-import msgspec
-from msgspec import Struct
-
 from gateway.adapters.policy import policy_ast
 from gateway.adapters.policy.policy_ast import Fault
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.regorus_plain import Read, build_reader
 from gateway.adapters.policy.regorus_policy import RegorusPolicy
 from gateway.core.errors import PolicyError
-from gateway.core.policy.decision import Decision, Phase
+from gateway.core.policy.asked import Asked
+from gateway.core.policy.decision import Decision
 
 MEMO_MAX: Final = 1 << 18
 DEADLINE_MS: Final = 5_000
@@ -32,61 +30,6 @@ _CROWDED: Final = frozenset({"policy_worker_died", "policy_overloaded", "policy_
 """Codes that can be another question's fault, asked in the same batch."""
 
 _DIGEST_BYTES: Final = 32
-
-
-class Asked(Struct, frozen=True):
-    """A policy input (JSON), and what of it says who is to be heard."""
-
-    document: bytes
-    phase: Phase
-    tool_id: str = ""
-    server: str = ""
-    effect: str = ""
-    agent: str = ""
-    spec_digest: str | None = None
-
-
-class _Resource(Struct, frozen=True):
-    id: str = ""
-    server: str = ""
-    effect: str = ""
-
-
-class _Subject(Struct, frozen=True):
-    id: str = ""
-
-
-class _Approval(Struct, frozen=True):
-    spec_digest: str | None = None
-
-
-class _Context(Struct, frozen=True):
-    approval: _Approval | None = None
-
-
-class _Document(Struct, frozen=True):
-    phase: Phase
-    subject: _Subject = _Subject()
-    resource: _Resource = _Resource()
-    context: _Context = _Context()
-
-
-_decode: Final = msgspec.json.Decoder(_Document).decode
-
-
-def read_asked(document: bytes) -> Asked:
-    """Return a policy input with what routes it. Raises `ValueError` for what is none."""
-    found = _decode(document)
-    resource, approval = found.resource, found.context.approval
-    return Asked(
-        document,
-        found.phase,
-        resource.id,
-        resource.server,
-        resource.effect,
-        found.subject.id,
-        None if approval is None else approval.spec_digest,
-    )
 
 
 class Candidate:

@@ -115,10 +115,7 @@ def compare(was: Told, now: Told, phase: Phase, agreed: str | None = None) -> Ch
     `agreed`: in phase `resume`, digest of the approval that people gave; a hold that asks for the
     same lets the call go, another does not.
     """
-    resumed = phase == "resume" and now.outcome == "hold"
-    if resumed:
-        stale = now.spec != agreed
-        now = Told("deny", (STALE, *now.reasons)) if stale else _released(now)
+    now = settle(now, phase, agreed)
     if was.outcome == "deny" and len(was.reasons) == 1:
         if was.reasons[0] in UNANSWERED:
             return Change("unanswered")
@@ -137,8 +134,13 @@ def compare(was: Told, now: Told, phase: Phase, agreed: str | None = None) -> Ch
     return Change("unchanged")
 
 
-def _released(now: Told) -> Told:
-    return Told("permit", now.reasons, now.obligations)
+def settle(told: Told, phase: Phase, agreed: str | None) -> Told:
+    """Return what becomes of a decision: in phase `resume` people have agreed already."""
+    if phase != "resume" or told.outcome != "hold":
+        return told
+    if told.spec != agreed:
+        return Told("deny", (STALE, *told.reasons))
+    return Told("permit", told.reasons, told.obligations)
 
 
 def _turned(was: Told, now: Told) -> Change:
@@ -185,9 +187,19 @@ class Impact:
         self.errors[code] += 1
 
     def add(
-        self, change: Change, *, tool: str, agent: str, seq: int, op: str, file: str = ""
+        self,
+        change: Change,
+        *,
+        tool: str,
+        agent: str,
+        seq: int | None = None,
+        op: str = "",
+        file: str = "",
     ) -> Example | None:
-        """Count one; return the example that it became, if it did. `file`: see `Example`."""
+        """Count one; return the example that it became, if it did. `file`: see `Example`.
+
+        Without `seq` it is in no record, and no example.
+        """
         self.kinds[change.kind] += 1
         if change.kind not in CHANGES:
             return None
@@ -196,7 +208,7 @@ class Impact:
             group = self._group((change.kind, tool, rule))
             group.count += 1
             group.add_agent(agent)
-            if len(group.examples) < _EXAMPLES:
+            if seq is not None and len(group.examples) < _EXAMPLES:
                 kept = Example(seq, op, change.was, change.now, file)
                 group.examples.append(kept)
         return kept
