@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -116,7 +116,7 @@ async def regorus() -> AsyncIterator[PolicyEngine]:
     await engine.stop()
 
 
-ENGINES = {
+ENGINES: dict[str, Callable[[], AbstractAsyncContextManager[PolicyEngine]]] = {
     "memory": memory,
     "regorus": regorus,
     "opa-push": lambda: pushing(BUNDLE),

@@ -227,9 +227,11 @@ async def test_opa_is_believed_by_its_ca_and_believes_the_gateways_certificate(
     tmp_path: Path,
 ) -> None:
     make_authority(tmp_path)
-    files = ("--tls-cert-file", str(tmp_path / "server.pem"))
-    files += ("--tls-private-key-file", str(tmp_path / "server.key"))
-    files += ("--tls-ca-cert-file", str(tmp_path / "ca.pem"), "--authentication=tls")
+    files = (
+        *("--tls-cert-file", str(tmp_path / "server.pem")),
+        *("--tls-private-key-file", str(tmp_path / "server.key")),
+        *("--tls-ca-cert-file", str(tmp_path / "ca.pem"), "--authentication=tls"),
+    )
     with run_opa(*files, tls=True) as opa:
         access = OpaAccess(
             ca=tmp_path / "ca.pem",

@@ -111,8 +111,8 @@ def test_hashes_and_macs_are_opas(name: str) -> None:
 
 
 def test_tokens_are_read_as_opa_reads_them() -> None:
-    regular = [[sign(kind)] for kind in KEYED]
-    odd = [[each] for each in mangle(sign("hs256"))]
+    regular: list[Arguments] = [[sign(kind)] for kind in KEYED]
+    odd: list[Arguments] = [[each] for each in mangle(sign("hs256"))]
     assert compare("io.jwt.decode", regular) == []
     refused = compare("io.jwt.decode", odd)
     assert ask_ours("io.jwt.decode", regular)[0][1] == CLAIMS  # type: ignore[index]
