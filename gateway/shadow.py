@@ -17,7 +17,7 @@ from msgspec import Struct
 from gateway.core.errors import PolicyError
 from gateway.core.policy.asked import Asked, read_asked
 from gateway.core.policy.decision import Decision, Phase
-from gateway.core.records.impact import CHANGES, Impact, Kind, compare, settle, told_by
+from gateway.core.records.impact import CHANGES, Impact, Kind, compare, told_by
 
 WAITING_MAX: Final = 2_048
 WAITING_BYTES_MAX: Final = 16 << 20
@@ -227,8 +227,7 @@ class _Run:
         if isinstance(answer, str):
             impact.add_error(answer)
             return
-        was = settle(told_by(made), phase, asked.spec_digest)
-        change = compare(was, told_by(answer), phase, asked.spec_digest)
+        change = compare(told_by(made), told_by(answer), phase, asked.spec_digest)
         tool = asked.tool_id if phase != "issue" else "(issue)"
         impact.add(change, tool=tool, agent=asked.agent)
 

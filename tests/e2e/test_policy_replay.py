@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gateway.adapters.audit.audit_files import Files
 from gateway.adapters.audit.audit_keys import load_or_create_kek

@@ -38,7 +38,6 @@ permits; denied for want of an answer then; no answer from the candidate now."""
 STALE: Final = "approval_stale"
 """What people agreed to is no more what policy asks for: the held call would not be sent."""
 
-_SPENT: Final = SPENT | {"budget_exhausted", "limit_exhausted"}
 _EXAMPLES: Final = 3
 _GROUPS_MAX: Final = 1_000
 _AGENTS_MAX: Final = 1_000
@@ -115,12 +114,12 @@ def compare(was: Told, now: Told, phase: Phase, agreed: str | None = None) -> Ch
     `agreed`: in phase `resume`, digest of the approval that people gave; a hold that asks for the
     same lets the call go, another does not.
     """
-    now = settle(now, phase, agreed)
+    was, now = settle(was, phase, agreed), settle(now, phase, agreed)
     if was.outcome == "deny" and len(was.reasons) == 1:
         if was.reasons[0] in UNANSWERED:
             return Change("unanswered")
         # The ledger refused what policy permitted. It would again.
-        if was.reasons[0] in _SPENT and now.outcome != "hold":
+        if was.reasons[0] in SPENT and now.outcome != "hold":
             return Change("gateway")
     if was.outcome != now.outcome:
         return _turned(was, now)

@@ -250,7 +250,7 @@ def test_a_planted_hole_is_found_minimised_and_none_is_reported_once_it_is_close
     assert (code, none["found"]) == (Exit.OK, False), none
 
 
-PLAIN: Final = {
+PLAIN: Final[dict[str, Any]] = {
     "environment": "prod",
     "agent": "agent",
     "owner": "",

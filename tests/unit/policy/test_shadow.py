@@ -74,8 +74,8 @@ def document(tool: str = "shop.pay", phase: Phase = "call", spec: str | None = N
     )
 
 
-def evaluator(twin: Twin, **options: int) -> ShadowEvaluator[str]:
-    return ShadowEvaluator(lambda _bundle: twin, now_s=lambda: 7, **options)
+def evaluator(twin: Twin, waiting_max: int = 2_048) -> ShadowEvaluator[str]:
+    return ShadowEvaluator(lambda _bundle: twin, now_s=lambda: 7, waiting_max=waiting_max)
 
 
 async def compared(shadow: ShadowEvaluator[str], count: int) -> Report:
