@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.regorus_engines import drop_command, estimate_bytes
-from gateway.adapters.policy.regorus_link import Request, WorkerLink, fail
+from gateway.adapters.policy.regorus_link import PATIENCE_S, Request, WorkerLink, fail
 from gateway.adapters.policy.regorus_nursery import LOAD_DEADLINE_S
 from gateway.adapters.policy.regorus_template import Template
 from gateway.adapters.policy.regorus_worker import CONTROL
@@ -28,14 +28,13 @@ from gateway.core.errors import ConfigurationError, PolicyError
 QUEUE_MAX: Final = 4096
 LANE_QUEUE_MAX: Final = 256
 """Requests of suspects that may wait: each of them may take as long as patience lasts."""
+LANE_PATIENCE_S: Final = 0.005
 SUSPECT_S: Final = 5.0
 SLOW_MAX: Final = 4
 """Workers that may be left alone at a time."""
 _RESTART_DELAYS_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
-_YOUNG_S: Final = 5.0
 _CRASHES_FREE: Final = 3
-_CRASHES_MAX: Final = 6
-"""Workers that ended young and idle, in a row: so many cost no delay, so many no hope."""
+"""Workers lost before they answered anything, in a row, that are replaced at once."""
 
 
 class Fleet:
@@ -159,7 +158,7 @@ class Fleet:
     # --- what has no worker -----------------------------------------------------------------------
 
     def _wait(self, request: Request) -> None:
-        if self._failures or self._crashes >= _CRASHES_MAX or not self._tasks:
+        if self._failures or self._crashes > _CRASHES_FREE or not self._tasks:
             fail(request, PolicyError("no policy worker is running"))
         elif len(self._waiting) >= QUEUE_MAX:
             fail(request, _overloaded())
@@ -181,7 +180,7 @@ class Fleet:
 
     async def _open_lane(self) -> None:
         try:
-            self._lane = await self._fork()
+            self._lane = await self._fork(LANE_PATIENCE_S)
         except (PolicyError, ConfigurationError) as error:
             self._fail_all(self._parked, PolicyError(f"no policy worker is running: {error}"))
         finally:
@@ -224,8 +223,7 @@ class Fleet:
         elif head is not None:
             self._suspect(head.about)
         elif link in self._ready:
-            young = asyncio.get_running_loop().time() - link.born_s < _YOUNG_S
-            self._crashes = self._crashes + 1 if young else 0
+            self._crashes = 0 if link.proven else self._crashes + 1
         self._leave(link)
         self._start_task(self._bury(link))
         for request in rest:
@@ -265,14 +263,19 @@ class Fleet:
                 return
 
     async def _bring_up(self) -> None:
-        self._ready.append(await self._fork())
+        self._ready.append(await self._fork(PATIENCE_S))
         while self._waiting and self._ready:
             self.submit(self._waiting.popleft())
 
-    async def _fork(self) -> WorkerLink:
+    async def _fork(self, patience_s: float) -> WorkerLink:
         birth, engines = await self.template.fork()
         link = WorkerLink(
-            birth, self._tag, engines=engines, on_slow=self._on_slow, on_lost=self._on_lost
+            birth,
+            self._tag,
+            engines=engines,
+            patience_s=patience_s,
+            on_slow=self._on_slow,
+            on_lost=self._on_lost,
         )
         self._links.add(link)
         return link

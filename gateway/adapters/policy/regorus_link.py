@@ -62,7 +62,7 @@ class WorkerLink:
     """One worker process and its queue.
 
     `on_slow(link)` is called when the request at the head of its queue keeps others waiting for
-    longer than `PATIENCE_S`; it may `leave_alone` the worker with that one.
+    longer than `patience_s`; it may `leave_alone` the worker with that one.
 
     `on_lost(link, head, rest)` is called once when the worker is gone, whether it died, broke
     the protocol, was left alone and has answered, or was killed because the request at the head of
@@ -76,11 +76,13 @@ class WorkerLink:
         tag: int,
         *,
         engines: Engines,
+        patience_s: float = PATIENCE_S,
         on_slow: Callable[[WorkerLink], None],
         on_lost: Callable[[WorkerLink, Request | None, list[Request]], None],
     ) -> None:
         """Take over a new worker, which holds `engines`."""
         self._tag = tag
+        self._patience_s = patience_s
         self._on_slow = on_slow
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
@@ -94,7 +96,6 @@ class WorkerLink:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._alone: Request | None = None
-        self.born_s = self._loop.time()
         self.lost = False
         self._socket, self._progress, self._child = birth.connection, birth.progress, birth.child
         self._loop.add_reader(self._socket, self._on_readable)
@@ -104,13 +105,18 @@ class WorkerLink:
         """The worker's process id."""
         return self._child.pid
 
+    @property
+    def proven(self) -> bool:
+        """Whether it has answered anything."""
+        return self._answered_id > 0
+
     def submit(self, request: Request) -> None:
         """Queue a request; it is written at the end of this loop tick."""
         self._sent_id += 1
         self.pending.append(request)
         if len(self.pending) == 1:
             self._head_since_ns = time.monotonic_ns()
-            self._arm(min(request.deadline_s, PATIENCE_S))
+            self._arm(min(request.deadline_s, self._patience_s))
         payload = request.payload
         self._outbox.append(
             REQUEST.pack(len(payload), self._sent_id, self._tag, request.subset) + payload
@@ -179,7 +185,7 @@ class WorkerLink:
                 self._lose("policy_worker_died", "the policy worker was left alone")
             elif self.pending:
                 self._head_since_ns = time.monotonic_ns()
-                self._arm(min(self.pending[0].deadline_s, PATIENCE_S))
+                self._arm(min(self.pending[0].deadline_s, self._patience_s))
 
     def _arm(self, left_s: float) -> None:
         """Have the timer fire no later than `left_s` from now. Earlier is harmless."""
@@ -206,10 +212,10 @@ class WorkerLink:
             return
         # An engine is built once, from what has been loaded before: no use in leaving for that.
         if place is not None and head.subset != CONTROL and self._alone is None:
-            if elapsed_s >= PATIENCE_S:
+            if elapsed_s >= self._patience_s:
                 self._on_slow(self)
             else:
-                left_s = min(left_s, PATIENCE_S - elapsed_s)
+                left_s = min(left_s, self._patience_s - elapsed_s)
         self._arm(left_s)
 
     def leave_alone(self) -> tuple[Request, list[Request]]:
@@ -219,6 +225,7 @@ class WorkerLink:
         the worker may begin with some of them.
         """
         place, _ = self._working_on()
+        self._child.defer()
         self._alone = head = self.pending[place or 0]
         rest = [request for request in self.pending if request is not head]
         moved = Request(CONTROL, b"", _resolved(self._loop), head.deadline_s)

@@ -22,6 +22,7 @@ from gateway.core.errors import PolicyError
 
 LOAD_DEADLINE_S: Final = 20.0
 _SOCKET_BUFFER_BYTES: Final = 1 << 20
+_DEFERRED_NICE: Final = 10
 _READ_BYTES: Final = 1 << 16
 _KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -40,6 +41,11 @@ class Child:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             else:
                 os.kill(self.pid, signal.SIGKILL)
+
+    def defer(self) -> None:
+        """Let it run after others."""
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self.pid, _DEFERRED_NICE)
 
     async def wait(self) -> None:
         """Return once it has ended, where the system tells. Not to be used after that."""

@@ -21,13 +21,14 @@ class Seed:
         """Its process id, while it runs."""
         return [] if self._nursery is None or self._nursery.lost else [self._nursery.pid]
 
-    async def get(self) -> Nursery:
-        """Return the process. Raises `PolicyError` when it cannot be started."""
-        if self._nursery is None or self._nursery.lost:
-            lost, self._nursery = self._nursery, plant()
-            if lost is not None:
-                await lost.aclose()
-        return self._nursery
+    async def fork(self) -> Nursery:
+        """Return a new template. Raises `PolicyError` when there can be none."""
+        if self._nursery is not None:
+            with contextlib.suppress(PolicyError):  # it may have ended; nobody has noticed yet
+                return await self._nursery.fork_template()
+            await self._nursery.aclose()
+        self._nursery = plant()
+        return await self._nursery.fork_template()
 
     async def aclose(self) -> None:
         """End it, and with it every template."""
@@ -58,15 +59,16 @@ class Template:
         `PolicyError` when no process can be had.
         """
         async with self._turn:
-            if self._nursery is None or self._nursery.lost:
-                self._nursery = await self._make()
-            birth = await self._nursery.fork_worker()
-            return birth, self._engines.copy()
+            if self._nursery is not None:
+                with contextlib.suppress(PolicyError):  # as in `Seed.fork`
+                    return await self._nursery.fork_worker(), self._engines.copy()
+            self._nursery = await self._make()
+            return await self._nursery.fork_worker(), self._engines.copy()
 
     async def _make(self) -> Nursery:
         await self.aclose()
         try:
-            nursery = await (await self._seed.get()).fork_template()
+            nursery = await self._seed.fork()
             try:
                 faults = (await nursery.ask(self._load)).get("faults", ["no answer"])
             except BaseException:
