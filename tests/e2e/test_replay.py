@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+import jsonschema_rs
 import orjson
 import pytest
 from typer.testing import CliRunner, Result
@@ -15,10 +17,14 @@ from typer.testing import CliRunner, Result
 from gateway.adapters.audit.audit_files import Files, list_segments
 from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_query import find_records
 from gateway.adapters.audit.audit_reader import read_records
-from gateway.adapters.policy.policy_bundle import build_revision
+from gateway.adapters.audit.audit_values import ValueReader
+from gateway.adapters.policy.policy_bundle import build_revision, find_rego_root
 from gateway.cli import build
 from gateway.cli.exits import Exit
+from gateway.core.log.audit_filter import Filter, Selection
+from gateway.core.records.replay import is_decided
 from tests.e2e.conftest import Build, Start
 from tests.e2e.processes import eventually
 from tests.e2e.served import Served
@@ -26,7 +32,7 @@ from tests.e2e.served import Served
 pytestmark = pytest.mark.req("AUD-05")
 
 OBLIGE = """
-obligation contains {"type": "redact", "fields": ["/secret"]} if {
+obligation contains {"type": "redact", "pointers": ["/secret"]} if {
 	input.phase in {"call", "resume"}
 	input.resource.id in {"stub.echo", "stub.brief"}
 }
@@ -34,6 +40,27 @@ obligation contains {"type": "redact", "fields": ["/secret"]} if {
 deny contains {"code": "not_today"} if {
 	input.phase == "call"
 	input.resource.id == "stub.masked"
+}
+"""
+RESULTS = """# METADATA
+# custom:
+#   applies_to:
+#     tools: [stub.echo]
+#     phases: [result]
+package policies.house_results
+
+obligation contains {"type": "add_label", "labels": ["echoed"]}
+
+deny contains {"code": "not_this"} if {
+	some text in input.context.result.text
+	contains(text, "withhold me")
+}
+"""
+CHANGED_MIND = """
+deny contains {"code": "no_longer"} if {
+	input.phase == "resume"
+	is_string(input.context.args.body)
+	contains(input.context.args.body, "too late")
 }
 """
 TOOL = ["house:house_tool"]
@@ -111,8 +138,11 @@ def decide_everything(served: Served) -> None:
     package = served.site.policies / "house.rego"
     for round_ in range(2):
         if round_:
+            package.with_name("house_results.rego").write_text(RESULTS)
+            notes = package.with_name("house_notes.rego")
+            notes.write_text(notes.read_text() + CHANGED_MIND)
             package.write_text(package.read_text() + OBLIGE)
-            eventually(lambda: len(served.records("policy.activate")) > 1, "it is active")
+            eventually(lambda: has_all(served), "all of it is active")
         agent = served.agent(on_behalf_of="olga")
         agent.call("stub__echo", {"value": "canary ü \u2028"})
         agent.call("stub__masked")
@@ -120,6 +150,9 @@ def decide_everything(served: Served) -> None:
         agent.call("acme__refunds_create", {"order_id": "o", "reason": "r", "amount_cents": 101})
         agent.hold("stub__transfer", {"to": "canary", "amount": 5})
         agent.hold("stub__brief", {"value": "canary"})
+    echoes = served.agent()
+    assert echoes.call("stub__echo", {"value": "withhold me"}).code == "result_withheld"
+    assert echoes.call("stub__echo", {"value": "plain"}).result
     once = served.agent(grants=[{"server": "stub", "tool": "echo", "max_calls": 1}])
     assert once.call("stub__echo").result
     assert once.call("stub__echo").code == "calls_exhausted"
@@ -127,10 +160,22 @@ def decide_everything(served: Served) -> None:
     held = agent.hold("acme__notes_add", {"customer_id": "cus_1005", "body": "held: canary"})
     served.person("dana").vote(held)
     agent.status(held, wait_seconds=20)
+    late = agent.hold("acme__notes_add", {"customer_id": "cus_1005", "body": "held: too late"})
+    served.person("dana").vote(late)
+    agent.status(late, wait_seconds=20)
     nobody = served.http.post("/v1/runs", auth=("launcher", "wrong"), json={"agent": "helper"})
     assert nobody.status_code == 401
 
 
+def has_all(served: Served) -> bool:
+    """Whether the newest bundle has everything that the second round changes."""
+    bundles = served.site.audit / "bundles"
+    active = bundles / served.records("policy.activate")[-1]["rev"].removeprefix("sha256:")
+    texts = "".join(path.read_text() for path in active.rglob("*.rego"))
+    return all(part in texts for part in (RESULTS, CHANGED_MIND, OBLIGE))
+
+
+@pytest.mark.req("POL-01")
 def test_every_decision_of_a_gateway_is_recomputed_and_none_differs(log: Log) -> None:
     result = log.replay()
     assert result.exit_code == Exit.OK, result.output
@@ -152,7 +197,10 @@ def test_every_decision_of_a_gateway_is_recomputed_and_none_differs(log: Log) ->
     assert seen >= {
         ("call.intent", "permit"),
         ("call.refused", "deny"),
+        ("call.outcome", "permit"),
+        ("call.outcome", "deny"),
         ("approval.request", "hold"),
+        ("approval.stale", "deny"),
         ("run.create", "permit"),
         ("token.issue", "permit"),
     }
@@ -160,6 +208,31 @@ def test_every_decision_of_a_gateway_is_recomputed_and_none_differs(log: Log) ->
     for kind in ("call.intent", "approval.request"):
         assert any("obligations" in record["decision"] for record in log.records(kind))
     assert "canary" not in result.output
+
+
+@pytest.mark.req("POL-01")
+def test_every_input_that_a_gateway_decided_on_fits_the_published_schema(log: Log) -> None:
+    schema = orjson.loads((find_rego_root() / "schemas" / "input.v1.json").read_bytes())
+    validator = jsonschema_rs.validator_for(schema)
+    kek = load_or_create_kek(log.folder / "keys" / "kek")
+    vault = Vault(log.audit / "openings" / "keys", kek, "", Files())
+    found = Counter[str]()
+    values = ValueReader(log.audit, vault)
+    for item in find_records(log.audit, Selection(Filter())):
+        if is_decided(item.record):
+            opened = values.open(item.record, item.segment, "policy.input").opened
+            assert opened is not None
+            document = orjson.loads(opened)
+            assert [str(error) for error in validator.iter_errors(document)] == []
+            found[document["phase"]] += 1
+    assert set(found) == {"issue", "call", "result", "resume"}
+
+
+@pytest.mark.req("POL-02")
+def test_labels_that_a_result_added_are_in_the_log_and_in_the_next_input(log: Log) -> None:
+    labelled = [r for r in log.records("call.outcome") if "labels" in r]
+    assert labelled
+    assert {(*r["labels"], r["decision"]["outcome"]) for r in labelled} == {("echoed", "permit")}
 
 
 CHANGES: Final[list[tuple[str, int, Json, str]]] = [

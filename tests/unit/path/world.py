@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import jsonschema_rs
 import orjson
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from gateway.adapters.keys.jose_dpop import JoseProofs
 from gateway.adapters.keys.jose_tokens import JoseVerifier, sign_token
 from gateway.adapters.keys.token_keys import generate_token_key
 from gateway.adapters.policy.memory_policy import Answerer, MemoryPolicy
+from gateway.adapters.policy.policy_bundle import find_rego_root
 from gateway.adapters.state.memory_approvals import MemoryApprovals
 from gateway.adapters.state.memory_idempotency import MemoryIdempotency
 from gateway.adapters.state.memory_runs import MemoryRuns
@@ -34,7 +36,16 @@ from gateway.core.catalog import Review, Tool
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
 from gateway.core.oauth.dpop_nonce import Nonces
-from gateway.core.policy.decision import ApprovalSpec, Decision, Deny, Hold, Permit, Reason, Stage
+from gateway.core.policy.decision import (
+    ApprovalSpec,
+    Decision,
+    Deny,
+    Hold,
+    Permit,
+    Phase,
+    Reason,
+    Stage,
+)
 from gateway.core.proofs.possession import ProofDesk
 from gateway.core.records.approval_entries import vote_events
 from gateway.core.tokens.token import Claims, Grant, Run
@@ -53,6 +64,9 @@ from gateway.notices import Deliver, NoticeDesk
 from gateway.protocol import mcp
 from gateway.refusals import RefusalRecorder
 
+INPUT: Final = jsonschema_rs.validator_for(
+    orjson.loads((find_rego_root() / "schemas" / "input.v1.json").read_bytes())
+)
 URL: Final = "https://gw.example"
 NOW_S: Final = 1_800_000_000
 KEY: Final = generate_token_key()
@@ -174,6 +188,20 @@ def sign(claims: Claims) -> bytes:
     return sign_token(claims, KEY).encode()
 
 
+class Undocumented(BaseException):
+    """An input is not as the schema says. Passes whatever makes refusals of errors."""
+
+
+class CheckedPolicy(MemoryPolicy):
+    """Sees that whatever the path asks is an input as authors know it."""
+
+    async def decide(self, tool_id: str, phase: Phase, document: bytes) -> Decision:
+        faults = [str(error) for error in INPUT.iter_errors(orjson.loads(document))]
+        if faults:
+            raise Undocumented(faults)
+        return await super().decide(tool_id, phase, document)
+
+
 class Durable:
     """What outlives a gateway: the log, the state, and the systems behind it."""
 
@@ -220,7 +248,7 @@ class World:
         self.limits = limits or Limits()
         self.audit = audit or self.durable.audit
         self.store = approvals or self.durable.approvals
-        self.policy = policy or MemoryPolicy(
+        self.policy = policy or CheckedPolicy(
             (lambda *_: PERMIT) if answers is None else answers,
             reads_ledger=reads_ledger,
             concerns_result=concerns_result,
