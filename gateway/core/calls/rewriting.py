@@ -75,20 +75,23 @@ def hide_at(raw: bytes, pointers: Sequence[str], change: Change) -> bytes | None
 def cut(raw: bytes, max_bytes: int) -> bytes | None:
     """Return a result whose texts have `max_bytes` at most, and a note of it; None if none is read.
 
-    One that is larger loses its structured content and the blocks that do not fit.
+    One that is larger loses its structured content, the blocks that do not fit, and all that comes
+    after a text that is cut.
     """
     body = _load(raw)
     if body is None or len(raw) <= max_bytes:
         return None if body is None else raw
     blocks = body.get("content")
     kept: list[dict[str, Any]] = []
-    left = max_bytes
+    used, done = 0, False
     for block in blocks if isinstance(blocks, list) else ():
-        part = _cut_block(block, left)
+        part = None if done else _cut_block(block, max_bytes - used)
         if part is not None:
-            kept.append(part[0])
-            left -= part[1]
-    note = _LOST.format(kept=max_bytes - left, whole=len(raw))
+            shown, size = part
+            kept.append(shown)
+            used += size
+            done = shown.get("type") == "text" and shown.get("text") != block.get("text")
+    note = _LOST.format(kept=used, whole=len(raw))
     whole: dict[str, Any] = {"content": [*kept, {"type": "text", "text": note}]}
     if "isError" in body:
         whole["isError"] = body["isError"] is not False
@@ -130,7 +133,7 @@ def _cut_block(block: Any, left: int) -> tuple[dict[str, Any], int] | None:  # n
     text = block.get("text")
     if block.get("type") == "text" and isinstance(text, str):
         shown = _cut_text(text, left)
-        return ({"type": "text", "text": shown}, len(shown.encode())) if shown else None
+        return {"type": "text", "text": shown}, len(shown.encode())
     size = len(orjson.dumps(block))
     return (block, size) if size <= left else None
 

@@ -261,7 +261,7 @@ def test_nothing_is_ever_said_to_be_better_than_it_is(
     ]
     told = class_of(found, values, *allowed, tainted=tainted)
     assert told is not None
-    assert WORST_LAST.index(told) >= max(map(WORST_LAST.index, truths))  # type: ignore[arg-type]
+    assert WORST_LAST.index(told) >= max(map(WORST_LAST.index, truths))
 
 
 def test_an_empty_output_teaches_nothing() -> None:
