@@ -59,6 +59,8 @@ class InputTypes:
         if "enum" in node:
             return len({type(value) for value in node["enum"]}) == 1
         kind = node.get("type")
+        if not isinstance(kind, str):
+            return False  # several types, or none
         if kind in _SCALARS:
             return True
         if kind == "array":

@@ -26,9 +26,9 @@ from gateway.adapters.policy.policy_syntax import (
     indices,
     parameters,
     place,
+    source_of,
     start_of,
     unwrap,
-    written,
 )
 from gateway.adapters.policy.policy_values import ANY, NOTHING, Context, Key, Locals, Summary
 
@@ -234,9 +234,7 @@ class _Body:
         )
 
     def _written(self, node: Node) -> str:
-        span = dict(unwrap(node)[1]["span"])
-        found = written(self._context.text, {**span, "start": start_of(node)["start"]})
-        return " ".join(found.split())
+        return " ".join(source_of(self._context.text, node).split())
 
 
 def _can_stand_alone(node: Node) -> bool:

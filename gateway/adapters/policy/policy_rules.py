@@ -163,7 +163,7 @@ def _constants(name: str, found: list[tuple[Source, Node]]) -> Iterator[Mistake]
         for alternative in alternatives(rule)
         if not alternative.default and not any(indices(head_of(rule)[1]["refr"]))
     ]
-    always = [_constant(each[2].values) for each in given if not each[2].statements]
+    always = [_constant(each[2].values) for each in given if not each[1]["Spec"]["bodies"]]
     for source, rule, alternative in given:
         value = _constant(alternative.values)
         if always and value is not None and always[0] is not None and value != always[0]:

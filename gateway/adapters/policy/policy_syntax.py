@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 Node = dict[str, Any]
 REFERENCES: Final = ("Var", "RefDot", "RefBrack")
 CLOSURES: Final = ("ArrayCompr", "SetCompr", "ObjectCompr")
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|`[^`]*`|#[^\n]*')
 HEADS: Final = ("Set", "Func", "Compr", "Default")
 _LITERALS: Final = ("String", "RawString", "Number", "Bool", "Null", "True", "False")
 
@@ -21,6 +23,8 @@ class Alternative(Struct, frozen=True):
     values: tuple[Node, ...]
     statements: tuple[Node, ...]
     default: bool = False
+    whole: tuple[Node, ...] = ()
+    """The statements with their `with`, for those who want their text."""
 
 
 def unwrap(node: Node) -> tuple[str, Any]:
@@ -40,8 +44,59 @@ def place(text: bytes, span: Node) -> tuple[int, int]:
 
 
 def written(text: bytes, span: Node) -> str:
-    """Return what the author wrote there."""
+    """Return what the author wrote there: a name, or what has no quotes or braces at its ends."""
     return text[span["start"] : span["end"]].decode()
+
+
+def source_of(text: bytes, node: Node) -> str:
+    """Return what the author wrote of a node, whole.
+
+    The parser's own spans leave out the quotes of texts, and begin objects at some key.
+    """
+    starts, ends = zip(*_spans(node), strict=True)
+    start, end = _balanced(text, min(starts), max(ends))
+    return text[start:end].decode()
+
+
+def whole_span(node: Node) -> Node:
+    """Return a node's span with the quote or brace at which it begins."""
+    return {**node["span"], "start": min(start for start, _ in _spans(node))}
+
+
+def _spans(node: object) -> Iterator[tuple[int, int]]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _spans(item)
+    elif isinstance(node, dict):
+        if "start" in node:
+            yield node["start"], node["end"]
+        for kind, body in node.items():
+            if kind in {"String", "RawString"}:
+                yield body["span"]["start"] - 1, body["span"]["end"] + 1
+            else:
+                yield from _spans(body)
+
+
+def _balanced(text: bytes, start: int, end: int) -> tuple[int, int]:
+    """Return the range, made longer until every bracket in it has its other half."""
+    opened, closed = [], 0
+    position = start
+    while position < end:
+        skipped = _QUOTED.match(text, position)
+        if skipped is not None:
+            position = skipped.end()
+            continue
+        sign = text[position : position + 1]
+        if sign in b"([{":
+            opened.append(sign)
+        elif sign in b")]}":
+            closed += 0 if opened and opened.pop() else 1
+        position += 1
+    for _ in range(closed):
+        start = max(text.rfind(sign, 0, start) for sign in (b"(", b"[", b"{"))
+    for _ in opened:
+        end = min(at for sign in (b")", b"]", b"}") if (at := text.find(sign, end)) >= 0) + 1
+    return start, end
 
 
 def start_of(node: Node) -> Node:
@@ -74,7 +129,8 @@ def alternatives(rule: Node) -> Iterator[Alternative]:
     for body in bodies:
         values = _assigned(body) if body["is_else"] else (*_assigned(body), *_assigned(head))[:1]
         statements = body["query"]["stmts"]
-        yield Alternative(rule, (*shared, *values), tuple(item["literal"] for item in statements))
+        literals = tuple(item["literal"] for item in statements)
+        yield Alternative(rule, (*shared, *values), literals, whole=tuple(statements))
 
 
 def _assigned(node: Node) -> tuple[Node, ...]:

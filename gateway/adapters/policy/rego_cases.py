@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.adapters.policy.policy_names import find_bound, find_used
-from gateway.adapters.policy.policy_syntax import Node, declared, unwrap, written
+from gateway.adapters.policy.policy_syntax import Node, declared, source_of, unwrap
 
 Path = tuple[str, ...]
 
@@ -39,10 +39,9 @@ def write_case_rule(
     if chosen is None:
         return None
     shown = ", ".join(
-        json.dumps(part) if isinstance(part, str) else written(text, unwrap(part)[1]["span"])
-        for part in tail
+        json.dumps(part) if isinstance(part, str) else source_of(text, part) for part in tail
     )
-    body = "\n".join(written(text, statements[number]["span"]) for number in chosen)
+    body = "\n".join(source_of(text, statements[number]) for number in chosen)
     return f"{name} contains [{shown}] if {{\n{body or 'true'}\n}}\n"
 
 

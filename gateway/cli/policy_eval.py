@@ -1,0 +1,118 @@
+"""`countersign policy eval`: the decision on one input, and with `--explain` how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+import typer
+
+from gateway.adapters.policy.policy_explain import Explanation, Heard, Stop, Traced, explain
+from gateway.cli.exits import Exit
+from gateway.cli.policy_folder import Directory, Format, Input, Output, ask, load, read_input
+from gateway.core.policy.decision import Decision, Deny, Hold
+
+_VALUE_MAX = 80
+_VALUES_MAX = 3
+
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say which rules fired, and where others stopped.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="eval")(evaluate)
+
+
+def evaluate(
+    directory: Directory,
+    *,
+    document: Input,
+    explained: Explain = False,
+    output: Format = Output.TABLE,
+) -> None:
+    """Print the decision on one input; exit with 3 when denied, with 7 when held."""
+    bundle = load(directory)
+    phase, raw, value = read_input(document)
+    decision = ask(bundle, phase, raw)
+    if not explained:
+        typer.echo(orjson.dumps(_describe(decision), option=orjson.OPT_INDENT_2))
+    elif output is Output.JSON:
+        found = msgspec.to_builtins(explain(bundle, value))
+        report = {"decision": _describe(decision), **found}
+        typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    else:
+        for line in (*_tell_decision(decision), *_tell(explain(bundle, value))):
+            typer.echo(line)
+    if isinstance(decision, Deny):
+        raise typer.Exit(Exit.DENIED)
+    if isinstance(decision, Hold):
+        raise typer.Exit(Exit.PENDING)
+
+
+def _describe(decision: Decision) -> dict[str, Any]:
+    outcome = type(decision).__name__.lower()
+    return {"outcome": outcome, **msgspec.to_builtins(decision)}
+
+
+def _tell_decision(decision: Decision) -> Iterator[str]:
+    yield type(decision).__name__.lower()
+    for reason in decision.reasons:
+        message = f": {reason.message}" if reason.message else ""
+        yield f"  {reason.code}{message}" + (f" ({reason.policy})" if reason.policy else "")
+
+
+def _tell(found: Explanation) -> Iterator[str]:
+    # Those that say something first.
+    for package in sorted(found.heard, key=lambda each: not any(r.items for r in each.rules)):
+        yield ""
+        yield f"policies.{package.package}"
+        yield from _tell_package(package)
+    if found.unheard:
+        yield ""
+        yield f"not concerned by this input: {', '.join(found.unheard)}"
+
+
+def _tell_package(package: Heard) -> Iterator[str]:
+    for traced in package.rules:
+        yield from _tell_rule(traced, "  ")
+        if traced.rule == "permit" and traced.items and not package.owns:
+            yield "    does not count: authority.json does not give this server to the package"
+    if not package.rules:
+        yield "  says nothing"
+
+
+def _tell_rule(traced: Traced, indent: str) -> Iterator[str]:
+    place = f"{traced.file}:{traced.row}"
+    if traced.items:
+        shown = ", ".join(_item(item) for item in traced.items[:_VALUES_MAX])
+        yield f"{indent}{traced.rule} {place} holds: {shown}"
+    elif traced.stopped is not None:
+        stopped = traced.stopped
+        at = f"{stopped.row}:{stopped.col}"
+        yield f"{indent}{traced.rule} {place} stopped at {at}: {stopped.text}"
+        yield from _tell_stop(stopped, indent + "    ")
+    else:
+        yield f"{indent}{traced.rule} {place}: {traced.problem or 'gave nothing'}"
+
+
+def _tell_stop(stopped: Stop, indent: str) -> Iterator[str]:
+    # A rule that it stands on is told by itself.
+    for text, values in ({} if stopped.below else stopped.values).items():
+        shown = " or ".join(_short(value) for value in values[:_VALUES_MAX]) or "undefined"
+        yield f"{indent}{text} = {shown}"
+    for each in stopped.below:
+        yield from _tell_rule(each, indent)
+
+
+def _item(item: object) -> str:
+    code = item.get("code") if isinstance(item, dict) else None
+    return code if isinstance(code, str) else _short(item)
+
+
+def _short(value: object) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= _VALUE_MAX else f"{text[: _VALUE_MAX - 1]}…"
