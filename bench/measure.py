@@ -14,6 +14,7 @@ from bench.fsync import measure_fsync
 from bench.kill import KillPlan
 from bench.load import Figures, LoadGenerator
 from bench.processes import find_family, read_usage
+from bench.replay import ReplayPlan
 from bench.tokens import TokenPlan
 
 FULL_LOAD: Final = 64
@@ -34,6 +35,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     audit: AuditPlan
     kill: KillPlan
     tokens: TokenPlan
+    replay: ReplayPlan
 
 
 QUICK: Final = Plan(
@@ -48,6 +50,7 @@ QUICK: Final = Plan(
     audit=AuditPlan(1.0, 50_000),
     kill=KillPlan(8),
     tokens=TokenPlan(1_000, 3.0),
+    replay=ReplayPlan(5_000, 1_000),
 )
 FULL: Final = Plan(
     pairs=5,
@@ -61,6 +64,7 @@ FULL: Final = Plan(
     audit=AuditPlan(4.0, 1_000_000),
     kill=KillPlan(30),
     tokens=TokenPlan(2_000, 10.0),
+    replay=ReplayPlan(50_000, 4_000),
 )
 
 

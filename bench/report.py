@@ -226,6 +226,18 @@ GOALS: Final = (
         _shown("{token_exchanges_per_s:,}"),
         _at_least("token_exchanges_per_s", 1_000),
     ),
+    Goal(
+        "recorded decisions put to other policies, per second of one core",
+        "≥ 10,000",
+        _shown("{replay_per_s_core:,} ({replay_distinct:,} of {replay_decisions:,} distinct)"),
+        _at_least("replay_per_s_core", 10_000),
+    ),
+    Goal("the same, every one evaluated", "", _shown("{replay_evaluated_per_s_core:,}")),
+    Goal(
+        "p50 of a live decision beside a shadow ÷ without, 8 callers",
+        "",
+        _shown("{shadow_slowdown} (telling it: {shadow_observe_ns} ns)"),
+    ),
 )
 
 

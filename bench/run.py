@@ -21,6 +21,7 @@ from bench.kill import measure_kill
 from bench.load import REFUSED_MAX, LoadGenerator
 from bench.measure import FULL_LOAD, QUICK, Bench, Plan, Side
 from bench.processes import MeasurementError, Processes
+from bench.replay import measure_replay
 from bench.report import Results, build_results
 from bench.requests import build_requests
 from bench.tokens import measure_tokens
@@ -47,6 +48,8 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     audit = measure_audit(folder / "audit", plan.audit)
     say("policy decisions, 10 to 1,000 agents")
     decisions = measure_decisions(folder / "decisions", plan.decision_rounds)
+    say("replay and shadow")
+    replays = measure_replay(folder / "replay", plan.replay)
     say("tokens")
     tokens = measure_tokens(folder / "tokens", plan.tokens)
     say("the kill switch under load")
@@ -69,6 +72,7 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
         **audit,
         **kills,
         **tokens,
+        **replays,
         "governed_calls": calls.intents,
         "refused_calls": calls.refused.total(),
         "refused_because": ", ".join(sorted(calls.refused)),

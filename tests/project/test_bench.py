@@ -26,6 +26,7 @@ from bench.fsync import measure_fsync
 from bench.kill import KillPlan, measure_kill
 from bench.measure import FULL, QUICK, Measured, Pair, Turn
 from bench.processes import MeasurementError, Processes, find_family, read_usage
+from bench.replay import ReplayPlan, measure_replay
 from bench.tokens import TokenPlan, measure_tokens
 from gateway.adapters.policy.policy_bundle import load_bundle_dir
 
@@ -59,6 +60,16 @@ TOKENS: dict[str, float | int] = {
     "token_uncached_us": 110.0,
     "constraints_us": 5.0,
     "token_exchanges_per_s": 1_200,
+}
+
+
+REPLAY: dict[str, float | int] = {
+    "replay_decisions": 50_000,
+    "replay_per_s_core": 18_000,
+    "replay_distinct": 2_800,
+    "replay_evaluated_per_s_core": 9_000,
+    "shadow_observe_ns": 160,
+    "shadow_slowdown": 1.01,
 }
 
 
@@ -100,6 +111,7 @@ def results() -> report.Results:
         **AUDIT,
         **KILL,
         **TOKENS,
+        **REPLAY,
         "governed_calls": 16_000,
         "refused_calls": 0,
         "refused_because": "",
@@ -182,6 +194,15 @@ def test_a_kill_is_measured_through_a_real_gateway_under_load(tmp_path: Path) ->
     found = measure_kill(tmp_path / "kill", KillPlan(1))
     assert found.keys() == KILL.keys()
     assert all(value >= 0 for value in found.values())
+
+
+@pytest.mark.req("POL-08")
+def test_replay_is_measured_on_a_log_whose_every_decision_is_the_same_again(
+    tmp_path: Path,
+) -> None:
+    found = measure_replay(tmp_path / "replay", ReplayPlan(300, 50))
+    assert found.keys() == REPLAY.keys()
+    assert all(value > 0 for value in found.values())
 
 
 def test_the_table_goes_between_the_markers_and_nothing_else_changes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Final
 
 from gateway.adapters.policy import policy_ast
@@ -29,6 +29,11 @@ DEADLINE_MS: Final = 5_000
 _CROWDED: Final = frozenset({"policy_worker_died", "policy_overloaded", "policy_unavailable"})
 """Codes that can be another question's fault, asked in the same batch."""
 
+_AT_ONCE: Final = 64
+"""Fewer than wait for a worker that was slow once (`regorus_fleet`)."""
+
+_PATIENCE: Final = 100
+_PAUSE_S: Final = 0.05
 _DIGEST_BYTES: Final = 32
 
 
@@ -117,15 +122,17 @@ class Candidate:
 
     async def _evaluate(self, open_: dict[bytes, Asked]) -> dict[bytes, Decision | str]:
         self._tell_tools(open_.values())
-        answers = await asyncio.gather(
-            *(self._ask(asked) for asked in open_.values()), return_exceptions=True
-        )
         found: dict[bytes, Decision | str] = {}
-        for (key, asked), answer in zip(open_.items(), answers, strict=True):
-            again = _answered(answer)
-            if isinstance(again, str) and again in _CROWDED:
-                again = await self._ask_alone(asked)
-            found[key] = again
+        waiting = iter(open_.items())
+        while part := list(islice(waiting, _AT_ONCE)):
+            answers = await asyncio.gather(
+                *(self._ask(asked) for _, asked in part), return_exceptions=True
+            )
+            for (key, asked), answer in zip(part, answers, strict=True):
+                again = _answered(answer)
+                if isinstance(again, str) and again in _CROWDED:
+                    again = await self._ask_alone(asked)
+                found[key] = again
         return found
 
     async def _ask(self, asked: Asked) -> Decision:
@@ -134,10 +141,17 @@ class Candidate:
         return await self._engine.decide(asked.tool_id if told else "", asked.phase, asked.document)
 
     async def _ask_alone(self, asked: Asked) -> Decision | str:
-        try:
-            return await self._ask(asked)
-        except PolicyError as error:
-            return error.code
+        """Ask once more, and again while the workers have too much to do."""
+        code = "policy_overloaded"
+        for _ in range(_PATIENCE):
+            try:
+                return await self._ask(asked)
+            except PolicyError as error:
+                code = error.code
+            if code != "policy_overloaded":
+                break
+            await asyncio.sleep(_PAUSE_S)
+        return code
 
     def _tell_tools(self, questions: Iterable[Asked]) -> None:
         new = False
