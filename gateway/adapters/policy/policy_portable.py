@@ -1,0 +1,140 @@
+"""What the embedded engine and OPA read, or decide, differently, and both in silence.
+
+Found by running random policies on both (`tests/integration/policy/test_random_policies.py`); the
+cases are in docs/opa.md. Two more stand in `policy_ast` (`negated`, `fallible`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.adapters.policy.policy_faults import Mistake
+from gateway.adapters.policy.policy_package import Source
+from gateway.adapters.policy.policy_syntax import (
+    CLOSURES,
+    Node,
+    head_of,
+    is_literal,
+    place,
+    start_of,
+    unwrap,
+)
+
+_OPERATIONS = ("BoolExpr", "ArithExpr", "BinExpr", "AssignExpr", "Membership")
+
+
+def find_unportable(source: Source) -> Iterator[Mistake]:
+    """Yield what would mean one thing here and another on a stock OPA."""
+    for rule in source.module.tree:
+        for node in _leading_unions(rule):
+            yield _at(
+                source,
+                node,
+                "union_first",
+                "a rule body that begins with a union is a set comprehension to OPA, and holds "
+                "always",
+                "bind the union first: `both := a | b`",
+            )
+        for node in _mixed_collections(rule):
+            yield _at(
+                source,
+                node,
+                "in_mixed",
+                "OPA's rule index overlooks references in a list of values after `in`",
+                'bind the list first: `known := ["a", x]`, then `y in known`',
+            )
+        for node in _iterations(_partial_head(rule)):
+            yield _at(
+                source,
+                node,
+                "iteration_in_head",
+                "where `[_]` in the head of a set or object finds nothing, the engines differ: it "
+                "is empty on OPA, undefined here",
+                "iterate in the body: `some x in …`",
+            )
+        for node in _negated(rule):
+            for found in _iterations(node):
+                yield _at(
+                    source,
+                    found,
+                    "iteration_below_not",
+                    "OPA does not read `[_]` below `not`",
+                    "iterate in a rule of its own and negate that",
+                )
+
+
+def _at(source: Source, node: Node, code: str, message: str, hint: str) -> Mistake:
+    row, column = place(source.text.encode(), start_of(node))
+    return Mistake(source.path, row, column, code, message, hint)
+
+
+def _leading_unions(rule: Node) -> Iterator[Node]:
+    """Yield unions that begin a body: OPA reads `{a | b == c}`, a set, which is always defined."""
+    for body in rule.get("Spec", {"bodies": []})["bodies"]:
+        statements = body["query"]["stmts"]
+        kind, first = unwrap(statements[0]["literal"]) if statements else ("", {})
+        if kind == "Expr" and _has_union(first["expr"]):
+            yield first["expr"]
+
+
+def _has_union(expression: Node) -> bool:
+    kind, body = unwrap(expression)
+    if kind not in _OPERATIONS or (kind, body.get("op")) == ("AssignExpr", "ColEq"):
+        return False
+    if (kind, body.get("op")) == ("BinExpr", "Union"):
+        return True
+    parts = ("key", "value", "collection") if kind == "Membership" else ("lhs", "rhs")
+    return any(_has_union(body[part]) for part in parts if body[part])
+
+
+def _mixed_collections(node: object) -> Iterator[Node]:
+    for kind, body in _below(node):
+        if kind == "Membership":
+            values = _members(body["collection"])
+            if 0 < sum(map(is_literal, values)) < len(values):
+                yield {kind: body}
+
+
+def _members(collection: Node) -> list[Node]:
+    kind, body = unwrap(collection)
+    if kind in {"Array", "Set"}:
+        return list(body["items"])
+    return [field[-1] for field in body["fields"]] if kind == "Object" else []
+
+
+def _partial_head(rule: Node) -> list[Node]:
+    """Return what the head of a rule that makes a set or an object member by member is made of."""
+    kind, head = head_of(rule)
+    if kind == "Set":
+        return [head["key"]] if head["key"] else []
+    if kind != "Compr" or "RefBrack" not in head["refr"]:
+        return []
+    value = [head["assign"]["value"]] if head["assign"] else []
+    return [head["refr"]["RefBrack"]["index"], *value]
+
+
+def _iterations(node: object) -> Iterator[Node]:
+    """Yield references with `[_]`, but those in comprehensions."""
+    for kind, body in _below(node, closures=False):
+        if kind == "RefBrack" and "Var" in body["index"] and body["index"]["Var"]["value"] == "_":
+            yield {kind: body}
+
+
+def _negated(node: object) -> Iterator[Node]:
+    for kind, body in _below(node):
+        if kind == "NotExpr":
+            yield body["expr"]
+
+
+def _below(node: object, *, closures: bool = True) -> Iterator[tuple[str, Node]]:
+    """Yield every tagged node below; without `closures`, none in comprehensions."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _below(item, closures=closures)
+    elif isinstance(node, dict):
+        for kind, body in node.items():
+            if kind in CLOSURES and not closures:
+                continue
+            if isinstance(body, dict):
+                yield kind, body
+            yield from _below(body, closures=closures)
