@@ -22,6 +22,7 @@ from gateway.adapters.policy.policy_package import (
     Source,
     build_packages,
 )
+from gateway.adapters.policy.policy_portable import find_unportable
 from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.policy.policy_scope import Scope, read_annotations, read_scope
 
@@ -89,6 +90,7 @@ def _find_faults(
         for fault in _undefined_faults(source, uncertain):
             refused.add((fault.file, fault.row))
             yield fault
+        yield from find_unportable(source)
     if types is None:
         return
     for source in found:
