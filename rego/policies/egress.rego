@@ -36,8 +36,8 @@ deny contains {
 	"code": "recipient_untrusted",
 	"message": "a recipient, URL or account was seen only in what strangers can write",
 } if {
-	input.resource.effect != "read"
 	count(input.resource.sinks) > 0
+	input.resource.effect != "read"
 	"untrusted" in sinks.classes
 	settings.egress_untrusted("deny") != "off"
 	not egress.askable
@@ -55,8 +55,8 @@ hold contains {
 	"message": "a recipient, URL or account was seen only in what strangers can write",
 	"approval": approvals.standard,
 } if {
-	input.resource.effect != "read"
 	count(input.resource.sinks) > 0
+	input.resource.effect != "read"
 	"untrusted" in sinks.classes
 	settings.egress_untrusted("deny") != "off"
 	egress.askable
@@ -78,8 +78,8 @@ hold contains {
 	"message": "a recipient, URL or account was named by nobody who is trusted",
 	"approval": approvals.standard,
 } if {
-	input.resource.effect != "read"
 	count(input.resource.sinks) > 0
+	input.resource.effect != "read"
 	"unseen" in sinks.classes
 	settings.egress_unknown("hold") != "off"
 	not egress.unknown_refused
@@ -95,8 +95,8 @@ deny contains {
 	"code": "recipient_unknown",
 	"message": "a recipient, URL or account was named by nobody who is trusted",
 } if {
-	input.resource.effect != "read"
 	count(input.resource.sinks) > 0
+	input.resource.effect != "read"
 	"unseen" in sinks.classes
 	settings.egress_unknown("hold") != "off"
 	egress.unknown_refused
@@ -115,8 +115,8 @@ deny contains {
 	"code": "secret_would_leave",
 	"message": "the run has read secrets, and the launcher has not named this recipient",
 } if {
-	input.resource.effect != "read"
 	count(input.resource.sinks) > 0
+	input.resource.effect != "read"
 	"secret" in input.context.run.labels
 	input.phase == "call"
 	count(sinks.classes - {"allowed", "internal"}) > 0

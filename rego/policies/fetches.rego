@@ -33,8 +33,8 @@ hold contains {
 	"message": "the run has read private data, and nobody trusted has named this address",
 	"approval": approvals.standard,
 } if {
-	input.resource.effect == "read"
 	count(input.resource.sinks) > 0
+	input.resource.effect == "read"
 	labels.private_read
 	count(sinks.classes & {"unseen", "untrusted"}) > 0
 }
@@ -52,8 +52,8 @@ deny contains {
 	"code": "secret_would_leave",
 	"message": "the run has read secrets, and the launcher has not named this recipient",
 } if {
-	input.resource.effect == "read"
 	count(input.resource.sinks) > 0
+	input.resource.effect == "read"
 	"secret" in input.context.run.labels
 	input.phase == "call"
 	count(sinks.classes - {"allowed", "internal"}) > 0

@@ -25,8 +25,8 @@ deny contains {
 	"code": "grant_too_wide",
 	"message": "a grant names neither a tool nor effects",
 } if {
-	input.phase == "issue"
 	data.settings.grants.named == true
+	input.phase == "issue"
 	some grant in input.context.token.constraints
 	object.get(grant, "tool", "*") == "*"
 	count(object.get(grant, "effects", [])) == 0
@@ -44,8 +44,8 @@ deny contains {
 	"code": "grant_unbounded",
 	"message": "a grant of this effect has no `max_calls`",
 } if {
-	input.phase == "issue"
 	some effect in data.settings.grants.bounded
+	input.phase == "issue"
 	some grant in input.context.token.constraints
 	effect in object.get(grant, "effects", [])
 	not counted(grant)

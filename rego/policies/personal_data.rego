@@ -28,9 +28,9 @@ deny contains {
 	"code": "personal_data_would_leave",
 	"message": "the run has read personal data, and this server may not receive any",
 } if {
-	"pii" in input.context.run.labels
 	servers := data.settings.personal_data.servers
 	is_array(servers)
+	"pii" in input.context.run.labels
 	not personal_data.receives(servers)
 	personal_data.gives
 }
@@ -45,9 +45,9 @@ deny contains {
 #   rationale: An agent that counts customers need not know their names.
 #   owasp: [LLM02]
 obligation contains {"type": "redact", "pointers": input.resource.sensitive} if {
-	"pii" in input.resource.labels
-	count(input.resource.sensitive) > 0
 	roles := data.settings.personal_data.roles
 	is_array(roles)
+	"pii" in input.resource.labels
+	count(input.resource.sensitive) > 0
 	not personal_data.sees(roles)
 }

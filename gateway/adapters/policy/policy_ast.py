@@ -201,6 +201,12 @@ def _at_risk(expression: dict[str, Any]) -> Iterator[Use]:
         yield from _refs(expression, closures=False)
 
 
+def find_references(node: object) -> Iterator[Path]:
+    """Yield what a node refers to outside of comprehensions. Imports are not resolved."""
+    for use in _refs(node, closures=False):
+        yield use.path
+
+
 def _refs(node: object, *, calls: bool = False, closures: bool = True) -> Iterator[Use]:
     """Yield every reference below a node, or with `calls` every called function.
 

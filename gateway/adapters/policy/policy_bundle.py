@@ -17,6 +17,7 @@ from gateway.adapters.policy.policy_gate import read_packages
 from gateway.adapters.policy.policy_library import PREFIX as LIBRARY_PREFIX
 from gateway.adapters.policy.policy_library import parse_library
 from gateway.adapters.policy.policy_package import Package
+from gateway.adapters.policy.policy_silence import is_silent
 from gateway.core import canonical, strict_json
 from gateway.core.errors import ConfigurationError, RequestError
 
@@ -41,6 +42,8 @@ class Bundle(Struct, frozen=True):
     packages: Mapping[str, Package]
     library: Mapping[str, Package] = {}
     """What of the library the packages read, by `countersign.lib.<name>`."""
+    silent: frozenset[str] = frozenset()
+    """Packages that can say nothing over this data (`policy_silence`)."""
 
     @property
     def data(self) -> str:
@@ -165,6 +168,7 @@ def _build(
         files=tuple(sorted(files)),
         packages=packages,
         library={name: every[name] for name in sorted(read - packages.keys())},
+        silent=frozenset(name for name in packages if is_silent(packages[name].needs, merged)),
     )
 
 

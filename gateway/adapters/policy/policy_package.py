@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gateway.adapters.policy.policy_ast import Module
 from gateway.adapters.policy.policy_scope import Scope
+from gateway.adapters.policy.policy_silence import Needs, find_needs
 
 DECISION_SETS: Final = ("permit", "deny", "hold", "obligation")
 LIBRARY: Final = ("data", "countersign", "lib")
@@ -33,7 +34,7 @@ class Package(Struct, frozen=True):
     itself; `reads_day`: even what other runs of the same agent spent. `answers_results`: it has
     rules that could deny or oblige in phase `result`. `sets`: the decision sets that it defines.
     `inputs`: the parts of the input that its own modules may read, each a path of names below
-    `input`; an empty path is all of it.
+    `input`; an empty path is all of it. `needs`: see `policy_silence`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Package(Struct, frozen=True):
     sets: frozenset[str]
     inputs: frozenset[tuple[str, ...]]
     reads_day: bool
+    needs: Needs = ()
 
 
 class Source(Struct, frozen=True):
@@ -95,6 +97,7 @@ def build_packages(found: Iterable[Source], scopes: Mapping[str, Scope]) -> dict
             ),
             inputs=frozenset(path for source in modules[name] for path in _inputs(source.module)),
             reads_day=any(_meets(path, _DAY) for each in read for path in _inputs(each.module)),
+            needs=find_needs((source.module for source in modules[name]), DECISION_SETS),
         )
     return packages
 

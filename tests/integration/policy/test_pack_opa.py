@@ -20,7 +20,7 @@ from gateway.adapters.policy.policy_bundle import (
     load_bundle_dir,
 )
 from gateway.adapters.policy.policy_notes import Notes
-from gateway.adapters.policy.regorus_policy import describe_subset
+from gateway.adapters.policy.regorus_index import describe_subset
 from gateway.adapters.policy.regorus_worker import build_engine
 from gateway.cli.policy_docs import build_settings, read_all
 
@@ -119,8 +119,9 @@ class Embedded:
         heard = frozenset(
             package.name
             for package in self.bundle.packages.values()
-            if package.scope is None
-            or package.scope.matches(
+            if package.scope is not None
+            and package.name not in self.bundle.silent
+            and package.scope.matches(
                 resource["id"], resource["server"], resource["effect"], document["phase"]
             )
         )
