@@ -65,6 +65,15 @@ class NoticeDesk:
         for notice in notices:
             self._begin(notice, told=True)
 
+    @property
+    def pending(self) -> int:
+        """How many are not at their end."""
+        return len(self._running)
+
+    async def wait(self) -> None:
+        """Wait until those that are under way now are at their end."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def close(self) -> None:
         """Let every notice be recorded; what is being delivered is left for the next start."""
         for task in self._running:

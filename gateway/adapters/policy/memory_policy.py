@@ -30,12 +30,14 @@ class MemoryPolicy:
         *,
         revision: str = REVISION,
         reads_ledger: bool = True,
+        reads_day: bool = False,
         concerns_result: bool = False,
     ) -> None:
         self.asked: list[tuple[str, Phase, dict[str, Any]]] = []
         self._answers = answers
         self._revision = revision
         self._reads_ledger = reads_ledger
+        self._reads_day = reads_day
         self._concerns_result = concerns_result
 
     @property
@@ -51,8 +53,8 @@ class MemoryPolicy:
         return self._reads_ledger
 
     def reads_day(self, tool_id: str, phase: Phase) -> bool:  # noqa: ARG002 - the port's
-        """Return what was given for `reads_ledger`."""
-        return self._reads_ledger
+        """Return what was given."""
+        return self._reads_day
 
     def concerns(self, tool_id: str, phase: Phase) -> bool:  # noqa: ARG002 - the port's
         """Return True, but for phase `result` what was given."""
