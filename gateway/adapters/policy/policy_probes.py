@@ -83,16 +83,18 @@ def _write(source: Source, alternative: Alternative, name: str, lines: list[str]
     text = source.text.encode()
     head = head_of(alternative.node)[1]
     before: list[str] = []
+    bound: set[str] = set()
     steps = []
     for number, whole in enumerate(_in_order(list(alternative.whole), text)):
         statement, shown = whole["literal"], source_of(text, whole)
         values = []
-        for each, (reference, used) in enumerate(_references(statement, text)):
+        for each, (reference, used) in enumerate(_references(statement, text, bound)):
             rule = f"{name}_{number}_{each}"
             ready = _ready(before, used)
             values.append((reference, rule))
             lines.append(f"{rule} contains value if {{\n{ready}value := {reference}\n}}")
         before.append(shown)
+        bound |= _binds(statement, text)
         holds = f"{name}_{number}"
         lines.append(f"{holds} if {{\n" + "\n".join(before) + "\n}")
         row, col = place(text, whole_span(whole))
@@ -120,7 +122,7 @@ def _rule_name(reference: Node) -> str:
 
 def _in_order(statements: list[Node], text: bytes) -> Iterator[Node]:
     """Yield statements so that each stands on what those before it bind, else as written."""
-    binds = [{n for n, _ in declared(s, text)} | set(find_bound(s, text)) for s in statements]
+    binds = [_binds(statement, text) for statement in statements]
     local = set().union(*binds)
     bound: set[str] = set()
     waiting = list(range(len(statements)))
@@ -136,12 +138,16 @@ def _in_order(statements: list[Node], text: bytes) -> Iterator[Node]:
         yield statements[chosen]
 
 
-def _references(statement: Node, text: bytes) -> list[tuple[str, bool]]:
+def _binds(statement: Node, text: bytes) -> set[str]:
+    return {name for name, _ in declared(statement, text)} | set(find_bound(statement, text))
+
+
+def _references(statement: Node, text: bytes, bound: set[str]) -> list[tuple[str, bool]]:
     """Return (text, whether it stands on a local) of what a statement reads."""
     kind = unwrap(statement)[0]
     if kind not in {"Expr", "NotExpr", "SomeIn"}:
         return []
-    own = {name for name, _ in declared(statement, text)}
+    own = _binds(statement, text) - bound
     found: dict[str, bool] = {}
     for node in _read(statement):
         shown = " ".join(source_of(text, node).split())
