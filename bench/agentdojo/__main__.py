@@ -23,7 +23,7 @@ from bench.agentdojo.deployment import SCRATCH, start
 from bench.agentdojo.environment import prepare_python
 from bench.agentdojo.replay import WHENS, Played, Player, When
 from bench.agentdojo.report import RESULTS, build_results, build_table, count_suite, find_missed
-from bench.agentdojo.scope import COLUMNS, SUITES, Column
+from bench.agentdojo.scope import COLUMNS, SUITES, Column, load_prompts
 from bench.processes import MeasurementError, Processes
 
 MISSED: Final = 9
@@ -68,9 +68,14 @@ def play_suite(
         with Processes(folder) as processes:
             made = start(processes, folder, suite, python)
             desk, asked = Desk(made, suite), made.stage.tasks()
+            if asked["tasks"] != load_prompts(suite):
+                raise MeasurementError("the scopes were written from other prompts than these")
             played = {
                 column: _play(
-                    Player(desk, made.stage, suite, column), asked, f"{suite} {column}", whens
+                    Player(desk, made.stage, suite, column),
+                    asked,
+                    f"{suite} {column}",
+                    whens if column == "task" else whens[:1],
                 )
                 for column in columns
             }

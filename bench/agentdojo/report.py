@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +46,7 @@ def count_more(runs: Sequence[Played]) -> dict[str, Any]:
             run.verdict != "passed" and has_later_effect(run.steps) for run in hijacked
         ),
         "never_read": sum(run.steps[0].code == "unread" for run in hijacked),
-        "at_end": round_all(share(at_end, ATTACK, "attack")),
+        **({"at_end": round_all(share(at_end, ATTACK, "attack"))} if at_end else {}),
         "passed": sorted(f"{run.task} {run.attack}" for run in hijacked if run.verdict == "passed"),
         "broken": sorted(run.task for run in runs if run.verdict == "broken"),
         "benign_held": sorted(run.task for run in runs if not run.attack and run.verdict == "held"),
@@ -86,33 +87,32 @@ def round_all(figures: Mapping[str, float]) -> Figures:
 def build_digests() -> dict[str, str]:
     """Return the digests of everything that the figures come from: ours, and the shipped policies.
 
-    A test compares them with the ones in the results, so that nobody quotes old figures.
+    A test compares them with the ones in the results, so that nobody quotes old figures. Comments
+    in Rego do not count, but for what they say in `applies_to`.
     """
-    own = [
-        path
-        for path in HERE.rglob("*")
-        if path.suffix in {".py", ".yaml", ".rego", ".json", ".txt"}
-        and path.name not in _NOT_AN_INPUT
-        and not path.stem.endswith("_test")
-    ]
-    shipped = [
-        path
-        for path in (ROOT / "rego").rglob("*")
-        if path.suffix in {".rego", ".json"}
-        and "schemas" not in path.parts
-        and not path.stem.endswith("_test")
-    ]
-    return {"bench": _digest(own), "rego": _digest(shipped)}
+    own = [p for p in HERE.rglob("*") if p.suffix in _INPUTS and p.name not in _NOT_AN_INPUT]
+    shipped = [p for p in (ROOT / "rego").rglob("*") if p.suffix in {".rego", ".json"}]
+    return {
+        "bench": _digest(own),
+        "rego": _digest(path for path in shipped if "schemas" not in path.parts),
+    }
 
 
-_NOT_AN_INPUT: Final = {"report.py", "__main__.py", "environment.py"}
+_INPUTS: Final = frozenset({".py", ".yaml", ".rego", ".json", ".txt"})
+_NOT_AN_INPUT: Final = frozenset({"report.py", "__main__.py", "environment.py"})
 """They print and start; no figure depends on them."""
+_COMMENT: Final = re.compile(r"\s*#(?!\s*(?:applies_to|tools|servers|effects|phases|-)\b?)")
 
 
 def _digest(paths: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for path in sorted(paths):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.stem.endswith("_test"):
+            continue
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if path.suffix == ".rego":
+            lines = [line for line in lines if line.strip() and not _COMMENT.match(line)]
+        content = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         total.update(f"{path.relative_to(ROOT).as_posix()} {content}\n".encode())
     return total.hexdigest()
 

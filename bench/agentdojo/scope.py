@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Struct
 from ruamel.yaml import YAML
 
+from gateway.core.tokens.grants import EFFECTS
+
 HERE: Final = Path(__file__).resolve().parent
 SUITES: Final = ("workspace", "banking", "slack", "travel")
 Column = Literal["none", "role", "task"]
@@ -59,6 +61,12 @@ def load_scopes(suite: str) -> Scopes:
     return msgspec.convert(YAML(typ="safe").load(text), Scopes)
 
 
+def load_prompts(suite: str) -> dict[str, str]:
+    """Return the users' prompts, as the package has them: what the scopes were written from."""
+    text = (HERE / "prompts.json").read_text(encoding="utf-8")
+    return msgspec.json.decode(text, type=dict[str, dict[str, str]])[suite]
+
+
 def load_manifest(suite: str) -> dict[str, Any]:
     """Read a suite's manifest, as people wrote it."""
     text = (HERE / "manifests" / f"{suite}.yaml").read_text(encoding="utf-8")
@@ -75,7 +83,7 @@ def build_run(scopes: Scopes, column: Column, task_id: str) -> dict[str, Any]:
     """Return what a launcher asks for in `POST /v1/runs`: `grants` and `allowed_values`."""
     match column:
         case "none":
-            return {"grants": [{"server": scopes.suite}]}
+            return {"grants": [{"server": scopes.suite, "effects": list(EFFECTS)}]}
         case "role":
             return {"grants": [{"server": scopes.suite, "effects": list(scopes.role.effects)}]}
         case "task":
