@@ -227,6 +227,13 @@ GOALS: Final = (
         _at_least("token_exchanges_per_s", 1_000),
     ),
     Goal(
+        "CPU of history, provenance, policy input and charge, after 500 calls of a run ÷ after 40",
+        "≤ 1.2",
+        _shown("{history_growth} ({history_us_40} and {history_us_500} µs)"),
+        _at_most("history_growth", 1.2),
+    ),
+    Goal("CPU to look through an answer of 2 KB", "", _shown("{history_read_us} µs")),
+    Goal(
         "recorded decisions put to other policies, per second of one core",
         "≥ 10,000",
         _shown("{replay_per_s_core:,} ({replay_distinct:,} of {replay_decisions:,} distinct)"),

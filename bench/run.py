@@ -17,6 +17,7 @@ from bench.audit import measure_audit
 from bench.client import ask
 from bench.decisions import measure_decisions
 from bench.governed import Calls, Governed, count_calls, start_governed, verify_log
+from bench.history import measure_history
 from bench.kill import measure_kill
 from bench.load import REFUSED_MAX, LoadGenerator
 from bench.measure import FULL_LOAD, QUICK, Bench, Plan, Side
@@ -48,6 +49,8 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     audit = measure_audit(folder / "audit", plan.audit)
     say("policy decisions, 10 to 1,000 agents")
     decisions = measure_decisions(folder / "decisions", plan.decision_rounds)
+    say("run history and data flow")
+    history = measure_history(plan.decision_rounds)
     say("replay and shadow")
     replays = measure_replay(folder / "replay", plan.replay)
     say("tokens")
@@ -73,6 +76,7 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
         **kills,
         **tokens,
         **replays,
+        **history,
         "governed_calls": calls.intents,
         "refused_calls": calls.refused.total(),
         "refused_because": ", ".join(sorted(calls.refused)),
