@@ -101,7 +101,7 @@ def build_digests() -> dict[str, str]:
 _INPUTS: Final = frozenset({".py", ".yaml", ".rego", ".json", ".txt"})
 _NOT_AN_INPUT: Final = frozenset({"report.py", "__main__.py", "environment.py"})
 """They print and start; no figure depends on them."""
-_COMMENT: Final = re.compile(r"\s*#(?!\s*(?:applies_to|tools|servers|effects|phases|-)\b?)")
+_COMMENT: Final = re.compile(r"\s*#(?!\s*(?:(?:applies_to|tools|servers|effects|phases):|-\s))")
 
 
 def _digest(paths: Iterable[Path]) -> str:
