@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.policy_sample import build_sample
 from gateway.adapters.policy.policy_scope import PHASES
 from gateway.adapters.policy.regorus_fleet import Fleet, load_command
+from gateway.adapters.policy.regorus_index import Index
 from gateway.adapters.policy.regorus_link import Request
-from gateway.adapters.policy.regorus_plain import MIRRORED
 from gateway.adapters.policy.regorus_template import Seed, Template
 from gateway.core.errors import ConfigurationError, PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Deny, Phase, Reason
 from gateway.core.policy.policy_answer import INVALID, UNDEFINED, read_answer
 
-_EVERYTHING: Final = 0
 INPUT_MAX_BYTES: Final = 4 << 20
 """More than the largest body and the largest result that policy watches can make of an input."""
-_INDEX_MAX: Final = 16_384
-"""Answers of the index that are remembered: one for each tool and phase that is asked about."""
 
 
 class _Route(Struct, frozen=True):
@@ -37,35 +32,13 @@ class _Route(Struct, frozen=True):
     concerns: bool
 
 
-class _Asked(Struct):
-    id: str
-    server: str = ""
-    effect: str = ""
-
-
-class _Question(Struct):
-    """The part of an input that says which packages it concerns."""
-
-    phase: str
-    resource: _Asked
-
-
-_decode_question: Final = msgspec.json.Decoder(_Question).decode
-
-
 class _Active:
     """One bundle in use: its fleet, its routes and its index."""
 
     def __init__(self, fleet: Fleet, tools: Mapping[str, tuple[str, str]]) -> None:
         self.fleet = fleet
         self.revision = fleet.bundle.revision
-        self._packages = fleet.bundle.packages.values()
-        self._sources = {
-            name: sum(len(source) for _, source in modules)
-            for name, modules in fleet.bundle.modules().items()
-        }
-        self._subsets: dict[frozenset[str], int] = {}
-        self._index: dict[tuple[str, str, str, str], int] = {}
+        self.index = Index(fleet)
         self.others = {phase: self._route_unknown(phase) for phase in PHASES}
         self.routes: dict[tuple[str, str], _Route] = {}
         self.add_tools(tools)
@@ -81,52 +54,13 @@ class _Active:
     def route(self, tool_id: str, phase: Phase) -> _Route:
         return self.routes.get((tool_id, phase)) or self.others[phase]
 
-    def find_subset(self, document: bytes) -> int:
-        """Return the number of the engine that hears exactly what concerns this input.
-
-        INVARIANT: it stands on nothing but the input, so a catalog that is older or newer than a
-        question changes no decision, and what is computed again is computed by the same engine.
-        """
-        try:
-            question = _decode_question(document)
-        except (msgspec.MsgspecError, RecursionError):
-            return _EVERYTHING
-        asked = question.resource
-        key = (asked.id, asked.server, asked.effect, question.phase)
-        found = self._index.get(key)
-        return self._add_to_index(key) if found is None else found
-
-    def _add_to_index(self, key: tuple[str, str, str, str]) -> int:
-        tool_id, server, effect, phase = key
-        if phase not in PHASES:
-            return _EVERYTHING
-        if len(self._index) >= _INDEX_MAX:
-            self._index.clear()
-        found = self._subset(frozenset(self._heard(tool_id, server, effect, phase)))
-        self._index[key] = found
-        return found
-
-    def _subset(self, heard: frozenset[str]) -> int:
-        if heard not in self._subsets:
-            subset = describe_subset(self.fleet.bundle, heard)
-            size = self._sources[""] + sum(self._sources[name] for name in subset["packages"])
-            self._subsets[heard] = self.fleet.define_subset(subset, size)
-        return self._subsets[heard]
-
-    def _heard(self, tool_id: str, server: str, effect: str, phase: str) -> list[str]:
-        return [
-            package.name
-            for package in self._packages
-            if package.scope is None or package.scope.matches(tool_id, server, effect, phase)
-        ]
-
     def _route(self, tool_id: str, server: str, effect: str, phase: str) -> _Route:
-        return self._facts(self._heard(tool_id, server, effect, phase), phase)
+        return self._facts(self.index.heard(tool_id, server, effect, phase), phase)
 
     def _route_unknown(self, phase: str) -> _Route:
         heard = [
             package.name
-            for package in self._packages
+            for package in self.index.packages
             if package.scope is None
             or package.scope.phases is None
             or phase in package.scope.phases
@@ -142,33 +76,6 @@ class _Active:
                 package.answers_results if phase == "result" else True for package in packages
             ),
         )
-
-
-def describe_subset(bundle: Bundle, heard: frozenset[str]) -> dict[str, Any]:
-    """Return what a worker builds an engine of, in which only `heard` speak.
-
-    A package that is only read by another one is loaded, but muted. `voices` (decision sets by
-    package) and `paths` (what of the input all of them read; None is everything) are there where
-    answers may be put together by the worker; they change no answer.
-    """
-    packages = {**bundle.packages, **bundle.library}
-    loaded = heard.union(*(packages[name].requires for name in heard))
-    subset = {
-        "packages": sorted(loaded),
-        "applies_to": {name: {"phases": []} for name in (loaded - heard) & bundle.packages.keys()},
-    }
-    if not is_mirrored(source for _, source in bundle.modules()[""]):
-        return subset
-    paths = {path for name in loaded for path in packages[name].inputs}
-    return subset | {
-        "voices": {name: sorted(packages[name].sets) for name in heard},
-        "paths": None if () in paths else sorted(paths),
-    }
-
-
-def is_mirrored(entry_point: Iterable[str]) -> bool:
-    """Whether workers may answer instead of this entry point, given as its modules' sources."""
-    return [sha256(source.encode()).hexdigest() for source in entry_point] == [MIRRORED]
 
 
 class RegorusPolicy:
@@ -318,7 +225,7 @@ class RegorusPolicy:
             text = f"the input has {len(document)} bytes; policy is asked about {INPUT_MAX_BYTES}"
             answer.set_exception(PolicyError(text, code="policy_error"))
             return answer
-        subset = active.find_subset(document)
+        subset = active.index.find(document)
         active.fleet.submit(Request(subset, document, answer, self._deadline_s))
         return answer
 
