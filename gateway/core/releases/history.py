@@ -90,8 +90,9 @@ class History:
         elif kind == "policy.halt":
             self._halted.add(number)
         elif (found := self._published.get(number)) is not None:
-            if self.active is not None and number != self.active.number:
-                self._before.setdefault(number, self.active.number)
+            # The first time only: the way back from a halt leads to nothing that was halted.
+            if self.active is not None and number not in self._activated:
+                self._before[number] = self.active.number
             self._activated.add(number)
             self.active = found
 

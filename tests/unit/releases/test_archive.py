@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tarfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.errors import RequestError
+from gateway.core.releases import archive as archives
+from gateway.core.releases.archive import pack, unpack
+from gateway.core.releases.opa_signature import sign_bundle
+from gateway.core.releases.release import read_archive, write_archive
+from tests.unit.releases.made import PIA, release
+
+pytestmark = pytest.mark.req("POL-07")
+
+ARCHIVE = write_archive(release())
+SIGNED = write_archive(release(), sign_bundle(PIA, release().bundle(), scope="countersign:prod"))
+NAMES = st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}){0,3}", fullmatch=True)
+
+
+def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """Return a tar.gz as another program could pack it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as file:
+        for info, content in members:
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(NAMES, st.binary(max_size=300), max_size=8))
+def test_what_was_packed_is_unpacked_and_the_same_files_give_the_same_bytes(
+    files: dict[str, bytes],
+) -> None:
+    packed = pack(files)
+    assert unpack(packed) == files
+    assert pack(dict(reversed(files.items()))) == packed
+
+
+def test_any_tar_and_gzip_read_an_archive() -> None:
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(ARCHIVE))) as file:
+        assert file.getnames() == sorted(release().bundle())
+
+
+def test_a_large_file_is_packed_in_several_blocks() -> None:
+    files = {"data.json": bytes(range(256)) * 1_000}
+    assert unpack(pack(files)) == files
+
+
+@pytest.mark.parametrize("whole", [ARCHIVE, SIGNED], ids=["unsigned", "signed"])
+@settings(max_examples=150)
+@given(data=st.data())
+def test_an_archive_with_any_byte_changed_is_refused(whole: bytes, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(whole) - 1))
+    flip = data.draw(st.integers(1, 255))
+    changed = whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :]
+    with pytest.raises(RequestError) as refused:
+        read_archive(changed)
+    assert refused.value.code == "release_invalid"
+
+
+@settings(max_examples=50)
+@given(st.integers(0, len(ARCHIVE) - 1))
+def test_an_archive_that_was_cut_off_is_refused(end: int) -> None:
+    with pytest.raises(RequestError):
+        read_archive(ARCHIVE[:end])
+
+
+@pytest.mark.parametrize("more", [b"\0", b"x", ARCHIVE], ids=["zero", "byte", "another"])
+def test_bytes_behind_the_end_are_refused(more: bytes) -> None:
+    with pytest.raises(RequestError, match="behind its end"):
+        read_archive(ARCHIVE + more)
+
+
+def test_an_archive_of_the_same_files_from_another_program_is_refused() -> None:
+    members = [(tarfile.TarInfo(name), body) for name, body in release().bundle().items()]
+    with pytest.raises(RequestError, match="packed by another program"):
+        read_archive(tar(*members))
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "a/../../b", "a//b", "a/./b", "...", "with space", "ü", "-" * 201, "a\\b"]
+)
+def test_a_path_that_leads_elsewhere_or_reads_differently_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="no path for a release"):
+        unpack(tar((tarfile.TarInfo(name), b"")))
+    with pytest.raises(RequestError, match="no path for a release"):
+        pack({name: b""})
+
+
+def test_a_path_that_a_tar_cannot_hold_is_refused() -> None:
+    with pytest.raises(RequestError, match="too long a path"):
+        pack({"a" * 150: b""})
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(kind: bytes) -> None:
+    info = tarfile.TarInfo("data.json")
+    info.type, info.linkname = kind, "/etc/passwd"
+    with pytest.raises(RequestError, match="no plain file"):
+        unpack(tar((info, b"")))
+
+
+def test_a_file_that_stands_there_twice_is_refused() -> None:
+    twice = [(tarfile.TarInfo(name), b"{}") for name in ("data.json", "./data.json")]
+    with pytest.raises(RequestError, match="stands twice"):
+        unpack(tar(*twice))
+
+
+def test_names_as_other_tools_write_them_are_read() -> None:
+    folder = tarfile.TarInfo("policies")
+    folder.type = tarfile.DIRTYPE
+    found = unpack(tar((folder, b""), (tarfile.TarInfo("/data.json"), b"{}")))
+    assert found == {"data.json": b"{}"}
+
+
+def test_a_few_bytes_that_become_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = gzip.compress(bytes(1 << 20))
+    monkeypatch.setattr(archives, "ARCHIVE_MAX_BYTES", 1 << 16)
+    assert len(bomb) < 1 << 16
+    with pytest.raises(RequestError, match="too large"):
+        unpack(bomb)
+    with pytest.raises(RequestError, match="larger than"):
+        unpack(bytes(1 << 17))
+
+
+def test_too_many_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "FILES_MAX", 1)
+    with pytest.raises(RequestError, match="more than 1 files"):
+        unpack(pack({"a": b"", "b": b""}))
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"no tar")])
+def test_what_is_no_archive_is_refused(content: bytes) -> None:
+    with pytest.raises(RequestError):
+        read_archive(content)
+
+
+def test_the_trailer_says_what_the_blocks_hold() -> None:
+    _, size = struct.unpack("<II", ARCHIVE[-8:])
+    assert size == len(gzip.decompress(ARCHIVE))
