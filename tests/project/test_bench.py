@@ -23,6 +23,7 @@ from bench import (
 )
 from bench.audit import AuditPlan
 from bench.fsync import measure_fsync
+from bench.history import measure_history
 from bench.kill import KillPlan, measure_kill
 from bench.measure import FULL, QUICK, Measured, Pair, Turn
 from bench.processes import MeasurementError, Processes, find_family, read_usage
@@ -94,6 +95,14 @@ def build_pair(governed_calls: int, bare_calls: int) -> Pair:
     return Pair(turn(governed_calls, 200), turn(bare_calls, 90))
 
 
+HISTORY: dict[str, float | int] = {
+    "history_us_40": 31.0,
+    "history_us_500": 34.0,
+    "history_growth": 1.1,
+    "history_read_us": 230,
+}
+
+
 def build_calls(intents: int, outcomes: int, **refused: int) -> governed.Calls:
     return governed.Calls(intents, outcomes, Counter(refused))
 
@@ -112,6 +121,7 @@ def results() -> report.Results:
         **KILL,
         **TOKENS,
         **REPLAY,
+        **HISTORY,
         "governed_calls": 16_000,
         "refused_calls": 0,
         "refused_because": "",
@@ -202,6 +212,13 @@ def test_replay_is_measured_on_a_log_whose_every_decision_is_the_same_again(
 ) -> None:
     found = measure_replay(tmp_path / "replay", ReplayPlan(300, 50))
     assert found.keys() == REPLAY.keys()
+    assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.req("POL-02")
+def test_what_history_costs_is_measured_on_runs_of_two_lengths() -> None:
+    found = measure_history(1)
+    assert found.keys() == HISTORY.keys()
     assert all(value > 0 for value in found.values())
 
 
