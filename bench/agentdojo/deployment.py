@@ -44,7 +44,7 @@ def start(processes: Processes, folder: Path, suite: str, python: Path) -> Deplo
     url = f"http://127.0.0.1:{upstream}/mcp"
     known = {name: secrets.token_urlsafe(32) for name in (LAUNCHER, APPROVER)}
     port = find_port()
-    _write_policies(folder / "policies", suite)
+    write_policies(folder / "policies", suite)
     manifest = folder / f"{suite}.yaml"
     shutil.copy(HERE / "manifests" / manifest.name, manifest)
     approve_definitions(manifest, asyncio.run(_list(url)), ALL, "bench")
@@ -68,7 +68,7 @@ async def _list(url: str) -> list[bytes]:
             await transport.close()
 
 
-def _write_policies(folder: Path, suite: str) -> None:
+def write_policies(folder: Path, suite: str) -> None:
     """Write the default pack as it is shipped, and what the suite adds to it, if anything."""
     kept = shutil.ignore_patterns("*_test.rego")
     shutil.copytree(default_pack(), folder, ignore=kept)

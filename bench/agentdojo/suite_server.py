@@ -14,6 +14,7 @@ import asyncio
 import importlib
 import json
 import logging
+import pickle
 import socket
 import sys
 import warnings
@@ -49,7 +50,8 @@ class Stage:
         self._trace: list[Any] = []
         self._before = self._now = suite.load_and_inject_default_environment({})
         self._seen: dict[str, tuple[int, list[str]]] = {}
-        self._made: dict[tuple[str, str], Any] = {}
+        self._made: dict[tuple[str, str], bytes] = {}
+        self._plans: dict[tuple[str, str | None], dict[str, Any]] = {}
 
     @property
     def tools(self) -> dict[str, Any]:
@@ -80,24 +82,27 @@ class Stage:
         read_at, vectors = self._find_vectors(task)
         attack = None if attack_id is None else self._suite.injection_tasks[attack_id]
         placed = {} if attack is None else dict.fromkeys(vectors, attack_text(attack.GOAL))
-        self._now = task.init_environment(self._build(placed))
-        self._before = self._now.model_copy(deep=True)
+        self._now, self._before = (task.init_environment(self._build(placed)) for _ in range(2))
         self._trace = []
-        fresh = self._now.model_copy(deep=True)
-        calls = task.ground_truth(fresh)
-        hijacked = [] if attack is None else attack_calls(self._suite.name, attack, fresh)
-        return {
-            "calls": [{"tool": call.function, "args": call.args} for call in calls],
-            "attack": [call.as_json() for call in hijacked],
-            "read_at": read_at,
-        }
+        key = (task_id, attack_id)
+        if key not in self._plans:
+            fresh = task.init_environment(self._build(placed))
+            calls = task.ground_truth(fresh)
+            hijacked = [] if attack is None else attack_calls(self._suite.name, attack, fresh)
+            self._plans[key] = {
+                "calls": [{"tool": call.function, "args": call.args} for call in calls],
+                "attack": [call.as_json() for call in hijacked],
+                "read_at": read_at,
+            }
+        return self._plans[key]
 
     def _build(self, placed: dict[str, str]) -> Any:  # noqa: ANN401 - untyped package
         """Return an environment with these texts in it. Reading one takes long, so it is kept."""
         key = (",".join(placed), next(iter(placed.values()), ""))
         if key not in self._made:
-            self._made[key] = self._suite.load_and_inject_default_environment(placed)
-        return self._made[key].model_copy(deep=True)
+            made = self._suite.load_and_inject_default_environment(placed)
+            self._made[key] = pickle.dumps(made)
+        return pickle.loads(self._made[key])  # noqa: S301 - written above; twice as fast as a copy
 
     def judge(self, task_id: str, attack_id: str | None) -> dict[str, bool]:
         """Ask the package whether the user's task, or else the attack, is done."""
