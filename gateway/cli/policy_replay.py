@@ -111,7 +111,7 @@ def replay(
     assert vault is not None  # noqa: S101 - there is a key
     asked = Asked(tool=tool, agent=agent, since=since, until=until)
     records = _announced(places.log, asked, limit, (url, purpose, examples))
-    candidate = Candidate(bundle, workers=workers or _workers(), memo_max=MEMO_MAX)
+    candidate = Candidate(bundle, workers=workers or count_workers(), memo_max=MEMO_MAX)
     keep = None if examples is None else _keep_in(examples)
     run = PolicyReplay(candidate, Inputs(places.log, vault), keep=keep)
     impact = asyncio.run(_run(run, candidate, records))
@@ -147,7 +147,7 @@ def _load(directory: Path | None, release: str, store: Path) -> Bundle:
         raise fail(str(error), Exit.ERROR) from None
 
 
-def _workers() -> int:
+def count_workers() -> int:
     """Return how many processes evaluate: one core is left to this one."""
     return max(1, min(_WORKERS_MAX, len(os.sched_getaffinity(0)) - 1))
 

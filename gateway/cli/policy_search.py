@@ -20,21 +20,22 @@ from ruamel.yaml.error import YAMLError
 from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.policy.replay_memo import Candidate
 from gateway.adapters.policy.search import Finding, Ground, Search, Seed
 from gateway.adapters.policy.search_constants import find_constants
+from gateway.adapters.policy.search_engine import SearchEngine
 from gateway.adapters.policy.search_minimise import Minimiser
 from gateway.cli.audit_announce import Announcer, UrlOption
 from gateway.cli.audit_filters import Asked, SinceOption, fail, open_vault, require_log, span_of
 from gateway.cli.audit_replay import find_places
 from gateway.cli.exits import Exit
+from gateway.cli.policy_replay import count_workers
 from gateway.cli.search_ground import SEEDS_MAX, build_ground, load_tools, read_seed
 from gateway.config import load_config
 from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.policy.sentences import TEMPLATES, read_sentence
 from gateway.core.policy.statement import Statement, StatementError, read_statement
 
-_DEADLINE_MS: Final = 5_000
 _SHOWN: Final = 12
 
 
@@ -129,18 +130,22 @@ def search(
     for id_ in tools.unknown:
         typer.echo(f"note: the schema of `{id_}` is not known; see `--definitions`", err=True)
     environments = tuple(environment or own or ["prod"])
-    engine = RegorusPolicy(bundle, workers=1, deadline_ms=_DEADLINE_MS)
-    engine.set_tools({tool.id: (tool.server, tool.review.effect) for tool in tools.tools.values()})
+    candidate = Candidate(bundle, workers=count_workers())
     ground = build_ground(
-        engine, tools, find_constants(bundle), statements, environments=environments, seeds=seeds
+        SearchEngine(candidate),
+        tools,
+        find_constants(bundle),
+        statements,
+        environments=environments,
+        seeds=seeds,
     )
     limits = Limits(tries, seconds, seed)
-    found = asyncio.run(_search(engine, ground, statements, limits, all_=all_))
+    found = asyncio.run(_search(candidate, ground, statements, limits, all_=all_))
     _finish(found, _Told(ground, bundle, directory, out, limits), output)
 
 
 async def _search(
-    engine: RegorusPolicy,
+    candidate: Candidate,
     ground: Ground,
     statements: Sequence[Statement],
     limits: Limits,
@@ -149,7 +154,7 @@ async def _search(
 ) -> list[Searched]:
     found: list[Searched] = []
     try:
-        await engine.start()
+        await candidate.start()
         for statement in statements:
             found.append(await _search_one(ground, statement, limits))
             if found[-1].finding is not None and not all_:
@@ -159,7 +164,7 @@ async def _search(
     except CountersignError as error:
         raise fail(str(error), Exit.ERROR) from None
     finally:
-        await engine.stop()
+        await candidate.stop()
     return found
 
 

@@ -55,7 +55,7 @@ class Candidate:
         self.evaluated = 0
         self.remembered = 0
         self._bundle: Final = bundle
-        self._engine: Final = RegorusPolicy(bundle, workers=workers, deadline_ms=deadline_ms)
+        self.engine: Final = RegorusPolicy(bundle, workers=workers, deadline_ms=deadline_ms)
         self._tools: Final[dict[str, tuple[str, str]]] = {}
         self._memo_max: Final = memo_max
         self._memo: Final[dict[bytes, Decision]] = {}
@@ -64,11 +64,11 @@ class Candidate:
 
     async def start(self) -> None:
         """Start the workers. Raises as `RegorusPolicy.start` does."""
-        await self._engine.start()
+        await self.engine.start()
 
     async def stop(self) -> None:
         """Kill the workers."""
-        await self._engine.stop()
+        await self.engine.stop()
 
     async def decide(self, questions: Sequence[Asked]) -> list[Decision | str]:
         """Decide on each; a code (`policy_error`, …) where there is no answer."""
@@ -138,7 +138,7 @@ class Candidate:
     async def _ask(self, asked: Asked) -> Decision:
         told = self._tools.get(asked.tool_id) == (asked.server, asked.effect)
         # Reviewed anew since: for an id that was never told, every package is evaluated.
-        return await self._engine.decide(asked.tool_id if told else "", asked.phase, asked.document)
+        return await self.engine.decide(asked.tool_id if told else "", asked.phase, asked.document)
 
     async def _ask_alone(self, asked: Asked) -> Decision | str:
         """Ask once more, and again while the workers have too much to do."""
@@ -160,7 +160,7 @@ class Candidate:
                 self._tools[asked.tool_id] = (asked.server, asked.effect)
                 new = True
         if new:
-            self._engine.set_tools(self._tools)
+            self.engine.set_tools(self._tools)
 
 
 def _answered(answer: Decision | BaseException) -> Decision | str:

@@ -30,7 +30,7 @@ from gateway.adapters.policy.search_runs import (
 from gateway.adapters.policy.search_values import Arguments, Pool
 from gateway.core.policy.statement import Facts, Statement, StatementError, ToolFacts, is_number
 
-_BATCH: Final = 16
+_BATCH: Final = 64
 _KEPT: Final = 64
 _BEST: Final = 6
 _LENGTHS: Final = (2, 3, 4, 6, 10, 20)

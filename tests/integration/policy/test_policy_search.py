@@ -246,7 +246,7 @@ def test_a_planted_hole_is_found_minimised_and_none_is_reported_once_it_is_close
         last["goes"], last["goes"]
     )
     assert found["world"] == PLAIN
-    code, (none,) = bank.write(fixed).search(statement, tries=800)
+    code, (none,) = bank.write(fixed).search(statement, tries=500)
     assert (code, none["found"]) == (Exit.OK, False), none
 
 
@@ -320,7 +320,7 @@ def test_a_list_of_statements_is_gone_through_in_ci(bank: Bank) -> None:
     bank.write(CAPPED % "amount >= 0")
     file = bank.folder / "statements.yaml"
     file.write_text(LIST)
-    result = CliRunner().invoke(app, [*bank.arguments(str(file), tries=2_000), "--all"])
+    result = CliRunner().invoke(app, [*bank.arguments(str(file), tries=800), "--all"])
     assert result.exit_code == Exit.TEST_FAILED
     assert result.stdout.count("none found") == 2
     assert result.stdout.count("counterexample:") == 1
