@@ -21,8 +21,14 @@ _LEDGER_FREE: Final = (
         ("input", "context", name)
         for name in ("args", "token", "now_ns", "client", "claimed", "approval", "result")
     ),
+    *(("input", "context", "run", name) for name in ("id", "workflow", "labels", "provenance")),
 )
-"""Parts of the input that one call says by itself. All else may hold counts, sums or budgets."""
+"""Parts of the input that cannot be old when the call is charged.
+
+Most are what one call says by itself. Labels and provenance tell what answers the agent may have
+seen when it made the call, so what answers meanwhile is no part of that. All else may hold counts,
+sums or budgets.
+"""
 
 _DAY: Final = ("context", "family", "last_24h")
 
@@ -135,5 +141,6 @@ def _reads_ledger(source: Source) -> bool:
         use.path[0] == "input"
         and use.path[:2] not in _LEDGER_FREE
         and use.path[:3] not in _LEDGER_FREE
+        and use.path[:4] not in _LEDGER_FREE
         for use in source.module.refs
     )

@@ -36,7 +36,7 @@ class DataFlow:
 
     def follows(self, grants: CompiledGrants, claims: Claims, catalog: CatalogView) -> bool:
         """Whether what this caller reads may matter to where its family sends things."""
-        if claims.depth or claims.max_depth:
+        if claims.depth:
             return True
         key = (claims.jti, catalog.version)
         found = self._follows.get(key)

@@ -272,6 +272,11 @@ def test_other_annotations_are_left_alone() -> None:
         ("is_number(input.context.args.amount)", False),
         ('input["context"]["token"].depth > 3', False),
         ("input.subject.roles[_] == 1", False),
+        ("input.context.run.id", False),
+        ('"pii" in input.context.run.labels', False),
+        ('input.context.run.provenance["/to"] == "trusted"', False),
+        ("input.context.run", True),
+        ("input.context.run[input.phase]", True),
         ("input.context.run.calls > 3", True),
         ("input.context.family.sums", True),
         ("input.context.budget", True),
@@ -292,6 +297,24 @@ def test_reading_the_ledger_is_seen_however_it_is_written(expression: str, *, re
         b="package policies.b\nspent := input.context.family.counts\n",
     )
     assert bundle.packages["a"].reads_ledger is reads
+
+
+@pytest.mark.req("POL-02")
+@pytest.mark.parametrize(
+    ("expression", "reads"),
+    [
+        ("input.context.family.last_24h.sums", True),
+        ("input.context.family[input.phase]", True),
+        ("input.context.family", True),
+        ("input.context", True),
+        ("input.context.family.sums", False),
+        ("input.context.run.sums", False),
+        ("input.phase", False),
+    ],
+)
+def test_reading_what_other_runs_spent_is_seen(expression: str, *, reads: bool) -> None:
+    bundle = build(PERMIT + f'deny contains {{"code": "no"}} if {expression}\n')
+    assert bundle.packages["a"].reads_day is reads
 
 
 def test_the_revision_names_every_byte_that_decides() -> None:
