@@ -1,0 +1,347 @@
+"""What decides, over real files: starts, publications, halts, drift, and kills at every step."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.policy.policy_bundle import Bundle, restore_bundle
+from gateway.core.approvals.declined import Declined
+from gateway.core.errors import ConfigurationError
+from gateway.core.releases.halting import STEP_S
+from gateway.core.releases.release import Release
+from gateway.http.releases_desk import Done
+from tests.integration.releases.ground import Ground, Killed, begin
+
+pytestmark = pytest.mark.req("POL-07")
+
+ROOT = Path(__file__).parents[3]
+
+
+def rev_of(release: Release) -> str:
+    """Return the revision of the bundle in a release: what decisions name."""
+    return restore_bundle(release.policy_files).revision
+
+
+def verify(ground: Ground) -> str:
+    """Return what the stand-alone verifier says of the log; empty where it is content."""
+    command = [sys.executable, "verify/countersign_verify.py", "--state", "none"]
+    done = subprocess.run(
+        [*command, str(ground.folder / "audit")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout if done.returncode else ""
+
+
+async def test_outside_dev_nothing_starts_without_two_publishers_or_a_release(
+    tmp_path: Path,
+) -> None:
+    ground = Ground(tmp_path / "one")
+    with pytest.raises(ConfigurationError, match="policy publish --offline") as none:
+        await ground.start()
+    assert none.value.code == "release_none"
+    alone = Ground(tmp_path / "two", publishers=[])
+    with pytest.raises(ConfigurationError, match="policy keygen") as nobody:
+        await alone.start()
+    assert nobody.value.code == "release_publishers"
+    for one in (ground, alone):
+        await one.die()
+
+
+async def test_with_releases_off_and_in_dev_the_folder_decides_and_the_log_says_so(
+    tmp_path: Path,
+) -> None:
+    ground = Ground(tmp_path, releases="off", publishers=[])
+    keeper = await ground.start()
+    assert ground.records("policy.activate")[0]["mode"] == "off"
+    assert keeper.status()["mode"] == "off"
+    declined = await ground.say("pia", ground.release("b"))
+    assert isinstance(declined, Declined)
+    assert declined.code == "release_closed"
+    await keeper.tick()
+    await ground.die()
+
+
+async def test_two_publishers_let_a_release_decide_and_the_verifiers_agree(tmp_path: Path) -> None:
+    ground, first = await begin(tmp_path)
+    second = ground.release("second")
+    assert ground.decides == rev_of(first)
+    proposed = await ground.say("pia", second)
+    assert proposed == Done(second.revision, 2, "proposed")
+    assert ground.decides == rev_of(first)
+    assert await ground.say("paul", second) == Done(second.revision, 2, "active")
+    assert ground.decides == rev_of(second)
+    assert await ground.publish(first, "rollback") == Done(first.revision, 3, "active")
+    await ground.die()
+    await ground.start()
+    assert ground.decides == rev_of(first)
+    await ground.die()
+    assert verify(ground) == ""
+
+
+@pytest.mark.parametrize("halting", [False, True], ids=["publish", "halt"])
+async def test_killed_at_any_step_the_old_or_the_new_release_decides_and_the_log_is_whole(
+    tmp_path: Path, *, halting: bool
+) -> None:
+    outcomes = set[str]()
+    for kill_at in range(1, 40):
+        ground, first = await begin(tmp_path / str(kill_at))
+        second = ground.release("second")
+        names = {rev_of(first): "old", rev_of(second): "new"}
+        if halting:
+            assert ground.gateway is not None
+            for _ in range(300):
+                ground.gateway._count("permit")  # noqa: SLF001 - as calls would
+            await ground.publish(second)
+        ground.kill_at, ground.step = kill_at, 0
+        try:
+            if halting:
+                await jump(ground)
+            else:
+                await ground.publish(second)
+        except Killed:
+            died = True
+        else:
+            died = False
+        assert ground.decides in names  # never none, also before anything is started again
+        await ground.die()
+        await ground.start()
+        again = ground.decides
+        assert again is not None
+        outcomes.add(names[again])
+        await ground.die()
+        await ground.start()
+        assert ground.decides == again
+        await ground.die()
+        if not died:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert outcomes == {"old", "new"}
+    assert verify(ground) == ""
+
+
+async def jump(ground: Ground) -> None:
+    """Let denials jump, as the keeper sees them."""
+    keeper = ground.gateway
+    assert keeper is not None
+    keeper._audit = Recorder(ground)  # type: ignore[assignment]  # noqa: SLF001 - each step can be the last
+    for _ in range(300):
+        keeper._count("deny")  # noqa: SLF001 - as calls would
+    ground.clock.wait(STEP_S)
+    await keeper.tick()
+
+
+class Recorder:
+    """The log, each of whose records can be the last step."""
+
+    def __init__(self, ground: Ground) -> None:
+        assert ground.gateway is not None
+        self.record = ground.record
+        self.recovered = ground.gateway._audit.recovered  # type: ignore[union-attr]  # noqa: SLF001
+
+
+async def test_denials_that_jump_after_a_release_bring_the_one_before_back(tmp_path: Path) -> None:
+    ground, first = await begin(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    for _ in range(300):
+        keeper._count("permit")  # noqa: SLF001 - as calls would
+    second = ground.release("second")
+    await ground.publish(second)
+    for _ in range(199):
+        keeper._count("deny")  # noqa: SLF001
+    ground.clock.wait(STEP_S)
+    await keeper.tick()
+    assert ground.decides == rev_of(second)  # too few to say
+    keeper._count("deny")  # noqa: SLF001
+    await keeper.tick()
+    assert ground.decides == rev_of(first)
+    halt = ground.records("policy.halt")[0]
+    assert (halt["why"], halt["number"], halt["back_to"]["number"]) == ("denials", 2, 1)
+    assert halt["before"] == {"calls": 300, "denied_per_mille": 0, "failed_per_mille": 0}
+    assert halt["after"] == {"calls": 200, "denied_per_mille": 1_000, "failed_per_mille": 0}
+    # The way back is not halted, and the next release may decide.
+    for _ in range(300):
+        keeper._count("error")  # noqa: SLF001
+    await keeper.tick()
+    assert ground.decides == rev_of(first)
+    third = ground.release("third")
+    assert (await ground.publish(third)).state == "active"
+    await ground.die()
+    assert verify(ground) == ""
+
+
+async def test_after_its_window_a_release_is_not_halted_any_more(tmp_path: Path) -> None:
+    ground, _ = await begin(tmp_path, halt={"window_s": 60})
+    keeper = ground.gateway
+    assert keeper is not None
+    for _ in range(300):
+        keeper._count("permit")  # noqa: SLF001
+    second = ground.release("second")
+    await ground.publish(second)
+    ground.clock.wait(60)
+    await keeper.tick()
+    for _ in range(300):
+        keeper._count("deny")  # noqa: SLF001
+    await keeper.tick()
+    assert ground.decides == rev_of(second)
+    await ground.die()
+
+
+async def test_a_release_that_cannot_be_put_to_use_is_halted_and_the_old_one_stays(
+    tmp_path: Path,
+) -> None:
+    ground, first = await begin(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+
+    async def refuse(_bundle: Bundle, _stated: object) -> None:
+        raise ConfigurationError("it denies nothing", code="policy_selftest_failed")
+
+    keeper._activate = refuse  # noqa: SLF001 - an engine that does not take it
+    second = ground.release("second")
+    assert (await ground.publish(second)).state == "halted"
+    assert ground.records("policy.halt")[0]["why"] == "not_activated"
+    await ground.die()
+    await ground.start()
+    assert ground.decides == rev_of(first)
+    await ground.die()
+    assert verify(ground) == ""
+
+
+async def test_a_release_with_other_people_decides_as_a_whole_from_the_next_start(
+    tmp_path: Path,
+) -> None:
+    ground, first = await begin(tmp_path)
+    file = ground.folder / "countersign.yaml"
+    file.write_text(file.read_text().replace('"humans": [', '"humans": [{"id": "olga"}, '))
+    second = ground.release("second")
+    assert (await ground.publish(second)).state == "published"
+    assert ground.decides == rev_of(first)
+    assert ground.gateway is not None
+    assert ground.gateway.status()["waits_for_restart"]
+    await ground.gateway.tick()
+    assert ground.decides == rev_of(first)
+    await ground.die()
+    await ground.start()
+    assert ground.decides == rev_of(second)
+    await ground.die()
+    assert verify(ground) == ""
+
+
+class Beside:
+    """A shadow that only remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.label: str | None = None
+
+    async def start(self, bundle: Bundle, label: str) -> None:
+        assert bundle.packages
+        self.label = label
+
+    async def stop(self) -> None:
+        self.label = None
+
+
+async def test_a_release_runs_in_the_shadow_before_it_decides_also_over_a_restart(
+    tmp_path: Path,
+) -> None:
+    ground, first = await begin(tmp_path)
+    await ground.die()
+    shadow = Beside()
+    keeper = await ground.start(shadow)
+    second = ground.release("second")
+    assert (await ground.publish(second, shadow_s=600)).state == "shadow"
+    assert (ground.decides, shadow.label) == (rev_of(first), second.revision)
+    await ground.die()
+    shadow = Beside()
+    keeper = await ground.start(shadow)
+    assert ground.decides == rev_of(first)
+    await keeper.tick()
+    assert shadow.label == second.revision
+    ground.clock.wait(599)
+    await keeper.tick()
+    assert ground.decides == rev_of(first)
+    ground.clock.wait(1)
+    await keeper.tick()
+    assert ground.decides == rev_of(second)
+    assert not shadow.label
+    await ground.die()
+    assert verify(ground) == ""
+
+
+async def test_without_something_to_evaluate_beside_there_is_no_shadow(tmp_path: Path) -> None:
+    ground, _ = await begin(tmp_path)
+    declined = await ground.say("pia", ground.release("second"), shadow_s=600)
+    assert isinstance(declined, Declined)
+    assert declined.code == "release_no_shadow"
+    await ground.die()
+
+
+async def test_changed_files_change_nothing_and_are_told_once(tmp_path: Path) -> None:
+    ground, first = await begin(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    assert keeper.status()["differs"] == []
+    ground.write("changed")
+    await keeper.tick()
+    await keeper.tick()
+    assert ground.decides == rev_of(first)
+    assert keeper.status()["differs"] == ["policies/house.rego"]
+    assert keeper.tell() == {"mode": "required", "release": first.revision, "files_differ": True}
+    assert [one["files"] for one in ground.records("policy.drift")] == [["policies/house.rego"]]
+    (ground.policies / "house.rego").write_text("package {{{")
+    await keeper.tick()
+    assert keeper.status()["differs"] == ["policies"]
+    ground.write("first")
+    await keeper.tick()
+    assert keeper.status()["differs"] == []
+    assert len(ground.records("policy.drift")) == 2
+    await ground.die()
+
+
+@pytest.mark.parametrize("path", ["policies/house.rego", "deployment/roles.json", ".manifest"])
+async def test_a_release_whose_files_were_changed_in_the_store_does_not_decide(
+    tmp_path: Path, path: str
+) -> None:
+    ground, first = await begin(tmp_path)
+    await ground.die()
+    assert ground.gateway is not None
+    file = ground.gateway.store.place(first.revision) / path
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(ConfigurationError) as refused:
+        await ground.start()
+    assert refused.value.code == "release_altered"
+    await ground.die()
+
+
+async def test_a_release_that_is_gone_from_the_store_is_not_replaced_by_an_older_one(
+    tmp_path: Path,
+) -> None:
+    ground, _ = await begin(tmp_path)
+    second = ground.release("second")
+    await ground.publish(second)
+    await ground.die()
+    assert ground.gateway is not None
+    ground.gateway.store.place(second.revision).rename(tmp_path / "away")
+    with pytest.raises(ConfigurationError) as refused:
+        await ground.start()
+    assert refused.value.code == "release_missing"
+    await ground.die()
+
+
+async def test_a_release_whose_publishers_are_no_more_does_not_start(tmp_path: Path) -> None:
+    ground, _ = await begin(tmp_path)
+    await ground.die()
+    file = ground.folder / "countersign.yaml"
+    file.write_text(file.read_text().replace('"environment": "prod"', '"environment": "test"'))
+    with pytest.raises(ConfigurationError, match="test"):
+        await ground.start()
+    await ground.die()
