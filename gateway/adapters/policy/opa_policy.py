@@ -122,6 +122,11 @@ class OpaPolicy:
         return self._active.revision if self._active else self._bundle.revision
 
     @property
+    def endpoint(self) -> str:
+        """Where OPA is."""
+        return str(self._link.endpoint)
+
+    @property
     def healthy(self) -> bool:
         """Whether OPA held the active bundle when it was last looked at."""
         return self._trouble is None

@@ -1,0 +1,153 @@
+"""Policies that a generator writes and the gate lets through mean the same to both engines.
+
+What OPA does not compile is left out: it says so, aloud. COUNTERSIGN_FAULT_FACTOR multiplies the
+number of policies; `random_rego` says what they are made of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import regorus
+
+from gateway.adapters.policy.engine_shims import install_shims
+from gateway.adapters.policy.policy_bundle import build_bundle
+from gateway.core.errors import ConfigurationError
+from tests.integration.policy.random_rego import Author, Caller
+from tests.opa_server import NO_OPA, OPA
+
+pytestmark = [
+    pytest.mark.req("POL-05"),
+    pytest.mark.skipif(OPA is None, reason=NO_OPA),
+]
+FACTOR = int(os.environ.get("COUNTERSIGN_FAULT_FACTOR", "1"))
+WRITTEN = 120 * FACTOR
+INPUTS = 40
+SEED = 2026
+QUERY = """[[number, name, said] |
+	some number, document in input.many
+	some name in input.names
+	said := data.policies[name] with input as document
+]"""
+UNDEFINED = "undefined"
+FAILED = "failed"
+Answers = dict[tuple[int, str], object]
+
+
+def opa(*arguments: str | Path, document: object = None) -> subprocess.CompletedProcess[str]:
+    assert OPA is not None
+    command = [OPA, *map(str, arguments)]
+    given = json.dumps(document)
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+
+
+def write_policies(folder: Path) -> dict[str, str]:
+    """Write what passes the gate and OPA's compiler; return it by package."""
+    author, passed = Author(SEED), {}
+    for number in range(WRITTEN):
+        name = f"p{number}"
+        source = author.package(name)
+        authority = {"authority": {"policies": {name: ["*"]}}} if "permit " in source else {}
+        try:
+            build_bundle({f"{name}.rego": source}, authority)
+        except ConfigurationError:
+            continue
+        passed[name] = source
+        (folder / f"{name}.rego").write_text(source)
+    # Mistakes of one stage of OPA's compiler hide those of the next.
+    while refused := set(re.findall(r"/(p\d+)\.rego:\d+", opa("check", "-m", "0", folder).stderr)):
+        for name in refused:
+            del passed[name]
+            (folder / f"{name}.rego").unlink()
+    return passed
+
+
+def ask_opa(folder: Path, names: list[str], documents: list[Any], first: int = 0) -> Answers:
+    """Return what packages say. One that fails fails the query, so it is asked for alone."""
+    asked = {"many": documents, "names": names}
+    done = opa("eval", "-f", "raw", "-d", folder, "--stdin-input", QUERY, document=asked)
+    if done.returncode == 0:
+        return {(first + number, name): value for number, name, value in json.loads(done.stdout)}
+    if len(names) > 1:
+        half = len(names) // 2
+        return ask_opa(folder, names[:half], documents) | ask_opa(folder, names[half:], documents)
+    if len(documents) > 1:
+        half = len(documents) // 2
+        rest = ask_opa(folder, names, documents[half:], first + half)
+        return ask_opa(folder, names, documents[:half], first) | rest
+    return {(first, names[0]): FAILED}
+
+
+def ask_regorus(name: str, source: str, documents: list[Any]) -> Answers:
+    engine = regorus.Engine()
+    install_shims(engine)
+    engine.add_policy(f"{name}.rego", source)
+    found: Answers = {}
+    for number, document in enumerate(documents):
+        engine.set_input_json(json.dumps(document))
+        try:
+            answer = json.loads(engine.eval_query_as_json(f"x = data.policies.{name}"))
+        except RuntimeError:
+            found[number, name] = FAILED
+            continue
+        rows = answer.get("result")
+        found[number, name] = rows[0]["bindings"]["x"] if rows else UNDEFINED
+    return found
+
+
+def test_random_policies_mean_the_same_to_both_engines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policies = write_policies(tmp_path)
+    caller = Caller(SEED)
+    documents = [{"context": {"args": caller.arguments()}} for _ in range(INPUTS)]
+    expected = ask_opa(tmp_path, list(policies), documents)
+    counted: Counter[str] = Counter()
+    for name, source in policies.items():
+        for key, answer in ask_regorus(name, source, documents).items():
+            if answer == FAILED:
+                counted["engine_error"] += 1
+                continue
+            assert answer == expected.get(key, UNDEFINED), (source, documents[key[0]])
+            counted["equal"] += 1
+    with capsys.disabled():
+        told = f"{len(policies)} of {WRITTEN} policies, {INPUTS} inputs each, {dict(counted)}"
+        print(f"\nrandom policies: {told}")  # noqa: T201 - the count is wanted
+    assert counted["equal"] > counted["engine_error"] > 0
+
+
+DIFFERENT = {
+    "union_first": "x if { {input.a} | {2} == {5} }",
+    "in_mixed": 'x if input.a in ["u", input.b]',
+    "iteration_in_head": "h contains input.list[_] if input.a\n\nx if count(h) == 0",
+}
+
+
+@pytest.mark.parametrize("code", DIFFERENT)
+def test_what_the_engines_read_differently_is_refused(code: str, tmp_path: Path) -> None:
+    """Each still differs: one that does not any more may be let through again."""
+    source = f"package policies.t\n\n{DIFFERENT[code]}\n"
+    with pytest.raises(ConfigurationError, match=r"t\.rego:3:"):
+        build_bundle({"t.rego": source}, {})
+    (tmp_path / "t.rego").write_text(source)
+    document = {"a": "k", "b": "k", "list": []}
+    ours = ask_regorus("t", source, [document])[0, "t"]
+    theirs = ask_opa(tmp_path, ["t"], [document])[0, "t"]
+    assert isinstance(ours, dict)
+    assert isinstance(theirs, dict)
+    assert ours.get("x") != theirs.get("x")
+
+
+def test_iteration_below_not_is_refused_as_opa_refuses_it(tmp_path: Path) -> None:
+    source = "package policies.t\n\nx if not input.list[_]\n"
+    with pytest.raises(ConfigurationError, match=r"t\.rego:3:"):
+        build_bundle({"t.rego": source}, {})
+    (tmp_path / "t.rego").write_text(source)
+    assert "unsafe" in opa("check", tmp_path).stderr
