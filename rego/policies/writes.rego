@@ -1,8 +1,8 @@
 # METADATA
 # title: Creating and updating
 # description: >-
-#   Permitted where the grant names the tool or its effect. A grant of a whole server
-#   (`{"server": "files"}`) is good for reading only. Switched by `data.settings.writes.permit`:
+#   Permitted where the grant names the tool (`{"server": "files", "tool": "put"}`). One of a whole
+#   server, or of effects, is good for reading only. Switched by `data.settings.writes.permit`:
 #   `named`, `granted` (any grant will do) or `none` (nothing here permits writes).
 # custom:
 #   applies_to:
@@ -26,7 +26,7 @@ scope := {"list": "tools:list", "call": "tools:call", "resume": "tools:call"}
 #     Whoever grants a server thinks of reading it. Who wants records written says which, and then a
 #     new tool of that server is not granted by chance.
 #   owasp: [ASI03, LLM06]
-permit contains {"code": "write_granted", "message": "the grant names this tool or effect"} if {
+permit contains {"code": "write_granted", "message": "the grant names this tool"} if {
 	input.resource.effect in {"create", "update"}
 	grants.names_it(input.context.token.constraints)
 	scope[input.phase] in input.context.token.scopes

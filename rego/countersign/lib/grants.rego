@@ -7,17 +7,12 @@
 package countersign.lib.grants
 
 # METADATA
-# title: One of these grants names the tool or what it does, not only its server
+# title: One of these grants names the tool, not only its server or what it does
 # description: "For `input.context.token.constraints`, which holds the grant that covers the call."
-# scope: document
+# scope: rule
 names_it(grants) if {
 	some grant in grants
 	grant.tool != "*"
-}
-
-names_it(grants) if {
-	some grant in grants
-	input.resource.effect in grant.effects
 }
 
 # METADATA

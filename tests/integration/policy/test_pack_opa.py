@@ -29,7 +29,7 @@ pytestmark = pytest.mark.req("POL-03")
 QUERY = "[d | some i in input.all; d := data.countersign.decision with input as i]"
 NOW = 1_766_000_000_000_000_000
 
-PER_BUNDLE = 500
+PER_BUNDLE = 600
 
 
 def read_pack() -> list[Notes]:
@@ -150,7 +150,7 @@ VALUES: tuple[Any, ...] = (
 TOOLS = ("shop.act", "shop.other", "bank.pay")
 CLASSES = ("allowed", "trusted", "untrusted", "unseen", "later", ABSENT)
 EFFECTS = (
-    "read", "create", "update", "delete", "external_send", "money", "money", "privilege",
+    "read", "create", "update", "delete", "external_send", "money", "money", "money", "privilege",
     "unreviewed",
 )  # fmt: skip
 GRANTS = (
@@ -163,73 +163,81 @@ LABELS = ("untrusted", "pii", "confidential", "secret")
 PHASES = ("call", "call", "call", "call", "resume", "list", "issue", "result")
 
 
-def build_document(dice: Random) -> dict[str, Any]:
+class Dice(Random):
+    """Throws documents."""
+
+    def some(self, **fields: object) -> dict[str, Any]:
+        """Most of these members."""
+        return {k: v for k, v in fields.items() if v is not ABSENT and self.random() > 0.15}
+
+    def sums(self) -> dict[str, int]:
+        amounts = (0, 10, 4_500, 9_999, 500_000)
+        return {f"{tool}#/amount": self.choice(amounts) for tool in self.sample(TOOLS, 2)}
+
+    def counts(self) -> dict[str, int]:
+        return {tool: self.choice((0, 1, 3, 150)) for tool in self.sample(TOOLS, 2)}
+
+    def resource(self, tool: str) -> dict[str, Any]:
+        pick = self.choice
+        return {
+            "id": tool,
+            "server": tool.partition(".")[0],
+            "effect": pick(EFFECTS),
+            **self.some(
+                sinks=pick(([], ["/to"], ["/to"], ["/url"], ["/to", "/url"])),
+                sums=pick(([], ["/amount"], ["/amount"])),
+                labels=pick(([], ["pii"], ["pii"], ["untrusted"], ["env-prod"], ["env-test"])),
+                sensitive=pick(([], ["/to"], ["/to"])),
+            ),
+        }
+
+    def run(self, tool: str) -> dict[str, Any]:
+        pick = self.choice
+        return self.some(
+            calls=pick((0, 4, 5, 999, 1_000)),
+            counts=self.counts(),
+            sums=self.sums(),
+            labels=self.sample(LABELS, pick((0, 1, 2))),
+            recent=[pick(TOOLS[:2]) for _ in range(pick((0, 1, 3)))] + [tool] * pick((0, 2, 20)),
+            repeats=pick((0, 0, 1, 2, 5, 25)),
+            provenance=self.some(**{"/to": pick(CLASSES), "/url": pick(CLASSES)}),
+            egress={"servers": {"shop": 3}, "classes": {"trusted": 3}},
+        )
+
+
+def build_document(dice: Dice) -> dict[str, Any]:
     """Return an input as the gateway builds them, and a little beyond."""
     pick = dice.choice
-
-    def some(**fields: object) -> dict[str, Any]:
-        return {k: v for k, v in fields.items() if v is not ABSENT and dice.random() > 0.15}
-
-    def sums() -> dict[str, int]:
-        return {f"{t}#/amount": pick((0, 10, 4_500, 9_999, 500_000)) for t in dice.sample(TOOLS, 2)}
-
-    def counts() -> dict[str, int]:
-        return {tool: pick((0, 1, 3, 150)) for tool in dice.sample(TOOLS, 2)}
-
     tool = pick(TOOLS)
+    scopes = (["tools:call", "tools:list"], ["tools:call"], ["tools:list"])
+    amounts = (0, 1, 6, 900, 1_500, 250_000, "10")
     return {
         "version": 1,
         "phase": pick(PHASES),
         "environment": pick(("prod", "test")),
-        "subject": some(roles=pick(([], ["support"], ["sales"]))),
-        "resource": {
-            "id": tool,
-            "server": tool.partition(".")[0],
-            "effect": pick(EFFECTS),
-            **some(
-                sinks=pick(([], ["/to"], ["/to"], ["/url"], ["/to", "/url"])),
-                sums=pick(([], ["/amount"], ["/amount"])),
-                labels=pick(
-                    ([], ["pii"], ["pii"], ["untrusted"], ["env-prod"], ["env-test", "pii"])
-                ),
-                sensitive=pick(([], ["/to"], ["/to"])),
-            ),
-        },
+        "subject": dice.some(roles=pick(([], ["support"], ["sales"]))),
+        "resource": dice.resource(tool),
         "context": {
-            "args": some(
-                to=pick(VALUES), url=pick(VALUES), amount=pick((0, 1, 6, 900, 1_500, 250_000, "10"))
-            ),
+            "args": dice.some(to=pick(VALUES), url=pick(VALUES), amount=pick(amounts)),
             "now_ns": NOW + dice.randrange(-(10**15), 10**15),
             "token": {
-                "scopes": pick(
-                    (["tools:call", "tools:list"],) * 4 + (["tools:call"], ["tools:list"])
-                ),
+                "scopes": pick(scopes),
                 "allowed_values": pick(({}, {}, {"/to": ["x"]}, {"shop.act#/url": ["x"]})),
                 "constraints": dice.sample(GRANTS, pick((0, 1, 1))),
             },
-            "run": some(
-                calls=pick((0, 4, 5, 999, 1_000)),
-                counts=counts(),
-                sums=sums(),
-                labels=dice.sample(LABELS, pick((0, 1, 2))),
-                recent=[pick(TOOLS[:2]) for _ in range(pick((0, 1, 3)))]
-                + [tool] * pick((0, 2, 20)),
-                repeats=pick((0, 0, 1, 2, 5, 25)),
-                provenance=some(**{"/to": pick(CLASSES), "/url": pick(CLASSES)}),
-                egress={"servers": {"shop": 3}, "classes": {"trusted": 3}},
-            ),
-            "family": some(
-                counts=counts(),
-                sums=sums(),
+            "run": dice.run(tool),
+            "family": dice.some(
+                counts=dice.counts(),
+                sums=dice.sums(),
                 last_minute=pick((0, 5, 240)),
-                last_24h={"counts": counts(), "sums": sums()},
+                last_24h={"counts": dice.counts(), "sums": dice.sums()},
             ),
         },
     }
 
 
 def build_documents(seed: str, number: int) -> list[dict[str, Any]]:
-    dice = Random(seed)  # noqa: S311 - the same documents in every run
+    dice = Dice(seed)
     return [build_document(dice) for _ in range(number)]
 
 
