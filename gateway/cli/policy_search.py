@@ -30,13 +30,39 @@ from gateway.cli.audit_filters import Asked, SinceOption, fail, open_vault, requ
 from gateway.cli.audit_replay import find_places
 from gateway.cli.exits import Exit
 from gateway.cli.policy_replay import count_workers
-from gateway.cli.search_ground import SEEDS_MAX, build_ground, load_tools, read_seed
+from gateway.cli.search_ground import SEEDS_MAX, Tools, build_ground, load_tools, read_seed
 from gateway.config import load_config
 from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.policy.sentences import TEMPLATES, read_sentence
 from gateway.core.policy.statement import Statement, StatementError, read_statement
 
 _SHOWN: Final = 12
+
+
+StatementOption = Annotated[
+    list[str],
+    typer.Option("--statement", "-s", metavar="TEXT|FILE", help="A sentence, or a YAML file."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Take manifests and environment from here.")
+]
+ManifestOption = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="A manifest; repeatable.")
+]
+DefinitionsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SERVER=FILE", help="What a server answers to `tools/list`."),
+]
+EnvironmentOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Where the run may be; repeatable.")
+]
+RecordedOption = Annotated[
+    bool, typer.Option(help="Start from recorded calls, too: `--config`, or `--dir`, `--kek`.")
+]
+LogOption = Annotated[
+    Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory.")
+]
+KekOption = Annotated[Path | None, typer.Option(metavar="FILE", help="The key to the openings.")]
 
 
 class Output(StrEnum):
@@ -74,35 +100,17 @@ def register(app: typer.Typer) -> None:
 def search(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of policies.")],
     *,
-    statement: Annotated[
-        list[str],
-        typer.Option("--statement", "-s", metavar="TEXT|FILE", help="A sentence, or a YAML file."),
-    ],
+    statement: StatementOption,
     all_: Annotated[
         bool, typer.Option("--all", help="Go on after the first counterexample.")
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Take manifests and environment from here.")
-    ] = None,
-    manifest: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A manifest; repeatable.")
-    ] = None,
-    definitions: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SERVER=FILE", help="What a server answers to `tools/list`."),
-    ] = None,
-    environment: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Where the run may be; repeatable.")
-    ] = None,
-    recorded: Annotated[
-        bool, typer.Option(help="Start from recorded calls, too: `--config`, or `--dir`, `--kek`.")
-    ] = False,
-    log: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory.")
-    ] = None,
-    kek: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key to the openings.")
-    ] = None,
+    config: ConfigOption = None,
+    manifest: ManifestOption = None,
+    definitions: DefinitionsOption = None,
+    environment: EnvironmentOption = None,
+    recorded: RecordedOption = False,
+    log: LogOption = None,
+    kek: KekOption = None,
     since: SinceOption = "",
     url: UrlOption = "",
     purpose: Annotated[str, typer.Option(help="Why, for the log, with `--recorded`.")] = "",
@@ -116,32 +124,36 @@ def search(
 ) -> None:
     """Search for a run that breaks a statement; exit with 9 when there is one."""
     statements = _read_statements(statement)
-    seeds: tuple[Seed, ...] = ()
-    if recorded:
-        seeds = _read_seeds((config, log, kek), since, url, purpose)
+    seeds = _read_seeds((config, log, kek), since, url, purpose) if recorded else ()
     try:
         manifests, own = _from_config(config)
         tools = load_tools([*manifests, *(manifest or [])], _pairs(definitions or []))
         bundle = load_bundle_dir(directory)
     except CountersignError as error:
         raise fail(str(error), Exit.ERROR) from None
-    if not tools.tools:
-        raise fail("there are no tools; name a `--config`, or each `--manifest`", Exit.USAGE)
-    for id_ in tools.unknown:
-        typer.echo(f"note: the schema of `{id_}` is not known; see `--definitions`", err=True)
-    environments = tuple(environment or own or ["prod"])
+    _check_tools(tools)
     candidate = Candidate(bundle, workers=count_workers())
     ground = build_ground(
         SearchEngine(candidate),
         tools,
         find_constants(bundle),
         statements,
-        environments=environments,
+        environments=tuple(environment or own or ["prod"]),
         seeds=seeds,
     )
     limits = Limits(tries, seconds, seed)
     found = asyncio.run(_search(candidate, ground, statements, limits, all_=all_))
     _finish(found, _Told(ground, bundle, directory, out, limits), output)
+
+
+def _check_tools(tools: Tools) -> None:
+    if not tools.tools:
+        raise fail("there are no tools; name a `--config`, or each `--manifest`", Exit.USAGE)
+    for id_ in tools.unknown:
+        typer.echo(f"note: the schema of `{id_}` is not known; see `--definitions`", err=True)
+    for id_, tool in tools.tools.items():
+        if tool.review.effect == "money" and not tool.review.sums:
+            typer.echo(f"note: `{id_}` has no `sums`: what it moves is not seen", err=True)
 
 
 async def _search(
