@@ -12,7 +12,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.config import Config
+from gateway.config_apps import OAuthSection
 from gateway.config_models import ClientSection, HumanSection, ServerSection, StdioServerSection
+from gateway.core.approvals.approval import person
 from gateway.core.errors import ConfigurationError
 from gateway.core.releases.publisher_keys import read_key
 from gateway.core.releases.publishing import Publisher, Rules
@@ -65,13 +67,14 @@ def build_endpoints(config: Config) -> dict[str, Any]:
 
 
 def build_roles(config: Config) -> dict[str, Any]:
-    """Return what people and clients may do, by id."""
+    """Return what people and clients may do, by id, and what people may let apps do."""
     return {
         "humans": {one.id: {"roles": one.roles, "groups": one.groups} for one in config.humans},
         "clients": {
             one.id: one.model_dump(mode="json", exclude={"id", *_CREDENTIALS}, exclude_none=True)
             for one in config.clients
         },
+        "oauth": config.oauth.model_dump(mode="json"),
     }
 
 
@@ -125,6 +128,7 @@ def overlay(config: Config, release: Release, folder: Path) -> Config:
                 },
                 "humans": _overlay_humans(config, release.roles[name]["humans"]),
                 "clients": _overlay_clients(config, release.roles[name]["clients"]),
+                "oauth": OAuthSection.model_validate(release.roles[name]["oauth"]),
             }
         )
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
@@ -196,7 +200,7 @@ def _overlay_clients(config: Config, entries: Mapping[str, Any]) -> tuple[Any, .
 
 def require_two(rules: Rules) -> None:
     """Raise `ConfigurationError` where no release could ever be published."""
-    people = {one.id.casefold() for one in rules.publishers.values()}
+    people = {person(one.id) for one in rules.publishers.values()}
     if len(people) < _PUBLISHERS_MIN:
         raise ConfigurationError(
             "policy.publishers: outside `dev`, policies come as a release that two publishers "

@@ -98,10 +98,10 @@ def find_fault(rules: Rules, history: History, statement: Statement) -> Declined
         return Declined("release_stale", "another release decides by now; look at it, sign anew")
     if not REVISION.fullmatch(statement.rev) or not 0 <= statement.shadow_s <= SHADOW_MAX_S:
         return Declined("release_invalid", "the statement names no release; sign anew")
-    if statement.rev == statement.prev:
-        return Declined("release_stale", "this release decides already")
-    # 4. A step back that looks like one ahead, and a step "back" to what never decided.
-    if (statement.act == "rollback") != history.was_active(statement.rev):
+    # 4. A step back that looks like one ahead, and a step "back" to what never decided. What
+    #    decides may be signed anew: its publishers' keys may be about to go.
+    is_back = statement.rev != statement.prev and history.was_active(statement.rev)
+    if (statement.act == "rollback") != is_back:
         hint = "it decided here before: use `policy rollback`"
         if statement.act == "rollback":
             hint = "it never decided here: use `policy publish`"

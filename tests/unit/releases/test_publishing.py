@@ -78,7 +78,7 @@ def test_somebody_elses_key_is_refused() -> None:
         ({"number": 3}, "release_stale"),
         ({"prev": ""}, "release_stale"),
         ({"prev": TWO}, "release_stale"),
-        ({"rev": ONE}, "release_stale"),
+        ({"rev": ONE, "act": "rollback"}, "release_conflict"),
         ({"rev": "sha256:1"}, "release_invalid"),
         ({"shadow_s": -1}, "release_invalid"),
         ({"shadow_s": SHADOW_MAX_S + 1}, "release_invalid"),
@@ -117,6 +117,13 @@ def test_what_decided_before_is_rolled_back_to_and_not_published_again() -> None
     back = say(PIA, ONE, 3, prev=TWO, act="rollback")
     assert isinstance(ask(history, back, by="pia"), Waits)
     assert isinstance(ask(history, back, by="pia", rollback="one"), Enough)
+
+
+def test_what_decides_may_be_signed_anew_so_that_keys_can_go() -> None:
+    history = History()
+    publish(history, ONE)
+    proposed(history, say(PIA, ONE, 2, prev=ONE))
+    assert isinstance(ask(history, say(PAUL, ONE, 2, prev=ONE), by="paul"), Enough)
 
 
 def test_one_publisher_alone_publishes_nothing_new_though_the_way_back_takes_one() -> None:
