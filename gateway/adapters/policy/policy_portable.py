@@ -25,6 +25,13 @@ _OPERATIONS = ("BoolExpr", "ArithExpr", "BinExpr", "AssignExpr", "Membership")
 
 def find_unportable(source: Source) -> Iterator[Mistake]:
     """Yield what would mean one thing here and another on a stock OPA."""
+    text = source.text.encode()
+    for each in source.module.rules:
+        if each.name == "internal":
+            column = each.start - text.rfind(b"\n", 0, each.start)
+            message = "a rule named `internal` hides functions that OPA calls itself"
+            hint = "use another name"
+            yield Mistake(source.path, each.line, column, "rule_internal", message, hint)
     for rule in source.module.tree:
         for node in _leading_unions(rule):
             yield _at(
@@ -51,6 +58,14 @@ def find_unportable(source: Source) -> Iterator[Mistake]:
                 "where `[_]` in the head of a set or object finds nothing, the engines differ: it "
                 "is empty on OPA, undefined here",
                 "iterate in the body: `some x in …`",
+            )
+        for node in _slashed_paths(rule):
+            yield _at(
+                source,
+                node,
+                "json_path",
+                "OPA finds what a path that begins with `/` names, the embedded engine does not",
+                'write it without: `"a/b"`',
             )
         for node in _negated(rule):
             for found in _iterations(node):
@@ -118,6 +133,23 @@ def _iterations(node: object) -> Iterator[Node]:
     for kind, body in _below(node, closures=False):
         if kind == "RefBrack" and "Var" in body["index"] and body["index"]["Var"]["value"] == "_":
             yield {kind: body}
+
+
+def _slashed_paths(node: object) -> Iterator[Node]:
+    """Yield paths that `json.remove` and `json.filter` are given as texts."""
+    for kind, body in _below(node):
+        if kind == "Call" and _written(body["fcn"]) in {"json.remove", "json.filter"}:
+            for path in _members(body["params"][-1]):
+                if str(unwrap(path)[1].get("value", "")).startswith("/"):
+                    yield path
+
+
+def _written(reference: Node) -> str:
+    """Return a plain reference as it is written; empty for any other."""
+    kind, body = unwrap(reference)
+    if kind == "Var":
+        return str(body["value"])
+    return f"{_written(body['refr'])}.{body['field'][1]}" if kind == "RefDot" else ""
 
 
 def _negated(node: object) -> Iterator[Node]:

@@ -124,6 +124,7 @@ def test_random_policies_mean_the_same_to_both_engines(
 
 
 DIFFERENT = {
+    "json_path": 'x := json.remove(input.o, ["/a"])',
     "union_first": "x if { {input.a} | {2} == {5} }",
     "in_mixed": 'x if input.a in ["u", input.b]',
     "iteration_in_head": "h contains input.list[_] if input.a\n\nx if count(h) == 0",
@@ -137,12 +138,20 @@ def test_what_the_engines_read_differently_is_refused(code: str, tmp_path: Path)
     with pytest.raises(ConfigurationError, match=r"t\.rego:3:"):
         build_bundle({"t.rego": source}, {})
     (tmp_path / "t.rego").write_text(source)
-    document = {"a": "k", "b": "k", "list": []}
+    document = {"a": "k", "b": "k", "list": [], "o": {"a": 1}}
     ours = ask_regorus("t", source, [document])[0, "t"]
     theirs = ask_opa(tmp_path, ["t"], [document])[0, "t"]
     assert isinstance(ours, dict)
     assert isinstance(theirs, dict)
     assert ours.get("x") != theirs.get("x")
+
+
+def test_a_rule_named_internal_is_refused_as_opa_refuses_it(tmp_path: Path) -> None:
+    source = "package policies.t\n\ninternal := 1\n\nx if input.a in [1]\n"
+    with pytest.raises(ConfigurationError, match=r"t\.rego:3:1: .*`internal`"):
+        build_bundle({"t.rego": source}, {})
+    (tmp_path / "t.rego").write_text(source)
+    assert opa("check", tmp_path).returncode != 0
 
 
 def test_iteration_below_not_is_refused_as_opa_refuses_it(tmp_path: Path) -> None:
