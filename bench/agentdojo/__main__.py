@@ -7,26 +7,40 @@ one JSON object a line. Exit code 1: it could not measure; 9: a goal of POL-11 i
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import orjson
+from msgspec import Struct
 
 from bench.agentdojo.agent import Desk
 from bench.agentdojo.deployment import SCRATCH, start
-from bench.agentdojo.environment import prepare_python
-from bench.agentdojo.replay import WHENS, Played, Player, When
+from bench.agentdojo.environment import REQUIREMENTS, prepare_python
+from bench.agentdojo.replay import FIRST, WHENS, Played, Player, When
 from bench.agentdojo.report import RESULTS, build_results, build_table, count_suite, find_missed
 from bench.agentdojo.scope import COLUMNS, SUITES, Column, load_prompts
 from bench.processes import MeasurementError, Processes
 
 MISSED: Final = 9
+AT_ONCE: Final = 4
+"""Gateways at the same time: their runs wait for disks more than for processors."""
+
+
+class Job(Struct, frozen=True):
+    """What one gateway is started for. `when`: None plays the users' tasks alone."""
+
+    suite: str
+    column: Column
+    when: When | None
 
 
 def main() -> int:
@@ -38,68 +52,78 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="agents turn at once only")
     parser.add_argument("--trace", type=Path)
     chosen = parser.parse_args()
-    suites, columns = chosen.suite or SUITES, chosen.column or COLUMNS
-    whens: Sequence[When] = () if chosen.benign else WHENS[: 1 if chosen.quick else 2]
-    runs: dict[str, dict[str, list[Played]]] = {column: {} for column in columns}
+    jobs = _plan(chosen)
     try:
         python = prepare_python()
-        version = ""
-        for suite in suites:
-            played, version = play_suite(suite, columns, whens, python)
-            for column, found in played.items():
-                runs[column][suite] = found
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            played = list(pool.map(lambda job: play(job, python), jobs))
     except (MeasurementError, subprocess.CalledProcessError) as error:
         print(f"agentdojo: could not measure: {error}", file=sys.stderr)
         return 1
+    runs = _collect(jobs, played)
     if chosen.trace:
         _write_trace(chosen.trace, runs)
     if chosen.suite or chosen.column or chosen.benign or chosen.quick:
         return 0
-    return _keep(build_results(runs, {"agentdojo": _package(), "benchmark": version}))
+    return _keep(build_results(runs, {"agentdojo": _package(), "benchmark": played[0][1]}))
 
 
-def play_suite(
-    suite: str, columns: Sequence[Column], whens: Sequence[When], python: Path
-) -> tuple[dict[Column, list[Played]], str]:
-    """Play a suite behind one gateway, column by column; return the runs, and its version."""
+def _plan(chosen: argparse.Namespace) -> list[Job]:
+    """Return the jobs. How it is at the end of a user's task is asked at task scope only."""
+    first: When | None = None if chosen.benign else FIRST
+    suites, columns = chosen.suite or SUITES, chosen.column or COLUMNS
+    jobs = [Job(suite, column, first) for suite in suites for column in columns]
+    if not chosen.benign and not chosen.quick and "task" in columns:
+        jobs += [Job(suite, "task", when) for suite in suites for when in WHENS[1:]]
+    return jobs
+
+
+def play(job: Job, python: Path) -> tuple[list[Played], str]:
+    """Play a job behind a gateway of its own; return the runs and the benchmark's version."""
     SCRATCH.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="dojo-", dir=SCRATCH))
+    folder, begin = Path(tempfile.mkdtemp(prefix="dojo-", dir=SCRATCH)), time.monotonic()
     try:
         with Processes(folder) as processes:
-            made = start(processes, folder, suite, python)
-            desk, asked = Desk(made, suite), made.stage.tasks()
-            if asked["tasks"] != load_prompts(suite):
+            made = start(processes, folder, job.suite, python)
+            desk, asked = Desk(made, job.suite), made.stage.tasks()
+            if asked["tasks"] != load_prompts(job.suite):
                 raise MeasurementError("the scopes were written from other prompts than these")
-            played = {
-                column: _play(
-                    Player(desk, made.stage, suite, column),
-                    asked,
-                    f"{suite} {column}",
-                    whens if column == "task" else whens[:1],
-                )
-                for column in columns
-            }
+            runs = _play(Player(desk, made.stage, job.suite, job.column), asked, job.when)
             desk.close()
             made.stage.close()
-        return played, str(asked["version"])
     finally:
         shutil.rmtree(folder)
-
-
-def _play(player: Player, asked: dict[str, Any], title: str, whens: Sequence[When]) -> list[Played]:
-    begin = time.monotonic()
-    runs = [player.play_benign(task) for task in asked["tasks"]]
-    for when in whens:
-        for task in asked["tasks"]:
-            hijacked = (player.play_hijacked(task, attack, when) for attack in asked["attacks"])
-            runs += [run for run in hijacked if run is not None]
     figures = " ".join(f"{key[:-4]}={value:.1f}" for key, value in count_suite(runs).items())
-    print(f"  {title:16} {time.monotonic() - begin:5.0f} s  {figures}", file=sys.stderr)
+    title = f"{job.suite} {job.column} {job.when or ''}"
+    print(f"  {title:25} {time.monotonic() - begin:5.0f} s  {figures}", file=sys.stderr)
+    return runs, str(asked["version"])
+
+
+def _play(player: Player, asked: dict[str, Any], when: When | None) -> list[Played]:
+    runs = [player.play_benign(task) for task in asked["tasks"]]
+    for task in asked["tasks"] if when else ():
+        hijacked = (
+            player.play_hijacked(task, attack, when or FIRST) for attack in asked["attacks"]
+        )
+        runs += [run for run in hijacked if run is not None]
+    return runs
+
+
+def _collect(
+    jobs: Sequence[Job], played: Sequence[tuple[list[Played], str]]
+) -> dict[str, dict[str, list[Played]]]:
+    """Return the runs by column and suite; users' tasks count once, with the first variant."""
+    runs: dict[str, dict[str, list[Played]]] = {}
+    for job, (found, _) in zip(jobs, played, strict=True):
+        of_suite = runs.setdefault(job.column, {}).setdefault(job.suite, [])
+        of_suite += [run for run in found if run.attack or job.when in {None, FIRST}]
     return runs
 
 
 def _package() -> str:
-    return "0.1.35"
+    found = re.search(r"^agentdojo==(\S+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    return found[1]
 
 
 def _write_trace(path: Path, runs: dict[str, dict[str, list[Played]]]) -> None:
@@ -107,12 +131,8 @@ def _write_trace(path: Path, runs: dict[str, dict[str, list[Played]]]) -> None:
         for column, suites in runs.items():
             for suite, played in suites.items():
                 for run in played:
-                    line = {"column": column, "suite": suite, "run": run}
-                    out.write(orjson.dumps(line, default=_as_builtins) + b"\n")
-
-
-def _as_builtins(value: object) -> object:
-    return {name: getattr(value, name) for name in value.__struct_fields__}  # type: ignore[attr-defined]
+                    line = {"column": column, "suite": suite, "run": msgspec.to_builtins(run)}
+                    out.write(orjson.dumps(line) + b"\n")
 
 
 def _keep(results: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -83,11 +84,20 @@ def build_run(scopes: Scopes, column: Column, task_id: str) -> dict[str, Any]:
     """Return what a launcher asks for in `POST /v1/runs`: `grants` and `allowed_values`."""
     match column:
         case "none":
-            return {"grants": [{"server": scopes.suite, "effects": list(EFFECTS)}]}
+            return {"grants": _name_tools(scopes.suite, EFFECTS)}
         case "role":
-            return {"grants": [{"server": scopes.suite, "effects": list(scopes.role.effects)}]}
+            return {"grants": _name_tools(scopes.suite, scopes.role.effects)}
         case "task":
             return _build_task(scopes, scopes.tasks[task_id])
+
+
+def _name_tools(suite: str, effects: Sequence[str]) -> list[dict[str, Any]]:
+    """Grant each tool of these effects by its name: the pack permits no write by less than that."""
+    return [
+        {"server": suite, "tool": tool}
+        for tool, effect in load_effects(suite).items()
+        if effect in effects
+    ]
 
 
 def _build_task(scopes: Scopes, task: Task) -> dict[str, Any]:
