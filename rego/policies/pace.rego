@@ -7,9 +7,9 @@
 #     phases: [call]
 #   settings:
 #     pace:
-#       calls_per_run: 1000
+#       calls_per_run: 5000
 #       calls_per_minute: 240
-#       same_call: 20
+#       same_call: 50
 package policies.pace
 
 import data.countersign.lib.settings
@@ -19,10 +19,10 @@ import data.countersign.lib.settings
 # scope: rule
 # custom:
 #   rationale: >-
-#     No task that a person has in mind takes a thousand calls. A loop does.
+#     No task that a person has in mind takes five thousand calls. A loop does.
 #   owasp: [ASI08, LLM10]
 deny contains {"code": "run_too_long", "message": "this run has made too many calls"} if {
-	limit := settings.calls_per_run(1000)
+	limit := settings.calls_per_run(5000)
 	input.context.run.calls >= limit
 	limit != 0
 	input.phase == "call"
@@ -46,11 +46,11 @@ deny contains {"code": "too_fast", "message": "too many calls within a minute"} 
 # title: The same call again and again
 # scope: rule
 # custom:
-#   rationale: An agent that asks the same for the twentieth time does not read the answer.
+#   rationale: An agent that asks the same for the fiftieth time does not read the answer.
 #   owasp: [ASI08, LLM10]
 deny contains {"code": "same_call_repeated", "message": "exactly this call was made too often"} if {
 	input.context.run.repeats > 0
-	limit := settings.pace_same_call(20)
+	limit := settings.pace_same_call(50)
 	input.context.run.repeats >= limit
 	limit != 0
 	input.phase == "call"

@@ -194,12 +194,12 @@ class Dice(Random):
     def run(self, tool: str) -> dict[str, Any]:
         pick = self.choice
         return self.some(
-            calls=pick((0, 4, 5, 999, 1_000)),
+            calls=pick((0, 4, 5, 4_999, 5_000)),
             counts=self.counts(),
             sums=self.sums(),
             labels=self.sample(LABELS, pick((0, 1, 2))),
             recent=[pick(TOOLS[:2]) for _ in range(pick((0, 1, 3)))] + [tool] * pick((0, 2, 20)),
-            repeats=pick((0, 0, 1, 2, 5, 25)),
+            repeats=pick((0, 0, 1, 2, 5, 60)),
             provenance=self.some(**{"/to": pick(CLASSES), "/url": pick(CLASSES)}),
             egress={"servers": {"shop": 3}, "classes": {"trusted": 3}},
         )
