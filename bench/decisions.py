@@ -18,7 +18,7 @@ from gateway.adapters.policy.policy_sample import build_sample
 from gateway.adapters.policy.regorus_policy import RegorusPolicy
 from gateway.core.policy.decision import Permit
 
-AGENTS: Final = (10, 100, 1000)
+AGENTS: Final = (10, 100, 1000, 3000)
 _TOOL: Final = "bench.refund"
 _DEADLINE_MS: Final = 2_000
 _BLOCK: Final = 100

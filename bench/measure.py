@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from bench.audit import AuditPlan
+from bench.engine import EnginePlan
 from bench.fsync import measure_fsync
 from bench.kill import KillPlan
 from bench.load import Figures, LoadGenerator
@@ -36,6 +37,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     kill: KillPlan
     tokens: TokenPlan
     replay: ReplayPlan
+    engine: EnginePlan
 
 
 QUICK: Final = Plan(
@@ -51,6 +53,7 @@ QUICK: Final = Plan(
     kill=KillPlan(8),
     tokens=TokenPlan(1_000, 3.0),
     replay=ReplayPlan(5_000, 1_000),
+    engine=EnginePlan(1_000, 1.0, 8),
 )
 FULL: Final = Plan(
     pairs=5,
@@ -65,6 +68,7 @@ FULL: Final = Plan(
     kill=KillPlan(30),
     tokens=TokenPlan(2_000, 10.0),
     replay=ReplayPlan(50_000, 4_000),
+    engine=EnginePlan(5_000, 5.0, 50),
 )
 
 

@@ -13,7 +13,7 @@ from gateway.adapters.policy.policy_bundle import default_pack
 DEFAULT_PACKAGES: Final = ("reads", "runs", "unreviewed")
 """Of the default pack all but `high_risk`, which would hold every refund for a human."""
 
-_REFUNDS: Final = """\
+REFUNDS: Final = """\
 # METADATA
 # title: Refunds, each agent to its own limit
 # custom:
@@ -78,7 +78,7 @@ def write_policies(folder: Path, agents: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in DEFAULT_PACKAGES:
         shutil.copy(default_pack() / f"{name}.rego", folder)
-    (folder / "refunds.rego").write_text(_REFUNDS)
+    (folder / "refunds.rego").write_text(REFUNDS)
     (folder / "data.json").write_bytes(orjson.dumps(build_data(agents)))
     owned = {**{name: ["*"] for name in DEFAULT_PACKAGES}, "refunds": ["bench"]}
     (folder / "authority.json").write_bytes(orjson.dumps({"policies": owned}))

@@ -16,6 +16,7 @@ from msgspec import Struct
 from bench.audit import measure_audit
 from bench.client import ask
 from bench.decisions import measure_decisions
+from bench.engine import measure_engine
 from bench.governed import Calls, Governed, count_calls, start_governed, verify_log
 from bench.history import measure_history
 from bench.kill import measure_kill
@@ -47,8 +48,10 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     """
     say("the audit log alone")
     audit = measure_audit(folder / "audit", plan.audit)
-    say("policy decisions, 10 to 1,000 agents")
+    say("policy decisions, 10 to 3,000 agents")
     decisions = measure_decisions(folder / "decisions", plan.decision_rounds)
+    say("the policy engine alone, wild policies, reloads")
+    engine = measure_engine(folder / "engine", plan.engine)
     say("run history and data flow")
     history = measure_history(plan.decision_rounds)
     say("replay and shadow")
@@ -72,6 +75,7 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
     verify_log(stage.governed.audit)
     return {
         **build_results(measured, decisions),
+        **engine,
         **audit,
         **kills,
         **tokens,

@@ -22,6 +22,7 @@ from bench import (
     upstream,
 )
 from bench.audit import AuditPlan
+from bench.engine import EnginePlan, measure_engine
 from bench.fsync import measure_fsync
 from bench.history import measure_history
 from bench.kill import KillPlan, measure_kill
@@ -103,6 +104,34 @@ HISTORY: dict[str, float | int] = {
 }
 
 
+ENGINE: dict[str, float | int] = {
+    "pack_packages": 15,
+    "pack_decision_p50_us": 62.0,
+    "pack_decision_p99_us": 600.0,
+    "pack_hold_p50_us": 330.0,
+    "packages_1_of_1_us": 34.0,
+    "packages_1_of_30_us": 34.0,
+    "packages_1_of_300_us": 35.0,
+    "packages_1_of_300_unindexed_us": 90_000.0,
+    "packages_12_of_300_us": 120.0,
+    "decisions_per_s_core": 9_000,
+    "reloads": 50,
+    "reload_p50_ms": 90.0,
+    "reload_max_ms": 120.0,
+    "reload_swap_p50_ms": 50.0,
+    "reload_failed_calls": 0,
+    "reload_slowest_call_ms": 20.0,
+    "bombs_others_p99_ms": 4.0,
+    "bombs_others_max_ms": 20.0,
+    "bombs_others_calm_p99_ms": 3.0,
+    "bombs_others_thrown": 50,
+    "bombs_same_p99_ms": 6.0,
+    "bombs_same_max_ms": 22.0,
+    "bombs_same_calm_p99_ms": 3.0,
+    "bombs_same_thrown": 50,
+}
+
+
 def build_calls(intents: int, outcomes: int, **refused: int) -> governed.Calls:
     return governed.Calls(intents, outcomes, Counter(refused))
 
@@ -116,12 +145,13 @@ def results() -> report.Results:
         fsync_ms=[0.2, 0.3, 0.25],
     )
     return {
-        **report.build_results(measured, {10: 60.0, 100: 61.0, 1000: 62.0}),
+        **report.build_results(measured, {10: 60.0, 100: 61.0, 1000: 62.0, 3000: 62.5}),
         **AUDIT,
         **KILL,
         **TOKENS,
         **REPLAY,
         **HISTORY,
+        **ENGINE,
         "governed_calls": 16_000,
         "refused_calls": 0,
         "refused_because": "",
@@ -168,7 +198,15 @@ def test_the_table_shows_each_goal_beside_what_was_measured(results: report.Resu
         ("governed_calls_per_s", 4_499),
         ("added_beyond_fsync_ms", 1.01),
         ("rss_mb", 251),
-        ("decision_us_1000_agents", 80.0),
+        ("decision_us_3000_agents", 80.0),
+        ("pack_decision_p50_us", 100.1),
+        ("pack_decision_p99_us", 1_000.1),
+        ("decisions_per_s_core", 4_999),
+        ("bombs_others_max_ms", 75.1),
+        ("bombs_same_max_ms", 75.1),
+        ("reload_p50_ms", 100.1),
+        ("reload_failed_calls", 1),
+        ("packages_12_of_300_us", 150.1),
         ("governed_over_aiohttp_bare", 0.49),
         ("audit_cpu_us_per_record", 60.1),
         ("audit_group_commit_gain", 9.9),
@@ -204,6 +242,14 @@ def test_a_kill_is_measured_through_a_real_gateway_under_load(tmp_path: Path) ->
     found = measure_kill(tmp_path / "kill", KillPlan(1))
     assert found.keys() == KILL.keys()
     assert all(value >= 0 for value in found.values())
+
+
+@pytest.mark.network
+@pytest.mark.req("POL-04", "POL-13")
+def test_the_engine_is_measured_alone(tmp_path: Path) -> None:
+    found = measure_engine(tmp_path / "engine", EnginePlan(30, 0.2, 2))
+    assert found.keys() == ENGINE.keys()
+    assert found["reload_failed_calls"] == 0
 
 
 @pytest.mark.req("POL-08")
@@ -309,9 +355,9 @@ def test_policies_of_a_run_pass_the_gate(tmp_path: Path) -> None:
 
 
 @pytest.mark.req("GW-16")
-def test_decisions_are_measured_for_10_100_and_1000_agents(tmp_path: Path) -> None:
+def test_decisions_are_measured_for_10_to_3000_agents(tmp_path: Path) -> None:
     found = decisions.measure_decisions(tmp_path, 100)
-    assert found.keys() == {10, 100, 1_000}
+    assert found.keys() == {10, 100, 1_000, 3_000}
     assert min(found.values()) > 0
 
 

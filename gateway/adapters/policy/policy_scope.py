@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any, Final, get_args
 
@@ -98,12 +99,9 @@ def read_annotations(
 ) -> Iterator[tuple[int, object]]:
     """Yield (line, `custom.applies_to`) of a module's package annotation; add what is wrong."""
     for line, block in _metadata_blocks(text):
-        try:
-            value = YAML(typ="safe", pure=True).load(block)
-        except YAMLError as error:
-            mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-            at = line + 1 + (mark.line if mark else 0)
-            faults.append((at, "the annotation is not valid YAML; mend it"))
+        value, wrong_line = _read_yaml(block)
+        if wrong_line is not None:
+            faults.append((line + 1 + wrong_line, "the annotation is not valid YAML; mend it"))
             continue
         custom = value.get("custom") if isinstance(value, dict) else None
         if not isinstance(custom, dict) or "applies_to" not in custom:
@@ -113,6 +111,19 @@ def read_annotations(
             faults.append((line, text))
         else:
             yield line, custom["applies_to"]
+
+
+@lru_cache(maxsize=1024)
+def _read_yaml(block: str) -> tuple[Any, int | None]:
+    """Return what a block says, or in which of its lines it is wrong. Reloads repeat most of them.
+
+    Nobody may change the value.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(block), None
+    except YAMLError as error:
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        return None, mark.line if mark else 0
 
 
 def _metadata_blocks(text: str) -> Iterator[tuple[int, str]]:

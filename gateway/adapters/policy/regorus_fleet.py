@@ -217,7 +217,7 @@ class Fleet:
                 self.submit(request)
 
     def _on_lost(self, link: WorkerLink, head: Request | None, rest: list[Request]) -> None:
-        """Send what a lost worker never began to another, once, and start a new one."""
+        """Send what a lost worker never began to another, and start a new one."""
         if link in self._slow:
             self._slow.discard(link)
         elif head is not None:
@@ -229,11 +229,12 @@ class Fleet:
         for request in rest:
             if request.subset == CONTROL:
                 fail(request, PolicyError("the policy worker is gone"))
-            elif request.resent:
+            elif head is None and request.resent:
                 text = "two policy workers were lost"
                 fail(request, PolicyError(text, code="policy_worker_died"))
             else:
-                request.resent = True
+                # Where it is known what a worker was lost on, the others had no part in it.
+                request.resent = request.resent or head is None
                 self.submit(request)
 
     def _leave(self, link: WorkerLink) -> None:

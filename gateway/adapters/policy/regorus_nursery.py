@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from gateway.core.errors import PolicyError
 LOAD_DEADLINE_S: Final = 20.0
 _SOCKET_BUFFER_BYTES: Final = 1 << 20
 _DEFERRED_NICE: Final = 10
+_CPU_CLOCK: Final = 2
+"""Which clock of a process: all its CPU time, as clock_getcpuclockid(3) has it."""
 _READ_BYTES: Final = 1 << 16
 _KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -41,6 +44,13 @@ class Child:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             else:
                 os.kill(self.pid, signal.SIGKILL)
+
+    def cpu_ns(self) -> int:
+        """Return the CPU time that it has had; where the system does not tell, a lot."""
+        try:
+            return time.clock_gettime_ns((~self.pid << 3) | _CPU_CLOCK)
+        except OSError:
+            return sys.maxsize
 
     def defer(self) -> None:
         """Let it run after others."""

@@ -70,13 +70,13 @@ class Template:
         try:
             nursery = await self._seed.fork()
             try:
-                faults = (await nursery.ask(self._load)).get("faults", ["no answer"])
+                reply = await nursery.ask(self._load)
             except BaseException:
                 await nursery.aclose()
                 raise
         except PolicyError as error:
             raise PolicyError(f"a policy worker could not load the bundle: {error}") from None
-        if faults:
+        if faults := reply.get("faults", [reply.get("fault", "no answer")]):
             await nursery.aclose()
             raise ConfigurationError("\n".join(faults), code="policy_invalid")
         self._engines = Engines()

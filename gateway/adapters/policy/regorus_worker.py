@@ -6,8 +6,8 @@ It speaks frames over its socket (`regorus_process` says where workers come from
     reply    u32 payload length, u64 id, u8 kind, payload
 
 Requests are answered in order, several at once under load; so before each one the worker writes
-the time (monotonic, ns) and its id into 16 shared bytes, from which the gateway knows what a worker
-that it has to kill was working on, and since when.
+the time (monotonic, ns), its id and the CPU time that it has had (ns) into 24 shared bytes, from
+which the gateway knows what a worker that it has to kill was working on, and since when.
 
 Subset `CONTROL` carries a JSON command (`load`, `subset`, `drop`); any other subset number is an
 input document for that subset's engine. An engine is bound to its thread, holds the GIL, has no
@@ -25,6 +25,7 @@ import struct
 import time
 from typing import Any, Final
 
+import msgspec
 import regorus
 
 from gateway.adapters.policy.engine_shims import install_shims, prepare_shims
@@ -38,7 +39,7 @@ from gateway.adapters.policy.regorus_plain import (
 
 REQUEST: Final = struct.Struct("<IQII")
 REPLY: Final = struct.Struct("<IQB")
-PROGRESS: Final = struct.Struct("<QQ")
+PROGRESS: Final = struct.Struct("<QQQ")
 CONTROL: Final = 0xFFFF_FFFF
 ANSWER, UNDEFINED, FAULT = 0, 1, 2
 READ_BYTES: Final = 1 << 16
@@ -134,7 +135,7 @@ class Evaluator:
         """Return (kind, payload) for one request. Never raises."""
         try:
             if subset == CONTROL:
-                return ANSWER, self._control(json.loads(payload))
+                return ANSWER, self._control(msgspec.json.decode(payload))
             if tag != self._tag:
                 return FAULT, b"the request is for another bundle"
             result = self._subsets[subset].decide(payload)
@@ -173,14 +174,17 @@ class Evaluator:
         """
         self._tag = command["tag"]
         self._modules = {name: [tuple(m) for m in ms] for name, ms in command["modules"].items()}
-        data = json.loads(command["data"])
-        applies_to = {"applies_to": data.pop("applies_to", {})}
-        self._base = build_engine(self._modules.pop(""), json.dumps(data))
-        self._authority = read_authority(data)
+        # Data may be large, and is for the engine to read: here it is only taken apart.
+        data = msgspec.json.decode(command["data"], type=dict[str, msgspec.Raw])
+        applies_to = {"applies_to": data.pop("applies_to", msgspec.Raw(b"{}"))}
+        self._base = build_engine(self._modules.pop(""), msgspec.json.encode(data).decode())
+        said = {name: raw for name, raw in data.items() if name == "authority"}
+        self._authority = read_authority(json.loads(msgspec.json.encode(said)))
         everything = [module for modules in self._modules.values() for module in modules]
         prepare_shims(source for _, source in everything)
         try:
-            engine = build_engine(everything, json.dumps(applies_to), base=self._base)
+            scopes = msgspec.json.encode(applies_to).decode()
+            engine = build_engine(everything, scopes, base=self._base)
             for sample in ("{}", *command["samples"]):
                 _warm(engine, sample)
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
@@ -214,7 +218,7 @@ def serve(connection: socket.socket, progress: mmap.mmap, evaluator: Evaluator) 
             if replies and now > due:
                 connection.sendall(b"".join(replies))
                 replies.clear()
-            PROGRESS.pack_into(progress, 0, now, request_id)
+            PROGRESS.pack_into(progress, 0, now, request_id, time.process_time_ns())
             kind, reply = evaluator.answer(tag, subset, bytes(buffer[start + REQUEST.size : end]))
             if not replies:
                 due = now + REPLY_DELAY_NS
