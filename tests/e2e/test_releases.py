@@ -166,3 +166,57 @@ def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
     activations = [one["release"] for one in again.records("policy.activate")]
     assert activations == [first, second, first, first]
     assert verify_alone(site).code == 0, verify_alone(site).out
+
+
+def test_a_release_is_promoted_from_test_to_production_under_one_name(
+    build_site: Build, start: Start
+) -> None:
+    test, prod = House(build_site(environment="test")), House(build_site())
+    test.change()
+    both = ("--config", str(test.site.path), "--config", str(prod.site.path))
+    path = test.site.folder / "both.tar.gz"
+    revision = test.run("build", str(test.site.policies), "-o", str(path), *both).out.strip()
+    prod.publish_first()
+    done = test.run(
+        "publish",
+        str(path),
+        *("--key", str(test.keys["pia"]), "--key", str(test.keys["paul"])),
+        *("--offline", "--config", str(test.site.path)),
+    )
+    assert done.code == 0, done.err
+    there = start(test.site, step="never").wait_ready()
+    here = start(prod.site, step="never").wait_ready()
+    agent = here.agent()
+    assert agent.call("stub__echo").text == "{}"
+
+    # Its signatures for `test` are worth nothing here.
+    for by in ("pia", "paul"):
+        replayed = prod.run("publish", str(path), "--key", str(test.keys[by]), by=by)
+        assert replayed.code == 1
+        assert "none of `policy.publishers`" in replayed.err
+    for by, code in (("pia", 7), ("paul", 0)):
+        done = prod.run(
+            *("promote", revision, "--from", there.site.url, "--key", str(prod.keys[by])), by=by
+        )
+        assert done.code == code, done.err
+    assert agent.call("stub__echo").code == "not_today"
+
+    # Killed, it comes back with the same; the log is as an auditor wants it.
+    here.process.kill()
+    here.wait()
+    again = start(prod.site, step="never").wait_ready()
+    assert again.http.get("/readyz").json()["release"]["release"] == revision
+    rows = prod.run("history").out.splitlines()
+    assert [row.split()[:2] for row in rows[1:]] == [["2", "active"], ["1", "superseded"]]
+    assert again.stop() == 0
+    keys = [one["key"] for one in prod.site.settings["policy"]["publishers"]]
+    pinned = [word for key in keys for word in ("--publisher-key", key)]
+    assert verify_alone(prod.site, *pinned).code == 0
+    strangers = [
+        word
+        for one in test.site.settings["policy"]["publishers"]
+        for word in ("--publisher-key", one["key"])
+    ]
+    told = verify_alone(prod.site, *strangers)
+    assert told.code == 1
+    assert "two publishers had not signed" in told.out
