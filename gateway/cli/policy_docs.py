@@ -9,16 +9,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.adapters.policy.policy_ast import Module, parse_module
 from gateway.adapters.policy.policy_bundle import find_rego_root, load_library
+from gateway.adapters.policy.policy_library import parse_library
 from gateway.adapters.policy.policy_notes import Note, Notes, read_notes
-from gateway.adapters.policy.policy_package import LIBRARY
+from gateway.adapters.policy.policy_package import build_packages
 from gateway.cli.exits import Exit
 from gateway.core.errors import ConfigurationError
 
 _SETS: Final = ("permit", "deny", "hold", "obligation")
 _SELECTORS: Final = ("tools", "servers", "effects", "phases")
-_SPENT: Final = (("input", "context", "run"), ("input", "context", "family"))
 _INTRODUCTION: Final = (
     "For those who write policies, and for those who ask why something was denied. This page is "
     "printed from the annotations of the policies themselves (`countersign policy docs`); what to "
@@ -135,19 +134,9 @@ def _functions(notes: Notes) -> Iterator[str]:
         yield f"| `{note.rule}` | {text.replace('|', chr(92) + '|')} |"
 
 
-def _spending(sources: dict[str, str]) -> frozenset[str]:
-    """Return the modules that read what a run or its family has spent, or read one that does."""
-    read = {
-        Path(path).stem: {use.path for use in (*module.refs, *module.calls)}
-        for path, text in sources.items()
-        if isinstance(module := parse_module(path, text), Module)
-    }
-    found = {name for name, paths in read.items() if any(path[:3] in _SPENT for path in paths)}
-    while more := {
-        name
-        for name, paths in read.items()
-        if name not in found
-        and any(path[:4] == (*LIBRARY, each) for path in paths for each in found)
-    }:
-        found |= more
-    return frozenset(found)
+def _spending(shared: dict[str, str]) -> frozenset[str]:
+    """Return the modules whose readers take turns: see `Package.reads_ledger`."""
+    packages = build_packages(parse_library(shared, []).values(), {})
+    return frozenset(
+        name.rpartition(".")[2] for name, package in packages.items() if package.reads_ledger
+    )
