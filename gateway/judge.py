@@ -124,9 +124,10 @@ class Judge:
             if isinstance(decision, Deny):
                 code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
                 return Denied(decision, document, Refusal("decide", code))
-            if isinstance(decision, Hold) and phase != "resume":
+            unmet = find_unmet(resolved, decision.obligations)
+            if unmet is None and isinstance(decision, Hold) and phase != "resume":
                 return Held(decision, document)
-            charge = find_unmet(resolved, decision.obligations) or self._ledger.reserve(
+            charge = unmet or self._ledger.reserve(
                 caller.spender,
                 resolved.tool,
                 resolved.grant,

@@ -146,7 +146,7 @@ class Ledger:
         seen = self.family(family_id).sightings
         before = seen.size
         if self._room <= 0:
-            output = Output(frozenset(), frozenset(), whole=False)
+            output = Output({}, frozenset(), whole=False)
         seen.learn(output, spoken)
         self._room -= seen.size - before
 

@@ -33,11 +33,14 @@ WORST_LAST: Final[tuple[Class, ...]] = ("allowed", "trusted", "unseen", "untrust
 UNTRUSTED: Final = "untrusted"
 """The label of outputs that hold what strangers wrote."""
 
-READ_MAX_CHARS: Final = 262_144
-"""Of one output, so much is looked through."""
+READ_MAX_BYTES: Final = 131_072
+"""An output that is larger is not looked through."""
 
 INLINE_MAX_BYTES: Final = 8_192
 """An output up to this size is looked through at once, a larger one beside the loop."""
+
+_PIECE_CHARS: Final = 8_192
+"""So much of a text is searched at once, for nothing else runs meanwhile."""
 
 _VALUE_MAX_CHARS: Final = 256
 _SET_MAX: Final = 8_192
@@ -46,7 +49,7 @@ _DEPTH_MAX: Final = 64
 
 _EMAIL: Final = r"(?<![\w.%+'-])[\w.%+'-]{1,64}+@[\w-]{1,63}+(?:\.[\w-]{1,63}+){1,8}"
 _URL: Final = r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,15}+://[^\s\"'<>|\\^`{}]{1,2000}+"
-_IBAN: Final = r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{2,4}){2,8}\b"
+_IBAN: Final = r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}+(?: ?[A-Z0-9]{1,3})?\b"
 _NUMBER: Final = r"(?<!\w)\+?\d(?:[ ()./-]{0,2}+\d){4,30}+"
 _PATH: Final = r"(?<![\w.~/])(?:~|\.{1,2})?(?:/[\w.@%+~-]{1,255}+){1,32}+/?"
 _DOTTED: Final = r"(?<![\w.@-])[\w-]{1,63}+(?:\.[\w-]{1,63}+){1,8}+"
@@ -74,9 +77,12 @@ _NO_DIGIT: Final = re.compile(r"[ ()./-]")
 
 
 class Output(Struct, frozen=True):
-    """What one output says. `whole`: all of it was looked through."""
+    """What one output says. `whole`: all of it was looked through.
 
-    trusted: frozenset[int]
+    `trusted` has each value as it is, and its words in small letters.
+    """
+
+    trusted: Mapping[int, tuple[int, ...]]
     untrusted: frozenset[int]
     whole: bool = True
 
@@ -106,7 +112,7 @@ class Sightings:
     def say(self, arguments: Mapping[str, Any]) -> None:
         """Remember what the family writes: before it is sent, so that no answer comes first."""
         said, whole = _seen(arguments)
-        self.own |= said - self.trusted
+        self.own |= said
         self.settled = self.settled or not whole or len(self.own) > _SET_MAX
 
     def learn(self, output: Output, spoken: Mapping[str, Any]) -> None:
@@ -120,9 +126,10 @@ class Sightings:
             return
         # 1. An address that an output only echoes, or that the family itself put there.
         echoed, _ = _seen(spoken) if spoken else (frozenset[int](), True)
-        found = output.trusted - self.own - (echoed - self.trusted)
+        said = self.own | echoed if echoed else self.own
+        found = [value for value, words in output.trusted.items() if not said.issuperset(words)]
         if len(self.trusted) + len(found) <= _SET_MAX:
-            self.trusted |= found
+            self.trusted.update(found)
 
     def classify(
         self,
@@ -202,12 +209,12 @@ def read_output(body: bytes, *, untrusted: bool, trusted_at: Sequence[str] = ())
     `untrusted`: strangers write to where it comes from, but for what `trusted_at` leads to: JSON
     Pointers into the structured content and into texts that are JSON, `*` for each of a list.
     """
-    if len(body) > READ_MAX_CHARS:
-        return Output(frozenset(), frozenset(), whole=False)
+    if len(body) > READ_MAX_BYTES:
+        return Output({}, frozenset(), whole=False)
     try:
         document = orjson.loads(body)
     except ValueError:
-        return Output(frozenset(), frozenset(), whole=False)
+        return Output({}, frozenset(), whole=False)
     if not untrusted:
         return Output(_strict(document), frozenset())
     seen, whole = _seen(document)
@@ -217,6 +224,8 @@ def read_output(body: bytes, *, untrusted: bool, trusted_at: Sequence[str] = ())
 def canonical(value: str) -> str:
     """Return one way to write an address, URL, account or number; anything else as it is."""
     text = value.strip()
+    if len(text) > _VALUE_MAX_CHARS:
+        return text
     if "@" in text and _EMAIL_ONLY.fullmatch(text):
         return text.lower()
     if "://" in text and (url := _URL_ONLY.fullmatch(text)):
@@ -238,9 +247,9 @@ def _is_joint(value: str) -> bool:
     return _JOINTS.fullmatch(_TOKEN.sub(" ", value)) is not None
 
 
-def _trusted_in(document: Any, pointers: Sequence[str]) -> frozenset[int]:  # noqa: ANN401 - any JSON
+def _trusted_in(document: Any, pointers: Sequence[str]) -> dict[int, tuple[int, ...]]:  # noqa: ANN401
     if not pointers or not isinstance(document, dict):
-        return frozenset()
+        return {}
     bodies = [document.get("structuredContent")]
     blocks = document.get("content")
     for block in blocks if isinstance(blocks, list) else ():
@@ -251,7 +260,7 @@ def _trusted_in(document: Any, pointers: Sequence[str]) -> frozenset[int]:  # no
     return _strict(values)
 
 
-def _strict(document: Any) -> frozenset[int]:  # noqa: ANN401 - any JSON
+def _strict(document: Any) -> dict[int, tuple[int, ...]]:  # noqa: ANN401 - any JSON
     """What an output may vouch for: values, and addresses and the like within texts."""
     found: set[str] = set()
     for text in _texts(document):
@@ -259,8 +268,29 @@ def _strict(document: Any) -> frozenset[int]:  # noqa: ANN401 - any JSON
             found.add(canonical(text))
         if (inner := _as_json(text)) is not None:
             found.update(map(canonical, _short(_texts(inner))))
-        found.update(_tokens(text))
-    return frozenset(map(hash, found))
+        for piece, _ in _pieces(text):
+            found.update(_tokens(piece))
+    return {hash(value): _words(value) for value in found}
+
+
+def _words(value: str) -> tuple[int, ...]:
+    """Name a value by its words, in small letters; one without words by itself."""
+    folded = value.casefold()
+    return tuple(map(hash, _WORD.findall(folded) or (folded,)))
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield a text in pieces that end between words, each with whether it does."""
+    begin = 0
+    while len(text) - begin > _PIECE_CHARS:
+        least = begin + _PIECE_CHARS // 2
+        end = 1 + max(
+            text.rfind(" ", least, begin + _PIECE_CHARS),
+            text.rfind("\n", least, begin + _PIECE_CHARS),
+        )
+        yield text[begin : end or begin + _PIECE_CHARS], bool(end)
+        begin = end or begin + _PIECE_CHARS
+    yield text[begin:], True
 
 
 def _tokens(text: str) -> Iterator[str]:
@@ -284,16 +314,21 @@ def _seen(document: Any) -> tuple[frozenset[int], bool]:  # noqa: ANN401 - any J
     found: set[str] = set()
     whole = True
     for text in _texts(document):
-        folded = text.casefold()
         if len(text) <= _VALUE_MAX_CHARS:
-            found.add(canonical(text).casefold())
-        found.update(_WORD.findall(folded))
-        found.update(token.casefold() for token in _tokens(text))
+            found.add(whole_text := canonical(text).casefold())
+            found.update(_WORD.findall(whole_text))
+        for piece, ends in _pieces(text):
+            whole = whole and ends
+            found.update(_WORD.findall(piece.casefold()))
+            for token in _tokens(piece):
+                found.add(token.casefold())
+                found.update(_WORD.findall(token.casefold()))
         if (inner := _as_json(text)) is not None:
-            found.update(canonical(each).casefold() for each in _short(_texts(inner)))
+            for each in _short(_texts(inner)):
+                found.add(canonical(each).casefold())
+                found.update(_WORD.findall(canonical(each).casefold()))
         if len(found) > _SET_MAX:
-            whole = False
-            break
+            return frozenset(map(hash, found)), False
     return frozenset(map(hash, found)), whole
 
 

@@ -170,7 +170,7 @@ def test_all_families_together_remember_no_more_than_there_is_room_for(
 ) -> None:
     monkeypatch.setattr("gateway.core.calls.ledger._ROOM", 10)
     ledger = Ledger()
-    many = Output(frozenset(range(10)), frozenset(range(20, 25)))
+    many = Output({number: (number,) for number in range(10)}, frozenset(range(20, 25)))
     ledger.learn("run-1", many, {})
     ledger.learn("run-2", many, {})
     assert ledger.family("run-2").sightings.size == 0

@@ -149,6 +149,15 @@ def test_what_a_tool_only_echoes_is_not_vouched_for() -> None:
     assert class_of(found, "mallory@bad.example") == "trusted"
 
 
+@pytest.mark.parametrize("value", ["DE89370400440532013000", "Room 7", "/Srv/Plan.txt", "4711"])
+def test_an_echo_in_capitals_is_an_echo(value: str) -> None:
+    found = Sightings()
+    found.learn(read_output(output(f"nothing for '{value}'"), untrusted=False), {"query": value})
+    found.say({"note": value})
+    found.learn(read_output(output("", all=[value]), untrusted=False), {})
+    assert class_of(found, value) == "unseen"
+
+
 def test_what_the_family_wrote_itself_does_not_become_trusted_by_being_read_again() -> None:
     found = seen(trusted="alice@x.example")
     found.say({"note": "mallory@bad.example and alice@x.example"})
@@ -172,7 +181,13 @@ def test_after_a_restart_nothing_is_trusted_and_what_is_unknown_may_be_untrusted
 
 
 @pytest.mark.parametrize(
-    "body", [b"x" * 300_000, b"no JSON", orjson.dumps([f"word{n}" for n in range(9_000)])]
+    "body",
+    [
+        b"x" * 300_000,
+        orjson.dumps("x" * 20_000),
+        b"no JSON",
+        orjson.dumps([f"word{n}" for n in range(9_000)]),
+    ],
 )
 def test_what_cannot_all_be_remembered_leaves_a_doubt(body: bytes) -> None:
     found = Sightings()
@@ -180,6 +195,20 @@ def test_what_cannot_all_be_remembered_leaves_a_doubt(body: bytes) -> None:
     assert found.doubt
     assert class_of(found, "anything@x.example") == "untrusted"
     assert found.size <= 8_192
+
+
+@given(st.lists(st.sampled_from(["word", "an@x.example", " ", "\n", "x" * 900]), max_size=60))
+def test_a_long_text_is_searched_in_pieces_that_leave_nothing_out(parts: list[str]) -> None:
+    text = "".join(parts)
+    found = Sightings()
+    found.learn(read_output(output(text), untrusted=True), {})
+    for value in text.split():
+        if len(value) <= 256:
+            assert class_of(found, value) == "untrusted"
+    known = "an@x.example" in text.split()
+    trusted = Sightings()
+    trusted.learn(read_output(output(text), untrusted=False), {})
+    assert (class_of(trusted, "an@x.example") == "trusted") or not known
 
 
 def test_memory_is_bounded_however_much_is_read_and_written() -> None:
@@ -266,6 +295,6 @@ def test_nothing_is_ever_said_to_be_better_than_it_is(
 
 def test_an_empty_output_teaches_nothing() -> None:
     found = Sightings()
-    found.learn(Output(frozenset(), frozenset()), {"q": "x"})
+    found.learn(Output({}, frozenset()), {"q": "x"})
     assert found.size == 0
     assert not found.doubt

@@ -218,6 +218,29 @@ async def test_what_was_withheld_is_not_remembered() -> None:
     assert world.ledger.family("root-1").sightings.trusted == set()
 
 
+async def test_masked_values_are_tagged_alike_within_a_run_and_not_across() -> None:
+    spec = {"type": "mask", "pointers": ["/iban"], "tag": True}
+    world = flowing(at("call", permit(spec)))
+    world.handle("mail", "send", lambda *_: says("{}", iban="DE89"))
+
+    async def tag(claims: Claims) -> str:
+        answer = await call(world, "mail__send", {"to": "a@x.example"}, claims)
+        assert isinstance(answer, Completed)
+        assert answer.filtered.result is not None
+        return str(orjson.loads(answer.filtered.result)["structuredContent"]["iban"])
+
+    one, other = build_claims(), build_claims(jti="j2", run_id="run-2", root_jti="root-2")
+    assert await tag(one) == await tag(one) != await tag(other)
+
+
+async def test_a_hold_that_could_never_be_sent_is_denied_at_once() -> None:
+    spec = Obligation("require_idempotency_key", {"type": "require_idempotency_key"})
+    world = flowing(at("call", Hold(HOLD.reasons, (spec,), REVISION, HOLD.approval)))
+    answer = await call(world, "mail__send", {"to": "a@x.example"})
+    assert isinstance(answer, Refused)
+    assert answer.refusal.code == "obligation_unmet"
+
+
 async def test_a_large_answer_is_looked_through_all_the_same() -> None:
     world = flowing()
     world.handle("billing", "lookup", lambda *_: f"{EVIL} {'and so on ' * 2_000}")
