@@ -258,3 +258,22 @@ def test_who_may_see_and_who_may_start_a_shadow(
     headers = {"Authorization": f"Bearer {secret_of(who)}"}
     answer = served.http.request(method, "/v1/policy/shadow", headers=headers)
     assert answer.status_code == status_code
+
+
+@pytest.mark.req("POL-09")
+def test_a_search_starts_from_recorded_calls_and_says_so(
+    served: Served, candidate: Path, log: list[str], tmp_path: Path
+) -> None:
+    options = ["--config", str(served.site.path), "--recorded", *log, "--out", str(tmp_path / "x")]
+    sentence = "no agent can call stub.masked"
+    result = run("search", str(candidate), *options, "-s", sentence, "--tries", "300")
+    assert result.exit_code == Exit.TEST_FAILED, result.output
+    assert "stub.masked" in result.stdout
+    none = run(
+        *("search", str(candidate), *options, "--tries", "40"),
+        *("-s", "no agent can call stub.forbidden"),
+    )
+    assert none.exit_code == Exit.OK, none.output
+    assert "from 0 recorded calls" not in none.stdout
+    assert "in endtoend" in none.stdout
+    assert "no record says" in none.stderr

@@ -352,3 +352,62 @@ def test_without_schemas_arguments_are_taken_from_what_policies_name(bank: Bank)
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == Exit.TEST_FAILED
     assert "the schema of `bank.pay` is not known" in result.stderr
+
+
+def test_the_smallest_counterexample_has_no_word_and_no_member_too_many(bank: Bank) -> None:
+    bank.write(
+        """
+permit contains {"code": "close"} if {
+	called("close")
+	object.get(input.context.args, "account", "") != "keep"
+}"""
+    )
+    _, (found,) = bank.search("no agent can call bank.close with /account is string")
+    assert [moment["args"] for moment in found["moments"]] == [{"account": ""}]
+
+
+def test_what_a_money_tool_without_sums_moves_is_said_not_to_be_seen(bank: Bank) -> None:
+    bank.write(CAPPED % "amount >= 0")
+    result = CliRunner().invoke(app, bank.arguments("no agent can use delete tools", tries=50))
+    assert "`bank.tip` has no `sums`" in result.stderr
+    assert "bank.pay` has no" not in result.stderr
+
+
+def test_who_may_call_is_searched_among_the_names_that_policies_name(bank: Bank) -> None:
+    bank.write(
+        """
+permit contains {"code": "close"} if {
+	called("close")
+	input.subject.id in {"ann", "mallory"}
+}"""
+    )
+    _, (found,) = bank.search("only ann can call bank.close")
+    assert found["world"]["agent"] == "mallory"
+
+
+def test_what_is_given_wrongly_is_told(bank: Bank, tmp_path: Path) -> None:
+    bank.write(CAPPED % "amount >= 0")
+    sentence = "no agent can use delete tools"
+    arguments = bank.arguments(sentence)
+    for options, code, words in (
+        (["--definitions", "bank"], Exit.ERROR, "is not SERVER=FILE"),
+        (["--definitions", "bank=nowhere"], Exit.ERROR, "cannot be read"),
+        (["--config", str(tmp_path / "none.yaml")], Exit.ERROR, "none.yaml"),
+        (["--recorded"], Exit.USAGE, "countersign.yaml"),
+    ):
+        result = CliRunner().invoke(app, [*arguments, *options])
+        assert result.exit_code == code, result.output
+        assert words in result.stderr
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}")
+    result = CliRunner().invoke(app, [*arguments, "--definitions", f"bank={empty}"])
+    assert "has no `tools`" in result.stderr
+    no_tools = ["policy", "search", str(bank.policies), "-s", sentence]
+    assert CliRunner().invoke(app, no_tools).exit_code == Exit.USAGE
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("a: [")
+    assert CliRunner().invoke(app, bank.arguments(str(wrong))).exit_code == Exit.USAGE
+    wrong.write_text("statements: {}")
+    assert "has no list of statements" in CliRunner().invoke(app, bank.arguments(str(wrong))).stderr
+    (bank.policies / "bank.rego").write_text("package policies.bank\npermit := 1\n")
+    assert CliRunner().invoke(app, arguments).exit_code == Exit.ERROR

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
 from gateway.adapters.policy.replay_memo import Candidate
 from gateway.core.policy.asked import Asked, read_asked
-from gateway.core.policy.decision import Decision, Permit
+from gateway.core.policy.decision import Decision, Deny, Permit
 
 pytestmark = pytest.mark.req("POL-08")
 
@@ -183,3 +185,28 @@ def test_a_tool_reviewed_anew_is_heard_by_what_its_input_says(pair: Pair) -> Non
     for effect in ("money", "read", "money"):
         remembered, evaluated = pair.decide([ask(effect)])
         assert remembered == evaluated
+
+
+async def test_workers_that_are_killed_change_no_answer() -> None:
+    candidate = Candidate(BUNDLES["scoped"], workers=2, memo_max=0)
+    await candidate.start()
+    try:
+        document = {"version": 1, "phase": "call", "resource": {"id": "shop.pay", "server": "shop"}}
+        asked = [
+            read_asked(orjson.dumps({**document, "context": {"args": {"amount": 50 + number}}}))
+            for number in range(100)
+        ]
+        expected = await candidate.decide(asked)
+        assert {type(each) for each in expected} == {Permit, Deny}
+        deciding = asyncio.create_task(candidate.decide(asked * 4))
+        await asyncio.sleep(0)
+        for pid in candidate.engine.worker_pids[:1]:
+            os.kill(pid, signal.SIGKILL)
+        found = await deciding
+        assert all(
+            again == before or isinstance(again, str)
+            for again, before in zip(found, expected * 4, strict=True)
+        )
+        assert [each for each in found if not isinstance(each, str)]
+    finally:
+        await candidate.stop()
