@@ -133,8 +133,14 @@ def read_usage(pids: Iterable[int]) -> Usage:
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         cpu_s += (int(fields[11]) + int(fields[12])) * _TICK_S  # utime and stime, proc(5)
-        rss_bytes += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        rss_bytes += _resident(pid)
     return Usage(cpu_s, rss_bytes)
+
+
+def _resident(pid: int) -> int:
+    """Return the resident bytes of a process; of pages that several share, its share (proc(5))."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def wait_until(ready: Iterable[bool], what: str, process: subprocess.Popen[bytes]) -> None:

@@ -137,9 +137,11 @@ def test_a_plain_answer_is_that_of_the_entry_point(
 
 
 def bundle_of(sources: dict[str, str], authority: object) -> Bundle:
-    """Return a bundle whose authority the gate need not like."""
+    """Return a bundle whose authority and items the gate need not like."""
     owned = {"authority": {"policies": {name: ["*"] for name in sources}}}
-    bundle = build_bundle({f"{name}.rego": text for name, text in sources.items()}, owned)
+    main = (find_rego_root() / MAIN_PATH).read_text()
+    texts = {f"{name}.rego": text for name, text in sources.items()}
+    bundle = build_bundle(texts, owned, main=main)
     data = json.dumps({"authority": authority}).encode()
     files = tuple((path, data if path == "data.json" else raw) for path, raw in bundle.files)
     return Bundle(revision=bundle.revision, files=files, packages=bundle.packages)
@@ -211,7 +213,7 @@ EXPRESSIONS = [
     "object.get(input, [`context`, `args`, `amount`], 7)",
     "object.get(input.context, `approval`, 7)",
     "input.context.approval.id",
-    "input.context.token.scopes[_]",
+    "[scope | some scope in input.context.token.scopes]",
     "input.context.token",
     "input.subject.on_behalf_of.id",
     "count([1 | some _ in input.context.args])",
