@@ -54,7 +54,7 @@ hold contains {
 
 obligation contains {"type": "annotate", "note": input.context.args.note} if input.context.args.note
 
-obligation contains {"type": "levitate"} if input.context.args.levitate
+obligation contains {"type": concat("", ["levi", "tate"])} if input.context.args.levitate
 """
 WATCHING = """# METADATA
 # custom:

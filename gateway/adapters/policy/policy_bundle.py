@@ -109,16 +109,20 @@ def read_folder(
         text = "there is no such folder; set `policy.path`"
         faults.append(in_file(str(path), "folder_missing", text))
         return {}, {}
-    sources = {
-        file.relative_to(path).as_posix(): _read(file, faults)
-        for file in sorted(path.rglob("*.rego"))
-        if file.is_file() and (tests or not file.name.endswith("_test.rego"))
-    }
     faults += [
         _data_fault(str(file.relative_to(path)), "YAML data is not read; convert it to data.json")
         for file in sorted(path.rglob("data.y*ml"))
     ]
-    return sources, _read_data(path, faults)
+    return read_sources(path, faults, tests=tests), _read_data(path, faults)
+
+
+def read_sources(path: Path, faults: list[Mistake], *, tests: bool = False) -> dict[str, str]:
+    """Return the Rego of a folder (path → text), with `tests` that of its tests too."""
+    return {
+        file.relative_to(path).as_posix(): _read(file, faults)
+        for file in sorted(path.rglob("*.rego"))
+        if file.is_file() and (tests or not file.name.endswith("_test.rego"))
+    }
 
 
 def build_bundle(

@@ -13,6 +13,7 @@ from gateway.adapters.policy.policy_builtins import ALLOWED, REMEDIES
 from gateway.adapters.policy.policy_data_faults import find_data_faults
 from gateway.adapters.policy.policy_faults import Mistake, explain_syntax, find_long_lines
 from gateway.adapters.policy.policy_guards import find_unguarded
+from gateway.adapters.policy.policy_items import find_item_faults
 from gateway.adapters.policy.policy_library import Library, find_library_fault
 from gateway.adapters.policy.policy_names import find_unknown_names, suggest
 from gateway.adapters.policy.policy_package import (
@@ -95,6 +96,7 @@ def _find_faults(
         return
     for source in found:
         yield from find_unknown_names(source, definitions)
+        yield from find_item_faults(source)
     yield from definitions.find_recursion()
     yield from definitions.find_conflicts()
     for fault in find_unguarded(definitions, types, [source.path for source in found]):

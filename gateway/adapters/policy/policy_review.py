@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.adapters.policy.policy_ast import Fault, parse_module
-from gateway.adapters.policy.policy_bundle import read_folder
+from gateway.adapters.policy.policy_bundle import read_sources
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_names import find_oddities
 from gateway.adapters.policy.policy_package import Source
@@ -17,7 +17,7 @@ def find_warnings(folder: Path) -> list[Mistake]:
 
     Files that cannot be parsed are left to the gate.
     """
-    texts, _ = read_folder(folder, [], tests=True)
+    texts = read_sources(folder, [], tests=True)
     found = [
         Source(path, text, module)
         for path, text in texts.items()

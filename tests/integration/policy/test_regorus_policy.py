@@ -353,7 +353,7 @@ async def test_the_old_bundle_stays_until_its_last_answer(start: Start) -> None:
             "a tool that nobody reviewed",
         ),
         (
-            'package policies.shop\npermit contains {"code": "Not A Code"}\n',
+            'package policies.shop\npermit contains {"code": upper("no_code")}\n',
             "policy_invalid",
             "no usable answer in phase",
         ),

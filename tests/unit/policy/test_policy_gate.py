@@ -121,7 +121,6 @@ def test_only_flat_packages_below_policies_are_policies(package: str) -> None:
         ('rand.intn("x", 5)', "the same when it is recomputed"),
         ('uuid.rfc4122("x")', "the same when it is recomputed"),
         ("print(input)", "write arguments into logs"),
-        ('crypto.x509.parse_certificates("x")', "data.json"),
         ("cuont([1])", "did you mean `count`?"),
         ("unheard_of(1)", "countersign policy builtins"),
         ("data.policies.b.f(1)", "unknown package"),

@@ -1,0 +1,392 @@
+"""What authors type: check, test, eval, bench, new, question; and what they get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.adapters.policy.policy_bundle import default_pack
+from gateway.cli import build
+from gateway.cli.exits import Exit
+
+pytestmark = pytest.mark.req("POL-06")
+
+OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
+PERMIT = 'permit contains {"code": "ok"} if input.resource.effect == "read"\n'
+OK = f"package policies.a\n\n{PERMIT}"
+
+
+def run(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(build(), ["policy", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def write(folder: Path, **files: str) -> Path:
+    (folder / "authority.json").write_text('{"policies": {"a": ["shop"]}}')
+    for name, text in {"a": OK, **files}.items():
+        (folder / f"{name}.rego").write_text(text)
+    return folder
+
+
+def report(folder: Path, *arguments: str) -> dict[str, Any]:
+    code, out, _ = run("check", folder, "-o", "json", "--no-tools", *arguments)
+    found: dict[str, Any] = json.loads(out)
+    assert code == (Exit.OK if found["ok"] else Exit.ERROR)
+    return found
+
+
+def test_a_report_for_machines_names_every_part_of_a_fault(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        a=OK + 'deny contains {"code": "no"} if {\n\tinput.context.args.n <= 100\n}\n',
+        b="package policies.b.c\nx := 1\n",
+        c="package policies.c\nx {\n\ttrue\n}\n",
+    )
+    found = report(folder)
+    assert (found["ok"], found["revision"], found["packages"]) == (False, None, [])
+    places = [(each["file"], each["row"], each["col"], each["code"]) for each in found["faults"]]
+    assert places == [
+        ("b.rego", 1, 1, "package_name"),
+        ("c.rego", 2, 3, "v0_syntax"),
+        ("a.rego", 5, 2, "unguarded_comparison"),
+    ]
+    assert all(each["message"] and each["hint"] for each in found["faults"])
+    assert {each["severity"] for each in found["faults"]} == {"error"}
+
+
+def test_warnings_are_told_and_do_not_fail_unless_asked_to(tmp_path: Path) -> None:
+    folder = write(tmp_path, a=OK + "x if {\n\tunused := 1\n}\n")
+    found = report(folder)
+    assert (found["ok"], found["packages"]) == (True, ["a"])
+    assert found["revision"].startswith("sha256:")
+    (fault,) = found["faults"]
+    assert (fault["severity"], fault["code"], fault["row"]) == ("warning", "unused_variable", 5)
+    code, out, err = run("check", folder, "--no-tools")
+    assert code == Exit.OK
+    assert out.startswith("ok: 1 packages (a)")
+    assert (
+        err == "warning: a.rego:5:2: `unused` is declared and never used; write `_`, or remove it\n"
+    )
+    assert run("check", folder, "--no-tools", "--strict")[0] == Exit.ERROR
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rules", "place", "remedy"),
+    [
+        ("deny[x] {\n\tx := 1\n}", "a.rego:5:9", "write `if` before the body"),
+        ("deny contains x if {\n\tx := 1", "a.rego:7:1", "a `}` is missing"),
+        ("x if y\ny if x", "a.rego:5:1", "take one of these out of the other"),
+        ("x := 1\nx := 2", "a.rego:6:1", "write `default x := 1`"),
+        ("x := 1 if true\nx := 2 if true", "a.rego:6", "exclude each other"),
+        ("x contains 1\nx := 2", "a.rego:6:1", "another name"),
+        ("x if input.context.args.n <= 100", "a.rego:5:6", "write `is_number("),
+        ("x if not lower(input.x) == 1", "a.rego:5:16", "negate that"),
+        ('deny := {"code": "no"}', "a.rego:5:1", "write `deny contains"),
+        ('obligation contains {"type": "explode"}', "a.rego:5:30", "use one of add_label"),
+        ('deny contains {"code": "NO"}', "a.rego:5:24", "`[a-z][a-z0-9_]*`"),
+        ("x := data.policies.gone.x", "a.rego:5:6", "add it"),
+        ("x := http.send({})", "a.rego:5:6", "put what they need into data.json"),
+        ('x := $"{input.a}"', "a.rego:5:6", "sprintf"),
+        ("x if recieve\nreceive if true", "a.rego:5:6", "did you mean `receive`?"),
+    ],
+)
+def test_bad_input_is_refused_with_file_line_and_remedy(
+    tmp_path: Path, rules: str, place: str, remedy: str
+) -> None:
+    code, out, err = run("check", write(tmp_path, a=f"{OK}\n{rules}\n"), "--no-tools")
+    assert (code, out) == (Exit.ERROR, "")
+    (line,) = [each for each in err.splitlines() if each.startswith("error: ")]
+    assert line.startswith(f"error: {place}")
+    assert remedy in line
+
+
+def test_a_folder_or_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    code, _, err = run("check", tmp_path / "gone")
+    assert code == Exit.ERROR
+    assert "there is no such folder; set `policy.path`" in err
+    (tmp_path / "a.rego").write_text(OK)
+    code, _, err = run("check", tmp_path, "--no-tools")
+    assert code == Exit.ERROR
+    assert "authority.json: is missing" in err
+    assert '{"policies": {"a": ["server"]}}' in err
+
+
+def test_ten_megabytes_of_data_are_read(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    rows = {f"customer-{number}": {"limit": number, "note": "x" * 1100} for number in range(9_500)}
+    (folder / "data.json").write_text(json.dumps({"customers": rows}))
+    assert (folder / "data.json").stat().st_size > 10 << 20
+    assert report(folder)["ok"]
+
+
+def test_data_larger_than_anybody_reads_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    with (folder / "data.json").open("wb") as file:
+        file.truncate((64 << 20) + 1)  # a hole: it takes no room
+    (fault,) = report(folder)["faults"]
+    assert (fault["file"], fault["code"], fault["hint"]) == (
+        "data.json",
+        "file_unreadable",
+        "split it",
+    )
+
+
+def test_data_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    (folder / "data.json").write_text('{"a": 1, "a": 2}')
+    (fault,) = report(folder)["faults"]
+    assert (fault["file"], fault["code"]) == ("data.json", "data_invalid")
+
+
+def test_an_obligation_that_only_the_answer_shows_is_denied(tmp_path: Path) -> None:
+    folder = write(tmp_path, a=OK + 'obligation contains {"type": concat("", ["expl", "ode"])}\n')
+    code, out, _ = run("question", "shop.look")
+    assert code == Exit.OK
+    (tmp_path / "question.json").write_text(out)
+    code, out, _ = run("eval", folder, "--input", tmp_path / "question.json")
+    assert code == Exit.DENIED
+    assert json.loads(out)["reasons"][0]["code"] == "obligation_unknown"
+
+
+# --- other people's tools -----------------------------------------------------------------------
+
+
+def test_missing_tools_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, err = run("check", default_pack())
+    assert code == Exit.OK
+    (line,) = err.splitlines()
+    assert line.startswith("note: not on PATH, so not asked for: opa: ")
+    assert "regal: style" in line
+
+
+@pytest.mark.skipif(OPA is None, reason="no opa: set COUNTERSIGN_OPA or install it on PATH")
+def test_what_opa_finds_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tools := tmp_path / "bin").mkdir()
+    (tools / "opa").symlink_to(str(OPA))
+    monkeypatch.setenv("PATH", str(tools))
+    (folder := tmp_path / "policies").mkdir()
+    rules = 'import data.countersign.lib.args\nx if {\n\tunused := args.number("n")\n    true\n}\n'
+    write(folder, a=OK.replace("\n\n", f"\n{rules}\n", 1))
+    code, out, _ = run("check", folder, "-o", "json")
+    assert code == Exit.OK
+    found = json.loads(out)
+    by_opa = {
+        each["code"]: each for each in found["faults"] if not each["code"].startswith("unused")
+    }
+    assert by_opa["opa_rego_compile_error"]["message"] == "assigned var unused unused"
+    assert (by_opa["opa_rego_compile_error"]["file"], by_opa["opa_rego_compile_error"]["row"]) == (
+        "a.rego",
+        4,
+    )
+    assert "opa fmt --diff" in by_opa["format"]["hint"]
+    assert [note for note in found["notes"] if "regal" in note]
+
+
+REGAL = """#!/bin/sh
+echo '{"violations": [{"title": "prefer-snake-case", "description": "Prefer snake_case for names",
+ "category": "style", "level": "error",
+ "location": {"file": "'"$4"'/a.rego", "row": 3, "col": 1}}]}'
+exit 3
+"""
+
+
+def test_what_regal_finds_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that answers as `regal lint --format json` does stands in for it."""
+    (tools := tmp_path / "bin").mkdir()
+    (tools / "regal").write_text(REGAL)
+    (tools / "regal").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    (folder := tmp_path / "policies").mkdir()
+    code, out, _ = run("check", write(folder), "-o", "json")
+    assert code == Exit.OK
+    (fault,) = [each for each in json.loads(out)["faults"] if each["code"].startswith("regal")]
+    assert fault == {
+        "file": "a.rego",
+        "row": 3,
+        "col": 1,
+        "code": "regal_prefer-snake-case",
+        "message": "Prefer snake_case for names (style/prefer-snake-case)",
+        "hint": "found by `regal lint`",
+        "severity": "warning",
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["#!/bin/sh\necho nonsense\n", "#!/bin/sh\necho '[]'\n", "no program"]
+)
+def test_a_tool_that_fails_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tools := tmp_path / "bin").mkdir()
+    (tools / "regal").write_text(text)
+    (tools / "regal").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    (folder := tmp_path / "policies").mkdir()
+    code, _, err = run("check", write(folder))
+    assert code == Exit.OK
+    assert "`regal` gave no usable answer" in err
+
+
+# --- test ---------------------------------------------------------------------------------------
+
+TESTS = """package a_test
+
+import data.policies.a
+
+test_reads if count(a.permit) == 1 with input.resource.effect as "read"
+
+test_cases[name] if {
+	some name, n in {"one": 1, "two": 2}
+	print("case", name)
+	n == 1
+}
+"""
+
+
+def test_cases_are_counted_and_output_is_shown_where_it_matters(tmp_path: Path) -> None:
+    folder = write(tmp_path, a_test=TESTS)
+    code, out, _ = run("test", folder)
+    assert code == Exit.TEST_FAILED
+    assert "data.a_test.test_cases: FAIL" in out
+    assert "  one: PASS\n  two: FAIL\n" in out
+    assert "a_test.rego:9: case one" in out
+    assert out.endswith("PASS: 2/3\nFAIL: 1/3\n")
+    (folder / "a_test.rego").write_text(TESTS.replace("n == 1", "n < 3"))
+    assert "case one" not in run("test", folder)[1]
+    assert "case one" in run("test", folder, "-v")[1]
+
+
+def test_tests_are_chosen_by_name(tmp_path: Path) -> None:
+    folder = write(tmp_path, a_test=TESTS)
+    code, out, _ = run("test", folder, "-r", r"a_test\.test_r")
+    assert (code, "test_cases" in out) == (Exit.OK, False)
+    code, _, err = run("test", folder, "-r", "(")
+    assert code == Exit.USAGE
+    assert "`--run` is no regular expression" in err
+    assert run("test", folder, "-r", "nobody")[0] == Exit.OK
+    assert run("test", folder, "-r", "nobody", "--fail-on-empty")[0] == Exit.TEST_FAILED
+
+
+def test_too_little_coverage_fails(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path, a_test=TESTS.replace("n == 1", "n < 3"), b="package policies.b\nx if input.y\n"
+    )
+    code, out, _ = run("test", folder, "--coverage")
+    assert code == Exit.OK
+    files = json.loads(out)["files"]
+    assert files["a.rego"]["coverage"] == 100
+    assert [each["start"]["row"] for each in files["b.rego"]["not_covered"]] == [2]
+    assert run("test", folder, "--threshold", "50")[0] == Exit.OK
+    code, _, err = run("test", folder, "--threshold", "99")
+    assert code == Exit.TEST_FAILED
+    assert re.search(r"error: \d+\.\d\d % of the lines are reached, 99\.00 % are asked for", err)
+
+
+# --- eval and bench -----------------------------------------------------------------------------
+
+
+def ask(folder: Path, *arguments: str) -> Path:
+    _, out, _ = run("question", "shop.look", *arguments)
+    path = folder / "question.json"
+    path.write_text(out)
+    return path
+
+
+def test_an_explanation_can_be_read_by_machines(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    question = ask(tmp_path, "--effect", "money")
+    code, out, _ = run("eval", folder, "--input", question, "--explain", "-o", "json")
+    found = json.loads(out)
+    assert (code, found["decision"]["outcome"]) == (Exit.DENIED, "deny")
+    (rule,) = found["heard"][0]["rules"]
+    assert (rule["rule"], rule["file"], rule["row"], rule["items"]) == ("permit", "a.rego", 3, [])
+    assert rule["stopped"]["values"] == {"input.resource.effect": ["money"]}
+
+
+def test_an_explanation_says_why_a_permit_does_not_count(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    (folder / "authority.json").write_text('{"policies": {"a": ["bank"]}}')
+    code, out, _ = run("eval", folder, "--input", ask(tmp_path), "--explain")
+    assert code == Exit.DENIED
+    assert "permit a.rego:3 holds: ok" in out
+    assert "does not count: authority.json does not give this server to the package" in out
+
+
+def test_a_bench_tells_what_each_package_adds(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path, b='package policies.b\ndeny contains {"code": "no"} if input.phase == "x"\n'
+    )
+    code, out, _ = run("bench", folder, "--input", ask(tmp_path), "--count", "40", "-o", "json")
+    assert code == Exit.OK
+    found = json.loads(out)
+    assert 0 < found["p50_us"] <= found["p99_us"]
+    assert found["packages"].keys() == {"a", "b"}
+
+
+# --- new and question ---------------------------------------------------------------------------
+
+
+def test_a_new_package_loads_and_passes_its_tests(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    code, out, _ = run("new", folder, "refunds", "--tool", "billing.refund")
+    assert code == Exit.OK
+    assert "next: countersign policy test" in out
+    assert report(folder)["ok"]
+    assert run("test", folder)[0] == Exit.OK
+    assert run("new", folder, "payouts", "--tool", "bank.pay")[0] == Exit.OK
+    owned = json.loads((folder / "authority.json").read_text())["policies"]
+    assert owned == {"refunds": ["billing"], "payouts": ["bank"]}
+
+
+def test_a_new_package_replaces_nothing(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    code, _, err = run("new", folder, "a", "--tool", "shop.look")
+    assert code == Exit.CONFLICT
+    assert "is there already" in err
+    assert (folder / "a.rego").read_text() == OK
+    (folder / "authority.json").write_text("[]")
+    code, _, err = run("new", folder, "b", "--tool", "shop.look")
+    assert code == Exit.ERROR
+    assert "authority.json cannot be read" in err
+    assert not (folder / "b.rego").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("new", ".", "No Name", "--tool", "shop.look"), "rename it"),
+        (("new", ".", "name", "--tool", "shop"), "no tool id"),
+        (("question", "shop"), "no tool id"),
+        (("question", "shop.look", "--phase", "later"), "none of issue, list"),
+        (("question", "shop.look", "--effect", "fun"), "none of read"),
+        (("question", "shop.look", "--args", "["), "cannot be read"),
+        (("question", "shop.look", "--args", "[]"), "no JSON object"),
+    ],
+)
+def test_what_cannot_be_made_is_said(arguments: tuple[str, ...], text: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == Exit.USAGE
+    assert text in err
+
+
+@pytest.mark.parametrize("phase", ["issue", "list", "call", "result", "resume"])
+def test_a_question_of_any_phase_can_be_asked(tmp_path: Path, phase: str) -> None:
+    question = ask(tmp_path, "--phase", phase, "--role", "clerk")
+    assert run("eval", default_pack(), "--input", question)[0] in {
+        Exit.OK,
+        Exit.DENIED,
+        Exit.PENDING,
+    }
