@@ -175,7 +175,45 @@ execute := "on_redeem" if {
 
 # --- the answer ---------------------------------------------------------------------------------
 
-decision := denied([{"code": "input_unknown"}]) if {
+# INVARIANT: what an agent says about itself never loosens. An input with claims is judged twice,
+# once as if nothing had been claimed, and the stricter answer counts.
+decision := judged if not claiming
+
+decision := stricter(judged, unclaimed) if claiming
+
+claiming if input.context.claimed != {}
+
+unclaimed := answer if {
+	answer := judged with input.context.claimed as {}
+}
+
+stricter(a, b) := a if {
+	a.outcome == "deny"
+} else := b if {
+	b.outcome == "deny"
+} else := held_by_both(a, b) if {
+	a.outcome == "hold"
+	b.outcome == "hold"
+} else := obliged(a, b) if {
+	a.outcome == "hold"
+} else := obliged(b, a) if {
+	b.outcome == "hold"
+} else := obliged(a, b)
+
+# One of the answers, with the obligations of both.
+obliged(a, b) := object.union(a, {"obligations": together(a.obligations, b.obligations)})
+
+held_by_both(a, b) := obliged(a, b) if {
+	a.approval == b.approval
+} else := object.union(obliged(a, b), {"approval": {
+	"stages": together(b.approval.stages, a.approval.stages),
+	"ttl": sprintf("%ds", [min([ttl_seconds(a.approval.ttl), ttl_seconds(b.approval.ttl)])]),
+	"execute": max([a.approval.execute, b.approval.execute]),
+}})
+
+together(first, second) := array.concat(first, [each | some each in second; not each in first])
+
+judged := denied([{"code": "input_unknown"}]) if {
 	not input_known
 } else := denied(listed(said.deny)) if {
 	count(said.deny) > 0

@@ -209,3 +209,42 @@ test_a_package_is_not_heard_about_anything_else if {
 		not heard(scope, ask("call", "shop"))
 	}
 }
+
+# --- what an agent claims -----------------------------------------------------------------------
+
+claiming(claimed) := object.union(ask("call", "shop"), {"context": {"claimed": claimed}})
+
+test_an_input_without_claims_is_judged_once if {
+	decide({"a": yes}, claiming({})) == decide({"a": yes}, ask("call", "shop"))
+}
+
+test_claims_that_nobody_reads_change_nothing if {
+	decide({"a": yes}, claiming({"sure": true})) == decide({"a": yes}, claiming({}))
+}
+
+test_the_stricter_of_two_answers_counts if {
+	permit := {"outcome": "permit", "reasons": [], "obligations": [{"type": "a"}]}
+	deny := {"outcome": "deny", "reasons": [], "obligations": []}
+	hold := {"outcome": "hold", "reasons": [], "obligations": [{"type": "b"}], "approval": {
+		"stages": [one_of("ops")], "ttl": "900s", "execute": "on_approval",
+	}}
+	countersign.stricter(permit, deny) == deny
+	countersign.stricter(deny, hold) == deny
+	countersign.stricter(permit, hold).outcome == "hold"
+	countersign.stricter(hold, permit).obligations == [{"type": "b"}, {"type": "a"}]
+	countersign.stricter(permit, permit) == permit
+}
+
+test_two_holds_must_both_be_met if {
+	hold := {"outcome": "hold", "reasons": [], "obligations": [], "approval": {
+		"stages": [one_of("ops")], "ttl": "900s", "execute": "on_redeem",
+	}}
+	other := {"outcome": "hold", "reasons": [], "obligations": [], "approval": {
+		"stages": [one_of("finance"), one_of("ops")], "ttl": "1800s", "execute": "on_approval",
+	}}
+	both := countersign.stricter(hold, other)
+	both.approval.stages == [one_of("finance"), one_of("ops")]
+	both.approval.ttl == "900s"
+	both.approval.execute == "on_redeem"
+	countersign.stricter(hold, hold) == hold
+}

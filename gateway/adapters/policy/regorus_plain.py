@@ -3,7 +3,8 @@
 In the embedded engine the entry point costs more than the packages themselves. An engine that is
 built for known packages is therefore asked only what they say, and reads only the part of the input
 that they read; the answer is put together here. What is not plain is left to the entry point: a
-hold, obligations of several packages, an input of another kind, anything that cannot be read.
+hold, obligations of several packages, claims that a package reads, an input of another kind,
+anything that cannot be read.
 
 INVARIANT: `MIRRORED` names the one entry point whose answers these are. A bundle that brings
 another one is answered by that alone (`regorus_policy`), so a bundle's revision still determines
@@ -21,7 +22,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-MIRRORED: Final = "513a9d1f24e56b5e4bd8fd02abe80b13df470e204ec0b19b190579a3ac93d76e"
+MIRRORED: Final = "2909e2b4a3c3af34db77a02be98f77496ee349981f88c2a176666225ac6c16d6"
 """SHA-256 of the entry point that `combine` mirrors. Change both together."""
 
 SAID: Final = "data.countersign.voices.said"
@@ -43,6 +44,8 @@ _CONTAINERS: Final = frozenset(
     }
 )
 """Members of the input that are objects wherever the gateway builds one."""
+
+_CLAIMED: Final = ("context", "claimed")
 
 _decode_said: Final = msgspec.json.Decoder(list[list[Raw]]).decode
 _decode: Final = msgspec.json.decode
@@ -169,10 +172,15 @@ class _Resource(msgspec.Struct):
     server: Raw | UnsetType = UNSET
 
 
+class _Context(msgspec.Struct):
+    claimed: Raw | UnsetType = UNSET
+
+
 class _Head(msgspec.Struct):
     version: Raw
     phase: Raw
     resource: _Resource
+    context: _Context | UnsetType = UNSET
 
 
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
@@ -185,8 +193,11 @@ def build_reader(paths: Iterable[Sequence[str]] | None) -> Read:
     whole input. Values are passed on as they are written.
     """
     decode: Callable[[str], Any] | None = None
+    hears_claims = True
     if paths is not None:
+        paths = list(paths)
         decode = msgspec.json.Decoder(_shape(paths)).decode
+        hears_claims = any(_CLAIMED[: len(path)] == tuple(path)[: len(_CLAIMED)] for path in paths)
 
     def read(document: bytes) -> tuple[str, bool, bytes] | None:
         try:
@@ -195,6 +206,8 @@ def build_reader(paths: Iterable[Sequence[str]] | None) -> Read:
             part = text if decode is None else _encode(decode(text)).decode()
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
+        if hears_claims and _is_claiming(head.context):
+            return None  # judged twice, by the entry point
         released = _PHASES.get(bytes(head.phase))
         if released is None or bytes(head.version) != b"1":
             return None
@@ -202,6 +215,11 @@ def build_reader(paths: Iterable[Sequence[str]] | None) -> Read:
         return part, released, b"" if isinstance(server, UnsetType) else bytes(server)
 
     return read
+
+
+def _is_claiming(context: _Context | UnsetType) -> bool:
+    claimed = UNSET if isinstance(context, UnsetType) else context.claimed
+    return not isinstance(claimed, UnsetType) and bytes(claimed) != b"{}"
 
 
 def _shape(paths: Iterable[Sequence[str]], at: tuple[str, ...] = ()) -> type:
