@@ -168,12 +168,12 @@ class Gateway:
         await self._let_people_in(parts.people)
 
     async def _start_policy(self, audit: FileAuditLog) -> Config:
+        self._shadow.open(audit)
+        self._stack.push_async_callback(_forgiving, self._shadow.stop)
         self._config, bundle, stated = await self._releases.open(audit)
         self._policy = PolicyInUse(self._config, ids=self._ids, bundle=bundle, stated=stated)
         self._stack.push_async_callback(self._policy.close)
         await self._policy.start(audit)
-        self._shadow.open(audit)
-        self._stack.push_async_callback(_forgiving, self._shadow.stop)
         self._releases.started(self._policy.activate)
         return self._config
 
