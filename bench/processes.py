@@ -17,7 +17,7 @@ from msgspec import Struct
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
-_START_S: Final = 30.0
+_START_S: Final = 90.0
 _STOP_S: Final = 10.0
 
 

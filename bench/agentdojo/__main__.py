@@ -1,7 +1,9 @@
 """`python -m bench.agentdojo`: play every run in every column, print the table, keep the figures.
 
-`--suite` and `--column` play a part; then nothing is kept. `--trace FILE` writes every run's calls,
-one JSON object a line. Exit code 1: it could not measure; 9: a goal of POL-11 is missed.
+`--suite` and `--column` play a part; then nothing is kept, and the figures must be those that are.
+`--resume FOLDER` keeps what is done there, and takes up what is there: for one state of the code.
+`--trace FILE` writes every run's calls, one JSON object a line. Exit code 1: it could not measure;
+9: a goal of POL-11 is missed, or a part came out otherwise than in the results.
 """
 
 from __future__ import annotations
@@ -26,12 +28,19 @@ from bench.agentdojo.agent import Desk
 from bench.agentdojo.deployment import SCRATCH, start
 from bench.agentdojo.environment import REQUIREMENTS, prepare_python
 from bench.agentdojo.replay import FIRST, WHENS, Played, Player, When
-from bench.agentdojo.report import RESULTS, build_results, build_table, count_suite, find_missed
+from bench.agentdojo.report import (
+    RESULTS,
+    build_results,
+    build_table,
+    count_suite,
+    find_missed,
+    round_all,
+)
 from bench.agentdojo.scope import COLUMNS, SUITES, Column, load_prompts
 from bench.processes import MeasurementError, Processes
 
 MISSED: Final = 9
-AT_ONCE: Final = 4
+AT_ONCE: Final = 3
 """Gateways at the same time: their runs wait for disks more than for processors."""
 
 
@@ -50,21 +59,24 @@ def main() -> int:
     parser.add_argument("--column", choices=COLUMNS, action="append")
     parser.add_argument("--benign", action="store_true", help="no attacks")
     parser.add_argument("--quick", action="store_true", help="agents turn at once only")
+    parser.add_argument("--resume", type=Path)
     parser.add_argument("--trace", type=Path)
     chosen = parser.parse_args()
     jobs = _plan(chosen)
     try:
         python = prepare_python()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            played = list(pool.map(lambda job: play(job, python), jobs))
+            played = list(pool.map(lambda job: _take_up(job, python, chosen.resume), jobs))
     except (MeasurementError, subprocess.CalledProcessError) as error:
         print(f"agentdojo: could not measure: {error}", file=sys.stderr)
         return 1
     runs = _collect(jobs, played)
     if chosen.trace:
         _write_trace(chosen.trace, runs)
-    if chosen.suite or chosen.column or chosen.benign or chosen.quick:
+    if chosen.benign:
         return 0
+    if chosen.suite or chosen.column or chosen.quick:
+        return _compare(runs)
     return _keep(build_results(runs, {"agentdojo": _package(), "benchmark": played[0][1]}))
 
 
@@ -76,6 +88,17 @@ def _plan(chosen: argparse.Namespace) -> list[Job]:
     if not chosen.benign and not chosen.quick and "task" in columns:
         jobs += [Job(suite, "task", when) for suite in suites for when in WHENS[1:]]
     return jobs
+
+
+def _take_up(job: Job, python: Path, kept: Path | None) -> tuple[list[Played], str]:
+    """Return a job's runs as they are kept; else play it, and keep them if there is a place."""
+    if kept is None:
+        return play(job, python)
+    kept.mkdir(exist_ok=True)
+    path = kept / f"{job.suite}-{job.column}-{job.when}.json"
+    if not path.exists():
+        path.write_bytes(msgspec.json.encode(play(job, python)))
+    return msgspec.json.decode(path.read_bytes(), type=tuple[list[Played], str])
 
 
 def play(job: Job, python: Path) -> tuple[list[Played], str]:
@@ -133,6 +156,19 @@ def _write_trace(path: Path, runs: dict[str, dict[str, list[Played]]]) -> None:
                 for run in played:
                     line = {"column": column, "suite": suite, "run": msgspec.to_builtins(run)}
                     out.write(orjson.dumps(line) + b"\n")
+
+
+def _compare(runs: dict[str, dict[str, list[Played]]]) -> int:
+    """Say where a part differs from what is kept: the same runs come out the same."""
+    kept = orjson.loads(RESULTS.read_bytes())
+    wrong = [
+        f"{suite} {column}: the results have other figures; play everything to renew them"
+        for column, suites in runs.items()
+        for suite, played in suites.items()
+        if round_all(count_suite(played)) != kept[column][suite]
+    ]
+    print("\n".join(wrong) or "as in the results")
+    return MISSED if wrong else 0
 
 
 def _keep(results: dict[str, Any]) -> int:
