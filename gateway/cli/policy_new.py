@@ -160,11 +160,25 @@ def _add_authority(path: Path, name: str, server: str) -> str:
     """Return authority.json with a line more. It says who may permit on which server."""
     try:
         value = json.loads(path.read_bytes()) if path.exists() else {"policies": {}}
-        value["policies"].setdefault(name, [server])
+        if "owners" in value:
+            _add_to_owner(value["owners"], name, server)
+        else:
+            value["policies"].setdefault(name, [server])
     except (ValueError, KeyError, TypeError, AttributeError):
         typer.echo(f"error: {path} cannot be read; mend it: see docs/policies.md", err=True)
         raise typer.Exit(Exit.ERROR) from None
+    if "owners" in value:
+        return json.dumps(value, indent=2) + "\n"
     lines = ",\n".join(
         f"    {json.dumps(k)}: {json.dumps(v)}" for k, v in value["policies"].items()
     )
     return f'{{\n  "policies": {{\n{lines}\n  }}\n}}\n'
+
+
+def _add_to_owner(owners: dict[str, dict[str, list[str]]], name: str, server: str) -> None:
+    """Give a package to the one team that may permit on its server."""
+    having = [each for each in owners.values() if {server, "*"} & set(each["servers"])]
+    if len(having) != 1:
+        raise usage(f"authority.json has {len(having)} owners for `{server}`; name one there first")
+    if name not in having[0]["packages"]:
+        having[0]["packages"].append(name)

@@ -12,6 +12,7 @@ import orjson
 from msgspec import Struct
 
 from gateway.adapters.policy.input_types import SCHEMA_PATH, published
+from gateway.adapters.policy.policy_authority import expand_authority
 from gateway.adapters.policy.policy_faults import Mistake, in_file
 from gateway.adapters.policy.policy_gate import read_packages
 from gateway.adapters.policy.policy_library import PREFIX as LIBRARY_PREFIX
@@ -160,7 +161,9 @@ def _build(
     packages = {name: every[name] for name in every if "." not in name}
     read = frozenset[str]().union(*(package.requires for package in packages.values()))
     scopes = {p.name: p.scope.as_data() for p in packages.values() if p.scope is not None}
-    merged = {**data, "applies_to": scopes} if scopes else dict(data)
+    merged = expand_authority(data)
+    if scopes:
+        merged["applies_to"] = scopes
     files = [
         (MAIN_PATH, (_read_shipped(MAIN_PATH) if main is None else main).encode()),
         (DATA_PATH, orjson.dumps(merged, option=orjson.OPT_SORT_KEYS)),

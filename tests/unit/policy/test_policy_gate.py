@@ -200,7 +200,7 @@ def test_permits_need_an_owner_of_their_servers() -> None:
     assert fault.startswith("authority.json: is missing")
     (fault,) = faults(PERMIT, {"authority": {"policies": {}}})
     assert fault.startswith("a.rego:2:1: `permit` of `policies.a` can never count")
-    (fault,) = faults(PERMIT, {"authority": {"policies": {"a": ["*"]}, "owners": {}}})
+    (fault,) = faults(PERMIT, {"authority": {"policies": {"a": ["*"]}, "teams": {}}})
     assert fault.startswith("authority.json: is missing or malformed")
 
 
