@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gateway.core.approvals.declined import Declined
 from gateway.core.entry import Entry, Receipt
-from gateway.core.errors import ConfigurationError, CountersignError, RequestError
+from gateway.core.errors import ConfigurationError, RequestError
 from gateway.core.ports import Clock, Ids
 from gateway.core.records.release_records import build_propose, build_published
 from gateway.core.releases.history import History, State
@@ -186,8 +186,3 @@ def note(history: History, entry: Entry, clock: Clock) -> None:
     """Let the history know of a record that was made now, as a start would from the log."""
     now_us = clock.now_ns() // 1_000
     history.fold({**entry.fields, "type": entry.type, "op": entry.op, "ts": now_us})
-
-
-def describe_failure(error: CountersignError) -> str:
-    """Return what a log line says of a release that could not be put to use."""
-    return f"{error.code}: {error}"

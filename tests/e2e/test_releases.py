@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli import build
 from gateway.core.tokens.clients import hash_secret
 from tests.e2e.conftest import Build, Start
 from tests.e2e.processes import eventually
@@ -17,7 +18,6 @@ from tests.e2e.site import ROOT, Site, secret_of
 
 pytestmark = pytest.mark.req("POL-07")
 
-COMMAND = str(Path(sys.executable).with_name("countersign"))
 FORBID = """
 deny contains {"code": "not_today"} if {
 	input.phase == "call"
@@ -56,17 +56,9 @@ class House:
 
     def run(self, *words: str, by: str = "pia") -> Done:
         """Run `countersign policy …` as somebody."""
-        env = os.environ | {"COUNTERSIGN_URL": self.site.url, "COUNTERSIGN_TOKEN": secret_of(by)}
-        done = subprocess.run(
-            [COMMAND, "policy", *words],
-            cwd=ROOT,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        env = {"COUNTERSIGN_URL": self.site.url, "COUNTERSIGN_TOKEN": secret_of(by)}
+        done = CliRunner().invoke(build("policy"), ["policy", *words], env=env)
+        return Done(done.exit_code, done.stdout, done.stderr)
 
     def build(self, name: str) -> tuple[Path, str]:
         """Build a release of the site's files; return its file and revision."""

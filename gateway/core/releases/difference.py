@@ -79,5 +79,5 @@ def _change(old: object, new: object) -> str:
 
 
 def _diff(path: str, old: bytes, new: bytes) -> tuple[str, ...]:
-    texts = [text.decode("utf-8", "replace").splitlines() for text in (old, new)]
-    return tuple(difflib.unified_diff(*texts, fromfile=path, tofile=path, lineterm=""))
+    one, other = (text.decode("utf-8", "replace").splitlines() for text in (old, new))
+    return tuple(difflib.unified_diff(one, other, fromfile=path, tofile=path, lineterm=""))

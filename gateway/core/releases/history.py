@@ -100,11 +100,6 @@ class History:
         """Return what decided before a publication took its place."""
         return self._published.get(self._before.get(number, -1))
 
-    def find(self, revision: str) -> Publication | None:
-        """Return the newest publication of a release."""
-        found = [one for one in self._published.values() if one.revision == revision]
-        return max(found, key=lambda one: one.number, default=None)
-
     def was_active(self, revision: str) -> bool:
         """Whether a release ever decided."""
         return any(

@@ -109,17 +109,6 @@ def test_proposals_end_with_the_next_publication() -> None:
     assert history.proposals == {}
 
 
-def test_a_release_is_found_by_its_revision() -> None:
-    history = History()
-    publish(history, ONE)
-    publish(history, TWO)
-    publish(history, ONE, act="rollback")
-    found = history.find(ONE)
-    assert found is not None
-    assert (found.number, found.act) == (3, "rollback")
-    assert history.find(THREE) is None
-
-
 STEPS = st.lists(st.sampled_from(["publish", "activate", "halt", "restart"]), max_size=25)
 
 
