@@ -36,7 +36,7 @@ UNTRUSTED: Final = "untrusted"
 READ_MAX_BYTES: Final = 131_072
 """An output that is larger is not looked through."""
 
-INLINE_MAX_BYTES: Final = 8_192
+INLINE_MAX_BYTES: Final = 4_096
 """An output up to this size is looked through at once, a larger one beside the loop."""
 
 _PIECE_CHARS: Final = 8_192
