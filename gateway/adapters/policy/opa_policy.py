@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from msgspec import Raw, Struct, UnsetType
+from msgspec import Struct, UnsetType
 
+from gateway.adapters.policy.opa_asking import (
+    Active,
+    Ask,
+    Pending,
+    ask_counted,
+    ask_many,
+    ask_one,
+    check_revision,
+    read_raw,
+)
 from gateway.adapters.policy.opa_bundle import name_root
 from gateway.adapters.policy.opa_link import OpaAnswer, OpaLink
-from gateway.adapters.policy.opa_push import PULLED, Place, push, remove, remove_others
+from gateway.adapters.policy.opa_push import PULLED, push, remove, remove_others
 from gateway.adapters.policy.opa_routes import Routes
 from gateway.adapters.policy.opa_shelf import Shelf
 from gateway.adapters.policy.policy_bundle import Bundle
@@ -22,7 +32,6 @@ from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Phase
 from gateway.core.policy.policy_answer import INVALID, deny, read_answer
 
-FOREIGN: Final = "policy_revision_foreign"
 ASKED_MAX: Final = 2048
 _BATCH: Final = 32
 """Inputs in one request."""
@@ -40,47 +49,6 @@ class OpaTimes(Struct, frozen=True):
 
 
 _TIMES: Final = OpaTimes()
-
-
-class _Active:
-    """One bundle in use. `settled`: OPA holds it, and it has passed its tests there."""
-
-    def __init__(self, bundle: Bundle, place: Place, tools: Mapping[str, tuple[str, str]]) -> None:
-        self.bundle = bundle
-        self.place = place
-        self.routes = Routes(bundle.packages, tools)
-        self.settled = False
-        self._asked = 0
-        self._idle = asyncio.Event()
-
-    @property
-    def revision(self) -> str:
-        return self.bundle.revision
-
-    @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count a question that is under way."""
-        self._asked += 1
-        try:
-            yield
-        finally:
-            self._asked -= 1
-            self._idle.set()
-
-    async def drained(self) -> None:
-        """Return when no question is under way."""
-        while self._asked:
-            self._idle.clear()
-            await self._idle.wait()
-
-
-class _Pending:
-    """A bundle that OPA is to pull. `seen`: it answered; `done`: it took over, or did not."""
-
-    def __init__(self, active: _Active) -> None:
-        self.active = active
-        self.seen = asyncio.Event()
-        self.done = asyncio.Event()
 
 
 class OpaPolicy:
@@ -108,8 +76,8 @@ class OpaPolicy:
         self._deadline_s = deadline_ms / 1000
         self._times = times
         self._report = report
-        self._active: _Active | None = None
-        self._pending: _Pending | None = None
+        self._active: Active | None = None
+        self._pending: Pending | None = None
         self._tools: dict[str, tuple[str, str]] = {}
         self._under_way = 0
         self._swap = asyncio.Lock()
@@ -162,7 +130,7 @@ class OpaPolicy:
         async with self._swap:
             await _try_embedded(bundle)
             if self._pulls:
-                await self._offer(_Active(bundle, PULLED, self._tools))
+                await self._offer(Active(bundle, PULLED, self._tools))
             else:
                 await self._push(bundle)
 
@@ -193,11 +161,11 @@ class OpaPolicy:
         `policy_revision_foreign` (another bundle answered), `policy_overloaded` (retryable),
         `policy_unavailable`.
         """
-        ask = _ask_one(self._link, document, self._deadline_s)
+        ask = ask_one(self._link, document, self._deadline_s)
         active, answer = await self._ask(ask)
         if answer is None:
             return deny(INVALID, active.revision, "what OPA answered is no answer")
-        return read_answer(_raw(answer.decision), active.revision)
+        return read_answer(read_raw(answer.decision), active.revision)
 
     async def decide_many(self, items: Sequence[tuple[str, bytes]], phase: Phase) -> list[Decision]:  # noqa: ARG002 - the port's
         """See `PolicyEngine`. Several in one request, which may take as long as all of them."""
@@ -210,18 +178,19 @@ class OpaPolicy:
         return [decision for each in found if isinstance(each, list) for decision in each]
 
     async def _decide_batch(self, documents: Sequence[bytes]) -> list[Decision]:
-        active, answer = await self._ask(_ask_many(self._link, documents, self._deadline_s))
+        active, answer = await self._ask(ask_many(self._link, documents, self._deadline_s))
         if answer is None:
             return [deny(INVALID, active.revision, "what OPA answered is no answer")] * len(
                 documents
             )
         found = {} if isinstance(answer.decisions, UnsetType) else answer.decisions
         raws = (
-            _raw(found[key]) if (key := str(n)) in found else None for n in range(len(documents))
+            read_raw(found[key]) if (key := str(n)) in found else None
+            for n in range(len(documents))
         )
         return [read_answer(raw, active.revision) for raw in raws]
 
-    async def _ask(self, ask: _Ask) -> tuple[_Active, OpaAnswer | None]:
+    async def _ask(self, ask: Ask) -> tuple[Active, OpaAnswer | None]:
         """Return an answer of the active bundle, and that bundle.
 
         INVARIANT: nothing is believed that another bundle answered.
@@ -235,14 +204,14 @@ class OpaPolicy:
         self._under_way += 1
         try:
             active = self._settled()
-            answer = await _ask_counted(active, ask)
+            answer = await ask_counted(active, ask)
             if self._is_pending(answer):
                 await self._turn()
                 active = self._settled()
-                answer = await _ask_counted(active, ask)
+                answer = await ask_counted(active, ask)
         finally:
             self._under_way -= 1
-        _check_revision(answer, active.revision)
+        check_revision(answer, active.revision)
         return active, answer
 
     def _is_pending(self, answer: OpaAnswer | None) -> bool:
@@ -260,12 +229,12 @@ class OpaPolicy:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(pending.done.wait(), self._deadline_s)
 
-    def _running(self) -> _Active:
+    def _running(self) -> Active:
         if self._active is None:
             raise PolicyError("the policy engine is not running; start it first")
         return self._active
 
-    def _settled(self) -> _Active:
+    def _settled(self) -> Active:
         active = self._running()
         if not active.settled:
             raise PolicyError(f"{self._link.endpoint} has not pulled the bundle yet")
@@ -274,7 +243,7 @@ class OpaPolicy:
     # How a bundle gets into OPA
 
     async def _push(self, bundle: Bundle) -> None:
-        active = _Active(bundle, await push(self._link, bundle), self._tools)
+        active = Active(bundle, await push(self._link, bundle), self._tools)
         old = self._active
         try:
             await self._try(active)
@@ -287,12 +256,12 @@ class OpaPolicy:
         if old is not None and old.revision != bundle.revision:
             self._spawn(self._retire(old))
 
-    async def _offer(self, active: _Active) -> None:
+    async def _offer(self, active: Active) -> None:
         await self.shelf.put(active.bundle)
         if self._active is None:
             self._active, self._bundle = active, active.bundle
             return
-        pending = self._pending = _Pending(active)
+        pending = self._pending = Pending(active)
         try:
             await self._wait_until_pulled(pending)
             await self._try(active)
@@ -305,7 +274,7 @@ class OpaPolicy:
             self._pending = None
             pending.done.set()
 
-    async def _wait_until_pulled(self, pending: _Pending) -> None:
+    async def _wait_until_pulled(self, pending: Pending) -> None:
         try:
             async with asyncio.timeout(self._times.pull_s):
                 while not pending.seen.is_set():
@@ -319,20 +288,22 @@ class OpaPolicy:
                 "see what its log says of bundles"
             ) from None
 
-    def _switch(self, active: _Active) -> None:
+    def _switch(self, active: Active) -> None:
         active.settled = True
         self._active, self._bundle = active, active.bundle
         self._tell(None)
 
-    async def _try(self, active: _Active) -> None:
+    async def _try(self, active: Active) -> None:
         async def decide(_tool: str, _phase: Phase, document: bytes) -> Decision:
-            answer = await _ask_one(self._link, document, _TRIAL_S)(active.place)
-            _check_revision(answer, active.revision)
-            return read_answer(None if answer is None else _raw(answer.decision), active.revision)
+            answer = await ask_one(self._link, document, _TRIAL_S)(active.place)
+            check_revision(answer, active.revision)
+            return read_answer(
+                None if answer is None else read_raw(answer.decision), active.revision
+            )
 
         await try_bundle(decide)
 
-    async def _retire(self, old: _Active) -> None:
+    async def _retire(self, old: Active) -> None:
         await old.drained()
         async with self._swap:
             if self._running().revision != old.revision:  # it may be in use again by now
@@ -353,7 +324,7 @@ class OpaPolicy:
                     raise PolicyError(f"no OPA to decide: {error}") from None
             await asyncio.sleep(_LOOK_S)
 
-    async def _holds(self, active: _Active) -> bool:
+    async def _holds(self, active: Active) -> bool:
         try:
             answer = await self._link.ask(active.place.one, b"{}", _TRIAL_S)
         except PolicyError:
@@ -397,35 +368,6 @@ class OpaPolicy:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-_Ask = Callable[[Place], Awaitable[OpaAnswer | None]]
-
-
-def _ask_one(link: OpaLink, document: bytes, timeout_s: float) -> _Ask:
-    return lambda place: link.ask(place.one, document, timeout_s)
-
-
-def _ask_many(link: OpaLink, documents: Sequence[bytes], deadline_s: float) -> _Ask:
-    body = b'{"many":[%b]}' % b",".join(documents)
-    return lambda place: link.ask(place.many, body, deadline_s * len(documents))
-
-
-async def _ask_counted(active: _Active, ask: _Ask) -> OpaAnswer | None:
-    with active.counted():
-        return await ask(active.place)
-
-
-def _check_revision(answer: OpaAnswer | None, revision: str) -> None:
-    """Raise unless it is this bundle that answered. No answer at all is `undefined`."""
-    if answer is None or answer == OpaAnswer():
-        return
-    if answer.revision != revision:
-        raise PolicyError("another bundle than the active one answered", code=FOREIGN)
-
-
-def _raw(value: Raw | UnsetType) -> bytes | None:
-    return None if isinstance(value, UnsetType) else bytes(value)
 
 
 async def _try_embedded(bundle: Bundle) -> None:

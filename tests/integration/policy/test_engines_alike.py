@@ -40,7 +40,7 @@ pytestmark = [
 ]
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "acme" / "policies"
 FACTOR = int(os.environ.get("COUNTERSIGN_FAULT_FACTOR", "1"))
-EACH = 1_400 * FACTOR
+EACH = 1_260 * FACTOR
 BATCH = 100
 SETTINGS = {
     "egress": {"internal_domains": ["acme.example"], "unknown": "hold", "untrusted": "deny"},
