@@ -170,6 +170,10 @@ class Custody:
                 return masking.mask_input(value, self._pointers(record))
             case "result":
                 return masking.mask_result(value, record)
+            case _ if path.startswith("inputs."):  # each of another tool: what it says itself holds
+                return masking.mask_input(value, masking.read_sensitive(value))
+            case _ if path.startswith("asked."):  # fits no tool, so nobody said what is sensitive
+                return masking.mask_arguments(value, None)
             case _:  # who did something, and why they say they did
                 return value
 

@@ -81,6 +81,14 @@ class Judged(Struct, frozen=True):
     document: bytes | None
 
 
+class Considered(Struct, frozen=True):
+    """What would become of a call: the decision, what policy was asked, why it would be refused."""
+
+    decision: Decision
+    document: bytes
+    refusal: Refusal | None = None
+
+
 class Judge:
     """Puts calls, lists and results to policy."""
 
@@ -145,6 +153,34 @@ class Judge:
             permit = Permit(decision.reasons, decision.obligations, decision.revision)
             return Permitted(permit, document, charge, held=decision)
         return Permitted(decision, document, charge)
+
+    async def consider(self, resolved: ResolvedCall) -> Considered:
+        """Say what would become of a call if it came now. Charges nothing and remembers nothing.
+
+        No promise: what others spend in between counts when the call comes.
+        """
+        caller = self._callers.get(resolved.call.claims)
+        reads = self._policy.reads_ledger(resolved.tool.id, "call")
+        provenance = self.flow.classify(resolved, caller.allowed)
+        document = self._document(resolved, "call", reads=reads, provenance=provenance)
+        decision = await self._ask(resolved.tool.id, "call", document)
+        if isinstance(decision, Deny):
+            code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
+            return Considered(decision, document, Refusal("decide", code))
+        unmet: Refusal | Charge | None = find_unmet(resolved, decision.obligations)
+        if unmet is None and isinstance(decision, Permit):
+            unmet = self._ledger.quote(
+                caller.spender,
+                resolved.tool,
+                resolved.grant,
+                resolved.call.raw.arguments.value,
+                now_s=resolved.call.now_ns // 1_000_000_000,
+                labels=labels_of(decision.obligations),
+                limits=pick(decision.obligations, Limit),
+            )
+        if isinstance(unmet, Refusal):
+            return Considered(_denied(unmet.code, decision.revision), document, unmet)
+        return Considered(decision, document)
 
     async def judge_result(self, resolved: ResolvedCall, answer: UpstreamResult) -> Judged | None:
         """Decide on a tool's answer; None where no package wants to see it."""

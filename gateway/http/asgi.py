@@ -33,7 +33,7 @@ _QUEUE_MAX_BYTES: Final = 1 << 20
 
 
 class NamedSend:
-    """Puts the request's id on its reply, whoever writes it."""
+    """Puts the request's id on its reply, whoever writes it, unless the reply has one by itself."""
 
     __slots__ = ("_header", "_send", "_whole")
 
@@ -46,7 +46,10 @@ class NamedSend:
     async def __call__(self, message: Message) -> None:
         """Send one message of ASGI."""
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), self._header]
+            headers = [*message.get("headers", ())]
+            if not any(name == b"x-request-id" for name, _ in headers):
+                headers.append(self._header)
+            message["headers"] = headers
         await self._send(message)
 
     def whole(self, status: int, headers: HeaderPairs, body: bytes) -> bool:

@@ -181,6 +181,21 @@ class IssueDesk:
             )
         return await self._finish(op, claims, now_ns, bound=agent.dpop or run.dpop)
 
+    async def would_issue(self, run_id: str, now_s: int) -> Claims | None:
+        """Return what a token of a live run would say now; None for a run that would get none.
+
+        Nothing is issued, nothing is recorded, and policy is not asked.
+        """
+        deps = self._deps
+        run = await deps.runs.get_run(run_id)
+        if run is None or self._find_over(run, now_s) is not None:
+            return None
+        agent = deps.clients.agent(run.agent)
+        if agent is None:
+            return None
+        jti = f"evaluate:{run.id}"  # one name for each run: what is kept by it does not pile up
+        return build_claims(run, agent, site=deps.site, jti=jti, wish=Wish(), now_s=now_s)
+
     async def hand_on(self, parent: Claims, actor: Agent, wish: Wish) -> Issued | Withheld:
         """Issue a token with which `actor` acts for `parent`'s agent, and may do no more.
 

@@ -88,6 +88,33 @@ class Ledger:
         `labels` join those of the manifest; `limits` are policy's own. INVARIANT: between the
         caller's decision and this line there is no await.
         """
+        charge = self.quote(
+            spender,
+            tool,
+            grant,
+            arguments,
+            now_s=now_s,
+            labels=labels,
+            limits=limits,
+            egress=egress,
+        )
+        if isinstance(charge, Charge):
+            self._apply(charge)
+        return charge
+
+    def quote(
+        self,
+        spender: Spender,
+        tool: Tool,
+        grant: Grant,
+        arguments: Mapping[str, Any],
+        *,
+        now_s: int = 0,
+        labels: Iterable[str] = (),
+        limits: Sequence[Limit] = (),
+        egress: Class | None = None,
+    ) -> Charge | Refusal:
+        """Return what `reserve` would charge, or why it would refuse. Charges nothing."""
         # 1. Its own calls, then those of everybody above: siblings share what their parent has.
         if _is_exhausted(self._count(spender.node, tool), grant.max_calls):
             return Refusal("decide", "calls_exhausted")
@@ -114,7 +141,7 @@ class Ledger:
             and len(family.labels.union(joined)) > LABELS_MAX
         ):
             return Refusal("decide", "obligation_unmet")
-        charge = Charge(
+        return Charge(
             spender.root,
             tool.id,
             sums,
@@ -124,8 +151,6 @@ class Ledger:
             payer=spender.payer,
             egress=egress,
         )
-        self._apply(charge)
-        return charge
 
     def give_back(self, charge: Charge) -> None:
         """Undo a charge whose call was certainly not sent."""
