@@ -11,14 +11,15 @@ from msgspec import Struct
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.policy_sample import build_sample
 from gateway.adapters.policy.policy_scope import PHASES
+from gateway.adapters.policy.policy_trial import try_bundle
 from gateway.adapters.policy.regorus_fleet import Fleet, load_command
 from gateway.adapters.policy.regorus_index import Index
 from gateway.adapters.policy.regorus_link import Request
 from gateway.adapters.policy.regorus_template import Seed, Template
-from gateway.core.errors import ConfigurationError, PolicyError
+from gateway.core.errors import PolicyError
 from gateway.core.limits import Limits
-from gateway.core.policy.decision import Decision, Deny, Phase, Reason
-from gateway.core.policy.policy_answer import INVALID, UNDEFINED, read_answer
+from gateway.core.policy.decision import Decision, Phase
+from gateway.core.policy.policy_answer import read_answer
 
 INPUT_MAX_BYTES: Final = 4 << 20
 """More than the largest body and the largest result that policy watches can make of an input."""
@@ -235,22 +236,10 @@ class RegorusPolicy:
         return self._active
 
     async def _try(self, active: _Active) -> None:
-        """See that the bundle answers in each phase, and denies what it must."""
-        for phase in PHASES:
-            answer = self._ask(active, build_sample(phase))
-            decision = read_answer(await answer, active.revision)
-            first = decision.reasons[0] if decision.reasons else Reason(code="")
-            if first.code in {UNDEFINED, INVALID}:
-                raise ConfigurationError(
-                    f"the policies give no usable answer in phase `{phase}`: {first.message}",
-                    code="policy_invalid",
-                )
-            if phase in {"call", "resume"} and not isinstance(decision, Deny):
-                raise ConfigurationError(
-                    f"the policies let a tool that nobody reviewed through in phase `{phase}` "
-                    f"(`{first.code}`); permit only tools and effects that you name",
-                    code="policy_selftest_failed",
-                )
+        async def decide(_tool: str, _phase: Phase, document: bytes) -> Decision:
+            return read_answer(await self._ask(active, document), active.revision)
+
+        await try_bundle(decide)
 
 
 async def _retire(fleet: Fleet) -> None:
