@@ -56,7 +56,8 @@ from gateway.wiring_broker import (
 from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring_kill import find_credentials, start_kill_switch
 from gateway.wiring_notices import start_notices
-from gateway.wiring_path import Parts, build_path
+from gateway.wiring_parts import Parts
+from gateway.wiring_path import build_path
 from gateway.wiring_people import TIDY_S, PeopleDesk, build_people
 from gateway.wiring_policy import PolicyInUse
 from gateway.wiring_registry import Registered, open_registry

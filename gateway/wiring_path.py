@@ -1,140 +1,39 @@
-"""The second half of the composition root: the call path, and the HTTP surface over it."""
+"""The second half of the composition root: the call path."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import cast
 
-from fastapi import APIRouter
-
-from connectors.catalog import Catalog
-from connectors.refresh import Refresher
-from gateway.adapters.audit.file_audit import FileAuditLog
-from gateway.adapters.keys.issuer_tokens import IssuerTokens
 from gateway.adapters.keys.jose_tokens import JoseIssuer
-from gateway.adapters.keys.key_keeper import TokenKeys
 from gateway.adapters.state.outbox_relay import OutboxRelay
-from gateway.adapters.state.sql_approvals import SqlApprovals
-from gateway.adapters.state.sql_idempotency import SqlIdempotency
-from gateway.adapters.state.sql_runs import SqlRuns
-from gateway.adapters.state.sql_spent import SqlSpent
 from gateway.authenticator import Authenticator
-from gateway.config import Config
 from gateway.config_models import HttpServerSection, StdioServerSection
-from gateway.core.approvals.approval import Vote
 from gateway.core.caller import CallerCache
-from gateway.core.calls.ledger import Ledger
 from gateway.core.canonical import digest_of
-from gateway.core.catalog import Tool
 from gateway.core.errors import CountersignError
-from gateway.core.limits import Limits
-from gateway.core.ports import Clock, Ids, TokenVerifier, ToolTransport
 from gateway.core.proofs.possession import ProofDesk
 from gateway.core.refusal import Refusal, Stage
 from gateway.core.tokens.clients import ClientRegistry
 from gateway.core.tokens.issued import describe_issued
-from gateway.core.tokens.launching import find_cut
-from gateway.core.tokens.token import Claims, Run
-from gateway.custody import Custody
 from gateway.dispatch import Dispatcher, Step
 from gateway.enforce import Enforcement
 from gateway.holding import Deployment, HoldDesk
-from gateway.http.app import GatewayApp, build_api
+from gateway.http.app import GatewayApp
 from gateway.http.approvals import ApprovalDeps
-from gateway.http.approvals import build_router as build_approvals_router
-from gateway.http.audit_access import build_audit_access_router
-from gateway.http.challenge import Challenges
 from gateway.http.humans import Admit, Humans, build_admit
-from gateway.http.issue_desk import IssueDeps, IssueDesk
-from gateway.http.mcp import McpEndpoint
-from gateway.http.oauth import build_oauth_router
-from gateway.http.origin import OriginCheck
-from gateway.http.policy_bundle import build_bundle_router
-from gateway.http.rest import RestEndpoint
-from gateway.http.runs import build_runs_router
-from gateway.http.runs_admin import RunsDesk
-from gateway.http.status_tool import StatusTool
-from gateway.http.tools_admin import ToolsAdmin
+from gateway.http.issue_desk import IssueDeps
 from gateway.judge import Judge
-from gateway.kill_switch import KillSwitch
 from gateway.notices import NoticeDesk
 from gateway.refusals import RefusalRecorder
-from gateway.wiring_audit import build_routers as build_audit_routers
-from gateway.wiring_authorize import Authorization
 from gateway.wiring_dpop import build_assertion_desk, build_proof_desks
-from gateway.wiring_engine import Engine, load_bundle_token
-from gateway.wiring_identity import HandOff, build_grant_types
-from gateway.wiring_keys import build_router as build_keys_router
-from gateway.wiring_kill import build_hand_off, build_is_known, build_kill_routers, guard_admit
-from gateway.wiring_people import PeopleDesk
-from gateway.wiring_registry import Registered
-from gateway.wiring_releases import ReleaseKeeper
-from gateway.wiring_shadow import Shadowing
+from gateway.wiring_kill import guard_admit
+from gateway.wiring_parts import Parts
+from gateway.wiring_surface import build_app
 
 Server = HttpServerSection | StdioServerSection
 Refuse = Callable[[str, str], Awaitable[None]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What is up before the path is: every adapter that it stands on."""
-
-    config: Config
-    limits: Limits
-    clock: Clock
-    ids: Ids
-    runs: SqlRuns
-    approvals: SqlApprovals
-    keys: SqlIdempotency
-    spent: SqlSpent
-    ledger: Ledger
-    catalog: Catalog
-    policy: Engine
-    releases: ReleaseKeeper
-    shadow: Shadowing
-    audit: FileAuditLog
-    token_keys: TokenKeys
-    custody: Custody
-    transports: Mapping[str, ToolTransport]
-    refresher: Refresher
-    ended_runs: set[str]
-    trusted: IssuerTokens | None
-    registered: Registered
-    kills: KillSwitch
-    people: PeopleDesk
-    authorization: Authorization
-    notices: NoticeDesk
-
-    def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
-        """The code under which authority is refused that ended before its time, or None."""
-        if claims.run_id in self.ended_runs:
-            return "token_revoked"
-        return self.registered.registry.bars(claims) or self.kills.barred(claims, tool)
-
-    def counts(self, vote: Vote) -> bool:
-        """Whether a vote still counts: its voter may vote, and was not stopped since."""
-        voter = vote.voter
-        may_vote = self.registered.counts(voter) and not self.kills.bars_person(voter)
-        return may_vote and not self.kills.voids(voter, vote.voted_at)
-
-    def cut(self, run: Run) -> str | None:
-        """Why a run could not be launched any more as it is, or None."""
-        clients, apps = self.registered.clients, self.authorization.apps
-        return find_cut(
-            run,
-            agent=clients.agent(run.agent),
-            giver=clients.launcher(run.launcher) or apps.launcher(run.launcher),
-            effect_of=self.effect_of,
-        )
-
-    def effect_of(self, server: str, tool: str) -> str | None:
-        """What reviewers say that a tool does; None for one that nobody reviewed."""
-        for status in self.catalog.states():
-            if (status.server, status.name) == (server, tool):
-                return status.effect
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +90,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
     credentials = parts.people.sessions.by_credential
     admit = guard_admit(build_admit(humans, refuse, credentials), parts.kills, refuse)
     issue = _build_issue(parts, registry, parts.token_keys.issuer, refuse, proofs.tokens)
-    app = _build_app(
+    app = build_app(
         parts,
         enforcement=enforcement,
         desk=desk,
@@ -351,142 +250,6 @@ def _build_issue(
         apps=parts.authorization.apps,
         proofs=proofs,
         assertions=build_assertion_desk(parts.config, registry, parts.spent),
-    )
-
-
-def _build_app(
-    parts: Parts,
-    *,
-    enforcement: Enforcement,
-    desk: HoldDesk,
-    admit: Admit,
-    issue: IssueDeps,
-    tokens: TokenVerifier,
-    approvals: ApprovalDeps,
-) -> GatewayApp:
-    config = parts.config
-    challenges = Challenges(config.public_url)
-    origin = OriginCheck(config.public_url, dev=config.dev)
-    mcp = McpEndpoint(
-        enforcement=enforcement,
-        status_tool=StatusTool(enforcement=enforcement, desk=desk),
-        catalog=parts.catalog.view,
-        challenges=challenges,
-        origin=origin,
-        ids=parts.ids,
-        limits=parts.limits,
-    )
-    rest = RestEndpoint(
-        enforcement=enforcement,
-        approvals=parts.approvals,
-        keys=parts.keys,
-        challenges=challenges,
-        origin=origin,
-        clock=parts.clock,
-        limits=parts.limits,
-    )
-    return GatewayApp(
-        mcp=mcp,
-        rest=rest,
-        api=build_api(
-            _build_routers(parts, issue, tokens, admit, approvals), version("countersign")
-        ),
-        ids=parts.ids,
-        ready=lambda: {
-            "audit": parts.audit.healthy,
-            "policy": parts.policy.healthy,
-        },
-    )
-
-
-def _build_routers(
-    parts: Parts,
-    issue: IssueDeps,
-    tokens: TokenVerifier,
-    admit: Admit,
-    approvals: ApprovalDeps,
-) -> list[APIRouter]:
-    """Build everything that is asked off the call path."""
-    return [
-        build_oauth_router(
-            issue,
-            build_grant_types(
-                issue,
-                tokens=tokens,
-                hand_off=_build_hand_off(parts),
-                trusted=parts.trusted,
-                spent=parts.spent,
-                more=lambda desk: parts.authorization.grant_types(issue, desk),
-            ),
-            interactive=parts.authorization.interactive,
-        ),
-        *parts.authorization.routers(issue, parts.people.sessions, parts.catalog.states),
-        build_runs_router(issue, _build_runs_desk(parts, issue, admit)),
-        build_approvals_router(approvals),
-        build_keys_router(parts.token_keys, admit),
-        *_build_kill_routers(parts, issue, tokens, admit),
-        ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
-        *parts.registered.routers(admit, parts.config.environment),
-        *parts.people.routers(admit),
-        *parts.releases.routers(admit, parts.registered.registry.active_person),
-        parts.shadow.router(admit),
-        *_build_bundle_routers(parts),
-        build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),
-        *build_audit_routers(
-            config=parts.config,
-            log=parts.audit,
-            custody=parts.custody,
-            clock=parts.clock,
-            ids=parts.ids,
-            admit=admit,
-        ),
-    ]
-
-
-def _build_bundle_routers(parts: Parts) -> list[APIRouter]:
-    shelf, token = parts.policy.shelf, load_bundle_token(parts.config)
-    return [] if shelf is None or not token else [build_bundle_router(shelf, token)]
-
-
-def _build_runs_desk(parts: Parts, issue: IssueDeps, admit: Admit) -> RunsDesk:
-    return RunsDesk(
-        admit=admit,
-        runs=parts.runs,
-        ledger=parts.ledger,
-        closer=IssueDesk(issue),
-        clock=parts.clock,
-    )
-
-
-def _build_hand_off(parts: Parts) -> HandOff:
-    return build_hand_off(parts.kills, parts.clock, parts.config.tokens.run_max_s)
-
-
-def _build_kill_routers(
-    parts: Parts, issue: IssueDeps, tokens: TokenVerifier, admit: Admit
-) -> list[APIRouter]:
-    registered, desk = parts.registered, IssueDesk(issue)
-    return build_kill_routers(
-        config=parts.config,
-        kills=parts.kills,
-        issued=parts.audit.recovered.tokens,
-        tokens=tokens,
-        barred=parts.barred,
-        desk=desk,
-        refuse=issue.refuse,
-        admit=admit,
-        clock=parts.clock,
-        end_refresh=parts.authorization.after(issue, desk).end_refresh,
-        is_known=build_is_known(
-            config=parts.config,
-            agents=lambda name: registered.clients.agent(name) is not None,
-            clients=lambda name: (
-                registered.clients.get(name) is not None
-                or parts.authorization.apps.launcher(name) is not None
-            ),
-            people=lambda name: registered.registry.active_person(name) is not None,
-            tools=lambda: parts.catalog.view().callable_tools(None),
-        ),
     )
 
 
