@@ -45,6 +45,8 @@ def pick(obligations: Sequence[Obligation], kind: type[_T]) -> list[_T]:
 
 def labels_of(obligations: Sequence[Obligation]) -> tuple[str, ...]:
     """Return the labels that obligations add."""
+    if not obligations:
+        return ()
     return tuple(label for each in pick(obligations, AddLabel) for label in each.labels)
 
 

@@ -64,6 +64,8 @@ class Spender(Struct, frozen=True):
     @property
     def also(self) -> tuple[str, ...]:
         """Tokens besides the root among whose calls a call counts."""
+        if self.node == self.root and not self.above:
+            return ()
         return tuple(sorted({self.node, *(node for node, _ in self.above)} - {self.root}))
 
 
