@@ -26,7 +26,7 @@ from gateway.adapters.policy.opa_routes import Routes
 from gateway.adapters.policy.opa_shelf import Shelf
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.policy_trial import try_bundle
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.policy.regorus_policy import INPUT_MAX_BYTES, RegorusPolicy
 from gateway.core.errors import CountersignError, PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Phase
@@ -161,6 +161,7 @@ class OpaPolicy:
         `policy_revision_foreign` (another bundle answered), `policy_overloaded` (retryable),
         `policy_unavailable`.
         """
+        _check_size(document)
         ask = ask_one(self._link, document, self._deadline_s)
         active, answer = await self._ask(ask)
         if answer is None:
@@ -170,6 +171,8 @@ class OpaPolicy:
     async def decide_many(self, items: Sequence[tuple[str, bytes]], phase: Phase) -> list[Decision]:  # noqa: ARG002 - the port's
         """See `PolicyEngine`. Several in one request, which may take as long as all of them."""
         documents = [document for _, document in items]
+        for document in documents:
+            _check_size(document)
         batches = [documents[at : at + _BATCH] for at in range(0, len(documents), _BATCH)]
         found = await asyncio.gather(*map(self._decide_batch, batches), return_exceptions=True)
         for each in found:
@@ -368,6 +371,12 @@ class OpaPolicy:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _check_size(document: bytes) -> None:
+    if len(document) > INPUT_MAX_BYTES:
+        text = f"the input has {len(document)} bytes; policy is asked about {INPUT_MAX_BYTES}"
+        raise PolicyError(text, code="policy_error")
 
 
 async def _try_embedded(bundle: Bundle) -> None:

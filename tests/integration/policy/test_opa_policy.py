@@ -437,6 +437,22 @@ async def test_inputs_go_out_as_they_are_on_record() -> None:
     assert seen[0] == b'{"input":%b}' % document
 
 
+async def test_an_input_that_is_too_large_is_not_sent() -> None:
+    sent: list[int] = []
+
+    async with faking() as (fake, engine):
+
+        def answer(body: bytes) -> tuple[int, bytes]:
+            sent.append(len(body))
+            return fake.deny(body)
+
+        fake.answer = answer
+        assert await failure(engine, text="x" * (5 << 20)) == "policy_error"
+        with pytest.raises(PolicyError):
+            await engine.decide_many([("shop.act", question(text="x" * (5 << 20)))], "list")
+    assert max(sent, default=0) < 1 << 20
+
+
 async def test_too_many_questions_are_refused_and_may_be_asked_again() -> None:
     async with faking(deadline_ms=2_000) as (fake, engine):
         fake.answer = lambda _: None
