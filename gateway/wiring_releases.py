@@ -397,7 +397,7 @@ async def try_out(config: Config, release: Release) -> None:
     if fault is not None:
         raise ConfigurationError(fault, code="release_invalid")
     await asyncio.to_thread(_read_manifests, release)
-    bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
+    bundle = await asyncio.to_thread(restore_bundle, release.policy_files, anew=True)
     engine = RegorusPolicy(bundle, workers=1, deadline_ms=_TRIAL_DEADLINE_MS)
     try:
         await engine.start()

@@ -138,7 +138,7 @@ def build_bundle(
     `main` and `library` (path → Rego): those of another version, to restore its bundle.
     Raises `ConfigurationError` (`policy_invalid`), one mistake per line.
     """
-    found = _build(sources, data, [], main=main, library=library)
+    found = _build(sources, data, [], main=main, library=library, lenient=main is not None)
     if not isinstance(found, Bundle):
         raise invalid(found)
     return found
@@ -151,10 +151,11 @@ def _build(
     *,
     main: str | None = None,
     library: Mapping[str, str] | None = None,
+    lenient: bool = False,
 ) -> Bundle | list[Mistake]:
     shared = _shipped_library() if library is None else library
     # A bundle that once decided is restored as it was: it is recomputed, never used anew.
-    types = None if main is not None else published(_read_shipped(SCHEMA_PATH))
+    types = None if lenient else published(_read_shipped(SCHEMA_PATH))
     every = read_packages(sources, data, faults, parse_library(shared, faults), types)
     if faults:
         return faults
@@ -179,8 +180,12 @@ def _build(
     )
 
 
-def restore_bundle(files: Mapping[str, bytes]) -> Bundle:
-    """Return the bundle that was made of exactly these files, entry point and library included."""
+def restore_bundle(files: Mapping[str, bytes], *, anew: bool = False) -> Bundle:
+    """Return the bundle that was made of exactly these files, entry point and library included.
+
+    What once decided is read leniently, so that it can be recomputed. With `anew` it is to decide
+    from now on, and is gated as if it were written today.
+    """
     sources = {
         path.removeprefix("policies/"): content.decode()
         for path, content in files.items()
@@ -191,7 +196,11 @@ def restore_bundle(files: Mapping[str, bytes]) -> Bundle:
     }
     data = json.loads(files[DATA_PATH])
     data.pop("applies_to", None)
-    return build_bundle(sources, data, main=files[MAIN_PATH].decode(), library=library)
+    main = files[MAIN_PATH].decode()
+    found = _build(sources, data, [], main=main, library=library, lenient=not anew)
+    if not isinstance(found, Bundle):
+        raise invalid(found)
+    return found
 
 
 def _read_shipped(path: str) -> str:

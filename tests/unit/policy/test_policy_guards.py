@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.policy.input_types import SCHEMA_PATH, InputTypes, published
-from gateway.adapters.policy.policy_bundle import build_bundle, find_rego_root
+from gateway.adapters.policy.policy_bundle import (
+    MAIN_PATH,
+    build_bundle,
+    find_rego_root,
+    restore_bundle,
+)
 from gateway.core.errors import ConfigurationError
 
 pytestmark = pytest.mark.req("POL-06")
@@ -248,3 +253,12 @@ def test_references_of_a_schema_are_followed() -> None:
         }
     )
     assert [types.is_typed((name,)) for name in "abcde"] == [True, False, False, True, True]
+
+
+def test_a_bundle_that_once_decided_is_restored_but_not_used_anew() -> None:
+    rule = lines("input.context.args.n <= 100")
+    main = (find_rego_root() / MAIN_PATH).read_text()
+    bundle = build_bundle({"a.rego": f"package policies.a\n{rule}\n"}, {}, main=main)
+    assert restore_bundle(dict(bundle.files)).revision == bundle.revision
+    with pytest.raises(ConfigurationError, match="null is below every number"):
+        restore_bundle(dict(bundle.files), anew=True)
