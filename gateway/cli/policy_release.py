@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from gateway.adapters.policy.policy_bundle import load_bundle_dir
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.adapters.policy.release_keys import create_key, load_key
 from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, visible
 from gateway.cli.config import DEFAULT_FILE, read_config
@@ -145,6 +145,14 @@ def read_release(name: str) -> ReadArchive:
     if REVISION.fullmatch(name) and not Path(name).exists():
         return read_archive(fetch(name))
     return read_archive(Path(name).read_bytes())
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Return the policies of a release's file, as an engine would get them.
+
+    Raises `CountersignError`.
+    """
+    return restore_bundle(read_archive(path.read_bytes()).release.policy_files)
 
 
 def fetch(revision: str, url: str | None = None) -> bytes:

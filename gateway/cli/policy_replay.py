@@ -36,6 +36,7 @@ from gateway.cli.audit_filters import (
 )
 from gateway.cli.audit_replay import find_places
 from gateway.cli.exits import Exit
+from gateway.cli.policy_release import read_bundle
 from gateway.core.errors import CountersignError
 from gateway.core.records.impact import CHANGES, KINDS, Impact, Kind, Row
 
@@ -62,7 +63,8 @@ def register(app: typer.Typer) -> None:
 
 def replay(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="The candidate: a folder of policies.")
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="The candidate: a folder, or a release's file."),
     ] = None,
     *,
     release: Annotated[
@@ -142,7 +144,9 @@ def _load(directory: Path | None, release: str, store: Path) -> Bundle:
     if (directory is None) == (not release):
         raise fail("name the candidate: a folder, or `--release`", Exit.USAGE)
     try:
-        return load_bundle(store, release) if directory is None else load_bundle_dir(directory)
+        if directory is None:
+            return load_bundle(store, release)
+        return read_bundle(directory) if directory.is_file() else load_bundle_dir(directory)
     except CountersignError as error:
         raise fail(str(error), Exit.ERROR) from None
 

@@ -140,6 +140,10 @@ def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
     # One publisher proposes, the same one is not the second, another one is.
     path, second = house.build("second.tar.gz")
     assert house.run("diff", first, str(path)).out.startswith("changed rego policies/house.rego")
+    words = ("replay", str(path), "--config", str(site.path), "--purpose", "before we sign")
+    impact = house.run(*words, by="aud")
+    assert impact.code == 0, impact.err
+    assert "not_today" in impact.out
     assert house.publish(path, "pia").code == 7
     assert house.publish(path, "pia").code == 7
     assert agent.call("stub__echo").text == "{}"
