@@ -31,6 +31,7 @@ def words_for(case: dict[str, Any], folder: Path) -> list[str]:
     words = ["--json", "--max-findings", "1000", "--state", str(folder / "state")]
     words += [word for key in case["keys"] for word in ("--key", key)]
     words += [word for key in case.get("witnesses", []) for word in ("--witness", key)]
+    words += [word for key in case.get("publishers", []) for word in ("--publisher-key", key)]
     words += [word for need in case.get("require", []) for word in ("--require", need)]
     for index, note in enumerate(case.get("known", [])):
         (folder / f"known-{index}").write_text(note, encoding="utf-8")

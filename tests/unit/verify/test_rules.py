@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conformance.audit.releases import ENVIRONMENT, PAUL, PIA, Publisher, statement
 from tests.unit.verify.conftest import Judge, found
 from tests.unit.verify.logbuilder import ACTOR, READ, SECOND, START, TOOL, Log, TestKey
 
@@ -25,6 +26,22 @@ def reboot(log: Log) -> Log:
 
 
 # The name of the rule, the record that breaks it (from 4 on, behind the start), the history.
+def trusting(log: Log) -> Log:
+    """Say that only what Pia and Paul sign decides."""
+    named = [one.named() for one in (PIA, PAUL)]
+    fields = {"mode": "required", "rollback": "two", "publishers": named}
+    return log.add("policy.trust", environment=ENVIRONMENT, **fields)
+
+
+def decides(log: Log, number: int, *publishers: Publisher) -> Log:
+    """Let a release decide that they signed."""
+    release = f"sha256:{number:064d}"
+    said, by = statement(release, number), publishers or (PIA, PAUL)
+    words = {"kids": [one.kid for one in by], "statements": [one.sign(said) for one in by]}
+    fields = {"rev": f"rev-{number}", "packages": [], "release": release, "number": number}
+    return log.add("policy.activate", **fields, **words)
+
+
 VIOLATIONS: dict[str, tuple[str, int, Build]] = {
     "boot-of-nobody": ("boot_unknown", 4, lambda log: log.add("custom", boot="boot-9")),
     "boot-of-the-past": (
@@ -511,6 +528,17 @@ VIOLATIONS: dict[str, tuple[str, int, Build]] = {
         "hold_persons",
         5,
         lambda log: log.hold("set").hold("release", persons=["tag-a", "tag-a"]),
+    ),
+    "decides-unsigned": (
+        "release_unsigned",
+        5,
+        lambda log: trusting(log).add("policy.activate", rev="rev-1", packages=[]),
+    ),
+    "decides-signed-by-one": ("release_unsigned", 5, lambda log: decides(trusting(log), 1, PIA)),
+    "decides-again": (
+        "release_replayed",
+        7,
+        lambda log: decides(decides(decides(trusting(log), 1), 2), 1),
     ),
     "erased-under-hold": ("hold_broken", 5, lambda log: log.hold("set").redact()),
     "erased-under-a-hold-of-all": (
