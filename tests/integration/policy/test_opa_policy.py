@@ -255,10 +255,12 @@ async def test_an_opa_on_a_unix_socket_decides(tmp_path: Path) -> None:
     opa.address = f"unix://{tmp_path}/opa.sock"
     opa.start(wait=False)
     engine = build_opa(BUNDLE, f"opa+unix://{tmp_path}/opa.sock")
-    await engine.start()
-    assert isinstance(await ask(engine, amount=5), Permit)
-    await engine.stop()
-    opa.stop()
+    try:
+        await engine.start()
+        assert isinstance(await ask(engine, amount=5), Permit)
+    finally:
+        await engine.stop()
+        opa.stop()
 
 
 # --- what something that is no OPA, or a broken one, does ----------------------------------------
