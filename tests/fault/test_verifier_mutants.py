@@ -25,7 +25,7 @@ from tests.integration.audit_corpus.corpus import lay_out, read_cases
 
 pytestmark = pytest.mark.req("AUD-11")
 Ask = Callable[[Path, str, Sequence[str]], list[Found]]
-_SPECIAL = ("witnesses", "before", "require")
+_SPECIAL = ("witnesses", "publishers", "before", "require")
 """What a reader may bring besides a key and a checkpoint; the corpus's own tests try these."""
 
 _CHECK, _CHAIN = ChainCheck, load_script().Chain
