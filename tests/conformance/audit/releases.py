@@ -66,6 +66,7 @@ class Publisher:
 PIA, PAUL = Publisher("pia"), Publisher("paul", p256=True)
 AGAIN: Final = Publisher("pia's other key", person="pia")
 STRANGER: Final = Publisher("stranger")
+OTHER: Final = Publisher("other", p256=True)
 
 
 def _b64(data: bytes) -> str:
@@ -187,11 +188,26 @@ def _forged() -> Iterator[Case]:
         ("crit", PAUL.sign(said, crit=["b64"]), "A signature with a critical extension."),
         ("of-another", STRANGER.sign(said, kid=PAUL.kid), "A stranger's under Paul's name."),
         ("padded", f"{head}.{payload}.{tail}==", "A signature in another spelling."),
+        ("p256", OTHER.sign(said, kid=PAUL.kid), "Of another P-256 key, under Paul's name."),
         ("word", "signed", "A word in the place of a signature."),
     ):
         story = Row().begin()
         seq = story.decide(FIRST, 1, good | {PAUL: token})
         yield breach(RULE, name, what, story, seq)
+    head, _, tail = PIA.sign(statement(SECOND, 1)).split(".")
+    moved = f"{head}.{_b64(encode(said))}.{tail}"
+    for name, token, what in (
+        ("ed25519-alg", PIA.sign(said, alg="HS256"), "An Ed25519 signature that says HMAC."),
+        ("ed25519-moved", moved, "An Ed25519 signature of another release."),
+    ):
+        story = Row().begin()
+        seq = story.decide(FIRST, 1, good | {PIA: token})
+        yield breach(RULE, name, what, story, seq)
+    twin = Publisher("pia", person="petra")
+    twin.kid = "kid-of-petra"
+    story = Row().begin(PIA, twin)
+    seq = story.decide(FIRST, 1, {one: one.sign(said) for one in (PIA, twin)})
+    yield breach(RULE, "one-key", "Two people signed with one key.", story, seq)
 
 
 def _elsewhere() -> Iterator[Case]:
