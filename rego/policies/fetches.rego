@@ -8,11 +8,14 @@
 #     effects: [read]
 #     phases: [call, resume]
 #   settings:
+#     fetches:
+#       next: hold
 #     labels:
 #       private: [confidential, pii, secret]
 package policies.fetches
 
 import data.countersign.lib.approvals
+import data.countersign.lib.args
 import data.countersign.lib.labels
 import data.countersign.lib.settings
 import data.countersign.lib.sinks
@@ -37,6 +40,39 @@ hold contains {
 	input.resource.effect == "read"
 	labels.private_read
 	count(sinks.classes & {"unseen", "untrusted"}) > 0
+}
+
+# METADATA
+# title: The next page is not chosen by this one
+# description: >-
+#   An address that only strangers have named, once the run has fetched something with the same tool.
+#   The first one goes: a link in a message is what people ask about. `next`: `hold` or `off`, for
+#   agents whose work is to follow links. Addresses of a search tool whose results are `trusted` in
+#   its manifest are named by it.
+# scope: rule
+# custom:
+#   rationale: >-
+#     A page that sends the agent on to another is how an injection gets its second part, and how
+#     its author learns that it works.
+#   owasp: [ASI01, LLM01]
+hold contains {
+	"code": "address_out_of_a_page",
+	"message": "an address that only strangers have named, after a page was fetched",
+	"approval": approvals.standard,
+} if {
+	count(input.resource.sinks) > 0
+	input.resource.effect == "read"
+	input.context.run.counts[input.resource.id] > 0
+	stranger_leads
+	settings.fetches_next("hold") != "off"
+}
+
+# A query made of words that stood somewhere leads nowhere.
+stranger_leads if {
+	some pointer in input.resource.sinks
+	sinks.class_at(pointer) == "untrusted"
+	some value in args.strings(pointer)
+	regex.match(`^\S+\.\S+$`, value)
 }
 
 # METADATA

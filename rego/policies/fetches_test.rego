@@ -57,3 +57,29 @@ test_a_change_is_the_business_of_egress if {
 	ask := object.union(call(["secret"], "unseen"), {"resource": {"effect": "external_send"}})
 	codes(fetches.hold | fetches.deny) == set() with input as ask
 }
+
+fetched(ask, more) := object.union(ask, {"context": {"run": {"counts": more}}})
+
+test_a_page_does_not_choose_the_next_one if {
+	ask := fetched(call(["untrusted"], "untrusted"), {"web.get": 1})
+	codes(fetches.hold) == {"address_out_of_a_page"} with input as ask
+	codes(fetches.hold) == set() with input as ask
+		with data.settings.fetches.next as "off"
+}
+
+test_the_first_page_may_be_named_by_anybody if {
+	every counts in [{}, {"web.get": 0}, {"mail.read": 3}] {
+		codes(fetches.hold) == set() with input as fetched(call(["untrusted"], "untrusted"), counts)
+	}
+}
+
+test_the_next_page_may_be_named_by_who_is_trusted_or_by_nobody if {
+	every class in ["allowed", "trusted", "unseen"] {
+		codes(fetches.hold) == set() with input as fetched(call(["untrusted"], class), {"web.get": 1})
+	}
+}
+
+test_a_query_leads_nowhere if {
+	asked := object.union(call(["untrusted"], "untrusted"), {"context": {"args": {"url": "best hotel"}}})
+	codes(fetches.hold) == set() with input as fetched(asked, {"web.get": 1})
+}

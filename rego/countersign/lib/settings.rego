@@ -37,6 +37,10 @@ egress_untrusted(shipped) := found if {
 	found := data.settings.egress.untrusted
 } else := shipped
 
+fetches_next(shipped) := found if {
+	found := data.settings.fetches.next
+} else := shipped
+
 high_risk_looked_up(shipped) := found if {
 	found := data.settings.high_risk.looked_up
 	is_array(found)
