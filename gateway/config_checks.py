@@ -65,6 +65,8 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_sign_in(config)
     yield from _check_vault(config)
     yield from _check_trusted(config)
+    if config.decision_log.file is not None and config.decision_log.url is not None:
+        yield ("decision_log", "url"), "there is a `file`, too", "keep one of them"
     for number, client in enumerate(config.clients):
         path = ("clients", number)
         yield from _check_grants(client.grants, (*path, "grants"), known)

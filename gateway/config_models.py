@@ -20,6 +20,7 @@ from gateway.config_base import (
     Section,
     section,
 )
+from gateway.config_decision_log import DecisionLogSection
 
 _FROM: Final = "`env:NAME` or `file:PATH`"
 _REFERENCE: Final = "`env:NAME`, `file:PATH`, `keyring:SERVICE/USER` or `vault:MOUNT/PATH#FIELD`"
@@ -464,4 +465,5 @@ class ConfigShape(Section):
         {}, description="bounds of the call path, by name"
     )
     log: LogSection = section()
+    decision_log: DecisionLogSection = section("a copy of every decision, in OPA's format")
     notify: NotifySection = section("where people are told of what policies want them to know")

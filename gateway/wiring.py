@@ -53,6 +53,7 @@ from gateway.wiring_broker import (
     find_bindings,
     load_manifests,
 )
+from gateway.wiring_decisions import Decisions, start_decisions
 from gateway.wiring_keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring_kill import find_credentials, start_kill_switch
 from gateway.wiring_notices import start_notices
@@ -99,6 +100,7 @@ class Gateway:
         self._releases = ReleaseKeeper(
             config, clock=self._clock, ids=self._ids, shadow=self._shadow
         )
+        self._decisions: Decisions
         self._policy: PolicyInUse  # once the log has said which bundle decides
         self._ended_runs: set[str] = set()
         self._pruned_s = 0
@@ -155,6 +157,8 @@ class Gateway:
         self._stack.push_async_callback(self._cancel_tasks)
         self._spawn(refresher.run())
         self._follow_kills(kills, path.app)
+        if (status := self._decisions.status) is not None:
+            path.app.tell("decision_log", status)
         self._spawn(_every(SWEEP_S, dispatcher.sweep))
         self._spawn(_every(FLUSH_S, path.refusals.flush))
         self._spawn(_every(SNAPSHOT_S, self.tidy))
@@ -169,6 +173,9 @@ class Gateway:
         await self._let_people_in(parts.people)
 
     async def _start_policy(self, audit: FileAuditLog) -> Config:
+        self._decisions = start_decisions(
+            self._config, clock=self._clock, ids=self._ids, stack=self._stack
+        )
         self._shadow.open(audit)
         self._stack.push_async_callback(_forgiving, self._shadow.stop)
         self._config, bundle, stated = await self._releases.open(audit)
@@ -307,6 +314,7 @@ class Gateway:
             ),
             authorization=build_authorization(self._config, state=self._state, clock=self._clock),
             trusted=self._trusted(),
+            decisions=self._decisions,
             notices=start_notices(
                 self._config.notify, audit=audit, ids=self._ids, stack=self._stack
             ),

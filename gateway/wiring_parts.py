@@ -26,6 +26,7 @@ from gateway.custody import Custody
 from gateway.kill_switch import KillSwitch
 from gateway.notices import NoticeDesk
 from gateway.wiring_authorize import Authorization
+from gateway.wiring_decisions import Decisions
 from gateway.wiring_engine import Engine
 from gateway.wiring_people import PeopleDesk
 from gateway.wiring_registry import Registered
@@ -62,6 +63,7 @@ class Parts:
     people: PeopleDesk
     authorization: Authorization
     notices: NoticeDesk
+    decisions: Decisions
 
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """The code under which authority is refused that ended before its time, or None."""

@@ -106,7 +106,7 @@ def build_path(parts: Parts, *, reached: Callable[[Step], None]) -> CallPath:
 
 def _build_judge(parts: Parts, callers: CallerCache) -> Judge:
     return Judge(
-        policy=parts.shadow.beside(parts.releases.counted(parts.policy)),
+        policy=parts.decisions.beside(parts.shadow.beside(parts.releases.counted(parts.policy))),
         ledger=parts.ledger,
         callers=callers,
         audit=parts.audit,
@@ -237,7 +237,7 @@ def _build_issue(
         clients=registry,
         runs=parts.runs,
         issuer=issuer,
-        policy=parts.shadow.beside(parts.policy),
+        policy=parts.decisions.beside(parts.shadow.beside(parts.policy)),
         audit=parts.audit,
         clock=parts.clock,
         ids=parts.ids,

@@ -26,6 +26,7 @@ from gateway.http.runs_admin import RunsDesk
 from gateway.http.status_tool import StatusTool
 from gateway.http.tools_admin import ToolsAdmin
 from gateway.wiring_audit import build_routers as build_audit_routers
+from gateway.wiring_authzen import build_authzen
 from gateway.wiring_engine import load_bundle_token
 from gateway.wiring_identity import HandOff, build_grant_types
 from gateway.wiring_keys import build_router as build_keys_router
@@ -72,6 +73,7 @@ def build_app(
             _build_routers(parts, issue, tokens, admit, approvals), version("countersign")
         ),
         ids=parts.ids,
+        authzen=build_authzen(parts, enforcement=enforcement, issue=issue, admit=admit),
         ready=lambda: {
             "audit": parts.audit.healthy,
             "policy": parts.policy.healthy,

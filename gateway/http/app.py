@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 
 from gateway.core.ports import Ids
 from gateway.http.asgi import REQUEST_ID, App, NamedSend, Receive, Scope, Send, send_json
+from gateway.http.authzen import PATHS as AUTHZEN_PATHS
 from gateway.http.mcp import McpEndpoint
 from gateway.http.rest import RestEndpoint
 from gateway.logs import describe, name_request
@@ -30,11 +31,19 @@ class GatewayApp:
     """Routes a request to the endpoint that owns its path."""
 
     def __init__(
-        self, *, mcp: McpEndpoint, rest: RestEndpoint, api: FastAPI, ready: Checks, ids: Ids
+        self,
+        *,
+        mcp: McpEndpoint,
+        rest: RestEndpoint,
+        api: FastAPI,
+        ready: Checks,
+        ids: Ids,
+        authzen: App | None = None,
     ) -> None:
         self._mcp = mcp
         self._rest = rest
         self._api: App = api
+        self._authzen = authzen
         self._ready = ready
         self._ids = ids
         self._told: dict[str, Callable[[], Mapping[str, Any]]] = {}
@@ -65,6 +74,8 @@ class GatewayApp:
             await self._mcp(scope, receive, send)
         elif path.startswith(("/v1/tools", "/v1/calls")):
             await self._rest(scope, receive, send)
+        elif self._authzen is not None and path in AUTHZEN_PATHS:
+            await self._authzen(scope, receive, send)
         elif path == "/livez":
             await send_json(send, 200, b'{"status":"ok"}', _SECURITY)
         elif path == "/readyz":

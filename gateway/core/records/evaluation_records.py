@@ -1,0 +1,103 @@
+"""`policy.evaluate`: somebody asked what would become of calls (docs/spec/audit-log-v1.md §9.1).
+
+INVARIANT: no argument and no name of a person stands in a field. What was asked goes in as
+openings, under the key of whom the run is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from msgspec import Struct
+
+from gateway.core.approvals.approval import person
+from gateway.core.catalog import Tool
+from gateway.core.entry import Entry, Opening
+from gateway.core.policy.decision import Outcome
+from gateway.core.records.call_records import build_actor, data_subject
+from gateway.core.tokens.token import Claims
+
+
+class Asker(Struct, frozen=True, kw_only=True):
+    """Who asks: an agent by its token, a launcher, or a person. Exactly one of them.
+
+    `operator`: a person who may read policies' own words.
+    """
+
+    claims: Claims | None = None
+    client: str = ""
+    person: str = ""
+    operator: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names the asker among all, for counting what they ask."""
+        if self.claims is not None:
+            return f"agent {self.claims.subject}"
+        return f"client {self.client}" if self.client else f"person {self.person}"
+
+
+class Evaluated(Struct, frozen=True, kw_only=True):
+    """What one question was about and what came of it.
+
+    `document` is what policy was asked, if it was; `asked` is the question as it came, if it was
+    not.
+    """
+
+    outcome: Outcome
+    code: str = ""
+    claims: Claims | None = None
+    tool: Tool | None = None
+    revision: str = ""
+    document: bytes | None = None
+    asked: dict[str, Any] = {}
+
+
+def build_evaluated(op: str, asker: Asker, items: Sequence[Evaluated]) -> Entry:
+    """Build the one record of a request; durable before anything is told."""
+    fields, openings = _who(asker)
+    revision = next((item.revision for item in items if item.revision), "")
+    if revision:
+        fields["policy"] = {"rev": revision}
+    fields["evaluations"] = [_item(item, asker, revision) for item in items]
+    for at, item in enumerate(items):
+        subject = asker.client or person(asker.person)
+        if item.claims is not None:
+            subject = data_subject(item.claims)
+        if item.document is not None:
+            openings.append(Opening(f"inputs.{at}", item.document, subject))
+        elif item.asked:
+            openings.append(Opening(f"asked.{at}", orjson.dumps(item.asked), subject))
+    return Entry(type="policy.evaluate", op=op, fields=fields, openings=tuple(openings))
+
+
+def build_evaluation_refused(op: str, asker: Asker, reason: str) -> Entry:
+    """Build the record of a question that somebody known may not ask, or that cannot be read."""
+    fields, openings = _who(asker)
+    return Entry(
+        type="policy.evaluate", op=op, fields={**fields, "reason": reason}, openings=tuple(openings)
+    )
+
+
+def _who(asker: Asker) -> tuple[dict[str, Any], list[Opening]]:
+    if asker.claims is not None:
+        return {"actor": build_actor(asker.claims)}, []
+    if asker.client:
+        return {"client": asker.client}, []
+    who = person(asker.person)
+    return {}, [Opening("by", who.encode(), who)]
+
+
+def _item(item: Evaluated, asker: Asker, revision: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"outcome": item.outcome}
+    if item.code:
+        fields["code"] = item.code
+    if item.tool is not None:
+        fields["tool"] = item.tool.id
+    if item.revision and item.revision != revision:
+        fields["rev"] = item.revision
+    if item.claims is not None and asker.claims is None:
+        fields |= {"agent": item.claims.subject, "run": item.claims.run_id}
+    return fields
