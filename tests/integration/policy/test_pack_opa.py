@@ -66,6 +66,7 @@ WRONG: dict[str, Any] = {
     "duties": {"pairs": [{"one": 5}, {}]},
     "egress": {"untrusted": 0, "unknown": None, "internal_domains": "acme.example"},
     "environment": {"servers": {"shop": "prod"}},
+    "fetches": {"next": "off"},
     "high_risk": {"named": "money", "looked_up": None},
     "labels": {"private": "pii"},
     "loops": {"in_a_row": "2", "per_tool": None, "same_call": []},
@@ -150,8 +151,8 @@ VALUES: tuple[Any, ...] = (
 TOOLS = ("shop.act", "shop.other", "bank.pay")
 CLASSES = ("allowed", "trusted", "untrusted", "unseen", "later", ABSENT)
 EFFECTS = (
-    "read", "create", "update", "delete", "external_send", "money", "money", "money", "privilege",
-    "unreviewed",
+    "read", "read", "create", "update", "delete", "external_send", "money", "money", "money",
+    "privilege", "unreviewed",
 )  # fmt: skip
 GRANTS = (
     {"server": "shop"},
