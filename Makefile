@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 STAMP := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel fault lint bench conformance wheel
+.PHONY: help demo test test-wheel fault lint bench agentdojo conformance wheel
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ lint: $(STAMP) ## ruff, formatting, mypy strict, import contracts, lock file
 
 bench: $(STAMP) ## ratios of one run as a table; QUICK=1 for a short one
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+agentdojo: $(STAMP) ## AgentDojo's tasks and attacks through the gateway; ARGS="--suite banking" plays a part
+	@$(BIN)/python -m bench.agentdojo $(ARGS)
 
 conformance: $(STAMP) ## the public MCP conformance harness through the gateway
 	@tests/conformance/run.sh
