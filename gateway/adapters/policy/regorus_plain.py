@@ -3,8 +3,8 @@
 In the embedded engine the entry point costs more than the packages themselves. An engine that is
 built for known packages is therefore asked only what they say, and reads only the part of the input
 that they read; the answer is put together here. What is not plain is left to the entry point: a
-hold, obligations of several packages, claims that a package reads, an input of another kind,
-anything that cannot be read.
+hold of a result or under conditions that cannot be read, obligations of several packages, claims
+that a package reads, an input of another kind, anything that cannot be read.
 
 INVARIANT: `MIRRORED` names the one entry point whose answers these are. A bundle that brings
 another one is answered by that alone (`regorus_policy`), so a bundle's revision still determines
@@ -15,6 +15,7 @@ Imported by the worker: nothing else of the gateway, and no package but msgspec.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -27,6 +28,9 @@ MIRRORED: Final = "2909e2b4a3c3af34db77a02be98f77496ee349981f88c2a176666225ac6c1
 
 SAID: Final = "data.countersign.voices.said"
 """The generated rule. Its package lies below one that no bundle's data may have."""
+
+ASKED: Final = "data.countersign.voices.asked"
+"""Generated beside it: what JSON does not tell of the stages that holds ask for."""
 
 _SETS: Final = ("deny", "hold", "permit", "obligation")
 _REASONS_MAX: Final = 32
@@ -46,6 +50,10 @@ _CONTAINERS: Final = frozenset(
 """Members of the input that are objects wherever the gateway builds one."""
 
 _CLAIMED: Final = ("context", "claimed")
+_DEFAULT_STAGES: Final = b'[{"any_of":[{"approve":1,"deny":1,"who":{"groups":["approver"]}}]}]'
+_EXECUTES: Final = frozenset({"on_approval", "on_redeem"})
+_TTL: Final = re.compile(r"([1-9][0-9]{0,6})([smhd])")
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _decode_said: Final = msgspec.json.Decoder(list[list[Raw]]).decode
 _decode: Final = msgspec.json.decode
@@ -72,7 +80,20 @@ class Voices:
         It evaluates every rule of every package, so what fails in the entry point fails here.
         """
         sets = "".join(f'\tp["{name}"].{each},\n' for name, each in self.rows)
-        return f"package countersign.voices\n\nsaid := [\n{sets}] if p := data.policies\n"
+        holds = "".join(f'\tp["{name}"].hold,\n' for name, each in self.rows if each == "hold")
+        return f"""package countersign.voices
+
+said := [
+{sets}] if p := data.policies
+
+# How many lists of stages there are, and how many of them are no arrays.
+asked := [count({{s | some s in stages}}), count([s | some s in stages; not is_array(s)])]
+
+stages := [s | some items in holds; some item in items; s := item.approval.stages]
+
+holds := [
+{holds}] if p := data.policies
+"""
 
     def owns(self, name: str, server: bytes) -> bool:
         """Whether a package may permit on a server (JSON; empty when there is none)."""
@@ -92,10 +113,38 @@ class _Authority(msgspec.Struct):
     policies: dict[str, list[str]]
 
 
+class _Hold(msgspec.Struct):
+    approval: Raw | UnsetType = UNSET
+
+
+class _Approval(msgspec.Struct, forbid_unknown_fields=True):
+    stages: Raw | UnsetType = UNSET
+    ttl: str = "15m"
+    execute: str = "on_approval"
+
+
+_decode_hold: Final = msgspec.json.Decoder(_Hold).decode
+_decode_approval: Final = msgspec.json.Decoder(_Approval).decode
+
+
 # --- what the packages said, combined -----------------------------------------------------------
 
 
-def combine(voices: Voices, said: str, *, released: bool, server: bytes) -> bytes | None:
+class Combined(msgspec.Struct, frozen=True):
+    """An answer; `lists` tells how many lists of stages it asks for, which `ASKED` must confirm."""
+
+    answer: bytes
+    lists: int | None = None
+
+    def is_as(self, asked: str) -> bool:
+        """Whether the stages are what they look like as JSON: arrays, and equal where they look it.
+
+        `asked` is the value of `ASKED`.
+        """
+        return bool(_decode(asked) == [self.lists, 0])
+
+
+def combine(voices: Voices, said: str, *, released: bool, server: bytes) -> Combined | None:
     """Return the entry point's answer as JSON; None where only the entry point can tell.
 
     `said` is the value of `SAID`; `released`: the phase is `result`; `server`: see `Voices.owns`.
@@ -105,23 +154,33 @@ def combine(voices: Voices, said: str, *, released: bool, server: bytes) -> byte
     return _remembered(voices, said, released, server)
 
 
-def _combine(voices: Voices, said: str, released: bool, server: bytes) -> bytes | None:  # noqa: FBT001
+def _combine(voices: Voices, said: str, released: bool, server: bytes) -> Combined | None:  # noqa: FBT001
     try:
         found: dict[str, dict[str, list[Raw]]] = {each: {} for each in _SETS}
         for (name, each), members in zip(voices.rows, _decode_said(said), strict=True):
             if members:
                 found[each][name] = members
         if found["deny"]:
-            return _answer("deny", _listed(found["deny"].items()))
-        # 1. A hold is never taken for anything else: its conditions are read in one place.
-        # 2. Obligations of several packages: equal ones are one, in the engine's own order.
-        if found["hold"] or len(found["obligation"]) > 1:
+            return Combined(_answer("deny", _listed(found["deny"].items())))
+        # 1. Obligations of several packages: equal ones are one, in the engine's own order.
+        if len(found["obligation"]) > 1 or (found["hold"] and released):
             return None
-        # 3. A package permits only where it has authority.
+        # 2. A package permits only where it has authority.
         owned = [row for row in found["permit"].items() if voices.owns(row[0], server)]
-        if owned or released:
-            return _answer("permit", _listed(owned), *found["obligation"].values())
-        return _answer("deny", _not_permitted(found["permit"]))
+        obligations = found["obligation"].values()
+        if not found["hold"] and (owned or released):
+            return Combined(_answer("permit", _listed(owned), *obligations))
+        if not found["hold"]:
+            return Combined(_answer("deny", _not_permitted(found["permit"])))
+        # 3. Whatever is held is never permitted, and a hold that cannot be read is no hold.
+        merged = _merge_approvals(found["hold"].values())
+        if merged is None:
+            return None
+        approval, lists = merged
+        answer = _answer("deny", _not_permitted(found["permit"]))
+        if owned:
+            answer = _held(_listed(found["hold"].items()), approval, *obligations)
+        return Combined(answer, lists)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
@@ -136,6 +195,62 @@ def _answer(outcome: str, reasons: list[dict[str, str]], obligations: Iterable[R
         _encode(reasons),
         b",".join(map(bytes, obligations)),
     )
+
+
+def _held(reasons: list[dict[str, str]], approval: bytes, obligations: Iterable[Raw] = ()) -> bytes:
+    return b'{"outcome":"hold","reasons":%b,"obligations":[%b],"approval":%b}' % (
+        _encode(reasons),
+        b",".join(map(bytes, obligations)),
+        approval,
+    )
+
+
+def _merge_approvals(holds: Iterable[list[Raw]]) -> tuple[bytes, int] | None:
+    """Return what all holds ask for together, and how many lists of stages of their own they have.
+
+    Every stage of all, each list of stages once, the least time; redeemed by the agent if one says
+    so. None where a condition is not one of the usual ones.
+    """
+    given: dict[bytes, None] = {}
+    asked: dict[bytes, None] = {}
+    ttl_s: list[int] = []
+    executes: set[str] = set()
+    for item in (item for items in holds for item in items):
+        found = _read_approval(bytes(item))
+        if found is None:
+            return None
+        listed, seconds, execute, own = found
+        asked[listed] = None
+        if own:
+            given[listed] = None
+        ttl_s.append(seconds)
+        executes.add(execute)
+    if _DEFAULT_STAGES in asked and len(asked) > 1:  # are they written like ours?
+        return None
+    approval = b'{"stages":[%b],"ttl":"%ds","execute":"%b"}' % (
+        b",".join(listed.strip()[1:-1] for listed in asked),
+        min(ttl_s),
+        b"on_redeem" if "on_redeem" in executes else b"on_approval",
+    )
+    return approval, len(given)
+
+
+def _read_approval(item: bytes) -> tuple[bytes, int, str, bool] | None:
+    """Return the stages (JSON), seconds and execution of a hold, and whether it names stages.
+
+    None for conditions that cannot be met.
+    """
+    given = _decode_hold(item).approval if item[:1] == b"{" else UNSET
+    if isinstance(given, UnsetType):
+        return _DEFAULT_STAGES, 900, "on_approval", False
+    approval = _decode_approval(given)
+    ttl, own = _TTL.fullmatch(approval.ttl), not isinstance(approval.stages, UnsetType)
+    listed = _DEFAULT_STAGES if isinstance(approval.stages, UnsetType) else bytes(approval.stages)
+    if ttl is None or approval.execute not in _EXECUTES:
+        return None
+    if listed[:1] != b"[" or not _decode(listed):
+        return None
+    return listed, int(ttl[1]) * _UNIT_S[ttl[2]], approval.execute, own
 
 
 def _listed(rows: Iterable[tuple[str, list[Raw]]]) -> list[dict[str, str]]:

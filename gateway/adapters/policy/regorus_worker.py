@@ -30,6 +30,7 @@ import regorus
 
 from gateway.adapters.policy.engine_shims import install_shims, prepare_shims
 from gateway.adapters.policy.regorus_plain import (
+    ASKED,
     SAID,
     Voices,
     build_reader,
@@ -113,12 +114,17 @@ class Subset:
         return found.encode()
 
     def _decide_plainly(self, document: bytes) -> bytes | None:
-        if self._voices is None or (found := self._read(document)) is None:
+        if self._voices is None or (read := self._read(document)) is None:
             return None
-        part, released, server = found
+        part, released, server = read
         self._engine.set_input_json(part)
         said = self._engine.eval_rule_as_json(SAID)
-        return combine(self._voices, said, released=released, server=server)
+        found = combine(self._voices, said, released=released, server=server)
+        if found is None:
+            return None
+        if found.lists is not None and not found.is_as(self._engine.eval_rule_as_json(ASKED)):
+            return None
+        return found.answer
 
 
 class Evaluator:

@@ -136,6 +136,55 @@ def test_a_plain_answer_is_that_of_the_entry_point(
         assert plain == generic
 
 
+waits = st.fixed_dictionaries(
+    {"code": codes},
+    optional={
+        "approval": st.sampled_from([
+            "{}", '{"ttl": "5m"}', '{"ttl": "300s"}', '{"ttl": "5 m"}', '{"execute": "on_redeem"}',
+            '{"stages": [{"any_of": [{"who": {"groups": ["a"]}}]}]}',
+            '{"stages": [{"any_of": [{"who": {"groups": {"a"}}}]}], "ttl": "2h"}',
+            '{"stages": {{"any_of": [{"who": {"groups": ["a"]}}]}}}',
+            '{"stages": [{"any_of": [{"who": {"groups": ["b"]}, "approve": 1}]}]}',
+            '{"stages": [{"any_of": [{"who": {"groups": ["b"]}, "approve": 1.0}]}]}',
+            '{"stages": [{"any_of": [{"approve":1,"deny":1,"who":{"groups":["approver"]}}]}]}',
+            '{"stages": [1, true, null]}', '{"stages": []}', '{"stages": "[1]"}', '{"sod": true}',
+        ])
+    },
+).map(written)  # fmt: skip
+holding = st.fixed_dictionaries(
+    {"a": st.fixed_dictionaries({"permit": st.just(['{"code": "ok"}'])})},
+    optional={
+        name: st.fixed_dictionaries({"hold": st.lists(waits, min_size=1, max_size=3)})
+        for name in ("b", "c")
+    },
+)
+
+
+@settings(max_examples=150)
+@given(holding, authorities, documents)
+def test_plain_holds_are_those_of_the_entry_point(
+    said: dict[str, dict[str, list[str]]], authority: dict[str, list[str]], asked: dict[str, Any]
+) -> None:
+    granted = {name: servers for name, servers in authority.items() if name in said}
+    bundle = bundle_of(
+        {name: write(name, sets) for name, sets in said.items()}, {"policies": granted}
+    )
+    plain, generic = both(load(bundle, frozenset(said)), asked)
+    assert plain == generic
+
+
+def test_a_hold_is_put_together_without_the_entry_point() -> None:
+    voices = Voices({"a": ["permit"], "b": ["hold"]}, {"a": ["*"]})
+    said = '[[{"code":"ok"}],[{"code":"wait","approval":{"ttl":"1h","stages":[7]}}]]'
+    found = combine(voices, said, released=False, server=b'"shop"')
+    assert found is not None
+    answer = json.loads(found.answer)
+    assert (answer["outcome"], answer["approval"]["ttl"]) == ("hold", "3600s")
+    assert found.is_as("[1, 0]")
+    assert not found.is_as("[1, 1]")  # its stages are a set: no conditions that can be met
+    assert not found.is_as("[2, 0]")  # what is written alike is not the same
+
+
 def bundle_of(sources: dict[str, str], authority: object) -> Bundle:
     """Return a bundle whose authority and items the gate need not like."""
     owned = {"authority": {"policies": {name: ["*"] for name in sources}}}
