@@ -32,6 +32,9 @@ SAID: Final = "data.countersign.voices.said"
 ASKED: Final = "data.countersign.voices.asked"
 """Generated beside it: what JSON does not tell of the stages that holds ask for."""
 
+BOTH: Final = "data.countersign.voices.both"
+"""The two in one: asking twice would evaluate the packages twice."""
+
 _SETS: Final = ("deny", "hold", "permit", "obligation")
 _REASONS_MAX: Final = 32
 _CLIPPED: Final = (256, 128, 85, 64)
@@ -55,6 +58,7 @@ _EXECUTES: Final = frozenset({"on_approval", "on_redeem"})
 _TTL: Final = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
+_decode_both: Final = msgspec.json.Decoder(tuple[Raw, Raw]).decode
 _decode_said: Final = msgspec.json.Decoder(list[list[Raw]]).decode
 _decode: Final = msgspec.json.decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -93,12 +97,20 @@ stages := [s | some items in holds; some item in items; s := item.approval.stage
 
 holds := [
 {holds}] if p := data.policies
+
+both := [said, asked]
 """
 
     def owns(self, name: str, server: bytes) -> bool:
         """Whether a package may permit on a server (JSON; empty when there is none)."""
         owned = self._owned[name]
         return "*" in owned or (server[:1] == b'"' and _decode(server) in owned)
+
+
+def split_both(text: str) -> tuple[str, str]:
+    """Return the values of `SAID` and `ASKED` out of that of `BOTH`."""
+    said, asked = _decode_both(text)
+    return bytes(said).decode(), bytes(asked).decode()
 
 
 def read_authority(data: Mapping[str, Any]) -> dict[str, list[str]] | None:

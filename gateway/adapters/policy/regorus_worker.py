@@ -31,11 +31,13 @@ import regorus
 from gateway.adapters.policy.engine_shims import install_shims, prepare_shims
 from gateway.adapters.policy.regorus_plain import (
     ASKED,
+    BOTH,
     SAID,
     Voices,
     build_reader,
     combine,
     read_authority,
+    split_both,
 )
 
 REQUEST: Final = struct.Struct("<IQII")
@@ -100,6 +102,7 @@ class Subset:
         self._voices = voices
         self._read = build_reader(paths)
         self._often_plain = voices is not None
+        self._often_held = False
 
     def decide(self, document: bytes) -> bytes:
         """Return the decision as JSON, `_UNDEFINED` for none. Raises what the engine raises."""
@@ -118,13 +121,18 @@ class Subset:
             return None
         part, released, server = read
         self._engine.set_input_json(part)
-        said = self._engine.eval_rule_as_json(SAID)
+        asked = None
+        if self._often_held:
+            said, asked = split_both(self._engine.eval_rule_as_json(BOTH))
+        else:
+            said = self._engine.eval_rule_as_json(SAID)
         found = combine(self._voices, said, released=released, server=server)
         if found is None:
             return None
-        if found.lists is not None and not found.is_as(self._engine.eval_rule_as_json(ASKED)):
-            return None
-        return found.answer
+        self._often_held = found.lists is not None
+        if found.lists is None:
+            return found.answer
+        return found.answer if found.is_as(asked or self._engine.eval_rule_as_json(ASKED)) else None
 
 
 class Evaluator:
