@@ -15,7 +15,7 @@ from bench.processes import MeasurementError
 from bench.requests import build_arguments
 from gateway.adapters.policy.policy_bundle import load_bundle_dir
 from gateway.adapters.policy.policy_sample import build_sample
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.policy.decision import Permit
 
 AGENTS: Final = (10, 100, 1000, 3000)

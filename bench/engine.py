@@ -27,10 +27,10 @@ from gateway.adapters.policy.policy_bundle import (
     load_bundle_dir,
 )
 from gateway.adapters.policy.policy_sample import build_sample
-from gateway.adapters.policy.regorus_fleet import Fleet, load_command
-from gateway.adapters.policy.regorus_index import Index
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
-from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, Evaluator
+from gateway.adapters.regorus.regorus_fleet import Fleet, load_command
+from gateway.adapters.regorus.regorus_index import Index
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator
 from gateway.core.errors import PolicyError
 from gateway.core.policy.decision import Permit
 

@@ -29,10 +29,10 @@ from gateway.adapters.audit.audit_query import find_records
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.audit.replay_impact import PolicyReplay
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
+from gateway.adapters.authoring.replay_memo import MEMO_MAX, Candidate
 from gateway.adapters.policy.observed_policy import ObservedPolicy
 from gateway.adapters.policy.policy_bundle import load_bundle_dir
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
-from gateway.adapters.policy.replay_memo import MEMO_MAX, Candidate
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.adapters.system import SystemClock
 from gateway.core.entry import Entry, Opening
 from gateway.core.limits import Limits

@@ -14,7 +14,7 @@ from connectors import auth_binding
 from connectors.auth_binding import UpstreamAuth
 from gateway.adapters.keys.jose_assertions import find_key_set_fault, load_key_set
 from gateway.adapters.keys.key_uris import check_uri
-from gateway.adapters.policy.opa_endpoint import read_endpoint
+from gateway.adapters.opa.opa_endpoint import read_endpoint
 from gateway.config_app_checks import find_app_faults, find_oauth_faults
 from gateway.config_apps import AppSection
 from gateway.config_base import GrantSection

@@ -9,9 +9,9 @@ import structlog
 
 from connectors.auth_binding import UpstreamAuth
 from connectors.manifest import load_auth_headers
-from gateway.adapters.policy.opa_endpoint import read_endpoint
+from gateway.adapters.opa.opa_endpoint import read_endpoint
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.config import Config
 from gateway.core.ports import PolicyEngine
 from gateway.http.policy_bundle import Shelf
@@ -63,8 +63,8 @@ def build_engine(config: Config, bundle: Bundle) -> Engine:
 
 def _build_opa(config: Config, bundle: Bundle) -> Engine:
     # aiohttp and requests take a third of a second to import: only where an OPA decides.
-    from gateway.adapters.policy.opa_link import OpaAccess, OpaLink  # noqa: PLC0415
-    from gateway.adapters.policy.opa_policy import OpaPolicy, OpaTimes  # noqa: PLC0415
+    from gateway.adapters.opa.opa_link import OpaAccess, OpaLink  # noqa: PLC0415
+    from gateway.adapters.opa.opa_policy import OpaPolicy, OpaTimes  # noqa: PLC0415
 
     section, opa = config.policy, config.policy.opa
     access = OpaAccess(

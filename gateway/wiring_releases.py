@@ -20,8 +20,8 @@ from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.policy.counted_policy import CountedPolicy
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.adapters.policy.policy_watch import Fingerprint, take_fingerprint
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
-from gateway.adapters.policy.release_store import ReleaseStore
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
+from gateway.adapters.releases.release_store import ReleaseStore
 from gateway.config import Config
 from gateway.config_release import (
     build_rules,

@@ -9,9 +9,9 @@ import msgspec
 from fastapi import APIRouter
 
 from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.observed_policy import ObservedPolicy
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy.replay_memo import Candidate
 from gateway.config import Config
 from gateway.core.ports import Clock, Ids, PolicyEngine
 from gateway.core.records.shadow_records import build_shadow

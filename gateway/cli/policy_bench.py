@@ -12,10 +12,10 @@ import orjson
 import typer
 from msgspec import Struct, structs
 
+from gateway.adapters.authoring.policy_explain import find_heard
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.policy_explain import find_heard
 from gateway.adapters.policy.policy_scope import Scope
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.cli.policy_folder import Directory, Format, Input, Output, failed, load, read_input
 from gateway.core.errors import CountersignError
 from gateway.core.policy.decision import Phase

@@ -8,10 +8,10 @@ from typing import Annotated
 import orjson
 import typer
 
+from gateway.adapters.authoring.policy_linters import ask_linters
+from gateway.adapters.authoring.policy_review import find_warnings
 from gateway.adapters.policy.policy_bundle import Bundle, gate_folder
 from gateway.adapters.policy.policy_faults import Mistake, read_engine_error
-from gateway.adapters.policy.policy_linters import ask_linters
-from gateway.adapters.policy.policy_review import find_warnings
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, Format, Output, try_engine
 from gateway.core.errors import CountersignError

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.adapters.authoring.policy_notes import Note, Notes, read_notes
 from gateway.adapters.policy.policy_bundle import find_rego_root, load_library
 from gateway.adapters.policy.policy_library import parse_library
-from gateway.adapters.policy.policy_notes import Note, Notes, read_notes
 from gateway.adapters.policy.policy_package import build_packages
 from gateway.cli.exits import Exit
 from gateway.core.errors import ConfigurationError

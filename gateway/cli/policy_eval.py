@@ -9,7 +9,7 @@ import msgspec
 import orjson
 import typer
 
-from gateway.adapters.policy.policy_explain import Explanation, Heard, Stop, Traced, explain
+from gateway.adapters.authoring.policy_explain import Explanation, Heard, Stop, Traced, explain
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, Format, Input, Output, ask, load, read_input
 from gateway.core.policy.decision import Decision, Deny, Hold

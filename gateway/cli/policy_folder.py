@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.cli.exits import Exit
 from gateway.core import strict_json
 from gateway.core.errors import ConfigurationError, CountersignError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.adapters.policy.release_keys import load_key
+from gateway.adapters.releases.release_keys import load_key
 from gateway.cli.admin_api import (
     Output,
     OutputOption,

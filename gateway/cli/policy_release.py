@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
-from gateway.adapters.policy.release_keys import create_key, load_key
+from gateway.adapters.releases.release_keys import create_key, load_key
 from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, visible
 from gateway.cli.config import DEFAULT_FILE, read_config
 from gateway.cli.exits import Exit

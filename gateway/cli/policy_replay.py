@@ -16,9 +16,9 @@ import typer
 from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.adapters.audit.replay_impact import Keep, PolicyReplay
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
+from gateway.adapters.authoring.replay_memo import MEMO_MAX, Candidate
 from gateway.adapters.policy.bundle_store import load_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.policy.replay_memo import MEMO_MAX, Candidate
 from gateway.cli.audit_announce import Announcer, UrlOption
 from gateway.cli.audit_filters import (
     AgentOption,

@@ -19,12 +19,12 @@ from ruamel.yaml.error import YAMLError
 
 from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
+from gateway.adapters.authoring.replay_memo import Candidate
+from gateway.adapters.authoring.search import Finding, Ground, Search, Seed
+from gateway.adapters.authoring.search_constants import find_constants
+from gateway.adapters.authoring.search_engine import SearchEngine
+from gateway.adapters.authoring.search_minimise import Minimiser
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.policy.replay_memo import Candidate
-from gateway.adapters.policy.search import Finding, Ground, Search, Seed
-from gateway.adapters.policy.search_constants import find_constants
-from gateway.adapters.policy.search_engine import SearchEngine
-from gateway.adapters.policy.search_minimise import Minimiser
 from gateway.cli.audit_announce import Announcer, UrlOption
 from gateway.cli.audit_filters import Asked, SinceOption, fail, open_vault, require_log, span_of
 from gateway.cli.audit_replay import find_places

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from gateway.adapters.policy.rego_cases import Case
-from gateway.adapters.policy.rego_coverage import report_coverage
-from gateway.adapters.policy.rego_tests import RuleOutcome, TestRun, run_folder
+from gateway.adapters.authoring.rego_cases import Case
+from gateway.adapters.authoring.rego_coverage import report_coverage
+from gateway.adapters.authoring.rego_tests import RuleOutcome, TestRun, run_folder
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, Format, Output, failed, usage
 from gateway.core.errors import ConfigurationError

@@ -13,10 +13,10 @@ from msgspec import Struct, structs
 from connectors.catalog import Catalog
 from connectors.listing import read_offers
 from connectors.manifest import Manifest, load_manifest
-from gateway.adapters.policy.search import Ground, Seed
-from gateway.adapters.policy.search_constants import Constants
-from gateway.adapters.policy.search_runs import Stage, Step, World
-from gateway.adapters.policy.search_values import Arguments, Pool
+from gateway.adapters.authoring.search import Ground, Seed
+from gateway.adapters.authoring.search_constants import Constants
+from gateway.adapters.authoring.search_runs import Stage, Step, World
+from gateway.adapters.authoring.search_values import Arguments, Pool
 from gateway.core.catalog import Tool
 from gateway.core.errors import ConfigurationError
 from gateway.core.policy.statement import Statement

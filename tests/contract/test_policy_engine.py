@@ -11,7 +11,7 @@ import pytest
 
 from gateway.adapters.policy.memory_policy import MemoryPolicy
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.errors import PolicyError
 from gateway.core.policy.decision import (
     ApprovalSpec,

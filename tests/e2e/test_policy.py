@@ -14,7 +14,7 @@ from gateway.adapters.audit.audit_files import Files
 from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault, read_opening
 from gateway.adapters.policy.bundle_store import load_bundle
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.policy.decision import Deny, Hold
 from tests.e2e.conftest import Build, Start
 from tests.e2e.processes import eventually

@@ -29,8 +29,8 @@ from bench.agentdojo.scope import (
 )
 from bench.agentdojo.verdict import Outcome, Step, average, judge_attack, judge_benign, share
 from connectors.manifest import load_manifest
+from gateway.adapters.authoring.rego_tests import run_tests
 from gateway.adapters.policy.policy_bundle import load_bundle_dir
-from gateway.adapters.policy.rego_tests import run_tests
 from gateway.core.tokens.launching import RunBody, find_unclear
 
 ROOT = Path(__file__).parents[2]

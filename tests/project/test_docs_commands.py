@@ -29,7 +29,7 @@ ELSEWHERE: Final = frozenset({"opa", "docker"})
 """Programs that a page may name and that are not ours to check."""
 
 ROUTES: Final = re.compile(
-    r"/(?:mcp(?:/\w+)?|readyz|livez|oauth/token|openapi\.json"
+    r"/(?:mcp(?:/\w+)?|access/v1/evaluations?|readyz|livez|oauth/token|openapi\.json"
     r"|v1/(?:runs(?:/[^/]+(?:/end)?)?|tools(?:/[^/]+/call)?|calls/.+|admin/tools|approvals.*))"
 )
 UsageError: Final[Any] = typer.BadParameter.__mro__[1]

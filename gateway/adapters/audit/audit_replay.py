@@ -15,7 +15,7 @@ from msgspec import Struct
 from gateway.adapters.audit.audit_query import Found
 from gateway.adapters.audit.audit_values import ValueReader
 from gateway.adapters.policy.bundle_store import load_bundle
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.errors import CountersignError, PolicyError
 from gateway.core.policy.decision import Decision
 from gateway.core.records.replay import Kind, Question, Verdict, compare, is_decided, read_question

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.adapters.audit.audit_query import Found
 from gateway.adapters.audit.replay_inputs import Inputs, Recorded
-from gateway.adapters.policy.replay_memo import Candidate
+from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.core.policy.asked import Asked
 from gateway.core.policy.decision import Decision
 from gateway.core.records.impact import Impact, Told, compare, told_by, told_by_record

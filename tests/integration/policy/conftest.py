@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 
 SHOP = """package policies.shop
 

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.regorus_index import describe_subset
-from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
+from gateway.adapters.regorus.regorus_index import describe_subset
+from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
 
 FAILED = "the engine failed"
 """Stands for an answer that is an error: the call is denied."""

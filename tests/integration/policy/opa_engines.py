@@ -10,10 +10,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from gateway.adapters.policy.opa_endpoint import read_endpoint
-from gateway.adapters.policy.opa_link import OpaAccess, OpaLink
-from gateway.adapters.policy.opa_policy import OpaPolicy, OpaTimes
-from gateway.adapters.policy.opa_shelf import Shelf
+from gateway.adapters.opa.opa_endpoint import read_endpoint
+from gateway.adapters.opa.opa_link import OpaAccess, OpaLink
+from gateway.adapters.opa.opa_policy import OpaPolicy, OpaTimes
+from gateway.adapters.opa.opa_shelf import Shelf
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.http.policy_bundle import build_bundle_router
 from tests.opa_server import free_port, run_opa

@@ -17,7 +17,7 @@ from connectors.listing import read_offers
 from connectors.manifest import Manifest, load_manifest
 from connectors.memory import MemoryTransport, build_definition
 from gateway.adapters.policy.policy_bundle import load_bundle_dir
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.cli import build
 from gateway.core.calls.answer import Completed, Pending, Refused
 from gateway.core.calls.call import UpstreamResult

@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.adapters.policy.opa_bundle import ROOT, name_root
+from gateway.adapters.authoring.rego_tests import run_tests
+from gateway.adapters.opa.opa_bundle import ROOT, name_root
 from gateway.adapters.policy.policy_bundle import (
     Bundle,
     build_bundle,
@@ -26,7 +27,6 @@ from gateway.adapters.policy.policy_bundle import (
     load_bundle_dir,
     read_folder,
 )
-from gateway.adapters.policy.rego_tests import run_tests
 from tests.integration.policy.embedded import FAILED, Embedded
 from tests.integration.policy.opa_engines import pushing
 from tests.integration.policy.random_inputs import Questioner

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.adapters.policy.opa_bundle import build_archive
-from gateway.adapters.policy.opa_endpoint import OpaEndpoint
-from gateway.adapters.policy.opa_link import ANSWER_MAX_BYTES, OpaAccess, OpaLink
-from gateway.adapters.policy.opa_policy import ASKED_MAX, OpaPolicy, OpaTimes
+from gateway.adapters.opa.opa_bundle import build_archive
+from gateway.adapters.opa.opa_endpoint import OpaEndpoint
+from gateway.adapters.opa.opa_link import ANSWER_MAX_BYTES, OpaAccess, OpaLink
+from gateway.adapters.opa.opa_policy import ASKED_MAX, OpaPolicy, OpaTimes
 from gateway.adapters.policy.policy_bundle import build_bundle
 from gateway.core.errors import ConfigurationError, PolicyError
 from gateway.core.policy.decision import Decision, Deny, Permit

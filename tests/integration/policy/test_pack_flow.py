@@ -11,7 +11,7 @@ import pytest
 from connectors.listing import read_offers
 from connectors.manifest import Manifest
 from gateway.adapters.policy.policy_bundle import default_pack, load_bundle_dir
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.calls.answer import Completed, Refused
 from gateway.core.catalog import Review
 from gateway.core.tokens.token import Claims, Grant

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.authoring.policy_notes import Notes
 from gateway.adapters.policy.bundle_store import save_bundle
 from gateway.adapters.policy.policy_bundle import (
     Bundle,
@@ -19,9 +20,8 @@ from gateway.adapters.policy.policy_bundle import (
     default_pack,
     load_bundle_dir,
 )
-from gateway.adapters.policy.policy_notes import Notes
-from gateway.adapters.policy.regorus_index import describe_subset
-from gateway.adapters.policy.regorus_worker import build_engine
+from gateway.adapters.regorus.regorus_index import describe_subset
+from gateway.adapters.regorus.regorus_worker import build_engine
 from gateway.cli.policy_docs import build_settings, read_all
 
 OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from gateway.adapters.policy.bundle_store import save_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
 from gateway.adapters.policy.policy_scope import EFFECTS, PHASES
-from gateway.adapters.policy.regorus_fleet import Fleet, load_command
-from gateway.adapters.policy.regorus_index import Index
-from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, Evaluator
+from gateway.adapters.regorus.regorus_fleet import Fleet, load_command
+from gateway.adapters.regorus.regorus_index import Index
+from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator
 
 pytestmark = pytest.mark.req("POL-13")
 OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
@@ -189,7 +189,7 @@ def test_the_index_answers_as_a_stock_opa_does(
 
 
 def test_what_is_remembered_of_the_index_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.adapters.policy.regorus_index._INDEX_MAX", 3)
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_index._INDEX_MAX", 3)
     source = write("p0", {"tools": ["shop.*"]}, [("deny", CONDITIONS[0])], reads=False)
     engines = Asked(build_bundle({"p0.rego": source}, {}))
     for number in range(20):

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import regorus
 
-from gateway.adapters.policy.engine_shims import install_shims
 from gateway.adapters.policy.policy_bundle import build_bundle
+from gateway.adapters.regorus.engine_shims import install_shims
 from gateway.core.errors import ConfigurationError
 from tests.integration.policy.random_rego import Author, Caller
 from tests.opa_server import NO_OPA, OPA

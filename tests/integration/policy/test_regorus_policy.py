@@ -18,7 +18,7 @@ from gateway.adapters.policy.policy_bundle import (
     load_bundle_dir,
 )
 from gateway.adapters.policy.policy_watch import PolicyWatcher
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.errors import ConfigurationError, PolicyError
 from gateway.core.policy.decision import Decision, Deny, Permit
 from tests.integration.policy.conftest import SHOP, make_bundle, question
@@ -179,7 +179,7 @@ LIAR = """
 import socket, sys
 from struct import pack
 sys.path.insert(0, {root!r})
-from gateway.adapters.policy import regorus_process
+from gateway.adapters.regorus import regorus_process
 def serve(connection, progress, evaluator):
     connection.recv(9)
     connection.sendall({reply})
@@ -205,7 +205,7 @@ async def test_a_worker_that_answers_what_nobody_asked_is_not_trusted(
 ) -> None:
     liar = tmp_path / "liar.py"
     liar.write_text(LIAR.format(reply=reply, root=ROOT))
-    monkeypatch.setattr("gateway.adapters.policy.regorus_process.__file__", str(liar))
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_process.__file__", str(liar))
     engine = RegorusPolicy(make_bundle())
     with pytest.raises(PolicyError, match=r"workers were lost|no policy worker is running"):
         await engine.start()
@@ -218,7 +218,7 @@ async def test_an_answer_that_is_none_is_denied(
     liar = tmp_path / "liar.py"
     reply = "pack('<IQB', 5, 1, 0) + b'hello'"
     liar.write_text(LIAR.format(reply=reply, root=ROOT))
-    monkeypatch.setattr("gateway.adapters.policy.regorus_process.__file__", str(liar))
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_process.__file__", str(liar))
     engine = RegorusPolicy(make_bundle())
     with pytest.raises(ConfigurationError, match="no usable answer"):
         await engine.start()
@@ -227,7 +227,7 @@ async def test_an_answer_that_is_none_is_denied(
 async def test_starting_can_be_cancelled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mute = tmp_path / "mute.py"
     mute.write_text("import signal\nsignal.pause()\n")
-    monkeypatch.setattr("gateway.adapters.policy.regorus_process.__file__", str(mute))
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_process.__file__", str(mute))
     engine = RegorusPolicy(make_bundle())
     task = asyncio.create_task(engine.start())
     await asyncio.sleep(0.05)
@@ -288,7 +288,7 @@ async def test_stopping_fails_what_is_under_way(start: Start) -> None:
 async def test_too_many_waiting_decisions_are_refused_as_retryable(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.policy.regorus_fleet.QUEUE_MAX", 10)
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_fleet.QUEUE_MAX", 10)
     engine = await start()
     found = await outcomes(engine, *[question(amount=5)] * 12)
     assert sorted(found) == ["ok"] * 10 + ["policy_overloaded"] * 2
@@ -534,7 +534,7 @@ async def test_engines_come_and_go_and_answers_stay(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = await start(routed())
-    monkeypatch.setattr("gateway.adapters.policy.regorus_engines.ENGINES_MAX_BYTES", 1)
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_engines.ENGINES_MAX_BYTES", 1)
     engine = await start(routed())
     for _ in range(3):
         for tool in TOOLS:

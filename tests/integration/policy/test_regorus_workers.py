@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy.regorus_policy import INPUT_MAX_BYTES, RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import INPUT_MAX_BYTES, RegorusPolicy
 from gateway.core.errors import ConfigurationError, PolicyError
 from tests.integration.policy.conftest import SHOP, make_bundle, question
 
@@ -150,7 +150,7 @@ async def full(engine: RegorusPolicy, workers: int) -> None:
 async def test_suspects_that_behave_are_acquitted(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.policy.regorus_fleet.SUSPECT_S", 0.05)
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_fleet.SUSPECT_S", 0.05)
     rule = PATHOLOGICAL["a loop in a loop"].replace("`", '"')
     engine = await start(hostile(rule), deadline_ms=60)
     assert await tell(engine, ask("bad", n=1)) == "policy_timeout"
@@ -163,7 +163,7 @@ async def test_suspects_that_behave_are_acquitted(
 async def test_too_many_suspects_are_refused_as_retryable(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.policy.regorus_fleet.LANE_QUEUE_MAX", 3)
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_fleet.LANE_QUEUE_MAX", 3)
     rule = PATHOLOGICAL["a loop in a loop"].replace("`", '"')
     engine = await start(hostile(rule), deadline_ms=60)
     assert await tell(engine, ask("bad", n=1)) == "policy_timeout"
@@ -205,9 +205,9 @@ async def test_the_processes_that_workers_come_from_may_die_too(start: Start, wh
 async def test_workers_that_end_at_once_are_not_started_for_ever(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.policy.regorus_fleet._RESTART_DELAYS_S", (0.0, 60.0))
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_fleet._RESTART_DELAYS_S", (0.0, 60.0))
     # One that is killed while it builds an engine makes that a suspect, which has a lane.
-    monkeypatch.setattr("gateway.adapters.policy.regorus_fleet.SUSPECT_S", 0.0)
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_fleet.SUSPECT_S", 0.0)
     engine = await start()
     seen: set[int] = set()
     quiet = 0
@@ -224,7 +224,7 @@ async def test_workers_that_end_at_once_are_not_started_for_ever(
 
 GATEWAY = """
 import asyncio, os, sys
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from tests.integration.policy.conftest import make_bundle, question
 
 async def main():
@@ -343,7 +343,7 @@ async def test_a_bundle_that_cannot_be_evaluated_leaves_the_old_one(
 async def test_under_kills_every_call_is_decided_or_refused_and_none_permitted_wrongly(
     start: Start, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr("gateway.adapters.policy.regorus_fleet._RESTART_DELAYS_S", (0.0, 0.02))
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_fleet._RESTART_DELAYS_S", (0.0, 0.02))
     rng = random.Random(seed)  # noqa: S311 - to be repeated
     engine = await start(workers=2, deadline_ms=500)
     asking = True

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy.replay_memo import Candidate
 from gateway.core.policy.asked import Asked, read_asked
 from gateway.core.policy.decision import Decision, Deny, Permit
 

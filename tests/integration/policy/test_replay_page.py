@@ -17,9 +17,9 @@ from typer.testing import CliRunner, Result
 from gateway.adapters.audit.audit_files import Files
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.file_audit import FileAuditLog
+from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
 from gateway.adapters.policy.policy_sample import build_sample
-from gateway.adapters.policy.replay_memo import Candidate
 from gateway.adapters.system import SystemClock
 from gateway.cli import build
 from gateway.cli.exits import Exit

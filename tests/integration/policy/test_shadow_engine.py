@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.observed_policy import ObservedPolicy
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.replay_memo import Candidate
 from gateway.core.errors import ConfigurationError
 from gateway.core.policy.decision import Deny, Permit
 from gateway.shadow import Report, ShadowEvaluator

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import regorus
 
-from gateway.adapters.policy.engine_shims import SHIMS, install_shims, prepare_shims
 from gateway.adapters.policy.policy_builtins import ALLOWED
+from gateway.adapters.regorus.engine_shims import SHIMS, install_shims, prepare_shims
 from tests.integration.policy.token_vectors import (
     CLAIMS,
     PANICS,

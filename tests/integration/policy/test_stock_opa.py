@@ -22,8 +22,8 @@ from gateway.adapters.policy.policy_bundle import (
     find_rego_root,
     load_bundle_dir,
 )
-from gateway.adapters.policy.regorus_index import describe_subset
-from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
+from gateway.adapters.regorus.regorus_index import describe_subset
+from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
 
 OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
 pytestmark = [

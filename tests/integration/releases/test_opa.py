@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.policy.policy_bundle import default_pack, load_bundle_dir
-from gateway.adapters.policy.release_keys import create_key, load_key
+from gateway.adapters.releases.release_keys import create_key, load_key
 from gateway.core.errors import RequestError
 from gateway.core.releases.archive import pack
 from gateway.core.releases.opa_files import hash_file

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.policy.opa_policy import OpaPolicy
+from gateway.adapters.opa.opa_policy import OpaPolicy
 from gateway.adapters.policy.policy_bundle import default_pack, load_bundle_dir
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.wiring_engine import build_engine, load_bundle_token
 from tests.unit.config.conftest import Load, Mistakes
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy.regorus_index import describe_subset
-from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, Evaluator
+from gateway.adapters.regorus.regorus_index import describe_subset
+from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator
 
 pytestmark = pytest.mark.req("POL-12")
 

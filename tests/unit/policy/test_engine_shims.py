@@ -9,8 +9,8 @@ import sys
 import pytest
 import regorus
 
-from gateway.adapters.policy.engine_shims import SHIMS, install_shims, prepare_shims
-from gateway.adapters.policy.shim_tokens import TokenError, decode
+from gateway.adapters.regorus.engine_shims import SHIMS, install_shims, prepare_shims
+from gateway.adapters.regorus.shim_tokens import TokenError, decode
 
 pytestmark = pytest.mark.req("POL-05")
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbmEifQ.AQID"
@@ -48,7 +48,7 @@ def test_a_worker_loads_no_cryptography_unless_a_policy_checks_signatures() -> N
     code = (
         "import sys\n"
         "from gateway.adapters.policy import regorus_worker\n"
-        "from gateway.adapters.policy.engine_shims import prepare_shims\n"
+        "from gateway.adapters.regorus.engine_shims import prepare_shims\n"
         "prepare_shims(['x := crypto.sha256(1)'])\n"
         "assert 'cryptography' not in sys.modules\n"
         "prepare_shims(['x := io.jwt.verify_es256(1, 2)'])\n"

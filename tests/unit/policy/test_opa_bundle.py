@@ -9,7 +9,7 @@ import tarfile
 import orjson
 import pytest
 
-from gateway.adapters.policy.opa_bundle import (
+from gateway.adapters.opa.opa_bundle import (
     ANSWER_PATH,
     ANSWERS_PATH,
     build_archive,
@@ -17,8 +17,8 @@ from gateway.adapters.policy.opa_bundle import (
     list_modules,
     name_root,
 )
-from gateway.adapters.policy.opa_routes import Routes
-from gateway.adapters.policy.opa_shelf import Shelf
+from gateway.adapters.opa.opa_routes import Routes
+from gateway.adapters.opa.opa_shelf import Shelf
 from gateway.adapters.policy.policy_bundle import MAIN_PATH, Bundle, build_bundle, default_pack
 from gateway.adapters.policy.policy_bundle import load_bundle_dir as load
 from gateway.core.errors import ConfigurationError

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.adapters.policy.opa_endpoint import OpaEndpoint, read_endpoint
+from gateway.adapters.opa.opa_endpoint import OpaEndpoint, read_endpoint
 
 pytestmark = pytest.mark.req("POL-05")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from gateway.adapters.authoring.policy_notes import Notes, read_notes
 from gateway.adapters.policy.policy_bundle import default_pack, find_rego_root
-from gateway.adapters.policy.policy_notes import Notes, read_notes
 from gateway.adapters.policy.policy_package import DECISION_SETS
 from gateway.cli import build
 from gateway.cli.exits import Exit

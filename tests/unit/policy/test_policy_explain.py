@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.authoring.policy_explain import Explanation, Traced, explain
 from gateway.adapters.policy.policy_bundle import build_bundle, default_pack, load_bundle_dir
-from gateway.adapters.policy.policy_explain import Explanation, Traced, explain
 
 pytestmark = pytest.mark.req("POL-06")
 

@@ -20,7 +20,7 @@ from gateway.adapters.policy.policy_gate import (
 )
 from gateway.adapters.policy.policy_library import parse_library
 from gateway.adapters.policy.policy_rules import Definitions
-from gateway.adapters.policy.regorus_index import describe_subset
+from gateway.adapters.regorus.regorus_index import describe_subset
 from gateway.core.errors import ConfigurationError
 
 pytestmark = pytest.mark.req("POL-03")

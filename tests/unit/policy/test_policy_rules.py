@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters.authoring.policy_review import find_warnings
 from gateway.adapters.policy.policy_bundle import Bundle, gate_folder
 from gateway.adapters.policy.policy_faults import Mistake, read_engine_error
-from gateway.adapters.policy.policy_review import find_warnings
 
 pytestmark = pytest.mark.req("POL-06")
 HEAD = "package policies.a\n"

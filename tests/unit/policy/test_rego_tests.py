@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters.authoring.rego_cases import Case
+from gateway.adapters.authoring.rego_tests import RuleOutcome, run_tests
 from gateway.adapters.policy.policy_bundle import find_rego_root
-from gateway.adapters.policy.rego_cases import Case
-from gateway.adapters.policy.rego_tests import RuleOutcome, run_tests
 from gateway.core.errors import ConfigurationError
 
 pytestmark = pytest.mark.req("GW-11")

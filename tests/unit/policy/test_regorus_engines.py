@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.policy import regorus_engines
-from gateway.adapters.policy.regorus_engines import (
+from gateway.adapters.regorus import regorus_engines
+from gateway.adapters.regorus.regorus_engines import (
     ENGINES_MAX_BYTES,
     Engines,
     drop_command,

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.policy.policy_bundle import MAIN_PATH, Bundle, build_bundle, find_rego_root
-from gateway.adapters.policy.regorus_index import describe_subset, is_mirrored
-from gateway.adapters.policy.regorus_plain import Voices, build_reader, combine
-from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, FAULT, Evaluator
+from gateway.adapters.regorus.regorus_index import describe_subset, is_mirrored
+from gateway.adapters.regorus.regorus_plain import Voices, build_reader, combine
+from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, FAULT, Evaluator
 from gateway.core.errors import ConfigurationError
 
 pytestmark = pytest.mark.req("GW-11")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.adapters.policy.policy_bundle import build_bundle
-from gateway.adapters.policy.regorus_worker import (
+from gateway.adapters.regorus.regorus_worker import (
     ANSWER,
     CONTROL,
     FAULT,

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.schema import compile_schema
+from gateway.adapters.authoring.search_constants import Constants, find_constants
+from gateway.adapters.authoring.search_values import Arguments, Pool
 from gateway.adapters.policy.policy_bundle import build_bundle
-from gateway.adapters.policy.search_constants import Constants, find_constants
-from gateway.adapters.policy.search_values import Arguments, Pool
 
 pytestmark = pytest.mark.req("POL-09")
 

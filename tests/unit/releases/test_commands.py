@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.adapters.policy.release_keys import load_key
+from gateway.adapters.releases.release_keys import load_key
 from gateway.cli import build
 from gateway.core.errors import ConfigurationError
 from gateway.core.releases.publisher_keys import public_of

@@ -13,7 +13,7 @@ from gateway.adapters.policy.policy_ast import Fault, parse_module
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.policy_package import DECISION_SETS, Package, Source
 from gateway.adapters.policy.policy_probes import Probe, Step, write_probes
-from gateway.adapters.policy.regorus_worker import build_engine
+from gateway.adapters.regorus.regorus_worker import build_engine
 
 _DEPTH_MAX: Final = 3
 _UNKNOWN: Final = "the engine cannot tell; look at the rule itself"

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gateway.adapters.policy.regorus_engines import Engines
-from gateway.adapters.policy.regorus_nursery import Birth
-from gateway.adapters.policy.regorus_worker import (
+from gateway.adapters.regorus.regorus_engines import Engines
+from gateway.adapters.regorus.regorus_nursery import Birth
+from gateway.adapters.regorus.regorus_worker import (
     ANSWER,
     ANSWER_MAX_BYTES,
     CONTROL,

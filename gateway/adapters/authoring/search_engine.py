@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.adapters.policy.replay_memo import Candidate
+from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.core.errors import PolicyError
 from gateway.core.policy.asked import read_asked
 from gateway.core.policy.decision import Decision, Phase

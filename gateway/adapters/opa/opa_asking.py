@@ -9,9 +9,9 @@ from typing import Final
 
 from msgspec import Raw, UnsetType
 
-from gateway.adapters.policy.opa_link import OpaAnswer, OpaLink
-from gateway.adapters.policy.opa_push import Place
-from gateway.adapters.policy.opa_routes import Routes
+from gateway.adapters.opa.opa_link import OpaAnswer, OpaLink
+from gateway.adapters.opa.opa_push import Place
+from gateway.adapters.opa.opa_routes import Routes
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.core.errors import PolicyError
 

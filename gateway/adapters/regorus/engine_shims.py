@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from gateway.adapters.policy import shim_tokens
+from gateway.adapters.regorus import shim_tokens
 
 Shim = Callable[..., Any]
 

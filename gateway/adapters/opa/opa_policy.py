@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, UnsetType
 
-from gateway.adapters.policy.opa_asking import (
+from gateway.adapters.opa.opa_asking import (
     Active,
     Ask,
     Pending,
@@ -19,14 +19,14 @@ from gateway.adapters.policy.opa_asking import (
     check_revision,
     read_raw,
 )
-from gateway.adapters.policy.opa_bundle import name_root
-from gateway.adapters.policy.opa_link import OpaAnswer, OpaLink
-from gateway.adapters.policy.opa_push import PULLED, push, remove, remove_others
-from gateway.adapters.policy.opa_routes import Routes
-from gateway.adapters.policy.opa_shelf import Shelf
+from gateway.adapters.opa.opa_bundle import name_root
+from gateway.adapters.opa.opa_link import OpaAnswer, OpaLink
+from gateway.adapters.opa.opa_push import PULLED, push, remove, remove_others
+from gateway.adapters.opa.opa_routes import Routes
+from gateway.adapters.opa.opa_shelf import Shelf
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.policy_trial import try_bundle
-from gateway.adapters.policy.regorus_policy import INPUT_MAX_BYTES, RegorusPolicy
+from gateway.adapters.regorus.regorus_policy import INPUT_MAX_BYTES, RegorusPolicy
 from gateway.core.errors import CountersignError, PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Phase

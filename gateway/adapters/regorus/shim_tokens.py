@@ -111,7 +111,7 @@ def _by_secret(size: str) -> Callable[[object, object], bool]:
 
 def _by_key(kind: str, size: str) -> Callable[[object, object], bool]:
     def verify(token: object, certificate: object) -> bool:
-        from gateway.adapters.policy import shim_keys  # noqa: PLC0415 - see `prepare`
+        from gateway.adapters.regorus import shim_keys  # noqa: PLC0415 - see `prepare`
 
         header, payload, signature = _split(token)
         if not isinstance(certificate, str):
@@ -130,7 +130,7 @@ def _by_key(kind: str, size: str) -> Callable[[object, object], bool]:
 
 def prepare() -> None:
     """Import what checks signatures, some 50 ms."""
-    from gateway.adapters.policy import shim_keys  # noqa: F401, PLC0415 - see above
+    from gateway.adapters.regorus import shim_keys  # noqa: F401, PLC0415 - see above
 
 
 VERIFIERS: Final[dict[str, Callable[[object, object], bool]]] = {

@@ -28,8 +28,8 @@ from typing import Any, Final
 import msgspec
 import regorus
 
-from gateway.adapters.policy.engine_shims import install_shims, prepare_shims
-from gateway.adapters.policy.regorus_plain import (
+from gateway.adapters.regorus.engine_shims import install_shims, prepare_shims
+from gateway.adapters.regorus.regorus_plain import (
     ASKED,
     BOTH,
     SAID,

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from gateway.adapters.policy.search import Finding, Search
-from gateway.adapters.policy.search_runs import Scenario, Stage, Step, World
+from gateway.adapters.authoring.search import Finding, Search
+from gateway.adapters.authoring.search_runs import Scenario, Stage, Step, World
 
 PLAYED_MAX: Final = 2_000
 _PLAIN: Final = World()

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.adapters.policy import regorus_process
-from gateway.adapters.policy.regorus_process import LENGTH
-from gateway.adapters.policy.regorus_worker import PROGRESS
+from gateway.adapters.regorus import regorus_process
+from gateway.adapters.regorus.regorus_process import LENGTH
+from gateway.adapters.regorus.regorus_worker import PROGRESS
 from gateway.core.errors import PolicyError
 
 LOAD_DEADLINE_S: Final = 20.0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.adapters.authoring.rego_tests import TestRun
 from gateway.adapters.policy.policy_ast import Module
 from gateway.adapters.policy.policy_syntax import Node, head_of
-from gateway.adapters.policy.rego_tests import TestRun
 
 _PERCENT = 100.0
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import regorus
 from msgspec import Struct
 
+from gateway.adapters.authoring.rego_cases import Case, read_cases, write_case_rule
 from gateway.adapters.policy.policy_ast import Fault, Module, parse_module
 from gateway.adapters.policy.policy_bundle import (
     MAIN_PATH,
@@ -24,8 +25,7 @@ from gateway.adapters.policy.policy_bundle import (
 )
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_syntax import Node, head_of, is_literal, place, unwrap
-from gateway.adapters.policy.rego_cases import Case, read_cases, write_case_rule
-from gateway.adapters.policy.regorus_worker import build_engine, describe
+from gateway.adapters.regorus.regorus_worker import build_engine, describe
 
 _PREFIX: Final = "test_"
 _TODO_PREFIX: Final = "todo_test_"

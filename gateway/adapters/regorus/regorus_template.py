@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from gateway.adapters.policy.regorus_engines import Engines, drop_command
-from gateway.adapters.policy.regorus_nursery import Birth, Nursery, plant
+from gateway.adapters.regorus.regorus_engines import Engines, drop_command
+from gateway.adapters.regorus.regorus_nursery import Birth, Nursery, plant
 from gateway.core.errors import ConfigurationError, PolicyError
 
 

@@ -12,10 +12,10 @@ from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.policy_sample import build_sample
 from gateway.adapters.policy.policy_scope import PHASES
 from gateway.adapters.policy.policy_trial import try_bundle
-from gateway.adapters.policy.regorus_fleet import Fleet, load_command
-from gateway.adapters.policy.regorus_index import Index
-from gateway.adapters.policy.regorus_link import Request
-from gateway.adapters.policy.regorus_template import Seed, Template
+from gateway.adapters.regorus.regorus_fleet import Fleet, load_command
+from gateway.adapters.regorus.regorus_index import Index
+from gateway.adapters.regorus.regorus_link import Request
+from gateway.adapters.regorus.regorus_template import Seed, Template
 from gateway.core.errors import PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Phase

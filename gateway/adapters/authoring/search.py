@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 from msgspec import Struct, structs
 
-from gateway.adapters.policy.search_runs import (
+from gateway.adapters.authoring.search_runs import (
     WEEKEND_S,
     WORKDAY_S,
     Moment,
@@ -27,7 +27,7 @@ from gateway.adapters.policy.search_runs import (
     Step,
     World,
 )
-from gateway.adapters.policy.search_values import Arguments, Pool
+from gateway.adapters.authoring.search_values import Arguments, Pool
 from gateway.core.policy.statement import Facts, Statement, StatementError, ToolFacts, is_number
 
 _BATCH: Final = 64

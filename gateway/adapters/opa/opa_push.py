@@ -13,8 +13,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.adapters.policy.opa_bundle import ANSWER_PATH, ROOT, Pushed, build_pushed
-from gateway.adapters.policy.opa_link import OpaLink
+from gateway.adapters.opa.opa_bundle import ANSWER_PATH, ROOT, Pushed, build_pushed
+from gateway.adapters.opa.opa_link import OpaLink
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.core.errors import ConfigurationError, PolicyError
 

@@ -37,7 +37,7 @@ if __name__ == "__main__":
     # Run by its path: what stands beside it is the same gateway, whatever else is installed.
     sys.path.insert(0, __file__.rsplit(os.sep, 4)[0])
 
-from gateway.adapters.policy.regorus_worker import ANSWER, CONTROL, PROGRESS, Evaluator, serve
+from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, PROGRESS, Evaluator, serve
 
 LENGTH: Final = struct.Struct("<I")
 DESCRIPTORS_MAX: Final = 2

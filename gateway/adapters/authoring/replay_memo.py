@@ -18,8 +18,8 @@ from typing import Final
 from gateway.adapters.policy import policy_ast
 from gateway.adapters.policy.policy_ast import Fault
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.regorus_plain import Read, build_reader
-from gateway.adapters.policy.regorus_policy import RegorusPolicy
+from gateway.adapters.regorus.regorus_plain import Read, build_reader
+from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.errors import PolicyError
 from gateway.core.policy.asked import Asked
 from gateway.core.policy.decision import Decision

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from gateway.adapters.policy.opa_bundle import build_archive
+from gateway.adapters.opa.opa_bundle import build_archive
 from gateway.adapters.policy.policy_bundle import Bundle
 
 

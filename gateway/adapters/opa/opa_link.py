@@ -21,7 +21,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from opa_client.errors import RegoParseError
 from opa_client.opa_async import AsyncOpaClient
 
-from gateway.adapters.policy.opa_endpoint import OpaEndpoint
+from gateway.adapters.opa.opa_endpoint import OpaEndpoint
 from gateway.core.errors import ConfigurationError, PolicyError
 
 CONTROL_TIMEOUT_S: Final = 30.0

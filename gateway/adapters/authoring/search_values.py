@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
-from gateway.adapters.policy.search_constants import Constants
+from gateway.adapters.authoring.search_constants import Constants
 from gateway.core.pointer import split
 
 Schema = Mapping[str, Any]

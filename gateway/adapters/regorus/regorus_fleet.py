@@ -18,11 +18,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.regorus_engines import drop_command, estimate_bytes
-from gateway.adapters.policy.regorus_link import PATIENCE_S, Request, WorkerLink, fail
-from gateway.adapters.policy.regorus_nursery import LOAD_DEADLINE_S
-from gateway.adapters.policy.regorus_template import Template
-from gateway.adapters.policy.regorus_worker import CONTROL
+from gateway.adapters.regorus.regorus_engines import drop_command, estimate_bytes
+from gateway.adapters.regorus.regorus_link import PATIENCE_S, Request, WorkerLink, fail
+from gateway.adapters.regorus.regorus_nursery import LOAD_DEADLINE_S
+from gateway.adapters.regorus.regorus_template import Template
+from gateway.adapters.regorus.regorus_worker import CONTROL
 from gateway.core.errors import ConfigurationError, PolicyError
 
 QUEUE_MAX: Final = 4096

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.policy.policy_scope import PHASES
-from gateway.adapters.policy.regorus_fleet import Fleet
-from gateway.adapters.policy.regorus_plain import MIRRORED
+from gateway.adapters.regorus.regorus_fleet import Fleet
+from gateway.adapters.regorus.regorus_plain import MIRRORED
 
 _EVERYTHING: Final = 0
 _INDEX_MAX: Final = 16_384
