@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -21,6 +22,7 @@ from gateway.core.ports import AuditLog, Barred, Clock, Ids, PolicyEngine, RunSt
 from gateway.core.proofs.client_proof import AssertionDesk
 from gateway.core.proofs.possession import ProofDesk
 from gateway.core.records import issue_records as records
+from gateway.core.tokens import jwt_claims
 from gateway.core.tokens.attenuation import TooWide, build_child
 from gateway.core.tokens.clients import (
     Agent,
@@ -194,7 +196,10 @@ class IssueDesk:
         if agent is None:
             return None
         jti = f"evaluate:{run.id}"  # one name for each run: what is kept by it does not pile up
-        return build_claims(run, agent, site=deps.site, jti=jti, wish=Wish(), now_s=now_s)
+        claims = build_claims(run, agent, site=deps.site, jti=jti, wish=Wish(), now_s=now_s)
+        # Written and read, so that policies see it exactly as they see what a token says.
+        said, _ = jwt_claims.decode(orjson.dumps(jwt_claims.encode(claims)))
+        return said
 
     async def hand_on(self, parent: Claims, actor: Agent, wish: Wish) -> Issued | Withheld:
         """Issue a token with which `actor` acts for `parent`'s agent, and may do no more.

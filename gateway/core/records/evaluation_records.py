@@ -67,9 +67,9 @@ def build_evaluated(op: str, asker: Asker, items: Sequence[Evaluated]) -> Entry:
         if item.claims is not None:
             subject = data_subject(item.claims)
         if item.document is not None:
-            openings.append(Opening(f"inputs.{at}", item.document, subject))
+            openings.append(Opening(f"inputs.q{at}", item.document, subject))
         elif item.asked:
-            openings.append(Opening(f"asked.{at}", orjson.dumps(item.asked), subject))
+            openings.append(Opening(f"asked.q{at}", orjson.dumps(item.asked), subject))
     return Entry(type="policy.evaluate", op=op, fields=fields, openings=tuple(openings))
 
 
