@@ -26,6 +26,7 @@ from gateway.core.approvals.holds import (
 )
 from gateway.core.calls import masking
 from gateway.core.entry import Entry, Receipt
+from gateway.core.policy.asked import read_asked
 from gateway.core.ports import Clock, Ids
 from gateway.core.records.audit_admin import (
     Basis,
@@ -171,7 +172,7 @@ class Custody:
             case "result":
                 return masking.mask_result(value, record)
             case _ if path.startswith("inputs."):  # each of another tool: what it says itself holds
-                return masking.mask_input(value, masking.read_sensitive(value))
+                return masking.mask_input(value, self._pointers_in(value))
             case _ if path.startswith("asked."):  # fits no tool, so nobody said what is sensitive
                 return masking.mask_arguments(value, None)
             case _:  # who did something, and why they say they did
@@ -184,6 +185,15 @@ class Custody:
         then = None
         if _commitment_at(record, "policy.input") is not None:
             then = masking.read_sensitive(self._log.read_opening(record["seq"], "policy.input"))
+        return None if today is None and then is None else (*(today or ()), *(then or ()))
+
+    def _pointers_in(self, document: bytes) -> Sequence[str] | None:
+        """Return what is sensitive of the tool that a policy input names: now, and at that time."""
+        then = masking.read_sensitive(document)
+        try:
+            today = self._sensitive(read_asked(document).tool_id)
+        except ValueError:
+            return None
         return None if today is None and then is None else (*(today or ()), *(then or ()))
 
     # Erasing

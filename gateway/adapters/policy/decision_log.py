@@ -82,11 +82,12 @@ class DecisionLog:
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        wait_s = _FLUSH_S
-        while not self._stopping.is_set():
+        wait_s, is_last = _FLUSH_S, False
+        while not is_last:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._stopping.wait()
+            is_last = self._stopping.is_set()
             try:
                 done = await self.flush()
             except Exception as error:  # noqa: BLE001 - told by its type: it could hold a value

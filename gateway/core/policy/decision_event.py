@@ -49,7 +49,9 @@ def build_event(
     logged: Logged, *, decision_id: str, labels: Mapping[str, str], mask: Sequence[str], number: int
 ) -> bytes:
     """Return the event as JSON. INVARIANT: what `mask` leads to is not in it."""
-    document = {"input": orjson.loads(logged.document), "result": _result(logged.decision)}
+    # Read from JSON both: what is masked is found in dicts and lists, and in nothing else.
+    result = orjson.loads(orjson.dumps(_result(logged.decision)))
+    document = {"input": orjson.loads(logged.document), "result": result}
     erased = [pointer for pointer in mask if erase(document, split(pointer))]
     event: dict[str, Any] = {
         "labels": dict(labels),

@@ -64,6 +64,17 @@ async def test_what_they_called_sensitive_when_it_was_recorded_is_masked_too(des
     assert value_of(await ask(desk, seq, "policy.input"))["context"]["args"] == masked
 
 
+@pytest.mark.req("POL-10")
+async def test_inputs_of_questions_are_masked_by_the_tools_that_they_name(desk: Desk) -> None:
+    asked = b'{"phase":"call","resource":{"id":"pay.transfer","sensitive":["/note"]}'
+    asked += b',"context":{"args":%b}}' % ARGS
+    seq = await desk.keep(inputs__q0=asked, inputs__q1=b"{}", asked__q2=b'{"args":{"iban":1}}')
+    shown = value_of(await ask(desk, seq, "inputs.q0"))["context"]["args"]
+    assert shown == {"iban": "[masked]", "note": "[masked]"}
+    for path in ("inputs.q1", "asked.q2"):
+        assert value_of(await ask(desk, seq, path)) == "[masked]"
+
+
 async def test_all_arguments_of_a_tool_that_nobody_knows_are_masked(desk: Desk) -> None:
     seq = await desk.keep(args=ARGS)
     desk.sensitive.clear()
