@@ -8,9 +8,13 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.adapters.keys.jose_assertions import JoseAssertions
 from gateway.adapters.keys.jose_tokens import JoseIssuer
 from gateway.adapters.keys.token_keys import LocalSigner
+from gateway.adapters.state.memory_spent import MemorySpent
 from gateway.core.caller import CallerCache
+from gateway.core.catalog import Tool
+from gateway.core.proofs.client_proof import AssertionDesk
 from gateway.core.tokens.clients import Agent, ClientRegistry, Launcher, hash_secret
 from gateway.core.tokens.issuing import Site
 from gateway.core.tokens.token import Claims, Grant
@@ -70,7 +74,14 @@ class Desk(World):
     ) -> None:
         super().__init__(answers, **more)
         self.refused: list[tuple[str, str]] = []
+        self.stopped: set[str] = set()
         self.registry = ClientRegistry([LARS, OTHER, BOT])
+        self.key_desk = AssertionDesk(
+            clients=self.registry,
+            reader=JoseAssertions(),
+            spent=MemorySpent(),
+            audiences=frozenset({URL}),
+        )
         self.asking = Judge(
             policy=self.policy,
             ledger=self.ledger,
@@ -113,6 +124,12 @@ class Desk(World):
             authzen=self.endpoint,
         )
 
+    def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
+        """Bar the tools that a test stopped, besides runs."""
+        if tool is not None and tool.id in self.stopped:
+            return "tool_killed"
+        return super().barred(claims, tool)
+
     def _issue(self) -> IssueDeps:
         return IssueDeps(
             site=Site(issuer=URL, public_url=URL, environment="test"),
@@ -128,6 +145,7 @@ class Desk(World):
             on_run_ended=lambda _run: None,
             on_run_created=lambda _run: None,
             on_issued=lambda _claims: None,
+            assertions=self.key_desk,
         )
 
     async def _refuse(self, stage: str, reason: str) -> None:

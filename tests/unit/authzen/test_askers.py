@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
 from gateway.evaluating import Allowances
 from tests.unit.authzen.asking import (
     EVALUATION,
     EVALUATIONS,
+    LARS,
     REFUND,
     Desk,
     about,
@@ -16,7 +19,8 @@ from tests.unit.authzen.asking import (
     own_token,
 )
 from tests.unit.authzen.spec_payloads import MALFORMED
-from tests.unit.path.world import build_claims
+from tests.unit.path.world import NOW_S, URL, build_claims
+from tests.unit.tokens.proofs import Holder
 
 pytestmark = pytest.mark.req("POL-10")
 METADATA = "/.well-known/authzen-configuration"
@@ -90,6 +94,31 @@ async def test_a_bound_token_without_its_proof_is_refused_in_its_scheme() -> Non
     reply = await Desk().ask(who=f"DPoP {token}")
     assert reply.status == 401
     assert reply.headers["www-authenticate"].startswith("DPoP ")
+
+
+async def test_a_bound_token_with_its_proof_may_ask_once_for_each_proof() -> None:
+    desk, holder = Desk(), Holder()
+    token = own_token(build_claims(jkt=holder.jkt)).removeprefix("Bearer ")
+    nonce = desk.nonces.current(NOW_S)
+    proof = holder.prove("POST", URL + EVALUATION, NOW_S, token=token.encode(), nonce=nonce)
+    headers = {"dpop": proof.decode()}
+    first = await desk.ask(who=f"DPoP {token}", headers=headers)
+    assert (first.status, first.json()["decision"]) == (200, True)
+    again = await desk.ask(who=f"DPoP {token}", headers=headers)
+    assert again.status == 401
+    stolen = await desk.ask(who=f"Bearer {token}")
+    assert stolen.status == 401
+
+
+async def test_a_launcher_may_ask_by_an_assertion_of_its_key() -> None:
+    desk, holder = Desk(), Holder()
+    desk.registry.put(replace(LARS, secret_hash="", jwks=(holder.public(),)))
+    said = {"iss": "lars", "sub": "lars", "aud": URL, "exp": NOW_S + 60, "jti": "a1"}
+    signed = holder.sign({"alg": holder.algorithm}, orjson.dumps(said))
+    who = f"Bearer {signed.decode()}"
+    assert (await desk.decide(who=who))["decision"] is True
+    assert (await desk.ask(who=who)).status == 401  # used up
+    assert (await desk.ask(who=basic())).status == 401  # who has keys has no secret
 
 
 # How often

@@ -230,6 +230,11 @@ async def test_a_stopped_run_and_a_stopped_tool_are_false() -> None:
     desk = Desk()
     desk.revoked.add("run-1")
     assert (await desk.decide())["context"]["code"] == "token_revoked"
+    desk.revoked.clear()
+    desk.stopped.add("billing.refund")
+    answer = await desk.decide()
+    assert (answer["decision"], answer["context"]["code"]) == (False, "tool_killed")
+    assert desk.records("policy.evaluate")[-1]["evaluations"][0]["code"] == "tool_killed"
 
 
 # Boxes
