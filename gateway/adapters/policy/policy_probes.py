@@ -30,6 +30,9 @@ from gateway.adapters.policy.policy_syntax import (
 )
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHOWN: Final = "probe__shown"
+"""The probes' own variable: a name that no author gives to one of theirs."""
+
 _SHOWN_MAX: Final = 6
 
 
@@ -92,7 +95,7 @@ def _write(source: Source, alternative: Alternative, name: str, lines: list[str]
             rule = f"{name}_{number}_{each}"
             ready = _ready(before, used)
             values.append((reference, rule))
-            lines.append(f"{rule} contains value if {{\n{ready}value := {reference}\n}}")
+            lines.append(f"{rule} contains {_SHOWN} if {{\n{ready}{_SHOWN} := {reference}\n}}")
         before.append(shown)
         bound |= _binds(statement, text)
         holds = f"{name}_{number}"

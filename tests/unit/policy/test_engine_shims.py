@@ -47,7 +47,7 @@ def test_what_is_no_token_says_nothing_of_it() -> None:
 def test_a_worker_loads_no_cryptography_unless_a_policy_checks_signatures() -> None:
     code = (
         "import sys\n"
-        "from gateway.adapters.policy import regorus_worker\n"
+        "from gateway.adapters.regorus import regorus_worker\n"
         "from gateway.adapters.regorus.engine_shims import prepare_shims\n"
         "prepare_shims(['x := crypto.sha256(1)'])\n"
         "assert 'cryptography' not in sys.modules\n"

@@ -153,6 +153,15 @@ def test_what_fails_in_the_engine_is_named_without_a_reason() -> None:
     assert rule.problem
 
 
+def test_an_author_may_call_a_value_value() -> None:
+    rule = 'deny contains {"code": "no"} if { some value in input.context.args.n; value == 1 }'
+    (found,) = traced(rule, n=[2])
+    assert not found.problem
+    assert found.stopped is not None
+    (found,) = traced(rule, n=[1])
+    assert found.items
+
+
 @pytest.mark.parametrize("phase", ["list", "call", "resume", "result", "issue"])
 @pytest.mark.parametrize("effect", ["read", "money", "external_send", "unreviewed"])
 def test_every_rule_of_the_default_pack_can_be_explained(phase: str, effect: str) -> None:
