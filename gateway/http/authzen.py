@@ -96,24 +96,30 @@ class AuthZenEndpoint:
         if method == "GET":
             await _send(send, 200, self._metadata, [_JSON, (b"cache-control", b"max-age=300")])
             return
-        named = _name_reply(scope)
-        if isinstance(named, Fault):
-            await _tell(send, named, ())
-            return
-        headers = read_headers(scope["headers"])
-        if isinstance(headers, Refusal):
-            await _tell(send, Fault(400, headers.detail), named)
+        named, headers = _name_reply(scope), read_headers(scope["headers"])
+        if isinstance(named, Fault) or isinstance(headers, Refusal):
+            detail = headers.detail if isinstance(headers, Refusal) else ""
+            fault = named if isinstance(named, Fault) else Fault(400, detail)
+            await _tell(send, await self._count(fault), ())
             return
         raw = _raw(scope, headers)
         send = answer_proved(send, raw.possession)
         try:
             answer = await self._answer(scope, receive, headers, raw)
         except CountersignError as error:
-            answer = Fault(503, kind_of(error.code).text, (_AGAIN,))
+            answer = _later(error)
         if isinstance(answer, Fault):
             await _tell(send, answer, named)
             return
         await _send(send, 200, answer, [_JSON, _NO_STORE, *named])
+
+    async def _count(self, fault: Fault) -> Fault:
+        """Record, or count, headers that cannot be read; return what is told of them."""
+        try:
+            await self._refuse("read", "header_mismatch")
+        except CountersignError as error:
+            return _later(error)
+        return fault
 
     async def _answer(
         self, scope: Scope, receive: Receive, headers: Headers, raw: RawCall
@@ -198,6 +204,11 @@ class AuthZenEndpoint:
             await self._evaluator.refuse(asker, op, "role_missing")
             return Fault(403, _FORBIDDEN["role_missing"])
         return asker
+
+
+def _later(error: CountersignError) -> Fault:
+    """Nothing can be told now: no record, no state."""
+    return Fault(503, kind_of(error.code).text, (_AGAIN,))
 
 
 def _raw(scope: Scope, headers: Headers) -> RawCall:

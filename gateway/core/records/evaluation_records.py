@@ -61,7 +61,11 @@ def build_evaluated(op: str, asker: Asker, items: Sequence[Evaluated]) -> Entry:
     revision = next((item.revision for item in items if item.revision), "")
     if revision:
         fields["policy"] = {"rev": revision}
-    fields["evaluations"] = [_item(item, asker, revision) for item in items]
+    runs = {item.claims.run_id: item.claims for item in items if item.claims is not None}
+    if asker.claims is None and len(runs) == 1:  # where those who look for a run find it
+        fields |= _about(*runs.values())
+    is_named = asker.claims is not None or len(runs) == 1
+    fields["evaluations"] = [_item(item, revision, is_named=is_named) for item in items]
     for at, item in enumerate(items):
         subject = asker.client or person(asker.person)
         if item.claims is not None:
@@ -90,7 +94,11 @@ def _who(asker: Asker) -> tuple[dict[str, Any], list[Opening]]:
     return {}, [Opening("by", who.encode(), who)]
 
 
-def _item(item: Evaluated, asker: Asker, revision: str) -> dict[str, Any]:
+def _about(claims: Claims) -> dict[str, Any]:
+    return {"agent": claims.subject, "run": claims.run_id}
+
+
+def _item(item: Evaluated, revision: str, *, is_named: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {"outcome": item.outcome}
     if item.code:
         fields["code"] = item.code
@@ -98,6 +106,4 @@ def _item(item: Evaluated, asker: Asker, revision: str) -> dict[str, Any]:
         fields["tool"] = item.tool.id
     if item.revision and item.revision != revision:
         fields["rev"] = item.revision
-    if item.claims is not None and asker.claims is None:
-        fields |= {"agent": item.claims.subject, "run": item.claims.run_id}
-    return fields
+    return fields if is_named or item.claims is None else fields | _about(item.claims)

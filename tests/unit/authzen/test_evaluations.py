@@ -12,6 +12,7 @@ from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.core.errors import PolicyError
 from gateway.core.policy.decision import Decision, Deny, Obligation, Permit, Phase, Reason
 from gateway.core.tokens.token import Budget, Constraint, Grant
+from gateway.protocol.authzen import EVALUATIONS_MAX
 from tests.unit.authzen.asking import (
     EVALUATIONS,
     REFUND,
@@ -309,13 +310,34 @@ async def test_the_record_names_the_launcher_and_keeps_what_was_asked_in_opening
     record = desk.only_record()
     assert (record["type"], record["op"], record["client"]) == ("policy.evaluate", op, "lars")
     assert record["policy"] == {"rev": REVISION}
-    assert record["evaluations"] == [
-        {"outcome": "permit", "tool": "billing.refund", "agent": "refund-bot", "run": "run-1"}
-    ]
+    assert (record["agent"], record["run"]) == ("refund-bot", "run-1")
+    assert record["evaluations"] == [{"outcome": "permit", "tool": "billing.refund"}]
     assert b"canary" not in orjson.dumps(record)
     opened = desk.durable.audit.read_opening(record["seq"], "inputs.q0")
     assert opened is not None
     assert orjson.loads(opened)["context"]["args"]["order"] == "canary"
+
+
+async def test_in_a_record_about_several_runs_each_question_names_its_own() -> None:
+    desk = Desk()
+    await desk.durable.runs.create_run(build_run(build_claims(run_id="run-2")))
+    body = {**REFUND, "evaluations": [{}, {"context": {"run": "run-2", "args": {"amount": 1}}}]}
+    await desk.ask(body, path=EVALUATIONS)
+    record = desk.only_record()
+    assert [one["run"] for one in record["evaluations"]] == ["run-1", "run-2"]
+    assert "run" not in record
+
+
+async def test_the_largest_box_fits_into_one_record() -> None:
+    deny = Deny((Reason("c" * 64, "m" * 256, "p" * 64),) * 32, REVISION)
+    desk = Desk(lambda _tool, phase, _doc: PERMIT if phase == "list" else deny)
+    items = []
+    for number in range(EVALUATIONS_MAX):
+        run = f"{number:032x}"
+        await desk.durable.runs.create_run(build_run(build_claims(run_id=run)))
+        items.append({"context": {"run": run, "args": {"amount": 1, "order": "x" * 1_000}}})
+    reply = await desk.ask({**REFUND, "evaluations": items}, path=EVALUATIONS)
+    assert len(reply.json()["evaluations"]) == EVALUATIONS_MAX
 
 
 async def test_the_record_of_an_agents_question_names_the_agent() -> None:
