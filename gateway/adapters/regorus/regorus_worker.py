@@ -139,6 +139,8 @@ class Evaluator:
     """The engines of one bundle, by subset number. 0 holds every package."""
 
     def __init__(self) -> None:
+        """`broken`: an engine panicked, so this process should end."""
+        self.broken = False
         self._tag = 0
         self._base: regorus.Engine | None = None
         self._modules: dict[str, list[tuple[str, str]]] = {}
@@ -154,6 +156,8 @@ class Evaluator:
                 return FAULT, b"the request is for another bundle"
             result = self._subsets[subset].decide(payload)
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
+            # What panicked is broken: asked again it would fail on every input, also on good ones.
+            self.broken = not isinstance(error, Exception)
             text = describe(error) if subset == CONTROL else locate(error)
             return FAULT, text.encode()
         if len(result) > ANSWER_MAX_BYTES:
@@ -238,6 +242,10 @@ def serve(connection: socket.socket, progress: mmap.mmap, evaluator: Evaluator) 
                 due = now + REPLY_DELAY_NS
             replies += (REPLY.pack(len(reply), request_id, kind), reply)
             start = end
+            if evaluator.broken:
+                break
         if replies:
             connection.sendall(b"".join(replies))
+        if evaluator.broken:
+            return  # what waits is asked of another worker
         del buffer[:start]

@@ -120,6 +120,17 @@ async def test_a_pathological_policy_denies_its_own_call_alone(
     assert await tell(engine, good) == "ok"
 
 
+async def test_a_panic_breaks_nothing_for_those_who_come_after(start: Start) -> None:
+    rule = 'deny contains {"code": "x"} if strings.count("abc", s) == n'
+    engine = await start(hostile(rule), deadline_ms=2_000)
+    honest = ask("bad", n=9, s="b")
+    before = await tell(engine, honest)
+    assert before not in REFUSED
+    for _ in range(3):
+        assert await tell(engine, ask("bad", n=9, s="")) in REFUSED
+        assert await tell(engine, honest) == before
+
+
 async def test_who_eats_memory_dies_of_it_and_no_other(start: Start) -> None:
     rule = PATHOLOGICAL["a long range"].replace("`", '"')
     engine = await start(hostile(rule), deadline_ms=20_000)
