@@ -23,7 +23,15 @@ _STORED_MAX: Final = 0xFFFF
 _HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _PATH: Final = re.compile(r"[A-Za-z0-9._@+-]+(/[A-Za-z0-9._@+-]+)*")
 _PATH_MAX: Final = 200
-_UNREADABLE: Final = (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError)
+_PLAIN: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
+_UNREADABLE: Final = (
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    IndexError,  # a map of holes that is cut off
+)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
@@ -47,7 +55,8 @@ def unpack(archive: bytes) -> dict[str, bytes]:
     """Return the files of an archive, also of one that another program packed.
 
     Nothing is written anywhere. Raises `RequestError` (`release_invalid`) for what is no tar.gz, a
-    link or device, a path that leads elsewhere or stands twice, and what is too large.
+    link or device, a file with holes, a path that leads elsewhere or stands twice, and what is too
+    large.
     """
     if len(archive) > ARCHIVE_MAX_BYTES:
         raise _invalid(f"the archive is larger than {ARCHIVE_MAX_BYTES} bytes; split the data")
@@ -61,29 +70,50 @@ def unpack(archive: bytes) -> dict[str, bytes]:
 
 
 def _read_members(tar: tarfile.TarFile) -> dict[str, bytes]:
+    # Nothing is read before every header was checked.
     found: dict[str, bytes] = {}
-    for member in tar:
-        if member.isdir():
-            continue
-        # 1. A link or a device would be read as something that nobody signed.
-        if not member.isreg():
-            raise _invalid(f"`{member.name[:64]}` is no plain file; leave it out")
-        # 2. `../` and absolute paths would land outside when somebody unpacks it.
-        path = _checked(member.name.removeprefix("./").removeprefix("/"))
-        # 3. Of two files of one name, one reader takes the first and another the last.
-        if path in found:
-            raise _invalid(f"`{path}` stands twice in the archive; keep one")
-        if len(found) >= FILES_MAX:
-            raise _invalid(f"the archive has more than {FILES_MAX} files; join some")
+    for path, member in _members(tar).items():
         content = tar.extractfile(member)
         found[path] = b"" if content is None else content.read()
     return found
 
 
+def _members(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
+    found: dict[str, tarfile.TarInfo] = {}
+    total = 0
+    for member in tar:
+        if member.isdir():
+            continue
+        _check_plain(member)
+        # 3. `../` and absolute paths would land outside when somebody unpacks it.
+        path = _checked(member.name.removeprefix("./").removeprefix("/"))
+        # 4. Of two files of one name, one reader takes the first and another the last.
+        if path in found:
+            raise _invalid(f"`{path}` stands twice in the archive; keep one")
+        if len(found) >= FILES_MAX:
+            raise _invalid(f"the archive has more than {FILES_MAX} files; join some")
+        # 5. Headers may claim the same bytes for many files; a size below zero would hide another.
+        total += member.size
+        if member.size < 0 or total > ARCHIVE_MAX_BYTES:
+            raise _invalid(f"the files are larger than {ARCHIVE_MAX_BYTES} bytes; split the data")
+        found[path] = member
+    return found
+
+
+def _check_plain(member: tarfile.TarInfo) -> None:
+    # 1. A hole of gigabytes takes a few bytes in the archive, and is filled when it is read.
+    has_map = member.type == tarfile.GNUTYPE_SPARSE or member.sparse is not None
+    if has_map or any(key.startswith("GNU.sparse.") for key in member.pax_headers):
+        raise _invalid(f"`{member.name[:64]}` has holes; pack it as a plain file")
+    # 2. A link or a device would be read as something that nobody signed.
+    if member.type not in _PLAIN:
+        raise _invalid(f"`{member.name[:64]}` is no plain file; leave it out")
+
+
 def _inflate(archive: bytes) -> bytes:
     inflater = zlib.decompressobj(wbits=31)
     plain = inflater.decompress(archive, ARCHIVE_MAX_BYTES + 1)
-    # 4. A few bytes that become gigabytes; and bytes behind the end, which some readers append.
+    # 6. A few bytes that become gigabytes; and bytes behind the end, which some readers append.
     if len(plain) > ARCHIVE_MAX_BYTES or not inflater.eof or inflater.unused_data:
         raise _invalid("the archive is cut off, too large, or has something behind its end")
     return plain

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.req("POL-07")
 
 ARCHIVE = write_archive(release())
 SIGNED = write_archive(release(), sign_bundle(PIA, release().bundle(), scope="countersign:prod"))
+HUGE = 4 << 30
 NAMES = st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}){0,3}", fullmatch=True)
 
 
@@ -99,7 +100,9 @@ def test_a_path_that_a_tar_cannot_hold_is_refused() -> None:
         pack({"a" * 150: b""})
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE]
+)
 def test_links_and_devices_are_refused(kind: bytes) -> None:
     info = tarfile.TarInfo("data.json")
     info.type, info.linkname = kind, "/etc/passwd"
@@ -128,6 +131,96 @@ def test_a_few_bytes_that_become_many_are_refused(monkeypatch: pytest.MonkeyPatc
         unpack(bomb)
     with pytest.raises(RequestError, match="larger than"):
         unpack(bytes(1 << 17))
+
+
+def with_gnu_holes(*, is_extended: bool = False) -> bytes:
+    """Return a tar.gz of one file of 4 GiB, of which one byte is stored."""
+    info = tarfile.TarInfo("data.json")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 1
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[386:410] = b"%011o\0%011o\0" % (HUGE - 1, 1)
+    header[482:495] = b"%c%012o" % (is_extended, HUGE)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    rest = b"" if is_extended else b"x".ljust(512, b"\0") + bytes(1024)
+    return gzip.compress(bytes(header) + rest)
+
+
+def with_pax(headers: dict[str, str], content: bytes = b"x", *, is_global: bool = False) -> bytes:
+    """Return a tar.gz of one file with these PAX headers, before it or before all files."""
+    out = io.BytesIO()
+    info = tarfile.TarInfo("data.json")
+    info.size, info.pax_headers = len(content), {} if is_global else headers
+    before = headers if is_global else {}
+    with tarfile.open(
+        fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers=before
+    ) as file:
+        file.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+HOLES = {
+    "gnu": with_gnu_holes(),
+    "pax 0.0": with_pax({"GNU.sparse.size": str(HUGE), "GNU.sparse.numblocks": "0"}),
+    "pax 0.1": with_pax({"GNU.sparse.size": str(HUGE), "GNU.sparse.map": f"{HUGE - 1},1"}),
+    "pax 1.0": with_pax(
+        {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.realsize": str(HUGE),
+        },
+        f"1\n{HUGE - 1}\n1\n".encode().ljust(512, b"\0") + b"x",
+    ),
+    "pax for all": with_pax({"GNU.sparse.size": "1"}, is_global=True),
+}
+
+
+def refuse_to_read(*_: object) -> None:
+    pytest.fail("a file was read before all headers were checked")
+
+
+@pytest.mark.parametrize("archive", HOLES.values(), ids=HOLES)
+def test_a_file_with_holes_is_refused_before_anything_is_read(
+    archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", refuse_to_read)
+    assert len(archive) < 2_000
+    with pytest.raises(RequestError, match=r"`data\.json` has holes") as refused:
+        unpack(archive)
+    assert refused.value.code == "release_invalid"
+
+
+def test_the_holes_of_these_tests_are_what_a_tar_reader_takes_for_gigabytes() -> None:
+    for name in ("gnu", "pax 0.0", "pax 0.1", "pax 1.0"):
+        with tarfile.open(fileobj=io.BytesIO(HOLES[name])) as file:
+            (member,) = file.getmembers()
+        assert member.isreg()
+        assert member.issparse()
+        assert member.size == HUGE
+
+
+def test_a_map_of_holes_that_is_cut_off_is_refused() -> None:
+    with pytest.raises(RequestError, match="cannot be read"):
+        unpack(with_gnu_holes(is_extended=True))
+
+
+@pytest.mark.parametrize("size", [str(HUGE), "-1"])
+def test_files_that_claim_too_many_bytes_are_refused_before_anything_is_read(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", refuse_to_read)
+    with pytest.raises(RequestError, match="files are larger than"):
+        unpack(with_pax({"size": size}, is_global=True))
+
+
+def test_the_files_of_an_archive_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tar(*((tarfile.TarInfo(name), bytes(600)) for name in ("a", "b")))
+    monkeypatch.setattr(archives, "_inflate", gzip.decompress)
+    monkeypatch.setattr(archives, "ARCHIVE_MAX_BYTES", 1_200)
+    assert unpack(archive) == {"a": bytes(600), "b": bytes(600)}
+    monkeypatch.setattr(archives, "ARCHIVE_MAX_BYTES", 1_199)
+    with pytest.raises(RequestError, match="files are larger than 1199 bytes"):
+        unpack(archive)
 
 
 def test_too_many_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
