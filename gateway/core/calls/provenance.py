@@ -20,6 +20,7 @@ wrote itself does not become trusted by being read again.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -74,6 +75,7 @@ _URL_ONLY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,15}://[^/?#]*)(.*)", r
 _IBAN_ONLY: Final = re.compile(_IBAN)
 _NUMBER_ONLY: Final = re.compile(_NUMBER)
 _NO_DIGIT: Final = re.compile(r"[ ()./-]")
+_SMALL: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class Output(Struct, frozen=True):
@@ -180,7 +182,7 @@ class Sightings:
             return "trusted"
         if not self.untrusted:
             return "unseen"
-        if hash(exact.casefold()) in self.untrusted:
+        if {hash(exact.casefold()), hash(_loose(exact).casefold())} & self.untrusted:
             return "untrusted"
         host = _HOST.match(exact)
         if host is None or hash(host[1]) in self.trusted or host[1] in allowed:
@@ -226,15 +228,21 @@ def canonical(value: str) -> str:
     text = value.strip()
     if len(text) > _VALUE_MAX_CHARS:
         return text
+    # Letters of other alphabets that fold to ours, and digits that a sign parts, are others.
     if "@" in text and _EMAIL_ONLY.fullmatch(text):
-        return text.lower()
+        return text.translate(_SMALL)
     if "://" in text and (url := _URL_ONLY.fullmatch(text)):
-        return url[1].lower() + ("" if url[2] == "/" else url[2])
+        return url[1].translate(_SMALL) + ("" if url[2] == "/" else url[2])
     if _IBAN_ONLY.fullmatch(text):
         return text.replace(" ", "")
     if _NUMBER_ONLY.fullmatch(text):
-        return _NO_DIGIT.sub("", text)
+        return _loose(text) if text[0] == "+" else text.replace(" ", "")
     return text
+
+
+def _loose(text: str) -> str:
+    """Return a number without what parts its digits: alike is enough to be suspected."""
+    return _NO_DIGIT.sub("", text) if _NUMBER_ONLY.fullmatch(text) else text
 
 
 def worst(classes: Iterable[Class]) -> Class | None:
@@ -275,7 +283,7 @@ def _strict(document: Any) -> dict[int, tuple[int, ...]]:  # noqa: ANN401 - any 
 
 def _words(value: str) -> tuple[int, ...]:
     """Name a value by its words, in small letters; one without words by itself."""
-    folded = value.casefold()
+    folded = _loose(value).casefold()
     return tuple(map(hash, _WORD.findall(folded) or (folded,)))
 
 
@@ -299,7 +307,7 @@ def _tokens(text: str) -> Iterator[str]:
             for token in kind.findall(text):
                 yield canonical(token.rstrip(".,;:!?)"))
                 if "://" in token and (host := _HOST.match(token)):
-                    yield host[1].lower()
+                    yield host[1].translate(_SMALL)
     if "'" in text or '"' in text or "`" in text:
         for quoted in _QUOTED.finditer(text):
             yield canonical(quoted[quoted.lastindex or 0])
@@ -315,18 +323,18 @@ def _seen(document: Any) -> tuple[frozenset[int], bool]:  # noqa: ANN401 - any J
     whole = True
     for text in _texts(document):
         if len(text) <= _VALUE_MAX_CHARS:
-            found.add(whole_text := canonical(text).casefold())
+            found.add(whole_text := _loose(canonical(text)).casefold())
             found.update(_WORD.findall(whole_text))
         for piece, ends in _pieces(text):
             whole = whole and ends
             found.update(_WORD.findall(piece.casefold()))
             for token in _tokens(piece):
-                found.add(token.casefold())
-                found.update(_WORD.findall(token.casefold()))
+                found.add(_loose(token).casefold())
+                found.update(_WORD.findall(_loose(token).casefold()))
         if (inner := _as_json(text)) is not None:
             for each in _short(_texts(inner)):
-                found.add(canonical(each).casefold())
-                found.update(_WORD.findall(canonical(each).casefold()))
+                found.add(_loose(canonical(each)).casefold())
+                found.update(_WORD.findall(_loose(canonical(each)).casefold()))
         if len(found) > _SET_MAX:
             return frozenset(map(hash, found)), False
     return frozenset(map(hash, found)), whole
@@ -362,14 +370,14 @@ def _texts(document: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
 
 
 def _values_at(arguments: Mapping[str, Any], pointer: str) -> Iterator[str]:
-    """Yield each value at a sink. Names of members count where they are addresses themselves."""
+    """Yield each value at a sink. Names of members count where they hold addresses themselves."""
     for part in _parts_at(arguments, split(pointer)):
         waiting = [part]
         while waiting:
             value = waiting.pop()
             if isinstance(value, dict):
                 waiting.extend(value.values())
-                yield from (name for name in value if _TOKEN.fullmatch(name))
+                yield from (name for name in value if _TOKEN.search(name))
             elif isinstance(value, list):
                 waiting.extend(value)
             elif isinstance(value, str):

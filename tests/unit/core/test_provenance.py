@@ -298,3 +298,30 @@ def test_an_empty_output_teaches_nothing() -> None:
     found.learn(Output({}, frozenset()), {"q": "x"})
     assert found.size == 0
     assert not found.doubt
+
+
+@pytest.mark.parametrize(
+    ("named", "sent"),
+    [
+        ("172.16.23.4", "17.216.23.4"),
+        ("12/3456", "123/456"),
+        ("10000", "100.00"),
+        ("100.0.12.7", "10.00.12.7"),
+        ("ok@house.example", "o\u212a@house.example"),
+    ],
+)
+def test_two_addresses_are_not_one_for_having_the_same_digits_or_folding_alike(
+    named: str, sent: str
+) -> None:
+    assert class_of(Sightings(), sent, named) == "unseen"
+    assert class_of(seen(trusted=named), sent) != "trusted"
+    assert class_of(seen(untrusted=named), named) == "untrusted"
+
+
+def test_a_name_of_a_member_that_holds_an_address_is_one() -> None:
+    value = {"Eve <eve@bad.example>": "ok@house.example"}
+    assert class_of(seen(untrusted="eve@bad.example"), value, "ok@house.example") == "untrusted"
+
+
+def test_digits_written_in_another_way_are_suspected_all_the_same() -> None:
+    assert class_of(seen(untrusted="pay to 4711 0815"), "4711-0815") == "untrusted"
