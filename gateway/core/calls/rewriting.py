@@ -13,7 +13,10 @@ REDACTED: Final = "[redacted]"
 MASKED: Final = "[masked]"
 _STARS: Final = "****"
 _EACH: Final = "*"
+_WRAPPER: Final = "result"
+"""The one member of the object in which servers put what is no object."""
 _INDEX_MAX_CHARS: Final = 9
+_DEEPEST: Final = 100
 _LOST: Final = "[cut by the gateway: {kept} of {whole} bytes are shown]"
 
 Change = Callable[[Any], Any]
@@ -101,7 +104,8 @@ def cut(raw: bytes, max_bytes: int) -> bytes | None:
 def cut_at(raw: bytes, pointers: Sequence[str], max_bytes: int) -> bytes | None:
     """Return a result in which texts at `pointers` have `max_bytes` at most; None if none is read.
 
-    A text block that is no JSON object is cut itself.
+    Where a list or an object stands, each text in it is cut. So is a text block that is no JSON
+    object.
     """
     body = _load(raw)
     if body is None:
@@ -109,7 +113,7 @@ def cut_at(raw: bytes, pointers: Sequence[str], max_bytes: int) -> bytes | None:
     paths = [split(pointer) for pointer in pointers]
 
     def change(value: Any) -> Any:  # noqa: ANN401 - any JSON
-        return _cut_text(value, max_bytes) if isinstance(value, str) else value
+        return _cut_all(value, max_bytes, _DEEPEST)
 
     if "structuredContent" in body:
         body["structuredContent"] = _changed(body["structuredContent"], paths, change)
@@ -144,6 +148,19 @@ def _cut_text(text: str, max_bytes: int) -> str:
     return text if len(data) <= max_bytes else data[:max_bytes].decode(errors="ignore")
 
 
+def _cut_all(value: Any, max_bytes: int, levels: int) -> Any:  # noqa: ANN401 - any JSON
+    """Return `value` with each text in it cut; nothing of what is nested deeper than `levels`."""
+    if isinstance(value, str):
+        return _cut_text(value, max_bytes)
+    if not isinstance(value, dict | list):
+        return value
+    if levels == 0:
+        return None
+    if isinstance(value, list):
+        return [_cut_all(item, max_bytes, levels - 1) for item in value]
+    return {name: _cut_all(item, max_bytes, levels - 1) for name, item in value.items()}
+
+
 def _hide_text(
     block: object, paths: Sequence[tuple[str, ...]], known: bytes | None, change: Change
 ) -> str:
@@ -162,14 +179,20 @@ def _hide_text(
 
 def _changed(document: Any, paths: Sequence[tuple[str, ...]], change: Change) -> Any:  # noqa: ANN401
     for path in paths:
+        wrapped = isinstance(document, dict) and document.keys() == {_WRAPPER}
+        if wrapped and path and path[0] != _WRAPPER:
+            document = {_WRAPPER: _change_at(document[_WRAPPER], path, change)}
+            if _is_index(path[0]):
+                continue
         document = _change_at(document, path, change)
     return document
 
 
 def _change_at(value: Any, path: tuple[str, ...], change: Change) -> Any:  # noqa: ANN401 - any JSON
-    """Return `value` with what `path` leads to changed; `*` leads to each of a list.
+    """Return `value` with what `path` leads to changed; `*` leads to each of a list or object.
 
     Where the shape is not the one that the path supposes, the last value on the way is changed.
+    A member that an object does not have is no such case, unless it is an index.
     """
     if not path:
         return change(value)
@@ -177,17 +200,27 @@ def _change_at(value: Any, path: tuple[str, ...], change: Change) -> Any:  # noq
     if value is None:
         return None
     if isinstance(value, dict):
-        return (
-            value if name not in value else {**value, name: _change_at(value[name], rest, change)}
-        )
+        return _change_member(value, name, rest, change)
     if isinstance(value, list) and name == _EACH:
         return [_change_at(item, rest, change) for item in value]
-    if isinstance(value, list) and name.isascii() and name.isdigit():
+    if isinstance(value, list) and _is_index(name):
         index = int(name[:_INDEX_MAX_CHARS])
         return [
             _change_at(item, rest, change) if at == index else item for at, item in enumerate(value)
         ]
     return change(value)
+
+
+def _change_member(value: dict[str, Any], name: str, rest: tuple[str, ...], change: Change) -> Any:  # noqa: ANN401
+    if name == _EACH:
+        return {key: _change_at(item, rest, change) for key, item in value.items()}
+    if name in value:
+        return {**value, name: _change_at(value[name], rest, change)}
+    return change(value) if _is_index(name) else value
+
+
+def _is_index(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 def _text_of(value: object) -> str | None:

@@ -183,6 +183,60 @@ def test_redaction_reaches_each_row_of_a_list() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pointer", "structured", "expected"),
+    [
+        (
+            "/rows/*/iban",
+            {"rows": {"r1": {"iban": "DE8937", "n": 1}, "r2": "DE8937", "r3": {}}},
+            {"rows": {"r1": {"iban": REDACTED, "n": 1}, "r2": REDACTED, "r3": {}}},
+        ),
+        ("/rows/*/iban", {"rows": {"iban": "DE8937"}}, {"rows": {"iban": REDACTED}}),
+        ("/rows/*", {"rows": {"*": "DE8937", "a": 1}}, {"rows": {"*": REDACTED, "a": REDACTED}}),
+        ("/rows/0/iban", {"rows": {"r1": {"iban": "DE8937"}}}, {"rows": REDACTED}),
+        ("/rows/0/iban", {"rows": {"0": {"iban": "DE8937"}}}, {"rows": {"0": {"iban": REDACTED}}}),
+        ("/0/iban", {"rows": {"iban": "DE8937"}}, REDACTED),
+    ],
+)
+def test_redaction_holds_where_a_list_turns_out_to_be_an_object(
+    pointer: str, structured: dict[str, Any], expected: object
+) -> None:
+    body = shown(obliged(result(**structured), "redact", pointers=[pointer]))
+    assert body["structuredContent"] == expected
+    assert orjson.loads(body["content"][0]["text"]) == expected
+    masked = obliged(result(**structured), "mask", pointers=[pointer], keep_last=4)
+    assert b"DE8937" not in (masked.result or b"")
+
+
+@pytest.mark.parametrize(
+    ("pointer", "wrapped", "expected"),
+    [
+        ("/iban", {"iban": "DE8937", "n": 1}, {"iban": REDACTED, "n": 1}),
+        ("/iban", [{"iban": "DE8937"}], REDACTED),
+        ("/iban", "DE8937", REDACTED),
+        ("/iban", {"n": 1}, {"n": 1}),
+        ("/iban", None, None),
+        ("/0/iban", [{"iban": "DE8937"}, {"n": 1}], [{"iban": REDACTED}, {"n": 1}]),
+        ("/0/iban", {"iban": "DE8937"}, REDACTED),
+        ("/*/iban", [{"iban": "DE8937"}], REDACTED),
+        ("/*/iban", {"iban": {"of": "DE8937"}}, {"iban": REDACTED}),
+        ("/result/*/iban", [{"iban": "DE8937", "n": 1}], [{"iban": REDACTED, "n": 1}]),
+        ("/result", "DE8937", REDACTED),
+    ],
+)
+def test_pointers_lead_below_a_lone_member_result_as_well(
+    pointer: str, wrapped: object, expected: object
+) -> None:
+    body = shown(obliged(result(result=wrapped), "redact", pointers=[pointer]))
+    assert body["structuredContent"] == {"result": expected}
+
+
+def test_a_member_result_that_is_not_alone_wraps_nothing() -> None:
+    body = result(result={"iban": "of the bank"}, n=1)
+    found = shown(obliged(body, "redact", pointers=["/iban"]))
+    assert found["structuredContent"] == body["structuredContent"]
+
+
 @given(st.text(max_size=60), st.text(max_size=60), st.integers(0, 80))
 def test_a_cut_text_is_the_start_of_the_text_and_within_its_bytes(
     first: str, second: str, most: int
@@ -220,6 +274,36 @@ def test_texts_at_pointers_are_cut_and_the_rest_stays() -> None:
     assert orjson.loads(found["content"][0]["text"]) == found["structuredContent"]
     plain = shown(obliged(result(text="plain words"), "truncate", max_bytes=5, pointers=["/note"]))
     assert plain["content"][0]["text"] == "plain"
+
+
+@pytest.mark.parametrize(
+    ("structured", "expected"),
+    [
+        ({"body": ["z" * 50, "z" * 50, 7]}, {"body": ["z" * 10, "z" * 10, 7]}),
+        ({"body": {"t": "z" * 50}}, {"body": {"t": "z" * 10}}),
+        ({"body": [{"t": ["z" * 50]}, None]}, {"body": [{"t": ["z" * 10]}, None]}),
+        ({"result": ["z" * 50]}, {"result": ["z" * 10]}),
+        (
+            {"result": {"body": "z" * 50, "n": "y" * 50}},
+            {"result": {"body": "z" * 10, "n": "y" * 50}},
+        ),
+    ],
+)
+def test_each_text_in_a_list_or_object_is_cut_where_a_text_should_stand(
+    structured: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    body = shown(obliged(result(**structured), "truncate", max_bytes=10, pointers=["/body"]))
+    assert body["structuredContent"] == expected
+    assert orjson.loads(body["content"][0]["text"]) == expected
+
+
+def test_nothing_is_left_of_texts_that_are_nested_too_deep_to_be_cut() -> None:
+    deep: Any = "z" * 50
+    for _ in range(200):
+        deep = [deep]
+    found = obliged(result(body=deep), "truncate", max_bytes=10, pointers=["/body"])
+    assert shown(found)["structuredContent"]["body"]
+    assert b"z" not in (found.result or b"")
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"no JSON", b'"text"'])
