@@ -25,6 +25,7 @@ _PATH: Final = re.compile(r"[A-Za-z0-9._@+-]+(/[A-Za-z0-9._@+-]+)*")
 _PATH_MAX: Final = 200
 _PLAIN: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _UNREADABLE: Final = (
+    RecursionError,  # headers upon headers
     tarfile.TarError,
     zlib.error,
     EOFError,

@@ -13,6 +13,7 @@ from gateway.core.log.chain_check import Break, ChainCheck
 from gateway.core.log.note import parse_vkey
 
 PAGE = (Path(__file__).parents[3] / "docs" / "spec" / "audit-log-v1.md").read_text("utf-8")
+STATEMENTS = {"sentences", "statement"}
 
 
 @pytest.mark.req("GW-13")
@@ -41,7 +42,9 @@ def test_the_page_names_every_reserved_member() -> None:
 
 @pytest.mark.req("AUD-01")
 def test_the_page_describes_every_type_of_record_that_the_code_writes() -> None:
-    code = "\n".join(path.read_text("utf-8") for path in Path(gateway.__path__[0]).rglob("*.py"))
+    paths = Path(gateway.__path__[0]).rglob("*.py")
+    # What statements about policies may name (`run.calls`) is no record.
+    code = "\n".join(path.read_text("utf-8") for path in paths if path.stem not in STATEMENTS)
     written = set(re.findall(r'type="((?:[a-z]+\.[a-z]+)|genesis|boot|shutdown)"', code))
     written |= {name for name in re.findall(r'"((?:run|token)\.[a-z]+)"', code) if "." in name}
     assert len(written) >= 15

@@ -238,3 +238,11 @@ def test_what_is_no_archive_is_refused(content: bytes) -> None:
 def test_the_trailer_says_what_the_blocks_hold() -> None:
     _, size = struct.unpack("<II", ARCHIVE[-8:])
     assert size == len(gzip.decompress(ARCHIVE))
+
+
+def test_headers_upon_headers_are_refused() -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 0
+    deep = info.tobuf(tarfile.USTAR_FORMAT) * 5_000
+    with pytest.raises(RequestError):
+        unpack(gzip.compress(deep))
