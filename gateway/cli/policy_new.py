@@ -34,10 +34,19 @@ _POLICY: Final = """\
 #     phases: [list, call, resume]
 package policies.{name}
 
-asked if input.phase in {{"call", "resume"}}
+# Tests hear every package about everything, so it says itself what it is about.
+mine if input.resource.id == "{tool}"
+
+asked if {{
+	mine
+	input.phase in {{"call", "resume"}}
+}}
 
 # What an agent may know of. Whether it may do it is judged when it is called.
-permit contains {{"code": "{name}_listed"}} if input.phase == "list"
+permit contains {{"code": "{name}_listed"}} if {{
+	mine
+	input.phase == "list"
+}}
 
 # Who may. Arguments stand in `input.context.args`; check their type before you compare them:
 #   is_number(input.context.args.amount)
@@ -60,7 +69,7 @@ question(phase, roles, args) := {{
 	"subject": {{"type": "agent", "id": "tester", "roles": roles, "on_behalf_of": null}},
 	"action": {{"name": "tools/call"}},
 	"resource": {{"type": "tool", "id": "{tool}", "server": "{server}"}},
-	"context": {{"args": args, "now_ns": 1700000000000000000}},
+	"context": {{"args": args, "now_ns": 1700049600000000000}}, # a Wednesday, 12:00 UTC
 }}
 
 test_it_is_listed if {{
@@ -71,6 +80,7 @@ test_who_has_the_role_may if {{
 	count({name}.permit) == 1 with input as question("call", ["{name}"], {{}})
 }}
 
+# By this package. What all packages say together, `countersign policy eval` tells.
 test_nobody_else_may[note] if {{
 	some note, roles in {{"no role": [], "another role": ["intern"]}}
 	count({name}.permit) == 0 with input as question("call", roles, {{}})
