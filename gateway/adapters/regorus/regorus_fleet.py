@@ -11,7 +11,6 @@ for `SUSPECT_S`, what is asked of the same packages goes to a worker of its own,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
@@ -306,9 +305,9 @@ def _depth(link: WorkerLink) -> int:
 
 
 def _retrieve(answer: asyncio.Future[bytes | None]) -> None:
+    """Look at a failure that nobody waits for any more, so that it is not told as forgotten."""
     if not answer.cancelled():
-        with contextlib.suppress(Exception):
-            answer.exception()
+        answer.exception()
 
 
 def _overloaded() -> PolicyError:
