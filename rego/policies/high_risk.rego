@@ -4,7 +4,9 @@
 #   Moving money, deleting, changing privileges and sending things outside wait for a human. An
 #   agent whose token reaches such a tool may ask for it; one approver decides within 15 minutes.
 #   To ask more of some tool, add a package that holds it too: all conditions are then needed.
-#   Switched by `data.settings.high_risk`.
+#   Switched by `data.settings.high_risk`. A tool whose id is in `except` is no business of this
+#   package: it neither permits nor holds it, so a package of yours must permit it, or nobody may.
+#   Other packages (`egress`, `money_limits`, …) still have their say.
 # custom:
 #   applies_to:
 #     effects: [money, delete, privilege, external_send]
@@ -13,6 +15,7 @@
 #     high_risk:
 #       named: [external_send, money, privilege, delete]
 #       looked_up: [external_send]
+#       except: []
 #     approval:
 #       groups: [approver]
 #       ttl: 15m
@@ -28,6 +31,14 @@ scope := {"list": "tools:list", "call": "tools:call", "resume": "tools:call"}
 asked if {
 	input.resource.effect in {"money", "delete", "privilege", "external_send"}
 	scope[input.phase] in input.context.token.scopes
+	not excepted
+}
+
+# A list of ids, written out: a pattern could take out a tool that nobody has thought of.
+excepted if {
+	tools := data.settings.high_risk.except
+	is_array(tools)
+	input.resource.id in tools
 }
 
 # All recipients, accounts and targets are known, and there is one. Money needs an amount too, or no

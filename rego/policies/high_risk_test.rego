@@ -90,3 +90,37 @@ test_without_the_scope_nothing_is_said if {
 test_reading_and_writing_are_not_held if {
 	every effect in ["read", "create", "update", "unreviewed"] { held(effect, "unseen", {}) == set() }
 }
+
+excepting(tools, effect) := found if {
+	found := codes(high_risk.hold | high_risk.permit) with input as call(effect, "unseen", {})
+		with data.settings.high_risk.except as tools
+}
+
+test_a_tool_that_is_taken_out_is_neither_held_nor_permitted if {
+	every effect in effects {
+		every phase in ["list", "call", "resume"] {
+			ask := call(effect, "allowed", {"phase": phase})
+			codes(high_risk.hold | high_risk.permit) == set() with input as ask
+				with data.settings.high_risk.except as ["bank.pay"]
+		}
+	}
+}
+
+test_only_the_very_tool_is_taken_out if {
+	every tools in [[], ["bank.payout"], ["bank.*"], ["*"], ["bank"], "bank.pay", {"bank.pay": true}, null] {
+		excepting(tools, "money") == {"allowed_once_approved", "money_needs_approval"}
+	}
+}
+
+whole(tools, payouts) := answer.outcome if {
+	answer := data.countersign.decision with data.settings.high_risk.except as tools
+		with data.policies.payouts as payouts
+		with data.authority.policies as {"high_risk": ["*"], "payouts": ["bank"]}
+		with input as call("money", "unseen", {"resource": {"sinks": [], "sums": []}})
+}
+
+test_what_is_taken_out_needs_a_permit_of_somebody_else if {
+	whole([], {"permit": {{"code": "small"}}}) == "hold"
+	whole(["bank.pay"], {"permit": {{"code": "small"}}}) == "permit"
+	whole(["bank.pay"], {}) == "deny"
+}
