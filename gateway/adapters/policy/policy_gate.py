@@ -68,7 +68,7 @@ def read_packages(
     found = list(_parse(sources, faults))
     every = (*found, *library.values())
     faults += _in_order(sources, _find_faults(found, library, types))
-    scopes = _read_scopes(found, faults)
+    scopes = read_scopes(found, faults)
     # With a file that cannot be read, packages that it defines would seem unknown.
     if len(found) == len(sources):
         faults += find_data_faults(data, found)
@@ -224,7 +224,8 @@ def _package_fault(path: tuple[str, ...], definitions: Definitions) -> tuple[str
     return None
 
 
-def _read_scopes(found: list[Source], faults: list[Mistake]) -> dict[str, Scope]:
+def read_scopes(found: list[Source], faults: list[Mistake]) -> dict[str, Scope]:
+    """Return what packages concern, by their annotations; add what is wrong with these."""
     scopes: dict[str, Scope] = {}
     for source in found:
         wrong: list[tuple[int, str]] = []
