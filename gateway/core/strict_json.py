@@ -18,6 +18,8 @@ from gateway.core.errors import RequestError
 
 _SAFE_INTEGER: Final = 2**53
 _INTEGER_MAX_CHARS: Final = 17
+_ALL_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_UNNESTED: Final = bytes(set(range(256)) - set(b'[]{}"'))
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
@@ -55,16 +57,19 @@ _decode: Final = json.JSONDecoder(
 ).decode
 
 
-def _check_depth(value: object, limit: int) -> None:
-    level = [value]
+def _check_depth(raw: bytes, limit: int) -> None:
+    """Refuse deep nesting. `raw` is valid JSON: what stands outside of its texts is in balance."""
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Texts without brackets are two quotes now, and no quote moves to the other side of a bracket.
+    marks = raw.translate(_ALL_SQUARE, _UNNESTED).replace(b'""', b"")
+    nested = b"".join(marks.split(b'"')[::2])
     depth = 0
-    while level := [item for item in level if isinstance(item, dict | list)]:
+    while nested:
         depth += 1
         if depth > limit:
             raise RequestError(f"JSON is nested more than {limit} deep; flatten it")
-        level = [
-            child for item in level for child in (item.values() if isinstance(item, dict) else item)
-        ]
+        nested = nested.replace(b"[]", b"")  # what holds nothing any more: one level
 
 
 def _unambiguous(raw: bytes) -> Any:  # noqa: ANN401 - JSON has any type
@@ -99,5 +104,5 @@ def parse(raw: bytes, *, max_depth: int) -> Any:  # noqa: ANN401 - JSON has any 
     except ValueError as error:
         raise RequestError(f"the body is not valid JSON: {error}") from None
     if raw.count(b"[") + raw.count(b"{") > max_depth:
-        _check_depth(value, max_depth)
+        _check_depth(raw, max_depth)
     return value

@@ -87,6 +87,24 @@ def test_the_depth_limit_is_exact(value: Any) -> None:  # noqa: ANN401 - any JSO
             parse(raw, max_depth=depth - 1)
 
 
+BRACKETS = st.recursive(
+    st.text('"\\[]{}\nx', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text('"\\[]{}', max_size=4), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(BRACKETS)
+def test_brackets_and_quotes_in_texts_are_no_nesting(value: Any) -> None:  # noqa: ANN401 - any JSON
+    raw, depth = json.dumps(value).encode(), depth_of(value)
+    assert parse(raw, max_depth=depth) == value
+    if depth:
+        with pytest.raises(RequestError, match=f"more than {depth - 1} deep"):
+            parse(raw, max_depth=depth - 1)
+
+
 @pytest.mark.req("GW-06", "GW-07")
 @pytest.mark.parametrize("depth", [65, 2_000, 200_000])
 @pytest.mark.parametrize(("left", "right"), [(b"[", b"]"), (b'{"a":', b"}")])
