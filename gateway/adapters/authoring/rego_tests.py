@@ -15,17 +15,10 @@ import regorus
 from msgspec import Struct
 
 from gateway.adapters.authoring.rego_cases import Case, read_cases, write_case_rule
-from gateway.adapters.policy.policy_ast import Fault, Module, parse_module
-from gateway.adapters.policy.policy_bundle import (
-    MAIN_PATH,
-    find_rego_root,
-    invalid,
-    load_library,
-    read_folder,
-)
-from gateway.adapters.policy.policy_faults import Mistake
+from gateway.adapters.authoring.rego_suite import load_suite
+from gateway.adapters.policy.policy_ast import Module
 from gateway.adapters.policy.policy_syntax import Node, head_of, is_literal, place, unwrap
-from gateway.adapters.regorus.regorus_worker import build_engine, describe
+from gateway.adapters.regorus.regorus_worker import describe
 
 _PREFIX: Final = "test_"
 _TODO_PREFIX: Final = "todo_test_"
@@ -90,23 +83,14 @@ def run_folder(path: Path, wanted: str = "", *, coverage: bool = False) -> TestR
     `wanted` is no regular expression.
     """
     pattern = re.compile(wanted)
-    faults: list[Mistake] = []
-    sources, data = read_folder(path, faults, tests=True)
-    modules: dict[str, Module] = {}
-    for name, text in sources.items():
-        module = parse_module(name, text)
-        if isinstance(module, Fault):
-            faults.append(Mistake(name, module.line, module.column, "syntax", module.text))
-        else:
-            modules[name] = module
-    if faults:
-        raise invalid(faults)
-    tests = list(_find(sources, modules))
-    engine = _load(_rewrite(sources, tests), data, modules)
+    suite = load_suite(path)
+    tests = list(_find(suite.sources, suite.modules))
+    engine = suite.build_engine(_rewrite(suite.sources, tests).items())
+    engine.set_gather_prints(True)
     engine.set_enable_coverage(coverage)
     chosen = [each for each in tests if pattern.search(f"{each.package}.{each.name}")]
     outcomes = [_run(engine, each) for each in chosen]
-    return TestRun(outcomes, modules, sources, _covered(engine) if coverage else {})
+    return TestRun(outcomes, suite.modules, suite.sources, _covered(engine) if coverage else {})
 
 
 def _covered(engine: regorus.Engine) -> dict[str, frozenset[int]]:
@@ -195,23 +179,6 @@ def _name_span(reference: Node, name: str) -> tuple[int, int]:
     if kind == "RefDot" and body["field"][1] == name:
         return body["field"][0]["start"], body["field"][0]["end"]
     return _name_span(body["refr"], name)
-
-
-def _load(
-    sources: Mapping[str, str], data: Mapping[str, Any], modules: Mapping[str, Module]
-) -> regorus.Engine:
-    texts = list(sources.items())
-    if not any(module.package == ("countersign",) for module in modules.values()):
-        texts.append((MAIN_PATH, (find_rego_root() / MAIN_PATH).read_text(encoding="utf-8")))
-    given = {module.package for module in modules.values()}
-    texts += [
-        (path, text)
-        for path, text in load_library(find_rego_root()).items()
-        if tuple(path.removesuffix(".rego").split("/")) not in given
-    ]
-    engine = build_engine(texts, json.dumps(data))
-    engine.set_gather_prints(True)
-    return engine
 
 
 def _run(engine: regorus.Engine, test: _Test) -> RuleOutcome:

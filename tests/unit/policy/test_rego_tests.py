@@ -164,6 +164,49 @@ def test_tests_see_policies_data_and_the_entry_point(tmp_path: Path) -> None:
     assert outcomes(results) == {"test_package": "PASS", "test_decision": "PASS"}
 
 
+SCOPED = """# METADATA
+# custom:
+#   applies_to:
+#     tools: [shop.refund]
+package policies.a
+
+permit contains {"code": "ok"}
+"""
+ASK = """package a_test
+import data.policies.a
+ask(tool) := {"version": 1, "phase": "call", "resource": {"server": "shop", "id": tool}}
+decided(tool) := answer.outcome if answer := data.countersign.decision with input as ask(tool)
+test_it_is_heard_about_its_tool if decided("shop.refund") == "permit"
+test_it_is_not_heard_about_another if decided("shop.look") == "deny"
+test_asked_by_itself_it_says_what_it_says if count(a.permit) == 1 with input as ask("shop.look")
+test_the_whole_is_heard_by_who_says_so if {
+	answer := data.countersign.decision with input as ask("shop.look") with data.applies_to as {}
+	answer.outcome == "permit"
+}
+"""
+
+
+@pytest.mark.req("POL-06", "POL-13")
+def test_decisions_in_tests_hear_packages_about_what_they_concern_only(tmp_path: Path) -> None:
+    (tmp_path / "authority.json").write_text('{"policies": {"a": ["*"]}}')
+    assert set(outcomes(run(tmp_path, a=SCOPED, a_test=ASK)).values()) == {"PASS"}
+
+
+@pytest.mark.req("POL-06", "POL-12")
+def test_decisions_in_tests_know_the_owners_of_packages(tmp_path: Path) -> None:
+    owners = '{"owners": {"team": {"packages": ["a"], "servers": ["shop"]}}}'
+    (tmp_path / "authority.json").write_text(owners)
+    assert set(outcomes(run(tmp_path, a=SCOPED, a_test=ASK)).values()) == {"PASS"}
+    (tmp_path / "authority.json").write_text('{"owners": []}')
+    found = outcomes(run(tmp_path, a=SCOPED, a_test=ASK))
+    assert found["test_it_is_heard_about_its_tool"] == "FAIL"
+
+
+def test_an_annotation_that_nobody_can_read_ends_the_tests(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"a\.rego:1:1: .*unknown `dance`"):
+        run(tmp_path, a=SCOPED.replace("tools: [shop.refund]", "phases: [dance]"), a_test=ASK)
+
+
 def test_files_that_cannot_be_loaded_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         run(tmp_path, a="package {", b_test="package b_test\nx := }\n")
