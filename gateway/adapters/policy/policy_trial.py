@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -20,8 +21,9 @@ async def try_bundle(decide: Decide) -> None:
 
     Raises `ConfigurationError`: `policy_invalid`, `policy_selftest_failed`.
     """
-    for phase in cast("tuple[Phase, ...]", PHASES):
-        decision = await decide(SELF_TEST_TOOL, phase, build_sample(phase))
+    phases = cast("tuple[Phase, ...]", PHASES)
+    asked = (decide(SELF_TEST_TOOL, phase, build_sample(phase)) for phase in phases)
+    for phase, decision in zip(phases, await asyncio.gather(*asked), strict=True):
         first = decision.reasons[0] if decision.reasons else Reason(code="")
         if first.code in {UNDEFINED, INVALID}:
             raise ConfigurationError(

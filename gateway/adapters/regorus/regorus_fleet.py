@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from gateway.adapters.policy.policy_bundle import Bundle
 from gateway.adapters.regorus.regorus_engines import drop_command, estimate_bytes
 from gateway.adapters.regorus.regorus_link import PATIENCE_S, Request, WorkerLink, fail
@@ -297,7 +299,7 @@ class Fleet:
 def load_command(bundle: Bundle, *, tag: int, samples: Sequence[str]) -> bytes:
     """Return the command that loads a bundle and tries it on samples (JSON)."""
     command = {"do": "load", "tag": tag, "modules": bundle.modules(), "data": bundle.data}
-    return json.dumps(command | {"samples": list(samples)}).encode()
+    return msgspec.json.encode(command | {"samples": list(samples)})
 
 
 def _depth(link: WorkerLink) -> int:

@@ -33,6 +33,8 @@ import struct
 import sys
 from typing import Any, Final, NoReturn
 
+import msgspec
+
 if __name__ == "__main__":
     # Run by its path: what stands beside it is the same gateway, whatever else is installed.
     sys.path.insert(0, __file__.rsplit(os.sep, 4)[0])
@@ -49,12 +51,23 @@ _PR_SET_PDEATHSIG: Final = 1
 _READ_BYTES: Final = 1 << 20
 
 
+class _Order(msgspec.Struct):
+    """What of a command says who carries it out. A bundle's megabytes are only looked through."""
+
+    do: str
+    role: str = ""
+
+
+_decode_order: Final = msgspec.json.Decoder(_Order).decode
+
+
 def breed(control: socket.socket, evaluator: Evaluator) -> None:
     """Carry out commands until the gateway closes its end."""
     while (received := _receive(control)) is not None:
         command, descriptors = received
-        if json.loads(command).get("do") == "fork":
-            _fork(control, evaluator, json.loads(command)["role"], descriptors)
+        order = _decode_order(command)
+        if order.do == "fork":
+            _fork(control, evaluator, order.role, descriptors)
             continue
         kind, reply = evaluator.answer(0, CONTROL, command)
         _reply(control, reply if kind == ANSWER else json.dumps({"fault": reply.decode()}).encode())
