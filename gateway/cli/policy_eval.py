@@ -9,13 +9,11 @@ import msgspec
 import orjson
 import typer
 
-from gateway.adapters.authoring.policy_explain import Explanation, Heard, Stop, Traced, explain
+from gateway.adapters.authoring.policy_explain import Explanation, Heard, explain
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, Format, Input, Output, ask, load, read_input
+from gateway.cli.policy_telling import tell_rule
 from gateway.core.policy.decision import Decision, Deny, Hold
-
-_VALUE_MAX = 80
-_VALUES_MAX = 3
 
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say which rules fired, and where others stopped.")
@@ -78,41 +76,8 @@ def _tell(found: Explanation) -> Iterator[str]:
 
 def _tell_package(package: Heard) -> Iterator[str]:
     for traced in package.rules:
-        yield from _tell_rule(traced, "  ")
+        yield from tell_rule(traced, "  ")
         if traced.rule == "permit" and traced.items and not package.owns:
             yield "    does not count: authority.json does not give this server to the package"
     if not package.rules:
         yield "  says nothing"
-
-
-def _tell_rule(traced: Traced, indent: str) -> Iterator[str]:
-    place = f"{traced.file}:{traced.row}"
-    if traced.items:
-        shown = ", ".join(_item(item) for item in traced.items[:_VALUES_MAX])
-        yield f"{indent}{traced.rule} {place} holds: {shown}"
-    elif traced.stopped is not None:
-        stopped = traced.stopped
-        at = f"{stopped.row}:{stopped.col}"
-        yield f"{indent}{traced.rule} {place} stopped at {at}: {stopped.text}"
-        yield from _tell_stop(stopped, indent + "    ")
-    else:
-        yield f"{indent}{traced.rule} {place}: {traced.problem or 'gave nothing'}"
-
-
-def _tell_stop(stopped: Stop, indent: str) -> Iterator[str]:
-    # A rule that it stands on is told by itself.
-    for text, values in ({} if stopped.below else stopped.values).items():
-        shown = " or ".join(_short(value) for value in values[:_VALUES_MAX]) or "undefined"
-        yield f"{indent}{text} = {shown}"
-    for each in stopped.below:
-        yield from _tell_rule(each, indent)
-
-
-def _item(item: object) -> str:
-    code = item.get("code") if isinstance(item, dict) else None
-    return code if isinstance(code, str) else _short(item)
-
-
-def _short(value: object) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= _VALUE_MAX else f"{text[: _VALUE_MAX - 1]}…"

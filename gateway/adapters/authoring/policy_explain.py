@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import regorus
@@ -16,13 +17,15 @@ from gateway.adapters.policy.policy_probes import Probe, Step, write_probes
 from gateway.adapters.regorus.regorus_worker import build_engine
 
 _DEPTH_MAX: Final = 3
+_INPUT: Final = re.compile(r"input(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 _UNKNOWN: Final = "the engine cannot tell; look at the rule itself"
 
 
 class Stop(Struct, frozen=True):
     """The first expression that did not hold, with the values of what stands in it.
 
-    A value that is absent is undefined. `below`: the rule that it stands on, where it is one.
+    A value that is absent is undefined; `missing` says what of the input is not there then.
+    `below`: the rule that it stands on, where it is one.
     """
 
     row: int
@@ -30,6 +33,7 @@ class Stop(Struct, frozen=True):
     text: str
     values: dict[str, list[Any]]
     below: list[Traced]
+    missing: dict[str, str] = {}
 
 
 class Traced(Struct, frozen=True):
@@ -89,45 +93,62 @@ def _resource(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _trace(bundle: Bundle, package: Package, document: dict[str, Any]) -> list[Traced]:
-    sources = dict(bundle.files)
-    probes: list[Probe] = []
-    modules: list[tuple[str, str]] = []
-    for number, path in enumerate(package.paths):
-        text = sources[path].decode()
+    texts = dict(bundle.files)
+    found = []
+    for path in package.paths:
+        text = texts[path].decode()
         module = parse_module(path, text)
         if not isinstance(module, Fault):
-            source = Source(path.removeprefix("policies/"), text, module)
-            written, probe = write_probes(source, number)
-            probes += written
-            modules.append((f"probes/{number}.rego", probe))
+            found.append(Source(path.removeprefix("policies/"), text, module))
+    modules = [module for group in bundle.modules().values() for module in group]
+
+    def build(probes: Iterable[tuple[str, str]]) -> regorus.Engine:
+        return build_engine([*modules, *probes], bundle.data)
+
+    return trace_rules(found, DECISION_SETS, document, build)
+
+
+def trace_rules(
+    sources: Iterable[Source],
+    wanted: Iterable[str],
+    document: dict[str, Any],
+    build: Callable[[list[tuple[str, str]]], regorus.Engine],
+) -> list[Traced]:
+    """Return what became of the rules `wanted` of one package on an input.
+
+    `sources`: its modules. `build` gives an engine that holds them, and these (path, text) besides.
+    """
+    probes: list[Probe] = []
+    modules: list[tuple[str, str]] = []
+    package = ""
+    for number, source in enumerate(sources):
+        written, probe = write_probes(source, number)
+        probes += written
+        modules.append((f"probes/{number}.rego", probe))
+        package = ".".join(("data", *source.module.package))
+    chosen = [each for each in probes if each.rule in wanted]
+    if not chosen:
+        return []
     try:
-        asking = _Asking(_engine(bundle, modules, document), package.name, probes)
-        return [asking.trace(each) for each in probes if each.rule in DECISION_SETS]
+        engine = build(modules)
+        engine.set_input_json(json.dumps(document))
+        asking = _Asking(engine, package, probes, document)
+        return [asking.trace(each) for each in chosen]
     except BaseException:  # noqa: BLE001 - a Rust panic is no Exception
         # What cannot be taken apart (a name bound below its use) is named all the same.
-        return [
-            Traced(each.rule, each.file, each.row, [], problem=_UNKNOWN)
-            for each in probes
-            if each.rule in DECISION_SETS
-        ]
-
-
-def _engine(
-    bundle: Bundle, probes: Iterable[tuple[str, str]], document: dict[str, Any]
-) -> regorus.Engine:
-    modules = [module for group in bundle.modules().values() for module in group]
-    engine = build_engine([*modules, *probes], bundle.data)
-    engine.set_input_json(json.dumps(document))
-    return engine
+        return [Traced(each.rule, each.file, each.row, [], problem=_UNKNOWN) for each in chosen]
 
 
 class _Asking:
     """Asks the probes of one package."""
 
-    def __init__(self, engine: regorus.Engine, package: str, probes: list[Probe]) -> None:
+    def __init__(
+        self, engine: regorus.Engine, package: str, probes: list[Probe], document: dict[str, Any]
+    ) -> None:
         self._engine = engine
         self._package = package
         self._probes = probes
+        self._document = document
 
     def trace(self, probe: Probe, depth: int = 0) -> Traced:
         """Return what a body gave, or where it stopped."""
@@ -147,9 +168,23 @@ class _Asking:
             below = [
                 self.trace(probe, depth + 1) for probe in self._probes if probe.rule == step.asks
             ]
-        return Stop(step.row, step.col, step.text, values, below)
+        missing = find_missing(values, self._document)
+        return Stop(step.row, step.col, step.text, values, below, missing)
 
     def _ask(self, rule: str) -> Any:  # noqa: ANN401
-        found = json.loads(self._engine.eval_query_as_json(f"data.policies.{self._package}.{rule}"))
+        found = json.loads(self._engine.eval_query_as_json(f"{self._package}.{rule}"))
         rows = found.get("result") or [{"expressions": [{"value": None}]}]
         return rows[0]["expressions"][0]["value"]
+
+
+def find_missing(values: Mapping[str, list[Any]], document: object) -> dict[str, str]:
+    """Say of each undefined `input.a.b.c` which member is not there: `input.a` has no `b`."""
+    found = {}
+    for text in (text for text, known in values.items() if not known and _INPUT.fullmatch(text)):
+        at, above = document, "input"
+        for part in text.split(".")[1:]:
+            if not isinstance(at, dict) or part not in at:
+                found[text] = f"`{above}` has no `{part}`"
+                break
+            at, above = at[part], f"{above}.{part}"
+    return found

@@ -64,7 +64,7 @@ class Probe(Struct, frozen=True):
 def write_probes(source: Source, number: int) -> tuple[list[Probe], str]:
     """Return the probes of a module (the `number`-th) and the module that holds their rules."""
     package = ".".join(source.module.package)
-    lines = [f"package {package}", *_imports(source)]
+    lines = [f"package {package}", *write_imports(source)]
     found = []
     for at, rule in enumerate(source.module.tree):
         if head_of(rule)[0] not in {"Set", "Compr"} or any(indices(head_of(rule)[1]["refr"])):
@@ -74,7 +74,8 @@ def write_probes(source: Source, number: int) -> tuple[list[Probe], str]:
     return found, "\n".join(lines) + "\n"
 
 
-def _imports(source: Source) -> Iterator[str]:
+def write_imports(source: Source) -> Iterator[str]:
+    """Yield a module's imports, for one that stands beside it."""
     for name, path in source.module.imports.items():
         first, *rest = path
         parts = [f".{part}" if _NAME.fullmatch(part) else f'["{part}"]' for part in rest]
@@ -88,16 +89,16 @@ def _write(source: Source, alternative: Alternative, name: str, lines: list[str]
     before: list[str] = []
     bound: set[str] = set()
     steps = []
-    for number, whole in enumerate(_in_order(list(alternative.whole), text)):
+    for number, whole in enumerate(in_order(list(alternative.whole), text)):
         statement, shown = whole["literal"], source_of(text, whole)
         values = []
-        for each, (reference, used) in enumerate(_references(statement, text, bound)):
+        for each, (reference, used) in enumerate(references(statement, text, bound)):
             rule = f"{name}_{number}_{each}"
             ready = _ready(before, used)
             values.append((reference, rule))
             lines.append(f"{rule} contains {_SHOWN} if {{\n{ready}{_SHOWN} := {reference}\n}}")
         before.append(shown)
-        bound |= _binds(statement, text)
+        bound |= binds(statement, text)
         holds = f"{name}_{number}"
         lines.append(f"{holds} if {{\n" + "\n".join(before) + "\n}")
         row, col = place(text, whole_span(whole))
@@ -123,41 +124,54 @@ def _rule_name(reference: Node) -> str:
     return name
 
 
-def _in_order(statements: list[Node], text: bytes) -> Iterator[Node]:
+def in_order(statements: list[Node], text: bytes) -> Iterator[Node]:
     """Yield statements so that each stands on what those before it bind, else as written."""
-    binds = [_binds(statement, text) for statement in statements]
-    local = set().union(*binds)
+    own = [binds(statement, text) for statement in statements]
+    local = set().union(*own)
     bound: set[str] = set()
     waiting = list(range(len(statements)))
     while waiting:
         ready = (
             number
             for number in waiting
-            if not ({n for n, _ in find_used(statements[number])} & local) - bound - binds[number]
+            if not ({n for n, _ in find_used(statements[number])} & local) - bound - own[number]
         )
         chosen = next(ready, waiting[0])
         waiting.remove(chosen)
-        bound |= binds[chosen]
+        bound |= own[chosen]
         yield statements[chosen]
 
 
-def _binds(statement: Node, text: bytes) -> set[str]:
+def binds(statement: Node, text: bytes) -> set[str]:
+    """Return the variables that a statement gives values to."""
     return {name for name, _ in declared(statement, text)} | set(find_bound(statement, text))
 
 
-def _references(statement: Node, text: bytes, bound: set[str]) -> list[tuple[str, bool]]:
-    """Return (text, whether it stands on a local) of what a statement reads."""
+def references(statement: Node, text: bytes, bound: set[str]) -> list[tuple[str, bool]]:
+    """Return (text, whether it stands on a local) of what a statement reads and compares.
+
+    `bound`: the variables that have values before it.
+    """
     kind = unwrap(statement)[0]
     if kind not in {"Expr", "NotExpr", "SomeIn"}:
         return []
-    own = _binds(statement, text) - bound
+    own = binds(statement, text) - bound
     found: dict[str, bool] = {}
-    for node in _read(statement):
+    for node in (*_compared(statement), *_read(statement)):
         shown = " ".join(source_of(text, node).split())
         names = {name for name, _ in find_used(node)}
         if not names & own and "_" not in names:
             found[shown] = bool(names - {"input", "data"})
     return list(found.items())[:_SHOWN_MAX]
+
+
+def _compared(statement: Node) -> Iterator[Node]:
+    """Yield the sides of a comparison that somebody has to compute to understand it."""
+    kind, body = unwrap(statement)
+    if kind in {"Expr", "NotExpr"}:
+        kind, body = unwrap(body["expr"])
+    if kind == "BoolExpr":
+        yield from (side for side in (body["lhs"], body["rhs"]) if unwrap(side)[0] == "Call")
 
 
 def _read(node: object) -> Iterator[Node]:
