@@ -16,6 +16,7 @@ from gateway.adapters.authoring.rego_coverage import report_coverage
 from gateway.adapters.authoring.rego_tests import RuleOutcome, TestRun, run_folder
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, Format, Output, failed, usage
+from gateway.cli.policy_telling import tell_rule, tell_stop
 from gateway.core.errors import ConfigurationError
 
 _OUTCOMES: Final = ("PASS", "FAIL", "ERROR", "SKIPPED")
@@ -58,7 +59,7 @@ def run_all(
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     measured = coverage or threshold > 0
     try:
-        found = run_folder(directory, run, coverage=measured)
+        found = run_folder(directory, run, coverage=measured, explained=output is Output.TABLE)
     except ConfigurationError as error:
         raise failed(error) from None
     except re.error as error:
@@ -97,7 +98,7 @@ def _print_table(results: list[RuleOutcome], *, verbose: bool) -> None:
     for result in results:
         took = "" if result.outcome == "SKIPPED" else f" ({result.duration_ns / 1000:.1f}µs)"
         typer.echo(f"{result.file}:{result.row}: {result.name}: {result.outcome}{took}")
-        for line in _tree(result.cases):
+        for line in (*_tree(result.cases), *_why(result)):
             typer.echo(line)
         told = result.output if verbose or result.outcome != "PASS" else ()
         for line in (*told, *result.message.splitlines()):
@@ -113,6 +114,17 @@ def _tree(cases: Iterable[Case], indent: str = "  ") -> Iterator[str]:
     for case in cases:
         yield f"{indent}{case.name}: {'FAIL' if case.failed else 'PASS'}"
         yield from _tree(case.cases, indent + "  ")
+
+
+def _why(result: RuleOutcome) -> Iterator[str]:
+    """Yield, for the test or each case that failed, where it stopped and on what values."""
+    for failure in result.failures:
+        stopped = failure.stopped
+        name = f"{' / '.join(failure.case)}: " if failure.case else ""
+        yield f"  {name}stopped at {failure.file}:{stopped.row}: {stopped.text}"
+        yield from tell_stop(stopped, "      ")
+        for traced in failure.asked:
+            yield from tell_rule(traced, "      ")
 
 
 def _counted(result: RuleOutcome) -> Iterator[str]:

@@ -34,19 +34,26 @@ def write_case_rule(
     `tail`: the names and expressions in the test's head that name a case. `statements`: those of
     its body.
     """
-    dynamic = [part for part in tail if isinstance(part, dict)]
-    chosen = _binding(dynamic, [statement["literal"] for statement in statements], text)
+    chosen = find_binding(tail, statements, text)
     if chosen is None:
         return None
-    shown = ", ".join(
-        json.dumps(part) if isinstance(part, str) else source_of(text, part) for part in tail
-    )
     body = "\n".join(source_of(text, statements[number]) for number in chosen)
-    return f"{name} contains [{shown}] if {{\n{body or 'true'}\n}}\n"
+    return f"{name} contains {write_name(tail, text)} if {{\n{body or 'true'}\n}}\n"
+
+
+def write_name(tail: list[str | Node], text: bytes) -> str:
+    """Return the expression that names a case: `["group", name]`."""
+    parts = (json.dumps(part) if isinstance(part, str) else source_of(text, part) for part in tail)
+    return f"[{', '.join(parts)}]"
+
+
+def find_binding(tail: list[str | Node], statements: list[Node], text: bytes) -> list[int] | None:
+    """Return which statements bind what names a case, and what those stand on."""
+    dynamic = [part for part in tail if isinstance(part, dict)]
+    return _binding(dynamic, [statement["literal"] for statement in statements], text)
 
 
 def _binding(tail: list[Node], body: list[Node], text: bytes) -> list[int] | None:
-    """Return which statements bind what names a case, and what those stand on."""
     binds = [_bound(literal, text) for literal in body]
     local = set().union(*binds)
     chosen: set[int] = set()
@@ -102,8 +109,13 @@ def read_cases(value: object, names: Iterable[list[Any]]) -> tuple[Case, ...]:
     """Return every case: those that the rule's value has, and those that are only named."""
     tree = _tree(value if isinstance(value, dict) else {})
     for name in names:
-        _place(tree, [part if isinstance(part, str) else _shown(part) for part in name])
+        _place(tree, read_name(name))
     return tuple(_cases(tree))
+
+
+def read_name(name: Iterable[object]) -> list[str]:
+    """Return the parts of a case's name as they are shown."""
+    return [part if isinstance(part, str) else _shown(part) for part in name]
 
 
 def _shown(part: object) -> str:

@@ -50,7 +50,9 @@ class Suite(Struct, frozen=True):
             for path, text in load_library(find_rego_root()).items()
             if tuple(path.removesuffix(".rego").split("/")) not in given
         ]
-        return build_engine(texts, json.dumps(self.data if data is None else data))
+        engine = build_engine(texts, json.dumps(self.data if data is None else data))
+        engine.set_gather_prints(True)
+        return engine
 
 
 def load_suite(path: Path) -> Suite:

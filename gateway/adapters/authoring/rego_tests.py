@@ -6,16 +6,17 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import regorus
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.adapters.authoring.rego_cases import Case, read_cases, write_case_rule
-from gateway.adapters.authoring.rego_suite import load_suite
+from gateway.adapters.authoring.rego_failures import FailedTest, Failure, find_failures
+from gateway.adapters.authoring.rego_suite import Suite, load_suite
 from gateway.adapters.policy.policy_ast import Module
 from gateway.adapters.policy.policy_syntax import Node, head_of, is_literal, place, unwrap
 from gateway.adapters.regorus.regorus_worker import describe
@@ -24,6 +25,9 @@ _PREFIX: Final = "test_"
 _TODO_PREFIX: Final = "todo_test_"
 _CASES: Final = "cases_of_countersign_test"
 _PLACE: Final = re.compile(r"--> (\S+?):(\d+):(\d+)")
+_EXPLAINED_MAX: Final = 20
+"""Of so many failing tests, and so many cases of each, is said why. Those are enough to begin."""
+
 Outcome = Literal["PASS", "FAIL", "ERROR", "SKIPPED"]
 
 
@@ -31,6 +35,7 @@ class RuleOutcome(Struct, frozen=True):
     """What became of one test. `output` is what it printed; `name` begins with `data.`.
 
     `package` is the front of the name. `at`: where an error arose, as far as the engine says.
+    `failures`: where it and its cases stopped, for those who want to be told.
     """
 
     name: str
@@ -44,6 +49,7 @@ class RuleOutcome(Struct, frozen=True):
     output: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
     at: tuple[str, int, int] | None = None
+    failures: tuple[Failure, ...] = ()
 
 
 class _Test(Struct, frozen=True):
@@ -56,6 +62,7 @@ class _Test(Struct, frozen=True):
     row: int
     col: int
     rule: Node
+    tail: list[str | Node]
     refusal: str = ""
     case_rule: str = ""
 
@@ -76,9 +83,12 @@ def run_tests(path: Path) -> list[RuleOutcome]:
     return run_folder(path).outcomes
 
 
-def run_folder(path: Path, wanted: str = "", *, coverage: bool = False) -> TestRun:
+def run_folder(
+    path: Path, wanted: str = "", *, coverage: bool = False, explained: bool = False
+) -> TestRun:
     """Run the tests whose full name (`data.…`) `wanted` is found in.
 
+    `explained`: say of the first that fail where they stopped, and on what values.
     Raises `ConfigurationError` (`policy_invalid`) when the files cannot be loaded, `re.error` when
     `wanted` is no regular expression.
     """
@@ -86,10 +96,11 @@ def run_folder(path: Path, wanted: str = "", *, coverage: bool = False) -> TestR
     suite = load_suite(path)
     tests = list(_find(suite.sources, suite.modules))
     engine = suite.build_engine(_rewrite(suite.sources, tests).items())
-    engine.set_gather_prints(True)
     engine.set_enable_coverage(coverage)
     chosen = [each for each in tests if pattern.search(f"{each.package}.{each.name}")]
     outcomes = [_run(engine, each) for each in chosen]
+    if explained:
+        outcomes = _explain(suite, chosen, outcomes)
     return TestRun(outcomes, suite.modules, suite.sources, _covered(engine) if coverage else {})
 
 
@@ -133,7 +144,7 @@ def _describe(  # noqa: PLR0917 - a test has as many parts
         if written is None or len(bodies) > 1:
             refusal = "cannot enumerate its cases; bind their names first: `some name, tc in cases`"
     shown = f"{name}#{copy:02}" if copy else name
-    return _Test(file, package, shown, alias, row, col, rule, refusal, case_rule)
+    return _Test(file, package, shown, alias, row, col, rule, tail, refusal, case_rule)
 
 
 def _split(reference: Node) -> tuple[list[str], list[str | Node]]:
@@ -209,6 +220,30 @@ def _run(engine: regorus.Engine, test: _Test) -> RuleOutcome:
         return RuleOutcome(*known, "ERROR", duration_ns, "it has no cases; give it some", output)
     failed = any(case.failed for case in cases) if test.case_rule else value is not True
     return RuleOutcome(*known, "FAIL" if failed else "PASS", duration_ns, "", output, cases)
+
+
+def _explain(suite: Suite, tests: list[_Test], outcomes: list[RuleOutcome]) -> list[RuleOutcome]:
+    """Return the outcomes, the first that failed with the reason why."""
+    told = 0
+    found = []
+    for test, outcome in zip(tests, outcomes, strict=True):
+        whole = outcome
+        if outcome.outcome == "FAIL" and told < _EXPLAINED_MAX:
+            told += 1
+            cases = [*_failed(outcome.cases)] if test.case_rule else [()]
+            failed = FailedTest(test.file, test.rule, test.tail, cases[:_EXPLAINED_MAX])
+            whole = structs.replace(outcome, failures=tuple(find_failures(suite, failed)))
+        found.append(whole)
+    return found
+
+
+def _failed(cases: Iterable[Case], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for case in cases:
+        name = (*above, case.name)
+        if case.cases:
+            yield from _failed(case.cases, name)
+        elif case.failed:
+            yield name
 
 
 def _ask(engine: regorus.Engine, path: str) -> Any:  # noqa: ANN401

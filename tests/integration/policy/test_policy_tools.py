@@ -269,6 +269,38 @@ def test_cases_are_counted_and_output_is_shown_where_it_matters(tmp_path: Path) 
     assert "case one" in run("test", folder, "-v")[1]
 
 
+FAILING = """package a_test
+
+import data.policies.a
+
+test_cases[name] if {
+	some name, effect in {"a read": "read", "a payment": "money"}
+	ask := {"effect": effect}
+	count(a.permit) == 1 with input.resource as ask
+}
+
+test_all if count(a.permit) == 1 with input as {"resource": {}}
+"""
+
+
+def test_failing_tests_show_the_values_at_which_they_stopped(tmp_path: Path) -> None:
+    code, out, _ = run("test", write(tmp_path, a_test=FAILING))
+    assert code == Exit.TEST_FAILED
+    assert (
+        """  a payment: FAIL
+  a read: PASS
+  a payment: stopped at a_test.rego:8: count(a.permit) == 1 with input.resource as ask
+      count(a.permit) = 0
+      a.permit = []
+      ask = {"effect":"money"}
+      permit a.rego:3 stopped at 3:33: input.resource.effect == "read"
+          input.resource.effect = "money"
+"""
+        in out
+    )
+    assert "          input.resource.effect = undefined: `input.resource` has no `effect`\n" in out
+
+
 def test_tests_are_chosen_by_name(tmp_path: Path) -> None:
     folder = write(tmp_path, a_test=TESTS)
     code, out, _ = run("test", folder, "-r", r"a_test\.test_r")
