@@ -23,6 +23,7 @@ from gateway.adapters.policy.policy_package import (
     Source,
     build_packages,
 )
+from gateway.adapters.policy.policy_passed import Outline, name_packages, outline, passed
 from gateway.adapters.policy.policy_portable import find_unportable
 from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.policy.policy_scope import Scope, read_annotations, read_scope
@@ -65,14 +66,57 @@ def read_packages(
                 "`countersign init`",
             )
         )
+    if types is not None and not faults:
+        known = _read_new(sources, library, types)
+        if known is not None:
+            packages, outlines = known
+            faults += find_data_faults(data, [each.source for each in outlines])
+            return {} if faults else packages
     found = list(_parse(sources, faults))
-    every = (*found, *library.values())
-    faults += _in_order(sources, _find_faults(found, library, types))
+    told = {source.path for source in found}
+    faults += _in_order(sources, _find_faults(found, library, types, told))
     scopes = read_scopes(found, faults)
     # With a file that cannot be read, packages that it defines would seem unknown.
     if len(found) == len(sources):
         faults += find_data_faults(data, found)
-    return {} if faults else build_packages(every, scopes)
+    return {} if faults else build_packages((*found, *library.values()), scopes)
+
+
+def _read_new(
+    sources: Mapping[str, str], library: Library, types: InputTypes
+) -> tuple[dict[str, Package], list[Outline]] | None:
+    """Return the packages and the outlines of `sources`; None where something does not pass.
+
+    Only what has not passed before is looked at.
+    """
+    faults: list[Mistake] = []
+    seen = {path: passed.find_module(f"policies/{path}", text) for path, text in sources.items()}
+    unseen = {path: sources[path] for path, known in seen.items() if known is None}
+    new = {source.path: source for source in _parse(unseen, faults)}
+    if faults:
+        return None
+    outlines = [known or outline(new[path]) for path, known in seen.items()]
+    shared = [outline(source) for source in library.values()]
+    named = name_packages((*outlines, *shared), types)
+    if named is None:
+        return None
+    kept = {name: passed.find_package(each.key) for name, each in named.items()}
+    packages = {name: package for name, package in kept.items() if package is not None}
+    asked = named.keys() - packages.keys()
+    needed = asked.union(*(named[name].requires for name in asked))
+    paths = [each.source.path for each in outlines if each.source.name in needed]
+    new |= {each.path: each for each in _parse({p: sources[p] for p in paths if p not in new}, [])}
+    found = [new[path] for path in paths]
+    told = [source for source in found if source.name in asked]
+    faults += _find_faults(found, library, types, {source.path for source in told})
+    scopes = read_scopes(told, faults)
+    if faults:
+        return None
+    if asked:
+        built = build_packages((*found, *library.values()), scopes)
+        packages = {name: packages.get(name) or built[name] for name in named}
+    passed.keep((*outlines, *shared), {named[name].key: packages[name] for name in named})
+    return packages, outlines
 
 
 def _in_order(sources: Mapping[str, str], found: Iterator[Mistake]) -> list[Mistake]:
@@ -81,12 +125,14 @@ def _in_order(sources: Mapping[str, str], found: Iterator[Mistake]) -> list[Mist
 
 
 def _find_faults(
-    found: list[Source], library: Library, types: InputTypes | None
+    found: list[Source], library: Library, types: InputTypes | None, told: set[str]
 ) -> Iterator[Mistake]:
+    """Yield the mistakes in the modules whose paths are `told`."""
     definitions = Definitions((*found, *library.values()))
     uncertain = _uncertain(found)
     refused: set[tuple[str, int]] = set()
-    for source in found:
+    asked = [source for source in found if source.path in told]
+    for source in asked:
         yield from _module_faults(source, definitions, library)
         for fault in _undefined_faults(source, uncertain):
             refused.add((fault.file, fault.row))
@@ -94,12 +140,12 @@ def _find_faults(
         yield from find_unportable(source)
     if types is None:
         return
-    for source in found:
+    for source in asked:
         yield from find_unknown_names(source, definitions)
         yield from find_item_faults(source)
-    yield from definitions.find_recursion()
+    yield from definitions.find_recursion(told)
     yield from definitions.find_conflicts()
-    for fault in find_unguarded(definitions, types, [source.path for source in found]):
+    for fault in find_unguarded(definitions, types, told):
         # What may be undefined below `not` has to be written anew anyway.
         if (fault.file, fault.row) not in refused:
             yield fault

@@ -79,10 +79,10 @@ def build_packages(found: Iterable[Source], scopes: Mapping[str, Scope]) -> dict
     modules: dict[str, list[Source]] = {}
     for source in found:
         modules.setdefault(source.name, []).append(source)
-    direct = {name: _direct(sources) - {name} for name, sources in modules.items()}
+    direct = {name: find_reads(sources) - {name} for name, sources in modules.items()}
     packages = {}
     for name in sorted(modules):
-        requires = _closure(name, direct)
+        requires = close_over(name, direct)
         read = [source for each in (name, *requires) for source in modules[each]]
         packages[name] = Package(
             name=name,
@@ -120,13 +120,16 @@ def _meets(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
     return path[:shared] == other[:shared]
 
 
-def _direct(sources: list[Source]) -> set[str]:
+def find_reads(sources: Iterable[Source]) -> frozenset[str]:
+    """Return the packages that modules read; `""` among them is one that is known only later."""
     uses = [use.path for source in sources for use in (*source.module.refs, *source.module.calls)]
-    policies = {path[2] for path in uses if path[:2] == ("data", "policies")}
-    return policies | {".".join(path[1:4]) for path in uses if path[: len(LIBRARY)] == LIBRARY}
+    policies = {(*path, "")[2] for path in uses if path[:2] == ("data", "policies")}
+    library = {".".join(path[1:4]) for path in uses if path[: len(LIBRARY)] == LIBRARY}
+    return frozenset(policies | library)
 
 
-def _closure(name: str, direct: Mapping[str, set[str]]) -> frozenset[str]:
+def close_over(name: str, direct: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Return the packages on which one stands, if each directly reads these; itself left out."""
     seen: set[str] = set()
     waiting = set(direct[name])
     while waiting:

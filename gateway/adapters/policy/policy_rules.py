@@ -59,17 +59,19 @@ class Definitions:
 
     def in_order(self, paths: Iterable[str]) -> list[Name]:
         """Return the rules in these modules and all on which they stand, those first."""
+        return self._walk(self._in(paths))[0]
+
+    def _in(self, paths: Iterable[str]) -> list[Name]:
         told = frozenset(paths)
-        roots = [
+        return [
             name
             for name, found in self.rules.items()
             if any(source.path in told for source, _ in found)
         ]
-        return self._walk(roots)[0]
 
-    def find_recursion(self) -> Iterator[Mistake]:
-        """Yield each circle of rules that stand on each other, once."""
-        for circle in self._walk(list(self.rules))[1]:
+    def find_recursion(self, paths: Iterable[str]) -> Iterator[Mistake]:
+        """Yield each circle that rules in these modules stand on, once."""
+        for circle in self._walk(self._in(paths))[1]:
             source, rule = self.rules[circle[0]][0]
             row, col = place(source.text.encode(), head_of(rule)[1]["span"])
             shown = " → ".join(f"`{name}`" for _, name in (*circle, circle[0]))
