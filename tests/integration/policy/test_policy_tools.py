@@ -293,7 +293,7 @@ def test_failing_tests_show_the_values_at_which_they_stopped(tmp_path: Path) -> 
       count(a.permit) = 0
       a.permit = []
       ask = {"effect":"money"}
-      permit a.rego:3 stopped at 3:34: input.resource.effect == "read"
+      permit a.rego:3 stopped at 3:35: input.resource.effect == "read"
           input.resource.effect = "money"
 """
         in out
