@@ -33,7 +33,7 @@ _LIBRARY: Final = """package policies.c
 
 import data.countersign.lib.args
 
-deny contains {"code": "no"} if args.texts[_] == "no"
+deny contains {"code": "no"} if "no" in args.strings
 """
 FILES: Final = {
     "a.rego": [
@@ -57,11 +57,11 @@ FILES: Final = {
         "package policies.b\n\nlimit := input.context.args.limit\n\nis_amount(x) if x\n",
         "package policies.b\n\nlimits := 1\n",
     ],
-    "c.rego": ["", _LIBRARY, _LIBRARY.replace("args.texts", "args.nothing")],
+    "c.rego": ["", _LIBRARY, _LIBRARY.replace("args.strings", "args.nothing")],
 }
 DATA: Final = {"authority": {"policies": {"a": ["*"]}}}
 FOLDERS: Final = st.fixed_dictionaries(
-    {path: st.sampled_from(each) for path, each in FILES.items()}
+    {path: st.sampled_from([*each[:3], *each]) for path, each in FILES.items()}
 )
 
 
