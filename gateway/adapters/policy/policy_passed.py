@@ -94,7 +94,7 @@ def name_packages(outlines: Iterable[Outline], types: InputTypes) -> dict[str, N
     if not frozenset[str]().union(*direct.values()) <= modules.keys():
         return None
     digests = {
-        name: hashlib.sha256(b"".join(sorted(each.digest for each in own))).digest()
+        name: hashlib.sha256(b"".join(each.digest for each in own)).digest()
         for name, own in modules.items()
     }
     found = {}

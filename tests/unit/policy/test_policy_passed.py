@@ -85,7 +85,8 @@ def test_what_is_remembered_changes_no_answer(folders: list[dict[str, str]]) -> 
     remembered = [gate(folder) for folder in folders]
     for folder, found in zip(folders, remembered, strict=True):
         passed.forget()
-        assert gate(folder) == found
+        as_before = gate(folder) == found
+        assert as_before  # a bundle is too long to be shown
 
 
 def test_a_package_is_judged_anew_when_one_that_it_reads_changes() -> None:
