@@ -12,6 +12,7 @@ from gateway.cli import (
     policy_eval,
     policy_new,
     policy_publish,
+    policy_question,
     policy_release,
     policy_replay,
     policy_search,
@@ -22,6 +23,7 @@ from gateway.cli import (
 app = typer.Typer(name="policy", help="Check, test and try policies.", no_args_is_help=True)
 
 policy_new.register(app)
+policy_question.register(app)
 policy_check.register(app)
 policy_test.register(app)
 policy_eval.register(app)

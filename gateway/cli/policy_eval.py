@@ -13,7 +13,8 @@ from gateway.adapters.authoring.policy_explain import Explanation, Heard, explai
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, Format, Input, Output, ask, load, read_input
 from gateway.cli.policy_telling import tell_rule
-from gateway.core.policy.decision import Decision, Deny, Hold
+from gateway.core.approvals.seating import APPROVER
+from gateway.core.policy.decision import ApprovalSpec, Decision, Deny, Hold, Stage
 
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say which rules fired, and where others stopped.")
@@ -36,14 +37,11 @@ def evaluate(
     bundle = load(directory)
     phase, raw, value = read_input(document)
     decision = ask(bundle, phase, raw)
-    if not explained:
-        typer.echo(orjson.dumps(_describe(decision), option=orjson.OPT_INDENT_2))
-    elif output is Output.JSON:
-        found = msgspec.to_builtins(explain(bundle, value))
-        report = {"decision": _describe(decision), **found}
-        typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    found = explain(bundle, value) if explained else None
+    if output is Output.JSON:
+        typer.echo(orjson.dumps(_describe(decision, found), option=orjson.OPT_INDENT_2))
     else:
-        for line in (*_tell_decision(decision), *_tell(explain(bundle, value))):
+        for line in (*_tell_decision(decision), *([] if found is None else _tell(found))):
             typer.echo(line)
     if isinstance(decision, Deny):
         raise typer.Exit(Exit.DENIED)
@@ -51,9 +49,10 @@ def evaluate(
         raise typer.Exit(Exit.PENDING)
 
 
-def _describe(decision: Decision) -> dict[str, Any]:
+def _describe(decision: Decision, found: Explanation | None) -> dict[str, Any]:
     outcome = type(decision).__name__.lower()
-    return {"outcome": outcome, **msgspec.to_builtins(decision)}
+    described = {"outcome": outcome, **msgspec.to_builtins(decision)}
+    return described if found is None else {"decision": described, **msgspec.to_builtins(found)}
 
 
 def _tell_decision(decision: Decision) -> Iterator[str]:
@@ -61,6 +60,23 @@ def _tell_decision(decision: Decision) -> Iterator[str]:
     for reason in decision.reasons:
         message = f": {reason.message}" if reason.message else ""
         yield f"  {reason.code}{message}" + (f" ({reason.policy})" if reason.policy else "")
+    if isinstance(decision, Deny):
+        return
+    if isinstance(decision, Hold):
+        yield from _tell_approval(decision.approval)
+    for obligation in decision.obligations:
+        yield f"  obligation: {orjson.dumps(obligation.spec).decode()}"
+
+
+def _tell_approval(approval: ApprovalSpec) -> Iterator[str]:
+    """Yield who must agree: every stage, each by one of its alternatives."""
+    for stage in approval.stages:
+        yield f"  asks {', or '.join(map(_seats, stage))} within {approval.ttl_s} s"
+
+
+def _seats(one: Stage) -> str:
+    signed = "" if one.min_assurance == Stage().min_assurance else f" ({one.min_assurance})"
+    return f"{one.approve} of {', '.join(one.groups) or APPROVER}{signed}"
 
 
 def _tell(found: Explanation) -> Iterator[str]:

@@ -1,27 +1,24 @@
-"""`countersign policy new` and `question`: a package to begin with, and an input to try it on."""
+"""`countersign policy new`: a package to begin with, with its tests."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Final, get_args
 
-import orjson
 import typer
 
-from gateway.adapters.policy.policy_bundle import AUTHORITY_FILE
-from gateway.adapters.policy.policy_sample import build_sample
+from gateway.adapters.policy.policy_bundle import AUTHORITY_FILE, Bundle, gate_folder
+from gateway.adapters.policy.policy_package import DECISION_SETS
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, usage
-from gateway.core import strict_json
+from gateway.cli.policy_question import server_of
 from gateway.core.catalog import Effect
-from gateway.core.errors import RequestError
-from gateway.core.names import is_server_id
-from gateway.core.policy.decision import Phase
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_TOOL: Final = re.compile(r"([a-z0-9-]+)\.([A-Za-z0-9_.-]+)")
+_ROLE: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 _POLICY: Final = """\
 # METADATA
@@ -34,26 +31,18 @@ _POLICY: Final = """\
 #     phases: [list, call, resume]
 package policies.{name}
 
-# Tests hear every package about everything, so it says itself what it is about.
-mine if input.resource.id == "{tool}"
-
-asked if {{
-	mine
-	input.phase in {{"call", "resume"}}
-}}
+# It is heard about nothing but what `applies_to` names, so its rules need not say it again.
+asked if input.phase in {{"call", "resume"}}
 
 # What an agent may know of. Whether it may do it is judged when it is called.
-permit contains {{"code": "{name}_listed"}} if {{
-	mine
-	input.phase == "list"
-}}
+permit contains {{"code": "{name}_listed"}} if input.phase == "list"
 
 # Who may. Arguments stand in `input.context.args`; check their type before you compare them:
 #   is_number(input.context.args.amount)
 #   input.context.args.amount <= 100
 permit contains {{"code": "{name}_permitted"}} if {{
 	asked
-	"{name}" in input.subject.roles
+	"{role}" in input.subject.roles
 }}
 """
 _TEST: Final = """\
@@ -68,7 +57,7 @@ question(phase, roles, args) := {{
 	"environment": "test",
 	"subject": {{"type": "agent", "id": "tester", "roles": roles, "on_behalf_of": null}},
 	"action": {{"name": "tools/call"}},
-	"resource": {{"type": "tool", "id": "{tool}", "server": "{server}"}},
+	"resource": {{"type": "tool", "id": "{tool}", "server": "{server}"{effect}}},
 	"context": {{"args": args, "now_ns": 1700049600000000000}}, # a Wednesday, 12:00 UTC
 }}
 
@@ -77,7 +66,7 @@ test_it_is_listed if {{
 }}
 
 test_who_has_the_role_may if {{
-	count({name}.permit) == 1 with input as question("call", ["{name}"], {{}})
+	count({name}.permit) == 1 with input as question("call", ["{role}"], {{}})
 }}
 
 # By this package. What all packages say together, `countersign policy eval` tells.
@@ -88,31 +77,38 @@ test_nobody_else_may[note] if {{
 """
 
 Tool = Annotated[str, typer.Option("--tool", metavar="ID", help="The tool: `billing.refund`.")]
-PhaseOption = Annotated[str, typer.Option("--phase", help="When policy is asked.")]
-EffectOption = Annotated[str, typer.Option("--effect", help="What its manifest says it does.")]
-Roles = Annotated[list[str] | None, typer.Option("--role", help="One of its roles. Repeatable.")]
-Args = Annotated[str, typer.Option("--args", metavar="JSON", help="The arguments of the call.")]
+EffectOption = Annotated[
+    str, typer.Option("--effect", help="What its manifest says it does: `read`, `money`, …")
+]
+Role = Annotated[str, typer.Option("--role", help="Who may; by default a role of its own name.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(new)
-    app.command()(question)
 
 
 def new(
     directory: Directory,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The package: `refunds`.")],
     tool: Tool,
+    effect: EffectOption = "",
+    role: Role = "",
 ) -> None:
     """Write a package, its tests and its authority; they load and pass as they are."""
-    server = _server_of(tool)
+    server = server_of(tool)
+    if effect not in {"", *get_args(Effect)}:
+        raise usage(f"`{effect}` is none of {', '.join(get_args(Effect))}")
+    if role and _ROLE.fullmatch(role) is None:
+        raise usage(f"`{role}` is no role; use letters, digits and `._@-`")
     if _NAME.fullmatch(name) is None:
         raise usage(f"`{name}` is not `[a-z][a-z0-9_]*` of at most 64 characters; rename it")
     title = name.replace("_", " ").capitalize()
+    known = {"name": name, "tool": tool, "server": server, "role": role or name, "title": title}
+    known["effect"] = f', "effect": "{effect}"' if effect else ""
     files = {
-        directory / f"{name}.rego": _POLICY.format(name=name, tool=tool, title=title),
-        directory / f"{name}_test.rego": _TEST.format(name=name, tool=tool, server=server),
+        directory / f"{name}.rego": _POLICY.format(**known),
+        directory / f"{name}_test.rego": _TEST.format(**known),
     }
     for path in files:
         if path.exists():
@@ -123,47 +119,47 @@ def new(
     for path, text in (*files.items(), (directory / AUTHORITY_FILE, authority)):
         path.write_text(text, encoding="utf-8")
         typer.echo(f"wrote {path}")
+    for line in _tell_others(directory, name, (tool, server, effect)):
+        typer.echo(line)
     typer.echo(f"next: countersign policy test {directory} -r {name}")
 
 
-def question(
-    tool: Annotated[str, typer.Argument(metavar="TOOL", help="The tool: `billing.refund`.")],
-    *,
-    phase: PhaseOption = "call",
-    effect: EffectOption = "read",
-    roles: Roles = None,
-    args: Args = "{}",
-) -> None:
-    """Print a complete policy input, for `policy eval --input`."""
-    server = _server_of(tool)
-    for given, known in ((phase, get_args(Phase)), (effect, get_args(Effect))):
-        if given not in known:
-            raise usage(f"`{given}` is none of {', '.join(known)}")
-    document = orjson.loads(build_sample(phase))
-    document["environment"] = "test"
-    document["subject"] |= {"id": "tester", "roles": roles or []}
-    if phase != "issue":
-        document["resource"] |= {"id": tool, "server": server, "effect": effect}
-    if phase not in {"issue", "list"}:
-        document["context"]["args"] = _read_args(args)
-    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+def _tell_others(directory: Path, name: str, about: tuple[str, str, str]) -> Iterator[str]:
+    """Yield which packages of the folder are heard about the tool besides, and what they may say.
+
+    A newcomer takes the new package for the only one.
+    """
+    found = gate_folder(directory)
+    if not about[2] or not isinstance(found, Bundle):
+        return
+    heard = {
+        package.name: ", ".join(each for each in DECISION_SETS if each in package.sets)
+        for package in found.packages.values()
+        if package.name != name
+        and package.name not in found.silent
+        and package.sets
+        and (package.scope is None or package.scope.matches(*about, "call"))
+    }
+    if heard:
+        yield f"also heard about `{about[0]}`: " + "; ".join(
+            f"{other} ({sets})" for other, sets in heard.items()
+        )
+    permitting = [other for other in ("reads", "writes") if "permit" in heard.get(other, "")]
+    if permitting:
+        yield f"so `{permitting[0]}` may permit it too; to refuse somebody, write a `deny`"
+    if "hold" in heard.get("high_risk", "") and not _is_left_out(found, about[0]):
+        yield (
+            "so people are asked about it, unless `high_risk` leaves it out: write "
+            f'{{"settings": {{"high_risk": {{"except": ["{about[0]}"]}}}}}} into '
+            f"{directory / 'data.json'}"
+        )
 
 
-def _server_of(tool: str) -> str:
-    found = _TOOL.fullmatch(tool)
-    if found is None or not is_server_id(found[1]):
-        raise usage(f"`{tool}` is no tool id; write server and tool: `billing.refund`")
-    return found[1]
-
-
-def _read_args(text: str) -> dict[str, Any]:
-    try:
-        value = strict_json.parse(text.encode(), max_depth=64)
-    except RequestError as error:
-        raise usage(f"`--args` cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise usage("`--args` is no JSON object; write `{}` around it")
-    return value
+def _is_left_out(bundle: Bundle, tool: str) -> bool:
+    settings = json.loads(bundle.data).get("settings")
+    named = settings.get("high_risk") if isinstance(settings, dict) else None
+    left_out = named.get("except") if isinstance(named, dict) else None
+    return isinstance(left_out, list) and tool in left_out
 
 
 def _add_authority(path: Path, name: str, server: str) -> str:

@@ -118,8 +118,9 @@ def search(
     seconds: Annotated[float, typer.Option(min=0.1, help="At most so long.")] = 60.0,
     seed: Annotated[int, typer.Option(help="The same seed tries the same runs.")] = 0,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the inputs of a counterexample go.")
-    ] = Path("counterexamples"),
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the inputs of a counterexample below this."),
+    ] = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
 ) -> None:
     """Search for a run that breaks a statement; exit with 9 when there is one."""
@@ -293,7 +294,7 @@ class _Told(Struct, frozen=True):
     ground: Ground
     bundle: Bundle
     directory: Path
-    out: Path
+    out: Path | None
     limits: Limits
 
 
@@ -310,9 +311,9 @@ def _finish(found: Sequence[Searched], told: _Told, output: Output) -> None:
         raise typer.Exit(Exit.TEST_FAILED)
 
 
-def _write(each: Searched, out: Path) -> list[Path]:
+def _write(each: Searched, out: Path | None) -> list[Path]:
     """Write the input of every decision of a counterexample, the breaking one last."""
-    if each.finding is None:
+    if each.finding is None or out is None:
         return []
     folder = out / (_slug(each.statement.id) or "statement")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -344,11 +345,15 @@ def _print(each: Searched, told: _Told, files: Sequence[Path]) -> None:
         f"  run {each.tries:,}; {each.steps_before} calls, minimised to "
         f"{len(each.finding.scenario.steps)}"
     )
-    for moment, file in zip(each.finding.moments, files, strict=True):
+    for number, moment in enumerate(each.finding.moments):
         args = orjson.dumps(each.finding.scenario.steps[moment.step].args).decode()
         reasons = ", ".join(moment.reasons)
-        typer.echo(f"  {file.name}  {moment.tool} {args}  {moment.goes}  {reasons}")
-    typer.echo(f"  countersign policy eval {told.directory} --input {files[-1]}")
+        name = files[number].name if files else f"{number + 1:02d}-{moment.phase}"
+        typer.echo(f"  {name}  {moment.tool} {args}  {moment.goes}  {reasons}")
+    if files:
+        typer.echo(f"  countersign policy eval {told.directory} --input {files[-1]}")
+    else:
+        typer.echo("  (the input of each decision, for `policy eval`: `--out DIR`)")
 
 
 def _describe(each: Searched, told: _Told, files: Sequence[Path]) -> dict[str, Any]:
@@ -371,8 +376,8 @@ def _describe(each: Searched, told: _Told, files: Sequence[Path]) -> dict[str, A
                 "args": steps[moment.step].args,
                 "goes": moment.goes,
                 "reasons": list(moment.reasons),
-                "input": str(file),
+                "input": str(files[number]) if files else None,
             }
-            for moment, file in zip(each.finding.moments, files, strict=True)
+            for number, moment in enumerate(each.finding.moments)
         ]
     return found

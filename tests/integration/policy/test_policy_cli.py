@@ -21,6 +21,25 @@ def run(*arguments: str | Path) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+HELD = """package policies.a
+
+permit contains {"code": "ok"}
+
+hold contains {"code": "ask", "message": "two of them", "approval": {
+	"stages": [
+		{"any_of": [
+			{"approve": 2, "who": {"groups": ["finance"]}},
+			{"who": {"groups": ["cfo", "board"]}, "min_assurance": "strong"},
+		]},
+		{"any_of": [{"who": {"groups": ["legal"]}}]},
+	],
+	"ttl": "10m",
+}}
+
+obligation contains {"type": "notify", "channel": "security"}
+"""
+
+
 def ask(folder: Path, effect: str, phase: str = "call") -> Path:
     document = {
         "version": 1,
@@ -108,9 +127,26 @@ def test_tests_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
 def test_eval_prints_the_decision_and_exits_by_it(
     tmp_path: Path, effect: str, exit_code: Exit, outcome: str
 ) -> None:
-    code, out, _ = run("eval", default_pack(), "--input", ask(tmp_path, effect))
+    document = ask(tmp_path, effect)
+    code, out, _ = run("eval", default_pack(), "--input", document, "-o", "json")
     assert code == exit_code
     assert json.loads(out)["outcome"] == outcome
+    code, out, _ = run("eval", default_pack(), "--input", document)
+    assert (code, out.splitlines()[0]) == (exit_code, outcome)
+
+
+def test_eval_tells_people_who_is_asked_and_what_must_be_done(tmp_path: Path) -> None:
+    (tmp_path / "authority.json").write_text('{"policies": {"a": ["shop"]}}')
+    (tmp_path / "a.rego").write_text(HELD)
+    code, out, _ = run("eval", tmp_path, "--input", ask(tmp_path, "money"))
+    assert code == Exit.PENDING
+    assert out.splitlines() == [
+        "hold",
+        "  ask: two of them (a)",
+        "  asks 2 of finance, or 1 of cfo, board (strong) within 600 s",
+        "  asks 1 of legal within 600 s",
+        '  obligation: {"channel":"security","type":"notify"}',
+    ]
 
 
 def test_eval_refuses_what_is_no_input(tmp_path: Path) -> None:

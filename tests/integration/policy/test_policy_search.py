@@ -239,7 +239,7 @@ def test_a_planted_hole_is_found_minimised_and_none_is_reported_once_it_is_close
     assert (code, found["found"]) == (Exit.TEST_FAILED, True), name
     last = found["moments"][-1]
     evaluated = CliRunner().invoke(
-        app, ["policy", "eval", str(bank.policies), "--input", last["input"]]
+        app, ["policy", "eval", str(bank.policies), "--input", last["input"], "-o", "json"]
     )
     assert evaluated.stdout, (evaluated.output, evaluated.exception)
     assert json.loads(evaluated.stdout)["outcome"] == {"approved": "hold"}.get(
@@ -411,3 +411,20 @@ def test_what_is_given_wrongly_is_told(bank: Bank, tmp_path: Path) -> None:
     assert "has no list of statements" in CliRunner().invoke(app, bank.arguments(str(wrong))).stderr
     (bank.policies / "bank.rego").write_text("package policies.bank\npermit := 1\n")
     assert CliRunner().invoke(app, arguments).exit_code == Exit.ERROR
+
+
+@pytest.mark.req("POL-09")
+def test_a_search_leaves_no_files_that_nobody_asked_for(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (away := bank.folder / "away").mkdir()
+    monkeypatch.chdir(away)
+    arguments = bank.write(HOLES[0][1]).arguments(HOLES[0][3])
+    at = arguments.index("--out")
+    del arguments[at : at + 2]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == Exit.TEST_FAILED
+    assert "01-call  bank." in result.stdout
+    assert "`--out DIR`" in result.stdout
+    assert list(away.iterdir()) == []
+    assert not bank.out.exists()

@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from typer.testing import CliRunner
 
-from gateway.adapters.policy.policy_bundle import default_pack
+from gateway.adapters.policy.policy_bundle import default_pack, find_rego_root
 from gateway.cli import build
 from gateway.cli.exits import Exit
 
@@ -153,7 +154,7 @@ def test_an_obligation_that_only_the_answer_shows_is_denied(tmp_path: Path) -> N
     code, out, _ = run("question", "shop.look")
     assert code == Exit.OK
     (tmp_path / "question.json").write_text(out)
-    code, out, _ = run("eval", folder, "--input", tmp_path / "question.json")
+    code, out, _ = run("eval", folder, "--input", tmp_path / "question.json", "-o", "json")
     assert code == Exit.DENIED
     assert json.loads(out)["reasons"][0]["code"] == "obligation_unknown"
 
@@ -330,8 +331,8 @@ def test_too_little_coverage_fails(tmp_path: Path) -> None:
 # --- eval and bench -----------------------------------------------------------------------------
 
 
-def ask(folder: Path, *arguments: str) -> Path:
-    _, out, _ = run("question", "shop.look", *arguments)
+def ask(folder: Path, *arguments: str, tool: str = "shop.look") -> Path:
+    _, out, _ = run("question", tool, *arguments)
     path = folder / "question.json"
     path.write_text(out)
     return path
@@ -383,6 +384,40 @@ def test_a_new_package_loads_and_passes_its_tests(tmp_path: Path) -> None:
     assert owned == {"refunds": ["billing"], "payouts": ["bank"]}
 
 
+def test_a_new_package_is_about_the_effect_and_the_role_that_are_given(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    shutil.copytree(default_pack(), folder)
+    code, out, _ = run(
+        *("new", folder, "vouchers", "--tool", "billing.voucher"),
+        *("--effect", "money", "--role", "support"),
+    )
+    assert code == Exit.OK
+    assert '"support" in input.subject.roles' in (folder / "vouchers.rego").read_text()
+    assert '"effect": "money"' in (folder / "vouchers_test.rego").read_text()
+    assert run("test", folder, "-r", "vouchers")[0] == Exit.OK
+    # Whoever writes a package takes it for the only one.
+    assert "also heard about `billing.voucher`: egress (deny, hold)" in out
+    assert "high_risk (permit, hold)" in out
+    assert "calendar" not in out, "it is off, and says nothing"
+    settings = '{"settings": {"high_risk": {"except": ["billing.voucher"]}}}'
+    assert f"write {settings} into {folder / 'data.json'}" in out
+    (folder / "data.json").write_text(settings)
+    question = ask(tmp_path, "--effect", "money", "--role", "support", tool="billing.voucher")
+    assert run("eval", folder, "--input", question)[1].startswith("permit\n  vouchers_permitted")
+    more = run("new", folder, "more", "--tool", "billing.voucher", "--effect", "money")[1]
+    assert "high_risk` leaves it out" not in more
+
+
+@pytest.mark.parametrize(("effect", "package"), [("read", "reads"), ("update", "writes")])
+def test_a_new_package_is_told_who_permits_the_tool_too(
+    tmp_path: Path, effect: str, package: str
+) -> None:
+    folder = tmp_path / "policies"
+    shutil.copytree(default_pack(), folder)
+    out = run("new", folder, "mine", "--tool", "crm.find", "--effect", effect)[1]
+    assert f"so `{package}` may permit it too; to refuse somebody, write a `deny`" in out
+
+
 def test_a_new_package_replaces_nothing(tmp_path: Path) -> None:
     folder = write(tmp_path)
     code, _, err = run("new", folder, "a", "--tool", "shop.look")
@@ -404,6 +439,16 @@ def test_a_new_package_replaces_nothing(tmp_path: Path) -> None:
         (("question", "shop"), "no tool id"),
         (("question", "shop.look", "--phase", "later"), "none of issue, list"),
         (("question", "shop.look", "--effect", "fun"), "none of read"),
+        (("new", ".", "name", "--tool", "shop.look", "--effect", "fun"), "none of read"),
+        (("new", ".", "name", "--tool", "shop.look", "--role", "a b"), "is no role"),
+        (("question", "shop.look", "--now", "noon"), "write date, time, and `Z`"),
+        (("question", "shop.look", "--now", "2026-11-21"), "write date, time, and `Z`"),
+        (("question", "shop.look", "--now", "2026-02-30T00:00:00Z"), "is no time"),
+        (("question", "shop.look", "--count", "many"), "`--count many` cannot be read"),
+        (("question", "shop.look", "--count", "-1"), "cannot be read"),
+        (("question", "shop.look", "--sum", "/amount=true"), "cannot be read"),
+        (("question", "shop.look", "--sum", "/amount=["), "cannot be read"),
+        (("question", "shop.look", "--sink", "/to=evil"), "one of allowed, trusted"),
         (("question", "shop.look", "--args", "["), "cannot be read"),
         (("question", "shop.look", "--args", "[]"), "no JSON object"),
     ],
@@ -422,3 +467,61 @@ def test_a_question_of_any_phase_can_be_asked(tmp_path: Path, phase: str) -> Non
         Exit.DENIED,
         Exit.PENDING,
     }
+
+
+SCHEMA = json.loads((find_rego_root() / "schemas" / "input.v1.json").read_text())
+
+
+def questioned(*arguments: str) -> dict[str, Any]:
+    code, out, _ = run("question", "bank.pay", "--effect", "money", *arguments)
+    assert code == Exit.OK
+    found: dict[str, Any] = json.loads(out)
+    jsonschema_rs.validator_for(SCHEMA).validate(found)
+    return found
+
+
+def test_a_question_says_at_what_time_it_is_asked() -> None:
+    _, out, err = run("question", "bank.pay")
+    assert err == "note: asked at 2023-11-15T12:00:00Z, a Wednesday; `--now` sets another time\n"
+    assert json.loads(out)["context"]["now_ns"] == 1_700_049_600_000_000_000
+    _, out, err = run("question", "bank.pay", "--now", "2026-11-21T18:30:00.5+01:00")
+    assert err == "note: asked at 2026-11-21T18:30:00.500000+01:00, a Saturday\n"
+    assert json.loads(out)["context"]["now_ns"] == 1_795_282_200_500_000_000
+
+
+def test_a_question_says_what_the_run_has_done() -> None:
+    found = questioned("--count", "2", "--count", "mail.read=60", "--sum", "/amount=7.5")
+    run_, family = found["context"]["run"], found["context"]["family"]
+    assert run_["counts"] == {"bank.pay": 2, "mail.read": 60} == family["last_24h"]["counts"]
+    assert (run_["calls"], run_["step"], len(run_["recent"])) == (62, 63, 50)
+    assert run_["sums"] == {"bank.pay#/amount": 7.5} == family["sums"]
+    assert found["resource"]["sums"] == ["/amount"]
+    found = questioned("--repeats", "3", "--sum", "bank.move#/cents=1")
+    assert (found["context"]["run"]["repeats"], found["context"]["run"]["calls"]) == (3, 3)
+    assert found["resource"]["sums"] == []
+
+
+def test_a_question_says_what_the_run_has_read() -> None:
+    found = questioned("--label", "untrusted", "--sink", "/to=untrusted", "--sink", "/cc=trusted")
+    assert found["context"]["run"]["labels"] == ["untrusted"]
+    assert found["context"]["run"]["provenance"] == {"/to": "untrusted", "/cc": "trusted"}
+    assert found["resource"]["sinks"] == ["/cc", "/to"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--count", "100"), "too_many_of_one"),
+        (("--sum", "/amount=399999"), "amount_over_limit"),
+        (("--sink", "/to=untrusted"), "recipient_untrusted"),
+        (("--label", "secret", "--sink", "/to=unseen"), "secret_would_leave"),
+    ],
+)
+def test_the_pack_can_be_tried_on_every_history(
+    tmp_path: Path, options: tuple[str, ...], code: str
+) -> None:
+    arguments = ("--effect", "money", "--args", '{"amount": 2, "to": "x"}', *options)
+    question = ask(tmp_path, *arguments, tool="bank.pay")
+    exit_code, out, _ = run("eval", default_pack(), "--input", question)
+    assert exit_code == Exit.DENIED
+    assert code in out
