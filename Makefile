@@ -26,8 +26,8 @@ $(STAMP): $(UV) uv.lock pyproject.toml
 demo: $(STAMP) ## the whole path on real input; KEEP=1 leaves it up to play with
 	@$(BIN)/python -m examples.acme.demo $(if $(KEEP),--keep)
 
-test: $(STAMP) ## every test but the fault suite, with branch coverage; ARGS= goes to pytest
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore=tests/fault --cov --cov-report=term $(ARGS)
+test: $(STAMP) ## every test but the fault suite; COVERAGE=1 counts branches; ARGS= goes to pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore=tests/fault $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
 
 fault: $(STAMP) ## kills, power loss, failing system calls, tampering: for hours; QUICK=1 for CI's share
 	@$(if $(QUICK),,COUNTERSIGN_FAULT_FACTOR=$${COUNTERSIGN_FAULT_FACTOR:-1}) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist load tests/fault $(ARGS)

@@ -76,6 +76,13 @@ def test_ci_runs_the_daily_verbs_first_and_ends_with_pytest() -> None:
     assert "COUNTERSIGN_REQUIRE_ALL=1" in script
 
 
+@pytest.mark.req("GW-01", "GW-03")
+def test_ci_counts_branches_and_daily_work_need_not(bare: Path) -> None:
+    assert "\nexport COVERAGE=1\n" in (ROOT / ".ci" / "run").read_text()
+    assert " --cov " in dry_run(bare, "test", "COVERAGE=1")[-1]
+    assert "--cov" not in dry_run(bare, "test", "COVERAGE=")[-1]
+
+
 @pytest.mark.req("GW-01")
 @pytest.mark.parametrize("script", [".ci/run", "tests/wheel/run.sh"])
 def test_a_script_parses_and_stops_at_the_first_failure(script: str) -> None:
