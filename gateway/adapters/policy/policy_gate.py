@@ -108,11 +108,11 @@ def _read_new(
     new |= {each.path: each for each in _parse({p: sources[p] for p in paths if p not in new}, [])}
     found = [new[path] for path in paths]
     told = [source for source in found if source.name in asked]
-    faults += _find_faults(found, library, types, {source.path for source in told})
-    scopes = read_scopes(told, faults)
-    if faults:
-        return None
     if asked:
+        faults += _find_faults(found, library, types, {source.path for source in told})
+        scopes = read_scopes(told, faults)
+        if faults:
+            return None
         built = build_packages((*found, *library.values()), scopes)
         packages = {name: packages.get(name) or built[name] for name in named}
     passed.keep((*outlines, *shared), {named[name].key: packages[name] for name in named})
@@ -144,7 +144,7 @@ def _find_faults(
         yield from find_unknown_names(source, definitions)
         yield from find_item_faults(source)
     yield from definitions.find_recursion(told)
-    yield from definitions.find_conflicts()
+    yield from definitions.find_conflicts(told)
     for fault in find_unguarded(definitions, types, told):
         # What may be undefined below `not` has to be written anew anyway.
         if (fault.file, fault.row) not in refused:

@@ -125,9 +125,10 @@ class Definitions:
 
     # --- rules of one name ----------------------------------------------------------------------
 
-    def find_conflicts(self) -> Iterator[Mistake]:
-        """Yield rules of one name that can never stand beside each other."""
-        for (_, name), found in self.rules.items():
+    def find_conflicts(self, paths: Iterable[str]) -> Iterator[Mistake]:
+        """Yield rules of one name that can never stand beside each other, in these modules."""
+        for each in self._in(paths):
+            name, found = each[1], self.rules[each]
             first = _kind(found[0][1])
             for source, rule in found[1:]:
                 text = _against(name, first, _kind(rule), found[0][1], rule)

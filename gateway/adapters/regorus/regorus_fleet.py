@@ -70,12 +70,15 @@ class Fleet:
         return [link.pid for link in self._ready]
 
     async def start(self) -> None:
-        """Bring up every worker and the standby.
+        """Bring up every worker and the standby, with the engines of all subsets defined by now.
 
         Raises `ConfigurationError` (`policy_invalid`) when the engine refuses the bundle, and
         `PolicyError` when workers cannot be started. Nothing is left running then.
         """
         try:
+            await self.template.open()
+            for number, subset in enumerate(self._subsets, start=1):
+                await self.template.learn(number, *subset)
             for _ in range(self._wanted + 1):
                 await self._bring_up()
         except BaseException:

@@ -159,13 +159,17 @@ class RegorusPolicy:
         """
         async with self._swap:
             self._tags += 1
-            samples = [build_sample(phase).decode() for phase in PHASES]
-            load = load_command(bundle, tag=self._tags, samples=samples)
+            samples = [build_sample(phase) for phase in PHASES]
+            load = load_command(bundle, tag=self._tags, samples=[each.decode() for each in samples])
             template = Template(self._seed, load)
             fleet = Fleet(bundle, template, tag=self._tags, workers=self._workers)
+            active = _Active(fleet, self._tools)
+            for (
+                each
+            ) in samples:  # what the trial asks of is built once, and copied with the workers
+                active.index.find(each)
             await fleet.start()
             try:
-                active = _Active(fleet, self._tools)
                 await self._try(active)
             except BaseException:
                 await fleet.stop()

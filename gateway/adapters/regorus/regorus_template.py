@@ -52,6 +52,12 @@ class Template:
         """Its process id, while it runs."""
         return [] if self._nursery is None or self._nursery.lost else [self._nursery.pid]
 
+    async def open(self) -> None:
+        """Load the bundle, unless that is done. Raises as `fork` does."""
+        async with self._turn:
+            if self._nursery is None:
+                self._nursery = await self._make()
+
     async def fork(self) -> tuple[Birth, Engines]:
         """Return a new worker, and which engines it holds.
 
