@@ -264,9 +264,9 @@ class Judge:
         )
 
     def _note(self, resolved: ResolvedCall, caller: Caller, *, reads: bool) -> None:
-        """Remember a call about to be sent: what it writes, and itself."""
-        if self.flow.follows(caller.grants, resolved.call.claims, self._catalog()):
-            self.flow.say(resolved)
+        """Remember a call about to be sent: what it says, and itself."""
+        follows = self.flow.follows(caller.grants, resolved.call.claims, self._catalog())
+        self.flow.say(resolved, follows=follows)
         if reads:
             self._ledger.family(caller.spender.root).note_repeat(_call_hash(resolved))
 

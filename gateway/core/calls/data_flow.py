@@ -7,7 +7,7 @@ the family's memory is in doubt, and says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.core.calls.call import FilteredResult, Relay, ResolvedCall
@@ -71,11 +71,16 @@ class DataFlow:
             tainted=UNTRUSTED in family.labels,
         )
 
-    def say(self, resolved: ResolvedCall) -> None:
-        """Remember what a call writes, before it is sent."""
-        if resolved.tool.review.effect != "read":
-            family = self._ledger.family(resolved.call.claims.root_jti)
-            family.sightings.say(resolved.call.raw.arguments.value)
+    def say(self, resolved: ResolvedCall, *, follows: bool) -> None:
+        """Remember what a call says, before it is sent: a read may come back as a write does.
+
+        Where it is not remembered, nothing that comes back later is known not to be an echo.
+        """
+        arguments, family_id = resolved.call.raw.arguments.value, resolved.call.claims.root_jti
+        if follows:
+            self._ledger.say(family_id, arguments)
+        elif arguments:
+            self._ledger.family(family_id).settle()
 
     def doubting(self, resolved: ResolvedCall, relay: Relay | None) -> Relay | None:
         """Return what relays notifications of a tool, noting that they were not looked into."""
@@ -96,8 +101,7 @@ class DataFlow:
 
     def learn(self, resolved: ResolvedCall, output: Output) -> None:
         """Remember an output."""
-        spoken: Mapping[str, object] = resolved.call.raw.arguments.value
-        self._ledger.learn(resolved.call.claims.root_jti, output, spoken)
+        self._ledger.learn(resolved.call.claims.root_jti, output)
 
 
 def is_large(filtered: FilteredResult) -> bool:
@@ -118,5 +122,10 @@ def look_through(
     failed = filtered.is_error or filtered.result is None
     if body is None or (failed and not untrusted):
         return None
-    trusted_at = () if failed else resolved.tool.review.trusted
-    return read_output(body, untrusted=untrusted, trusted_at=trusted_at)
+    tool = resolved.tool
+    return read_output(
+        body,
+        untrusted=untrusted,
+        trusted_at=() if failed else tool.review.trusted,
+        structured=b'"outputSchema"' in tool.definition,
+    )

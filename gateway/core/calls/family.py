@@ -61,6 +61,7 @@ class Family:
         "members",
         "recent",
         "repeats",
+        "settled",
         "step",
         "sums",
         "times",
@@ -80,6 +81,7 @@ class Family:
         self.members: set[str] = set()
         self.repeats: dict[int, int] = {}
         self.doubt = doubt
+        self.settled = doubt
         self._sightings: Sightings | None = None
 
     @property
@@ -87,7 +89,14 @@ class Family:
         """What its tools answered, as far as it is remembered."""
         if self._sightings is None:
             self._sightings = Sightings(doubt=self.doubt)
+            self._sightings.settled = self.settled
         return self._sightings
+
+    def settle(self) -> None:
+        """Take note that not all of what it says is remembered: nothing more becomes trusted."""
+        self.settled = True
+        if self._sightings is not None:
+            self._sightings.settled = True
 
     def apply(self, charge: Charge) -> None:
         """Add a charge: when reserved, and again when the log is replayed at start."""

@@ -166,13 +166,22 @@ class Ledger:
         if UNTRUSTED in family.labels:  # it holds what the gateway has not seen
             family.sightings.doubt = True
 
-    def learn(self, family_id: str, output: Output, spoken: Mapping[str, Any]) -> None:
+    def say(self, family_id: str, arguments: Mapping[str, Any]) -> None:
+        """Let a family remember what it sends, while there is room for what families remember."""
+        seen = self.family(family_id).sightings
+        before = seen.size
+        if self._room <= 0:
+            seen.settled = True
+        seen.say(arguments)
+        self._room -= seen.size - before
+
+    def learn(self, family_id: str, output: Output) -> None:
         """Let a family remember an output, while there is room for what families remember."""
         seen = self.family(family_id).sightings
         before = seen.size
         if self._room <= 0:
             output = Output({}, frozenset(), whole=False)
-        seen.learn(output, spoken)
+        seen.learn(output)
         self._room -= seen.size - before
 
     def keeps(self, family_id: str, tool_id: str, limits: Iterable[Limit], now_s: int) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.calls.family import LABELS_MAX, WINDOW_MAX_CALLS, Charge, Family
 from gateway.core.calls.ledger import Ledger
-from gateway.core.calls.provenance import Output
+from gateway.core.calls.outputs import Output, Vouched
 from gateway.core.policy.obligations import Limit
 from gateway.core.records.call_records import _charge
 from gateway.core.refusal import Refusal
@@ -170,13 +170,13 @@ def test_all_families_together_remember_no_more_than_there_is_room_for(
 ) -> None:
     monkeypatch.setattr("gateway.core.calls.ledger._ROOM", 10)
     ledger = Ledger()
-    many = Output({number: (number,) for number in range(10)}, frozenset(range(20, 25)))
-    ledger.learn("run-1", many, {})
-    ledger.learn("run-2", many, {})
+    many = Output({number: Vouched(()) for number in range(10)}, frozenset(range(20, 25)))
+    ledger.learn("run-1", many)
+    ledger.learn("run-2", many)
     assert ledger.family("run-2").sightings.size == 0
     assert ledger.family("run-2").sightings.doubt
     ledger.forget(["run-1"])
-    ledger.learn("run-3", many, {})
+    ledger.learn("run-3", many)
     assert ledger.family("run-3").sightings.size == 15
 
 

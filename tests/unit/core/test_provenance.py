@@ -37,8 +37,8 @@ def output(text: str, **structured: Any) -> bytes:  # noqa: ANN401 - any JSON
 
 def seen(*, trusted: str = "", untrusted: str = "") -> Sightings:
     found = Sightings()
-    found.learn(read_output(output(trusted), untrusted=False), {})
-    found.learn(read_output(output(untrusted), untrusted=True), {})
+    found.learn(read_output(output(trusted), untrusted=False))
+    found.learn(read_output(output(untrusted), untrusted=True))
     return found
 
 
@@ -114,7 +114,7 @@ def test_the_launchers_own_values_come_first_and_count_for_the_tools_they_are_me
 
 def test_numbers_are_known_by_what_they_say() -> None:
     found = Sightings()
-    found.learn(read_output(output("", account=4711, rate=0.5), untrusted=False), {})
+    found.learn(read_output(output("", account=4711, rate=0.5), untrusted=False))
     assert class_of(found, 4711) == "trusted"
     assert class_of(found, "4711") == "trusted"
     assert class_of(found, 4711.0) == "trusted"
@@ -128,13 +128,13 @@ def test_trusted_fields_of_an_untrusted_output_are_believed_and_nothing_beside_t
     for shape in (body, output(orjson.dumps({"mails": mails}).decode()), output("", mails=mails)):
         found = Sightings()
         read = read_output(shape, untrusted=True, trusted_at=["/mails/*/from"])
-        found.learn(read, {})
+        found.learn(read)
         assert class_of(found, "alice@x.example") == "trusted"
         assert class_of(found, "bob@x.example") == "trusted"
         assert class_of(found, "evil@bad.example") == "untrusted"
     first = Sightings()
     first.learn(
-        read_output(body, untrusted=True, trusted_at=["/mails/0/from", "/no", "/mails/9"]), {}
+        read_output(body, untrusted=True, trusted_at=["/mails/0/from", "/no", "/mails/9"])
     )
     assert class_of(first, "alice@x.example") == "trusted"
     assert class_of(first, "bob@x.example") == "untrusted"
@@ -143,25 +143,27 @@ def test_trusted_fields_of_an_untrusted_output_are_believed_and_nothing_beside_t
 def test_what_a_tool_only_echoes_is_not_vouched_for() -> None:
     found = Sightings()
     echoed = read_output(output("nothing found for mallory@bad.example"), untrusted=False)
-    found.learn(echoed, {"query": "mallory@bad.example"})
+    found.say({"query": "mallory@bad.example"})
+    found.learn(echoed)
     assert class_of(found, "mallory@bad.example") == "unseen"
-    found.learn(echoed, {"query": "all"})  # it knows it by itself
-    assert class_of(found, "mallory@bad.example") == "trusted"
+    found.say({"query": "all"})
+    found.learn(echoed)  # whether it knows it by itself, or remembers it, nobody can tell
+    assert class_of(found, "mallory@bad.example") == "unseen"
 
 
 @pytest.mark.parametrize("value", ["DE89370400440532013000", "Room 7", "/Srv/Plan.txt", "4711"])
 def test_an_echo_in_capitals_is_an_echo(value: str) -> None:
     found = Sightings()
-    found.learn(read_output(output(f"nothing for '{value}'"), untrusted=False), {"query": value})
-    found.say({"note": value})
-    found.learn(read_output(output("", all=[value]), untrusted=False), {})
+    found.say({"query": value})
+    found.learn(read_output(output(f"nothing for '{value}'"), untrusted=False))
+    found.learn(read_output(output("", all=[value]), untrusted=False))
     assert class_of(found, value) == "unseen"
 
 
 def test_what_the_family_wrote_itself_does_not_become_trusted_by_being_read_again() -> None:
     found = seen(trusted="alice@x.example")
     found.say({"note": "mallory@bad.example and alice@x.example"})
-    found.learn(read_output(output("mallory@bad.example"), untrusted=False), {})
+    found.learn(read_output(output("mallory@bad.example"), untrusted=False))
     assert class_of(found, "mallory@bad.example") == "unseen"
     assert class_of(found, "alice@x.example") == "trusted"
 
@@ -174,7 +176,7 @@ def test_what_was_seen_in_both_is_trusted() -> None:
 
 def test_after_a_restart_nothing_is_trusted_and_what_is_unknown_may_be_untrusted() -> None:
     found = Sightings(doubt=True)
-    found.learn(read_output(output(TEXT), untrusted=False), {})
+    found.learn(read_output(output(TEXT), untrusted=False))
     assert class_of(found, "alice@x.example") == "untrusted"
     assert class_of(found, "alice@x.example", tainted=False) == "unseen"
     assert class_of(found, "alice@x.example", "alice@x.example") == "allowed"
@@ -191,7 +193,7 @@ def test_after_a_restart_nothing_is_trusted_and_what_is_unknown_may_be_untrusted
 )
 def test_what_cannot_all_be_remembered_leaves_a_doubt(body: bytes) -> None:
     found = Sightings()
-    found.learn(read_output(body, untrusted=True), {})
+    found.learn(read_output(body, untrusted=True))
     assert found.doubt
     assert class_of(found, "anything@x.example") == "untrusted"
     assert found.size <= 8_192
@@ -201,13 +203,13 @@ def test_what_cannot_all_be_remembered_leaves_a_doubt(body: bytes) -> None:
 def test_a_long_text_is_searched_in_pieces_that_leave_nothing_out(parts: list[str]) -> None:
     text = "".join(parts)
     found = Sightings()
-    found.learn(read_output(output(text), untrusted=True), {})
+    found.learn(read_output(output(text), untrusted=True))
     for value in text.split():
         if len(value) <= 256:
             assert class_of(found, value) == "untrusted"
     known = "an@x.example" in text.split()
     trusted = Sightings()
-    trusted.learn(read_output(output(text), untrusted=False), {})
+    trusted.learn(read_output(output(text), untrusted=False))
     assert (class_of(trusted, "an@x.example") == "trusted") or not known
 
 
@@ -215,14 +217,14 @@ def test_memory_is_bounded_however_much_is_read_and_written() -> None:
     found = Sightings()
     for number in range(4):
         many = orjson.dumps([f"value-{number}-{n}" for n in range(4_000)])
-        found.learn(read_output(many, untrusted=False), {})
-        found.learn(read_output(many, untrusted=True), {})
+        found.learn(read_output(many, untrusted=False))
+        found.learn(read_output(many, untrusted=True))
         found.say({"all": [f"own-{number}-{n}" for n in range(4_000)]})
     assert found.settled
     assert len(found.trusted) <= 8_192
     assert len(found.untrusted) <= 8_192
     before = set(found.trusted)
-    found.learn(read_output(output("late@x.example"), untrusted=False), {})
+    found.learn(read_output(output("late@x.example"), untrusted=False))
     assert found.trusted == before
     values = [f"value-0-{n}" for n in range(300)]
     assert class_of(found, values) == "untrusted"
@@ -265,12 +267,14 @@ def test_nothing_is_ever_said_to_be_better_than_it_is(
         text = " ; ".join(words)
         body = output("", values=words) if structured else output(text)
         if kind == "trusted":
-            found.learn(read_output(body, untrusted=False), {})
+            found.learn(read_output(body, untrusted=False))
             trusted |= set(words) - own
         elif kind == "echo":
-            found.learn(read_output(body, untrusted=False), {"q": text})
+            found.say({"q": text})
+            found.learn(read_output(body, untrusted=False))
+            own |= set(words) - trusted
         elif kind == "untrusted":
-            found.learn(read_output(body, untrusted=True), {})
+            found.learn(read_output(body, untrusted=True))
             untrusted |= set(words)
             tainted = True
         elif kind == "write":
@@ -295,7 +299,7 @@ def test_nothing_is_ever_said_to_be_better_than_it_is(
 
 def test_an_empty_output_teaches_nothing() -> None:
     found = Sightings()
-    found.learn(Output({}, frozenset()), {"q": "x"})
+    found.learn(Output({}, frozenset()))
     assert found.size == 0
     assert not found.doubt
 

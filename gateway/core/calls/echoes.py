@@ -1,0 +1,137 @@
+"""What a run has said to its tools, in the forms in which it may come back.
+
+A tool that repeats what it was asked for vouches for nothing, whether it does so at once, on the
+next page or through another tool, in the same words or decoded, cut into parts or put together. So
+each family remembers what it has said: whole words, and runs of five letters and digits with
+nothing between them. Both are numbers from which no text can be had back.
+
+INVARIANT: what does not fit is taken for said. The runs of letters share a table of fixed size, so
+that one that is full says yes to everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from gateway.core.calls.readings import Form, decode_all, number_text, split_words
+
+GRAM: Final = 5
+_TABLE_BYTES: Final = 8_192
+_WORDS_MAX: Final = 8_192
+_CHARS_MAX: Final = 32_768
+"""So much is taken in of one call. Where it says more, everything may be its own."""
+
+_LONG: Final = 8
+"""Words from this length on are known by their parts, too: numbers with a prefix, for one."""
+
+
+class Echoes:
+    """What one family has said."""
+
+    __slots__ = ("_table", "_words", "whole")
+
+    def __init__(self) -> None:
+        self._table = bytearray()
+        self._words: set[int] = set()
+        self.whole = True
+        """Whether all that was said is known."""
+
+    @property
+    def size(self) -> int:
+        """How many values are remembered; the table counts as what it takes."""
+        return len(self._words) + len(self._table) // 64
+
+    def add(self, document: Any) -> None:  # noqa: ANN401 - any JSON
+        """Remember what is said."""
+        values, names = _leaves(document)
+        if sum(map(len, values)) + sum(map(len, names)) > _CHARS_MAX:
+            self.whole = False
+            return
+        if values or names:
+            # What stands in several arguments may be put together.
+            self._take_in("".join([self._hear(value) for value in values]))
+        for name in names:
+            if hash(name) not in self._words:
+                self._take_in(self._hear(name))
+        if len(self._words) > _WORDS_MAX:
+            self.whole = False
+
+    def holds(self, forms: Iterable[Form], known: dict[str, bool]) -> bool:
+        """Whether a value may be what was said. `known`: what was found of words, for a while."""
+        if not self.whole:
+            return True
+        return any(self._holds(words, joined, known) for words, joined in forms)
+
+    def _hear(self, text: str) -> str:
+        """Take in the words of a text and all other ways to read it; return the text joined."""
+        readings, whole = decode_all(text)
+        self.whole = self.whole and whole
+        for reading in readings:
+            words, joined = split_words(reading)
+            self._words.update(map(hash, words))
+            self._take_in(joined)
+        words, joined = split_words(text)
+        self._words.update(map(hash, words))
+        self._words.add(hash(joined))
+        return joined
+
+    def _take_in(self, joined: str) -> None:
+        if len(joined) < GRAM:
+            return
+        table = self._table = self._table or bytearray(_TABLE_BYTES)
+        for gram in {joined[at : at + GRAM] for at in range(len(joined) - GRAM + 1)}:
+            number = hash(gram)
+            table[(number >> 3) % _TABLE_BYTES] |= 1 << (number & 7)
+
+    def _has(self, gram: str) -> bool:
+        number = hash(gram)
+        return bool(self._table[(number >> 3) % _TABLE_BYTES] >> (number & 7) & 1)
+
+    def _holds(self, words: tuple[str, ...], joined: str, known: dict[str, bool]) -> bool:
+        for word in words:
+            if word not in known:
+                known[word] = self._has_word(word)
+            if not known[word]:
+                break
+        else:
+            return True
+        # In one piece, whatever stood between its parts.
+        ends = len(joined) - GRAM
+        if ends < 0 or not self._table:
+            return hash(joined) in self._words
+        return self._has(joined[ends:]) and all(
+            self._has(joined[at : at + GRAM]) for at in range(0, ends, 2)
+        )
+
+    def _has_word(self, word: str) -> bool:
+        """Whether a word was said, or most of one whose end was."""
+        if hash(word) in self._words:
+            return True
+        if len(word) < _LONG or not self._table or not self._has(word[-GRAM:]):
+            return False
+        begin, covered = 0, 0
+        for at in range(len(word) - GRAM + 1):
+            if self._has(word[at : at + GRAM]):
+                covered += at + GRAM - max(begin, at)
+                begin = at + GRAM
+        return 4 * covered >= 3 * len(word)
+
+
+def _leaves(document: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401 - any JSON
+    """Return the strings and numbers of a document, in order, and the names of its members."""
+    values: list[str] = []
+    names: list[str] = []
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            values.append(value)
+        elif isinstance(value, dict):
+            names.extend(value)
+            waiting.extend(reversed(value.values()))
+        elif isinstance(value, list):
+            waiting.extend(reversed(value))
+        elif value is not None and not isinstance(value, bool):
+            values.append(number_text(value))
+    return values, names

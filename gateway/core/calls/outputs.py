@@ -1,0 +1,192 @@
+"""What one output of a tool says: every value in it, by a number that leads back to no text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from msgspec import Struct
+
+from gateway.core.calls.readings import Form, build_forms, decode_all, number_text
+from gateway.core.calls.spellings import (
+    VALUE_MAX_CHARS,
+    WORD,
+    addr_spec,
+    canonical,
+    host_of,
+    loose,
+    pieces,
+    tokens,
+)
+from gateway.core.pointer import split
+
+READ_MAX_BYTES: Final = 131_072
+"""An output that is larger is not looked through."""
+
+_SET_MAX: Final = 8_192
+
+
+class Vouched(Struct, frozen=True):
+    """A value that a trusted output held: the ways to read it, and the host of a URL."""
+
+    forms: tuple[Form, ...]
+    host: str = ""
+
+
+class Output(Struct, frozen=True):
+    """What one output says, by the numbers of values. `whole`: all of it was looked through."""
+
+    trusted: Mapping[int, Vouched]
+    untrusted: frozenset[int]
+    whole: bool = True
+
+
+def read_output(
+    body: bytes, *, untrusted: bool, trusted_at: Sequence[str] = (), structured: bool = False
+) -> Output:
+    """Return what a CallToolResult (JSON) says.
+
+    `untrusted`: strangers write to where it comes from, but for what `trusted_at` leads to: JSON
+    Pointers into the structured content, `*` for each of a list. Without structured content, they
+    lead into its one text, if that is JSON and the tool promises no other (`structured`).
+    """
+    if len(body) > READ_MAX_BYTES:
+        return Output({}, frozenset(), whole=False)
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return Output({}, frozenset(), whole=False)
+    if not untrusted:
+        return Output(_strict(document), frozenset())
+    seen, whole = _seen(document)
+    return Output(_trusted_in(document, trusted_at, structured=structured), seen, whole)
+
+
+def _trusted_in(
+    document: Any,  # noqa: ANN401 - any JSON
+    pointers: Sequence[str],
+    *,
+    structured: bool,
+) -> dict[int, Vouched]:
+    """Return what stands at a manifest's `trusted` pointers: each value as one, whatever it says.
+
+    Strangers choose the texts that stand beside each other in an answer, so there is one place to
+    look: the structured content, or the only text of a tool that has none.
+    """
+    if not pointers or not isinstance(document, dict):
+        return {}
+    body = document.get("structuredContent")
+    if body is None and not structured:
+        blocks = document.get("content")
+        only = blocks[0] if isinstance(blocks, list) and len(blocks) == 1 else None
+        text = only.get("text") if isinstance(only, dict) else None
+        body = _as_json(text) if isinstance(text, str) else None
+    found: set[str] = set()
+    for part in (part for pointer in pointers for part in parts_at(body, split(pointer))):
+        for value in _short(_leaves(part)):
+            found.add(canonical(value))
+            if (address := addr_spec(value)) is not None:
+                found.add(canonical(address))
+    return _vouch(found)
+
+
+def _strict(document: Any) -> dict[int, Vouched]:  # noqa: ANN401 - any JSON
+    """What an output may vouch for: values, and addresses and the like within texts."""
+    found: set[str] = set()
+    for text in _texts(document):
+        if len(text) <= VALUE_MAX_CHARS:
+            found.add(canonical(text))
+        if (inner := _as_json(text)) is not None:
+            found.update(map(canonical, _short(_texts(inner))))
+        for piece, _ in pieces(text):
+            found.update(tokens(piece))
+    return _vouch(found)
+
+
+def _vouch(values: Iterable[str]) -> dict[int, Vouched]:
+    return {hash(value): Vouched(build_forms(value), host_of(value)) for value in values}
+
+
+def _seen(document: Any) -> tuple[frozenset[int], bool]:  # noqa: ANN401 - any JSON
+    """Everything that can be made out in a document, in small letters; and whether that is all."""
+    found: set[str] = set()
+    whole = True
+    for text in _texts(document):
+        if len(text) <= VALUE_MAX_CHARS:
+            found.add(whole_text := loose(canonical(text)).casefold())
+            found.update(WORD.findall(whole_text))
+        for piece, ends in pieces(text):
+            whole = whole and ends
+            found.update(WORD.findall(piece.casefold()))
+            for token in tokens(piece):
+                found.add(loose(token).casefold())
+                found.update(WORD.findall(loose(token).casefold()))
+            for reading in decode_all(piece)[0]:
+                found.update(WORD.findall(reading.casefold()))
+                found.update(loose(token).casefold() for token in tokens(reading))
+        if (inner := _as_json(text)) is not None:
+            for each in _short(_texts(inner)):
+                found.add(loose(canonical(each)).casefold())
+                found.update(WORD.findall(loose(canonical(each)).casefold()))
+        if len(found) > _SET_MAX:
+            return frozenset(map(hash, found)), False
+    return frozenset(map(hash, found)), whole
+
+
+def _short(texts: Iterable[str]) -> Iterator[str]:
+    return (text for text in texts if len(text) <= VALUE_MAX_CHARS)
+
+
+def _as_json(text: str) -> Any:  # noqa: ANN401 - any JSON
+    if text[:1] not in "{[" or not text:
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def _texts(document: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
+    """Yield each string and number of a document, and the names of its members."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield number_text(value)
+
+
+def _leaves(document: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
+    """Yield each string and number of a document, without the names of members."""
+    if isinstance(document, dict | list):
+        for each in document.values() if isinstance(document, dict) else document:
+            yield from _leaves(each)
+    elif isinstance(document, str):
+        yield document
+    elif isinstance(document, int | float) and not isinstance(document, bool):
+        yield number_text(document)
+
+
+def parts_at(value: Any, path: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401 - any JSON
+    """Yield what a path leads to; `*` leads to each of a list."""
+    if not path:
+        if value is not None:
+            yield value
+        return
+    name, rest = path[0], path[1:]
+    if isinstance(value, dict):
+        if name in value:
+            yield from parts_at(value[name], rest)
+    elif isinstance(value, list):
+        if name == "*":
+            for each in value:
+                yield from parts_at(each, rest)
+        elif name.isascii() and name.isdigit() and int(name[:9]) < len(value):
+            yield from parts_at(value[int(name[:9])], rest)

@@ -1,0 +1,163 @@
+"""The ways to read a text: decoded, in one spelling, as its words and as its letters alone.
+
+Two texts that are written in different ways may say the same to a tool: `eve%40bad.example` and
+`eve@bad.example`, `DE89 3704` and `de89-3704`. This finds what is alike; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import binascii
+import html
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import Final
+from urllib.parse import unquote
+
+_FORMS_MAX: Final = 12
+_TOKENS_MAX: Final = 256
+_TOKEN_MAX_CHARS: Final = 1_024
+
+_ALNUM: Final = re.compile(r"[^\W_]+")
+_PREFIXES: Final = frozenset({"http", "https", "www", "mailto", "tel"})
+"""What tools put before an address by themselves."""
+
+_ESCAPED: Final = re.compile(r"\\u\{?([0-9a-fA-F]{4,6})\}?|\\x([0-9a-fA-F]{2})")
+_QUOTED: Final = re.compile(r"=(?:([0-9A-Fa-f]{2})|\r?\n)")
+_CODED: Final = re.compile(r"(?<![\w+/-])(?![a-z]+(?![\w+/-]))[A-Za-z0-9+/_-]{8,}")
+_SIGN: Final = re.compile(
+    rf"%[0-9A-Fa-f]{{2}}|&#?\w|\\[ux]|=[0-9A-Fa-f]{{2}}|xn--|XN--|{_CODED.pattern}"
+)
+_PARTED: Final = re.compile(r"[^\s\"'<>]+")
+_PUNY: Final = re.compile(r"xn--([a-z0-9-]{1,59})", re.IGNORECASE)
+_URLSAFE: Final = str.maketrans("-_", "+/")
+
+Form = tuple[tuple[str, ...], str]
+"""One way to read a value: its words, and its letters and digits with nothing between them."""
+
+
+def build_forms(value: str) -> tuple[Form, ...]:
+    """Return the ways to read a value that an output holds."""
+    forms = map(split_words, (value, *decode_all(value)[0]))
+    return tuple((_core(words), joined) for words, joined in forms)
+
+
+def decode_all(text: str) -> tuple[list[str], bool]:
+    """Return what is written in a text in another way, decoded; and whether that is all of it."""
+    if _SIGN.search(text) is None:
+        return [], True
+    found: list[str] = []
+    whole, left = True, _TOKENS_MAX
+    for match in _PARTED.finditer(text):
+        if _SIGN.search(match[0]) is not None:
+            if not left or len(match[0]) > _TOKEN_MAX_CHARS:
+                return found, False
+            left -= 1
+            readings = _decode(match[0])
+            whole = whole and len(readings) <= _FORMS_MAX
+            found += readings[1:]
+    return found, whole
+
+
+def _decode(text: str) -> list[str]:
+    """Return a text, what it is when decoded, that decoded again, and so on."""
+    found = [text]
+    for reading in found:  # grows
+        for decode in _decoders(reading):
+            decoded = decode(reading)
+            if decoded and decoded not in found:
+                found.append(decoded)
+        if len(found) > _FORMS_MAX:
+            break
+    return found
+
+
+def split_words(text: str) -> Form:
+    """Return the words of a text in one spelling, and all of its letters and digits."""
+    words = _ALNUM.findall(fold(text))
+    if not words:
+        return (text.strip(),), text.strip()
+    return tuple(word.lstrip("0") or "0" for word in words), "".join(words)
+
+
+def fold(text: str) -> str:
+    """Return a text in small letters, without marks and signs that cannot be seen."""
+    if text.isascii():
+        return text.lower()
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(
+        str(unicodedata.decimal(sign, sign))
+        for sign in plain
+        if unicodedata.category(sign) not in {"Mn", "Cf"}
+    )
+
+
+def _core(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for word in words if word not in _PREFIXES) or words
+
+
+def _decoders(text: str) -> Iterator[Callable[[str], str]]:
+    """Yield what may decode a text, by the signs in it."""
+    if "%" in text:
+        yield unquote
+    if "&" in text:
+        yield html.unescape
+    if "\\" in text:
+        yield _unescape
+    if "=" in text:
+        yield _unquote_printable
+    if "xn--" in text or "XN--" in text:
+        yield _read_puny
+    if _CODED.search(text) is not None:
+        yield _read_coded
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda found: _chr(int(found[1] or found[2], 16)), text)
+
+
+def _chr(number: int) -> str:
+    return chr(number) if number <= sys.maxunicode else ""
+
+
+def _unquote_printable(text: str) -> str:
+    return _QUOTED.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
+
+
+def _read_puny(text: str) -> str:
+    return _PUNY.sub(lambda found: _try(_depuny, found[1]) or found[0], text)
+
+
+def _depuny(label: str) -> str:
+    return label.encode("ascii").decode("punycode")
+
+
+def _read_coded(text: str) -> str:
+    """Return what stands in base64 or hexadecimal numbers: printable texts alone."""
+    found = (_try(read, token) for token in _CODED.findall(text) for read in (_debase, _dehex))
+    return " ".join(plain for plain in found if plain and plain.isprintable())
+
+
+def _debase(token: str) -> str:
+    padded = token.translate(_URLSAFE) + "=" * (-len(token) % 4)
+    return binascii.a2b_base64(padded).decode()
+
+
+def _dehex(token: str) -> str:
+    return binascii.unhexlify(token).decode()
+
+
+def _try(read: Callable[[str], str], token: str) -> str:
+    """Return what a token says in a coding; nothing where it is not in that coding."""
+    try:
+        return read(token)
+    except ValueError:  # also binascii.Error and UnicodeError
+        return ""
+
+
+def number_text(value: object) -> str:
+    """Return a number as it is compared: 4711.0 is 4711. True and false are as Python has them."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
