@@ -121,14 +121,17 @@ class HaltSection(Section):
 
     enabled: bool = Field(default=True, description="whether it is")
     window_s: int = Field(
-        600, ge=10, le=86_400, description="seconds before and after that are compared"
+        600, ge=10, le=86_400, description="seconds for which it is compared with the one before"
     )
-    calls_min: int = Field(200, ge=1, description="calls in each, below which nothing is said")
+    calls_min: int = Field(200, ge=1, description="compared calls, below which nothing is said")
+    agents_min: int = Field(
+        2, ge=1, le=1_000, description="agents that must each see it, so that none brings it about"
+    )
     denials_rise: float = Field(
-        0.2, gt=0, le=1, description="rise of the share of denied calls that is too much"
+        0.2, gt=0, le=1, description="share of newly denied calls that is too much"
     )
     errors_rise: float = Field(
-        0.02, gt=0, le=1, description="rise of the share of failed decisions that is too much"
+        0.02, gt=0, le=1, description="share of newly failed decisions that is too much"
     )
 
 
@@ -172,6 +175,12 @@ class PolicySection(Section):
     )
     rollback: Literal["one", "two"] = Field(
         "two", description="how many publishers take the way back to an earlier release"
+    )
+    step_up_s: int = Field(
+        900,
+        ge=0,
+        le=86_400,
+        description="seconds within which publishers must have signed in strongly; 0: any sign-in",
     )
     halt: HaltSection = section("when a release is taken back by itself")
 

@@ -85,6 +85,16 @@ class Report(Struct, frozen=True, kw_only=True):
 Note = Callable[[Literal["start", "stop"], Report], Awaitable[None]]
 """Puts the start or the end of a shadow on record."""
 
+Pair = tuple[Asked, Decision, Decision | str]
+"""What was asked, what was decided, and what the candidate says, or why it says nothing."""
+
+Told = Callable[[Sequence[Pair]], Awaitable[None]]
+"""Is told what was compared, a few at once."""
+
+
+async def _tell_nobody(_pairs: Sequence[Pair]) -> None:
+    return
+
 
 class ShadowEvaluator(Generic[B]):
     """At most one candidate at a time, made of a bundle by `build`.
@@ -98,8 +108,10 @@ class ShadowEvaluator(Generic[B]):
         *,
         now_s: Callable[[], int],
         note: Note | None = None,
+        told: Told = _tell_nobody,
         waiting_max: int = WAITING_MAX,
     ) -> None:
+        self._told: Final = told
         self.note: Note | None = note
         self._build: Final = build
         self._now_s: Final = now_s
@@ -118,7 +130,7 @@ class ShadowEvaluator(Generic[B]):
             await self._end()
             engine = self._build(bundle)
             await engine.start()
-            run = _Run(engine, label, self._now_s(), self._waiting_max)
+            run = _Run(engine, label, self._now_s(), self._waiting_max, self._told)
             try:
                 await self._tell("start", run.report(None))
             except BaseException:
@@ -159,7 +171,10 @@ class ShadowEvaluator(Generic[B]):
 class _Run:
     """One candidate under way."""
 
-    def __init__(self, engine: ShadowEngine, label: str, since_s: int, waiting_max: int) -> None:
+    def __init__(
+        self, engine: ShadowEngine, label: str, since_s: int, waiting_max: int, told: Told
+    ) -> None:
+        self._told: Final = told
         self._engine: Final = engine
         self._label: Final = label
         self._since_s: Final = since_s
@@ -223,6 +238,8 @@ class _Run:
         self._dropped -= len(batch)
         for (_, phase, _, decision), each, answer in zip(batch, asked, answers, strict=True):
             self._compare(phase, each, decision, answer)
+        made = (decision for _, _, _, decision in batch)
+        await self._told(list(zip(asked, made, answers, strict=True)))
 
     def _compare(self, phase: Phase, asked: Asked, made: Decision, answer: Decision | str) -> None:
         impact = self._impact

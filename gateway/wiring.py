@@ -179,6 +179,7 @@ class Gateway:
         self._shadow.open(audit)
         self._stack.push_async_callback(_forgiving, self._shadow.stop)
         self._config, bundle, stated = await self._releases.open(audit)
+        self._stack.push_async_callback(_forgiving, self._releases.close)
         self._policy = PolicyInUse(self._config, ids=self._ids, bundle=bundle, stated=stated)
         self._stack.push_async_callback(self._policy.close)
         await self._policy.start(audit)

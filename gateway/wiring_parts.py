@@ -20,6 +20,7 @@ from gateway.core.calls.ledger import Ledger
 from gateway.core.catalog import Tool
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock, Ids, ToolTransport
+from gateway.core.releases.publishing import PUBLISHER
 from gateway.core.tokens.launching import find_cut
 from gateway.core.tokens.token import Claims, Run
 from gateway.custody import Custody
@@ -76,6 +77,13 @@ class Parts:
         voter = vote.voter
         may_vote = self.registered.counts(voter) and not self.kills.bars_person(voter)
         return may_vote and not self.kills.voids(voter, vote.voted_at)
+
+    def publishes(self, person: str, said_at: int) -> bool:
+        """Whether what a person said at a time is still the word of a publisher."""
+        found = self.registered.registry.active_person(person)
+        may_publish = found is not None and PUBLISHER in found.roles
+        stopped = self.kills.bars_person(person) or self.kills.voids(person, said_at)
+        return may_publish and not stopped
 
     def cut(self, run: Run) -> str | None:
         """Why a run could not be launched any more as it is, or None."""

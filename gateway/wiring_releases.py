@@ -10,17 +10,20 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import structlog
 from fastapi import APIRouter
 
 from connectors.manifest import load_manifest
 from gateway.adapters.audit.file_audit import FileAuditLog
-from gateway.adapters.policy.counted_policy import CountedPolicy
+from gateway.adapters.authoring.replay_memo import Candidate
+from gateway.adapters.policy.observed_policy import ObservedPolicy
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.adapters.policy.policy_watch import Fingerprint, take_fingerprint
 from gateway.adapters.regorus.regorus_policy import RegorusPolicy
+from gateway.adapters.releases import impact_run
+from gateway.adapters.releases.release_guard import ReleaseGuard
 from gateway.adapters.releases.release_store import ReleaseStore
 from gateway.config import Config
 from gateway.config_release import (
@@ -32,16 +35,17 @@ from gateway.config_release import (
 )
 from gateway.core.entry import Entry
 from gateway.core.errors import ConfigurationError, CountersignError
-from gateway.core.people.registry import Person
 from gateway.core.ports import Clock, Ids, PolicyEngine
+from gateway.core.records import impact_told
 from gateway.core.records import release_records as records
-from gateway.core.releases.halting import Counted, Limits, Rates, Window, find_jump
+from gateway.core.releases.halting import Limits, Rates, find_jump
 from gateway.core.releases.history import History, Publication
-from gateway.core.releases.publishing import PUBLISHER, Mode, Rules, find_unsigned
+from gateway.core.releases.publishing import Mode, Rules, find_unsigned
 from gateway.core.releases.release import MANIFESTS, Release
 from gateway.http.humans import Admit
 from gateway.http.releases import ReleaseAdmin
 from gateway.http.releases_desk import ReleaseDeps, ReleaseDesk, note
+from gateway.shadow import ShadowEngine
 
 FOLDER: Final = "releases"
 """Where releases are kept, below the folder of the log."""
@@ -49,6 +53,8 @@ _TRIAL_DEADLINE_MS: Final = 2_000
 _log: Final = structlog.get_logger("gateway.releases")
 
 Activate = Callable[[Bundle, Mapping[str, Any]], Awaitable[None]]
+MayPublish = Callable[[str, int], bool]
+"""Whether what a person said at a time (seconds) still is the word of a publisher."""
 
 
 class Shadow(Protocol):
@@ -75,18 +81,24 @@ class _Watch(NamedTuple):
     """What is looked at for a while after a release began to decide."""
 
     publication: Publication
-    before: Rates
     until_s: int
 
 
 class ReleaseKeeper:
     """Finds the release that decides and puts others in its place. See the module.
 
+    `beside`: makes the engine that a new release is compared with for a while.
     Raises `ConfigurationError` when made, where files decide and cannot be read.
     """
 
     def __init__(
-        self, config: Config, *, clock: Clock, ids: Ids, shadow: Shadow | None = None
+        self,
+        config: Config,
+        *,
+        clock: Clock,
+        ids: Ids,
+        shadow: Shadow | None = None,
+        beside: Callable[[Bundle], ShadowEngine] | None = None,
     ) -> None:
         self.mode: Final[Mode] = find_mode(config)
         self.rules: Rules = build_rules(config, can_shadow=shadow is not None)
@@ -102,12 +114,23 @@ class ReleaseKeeper:
         self._turn: Final = asyncio.Lock()
         self._activate: Activate | None = None
         self._limits = Limits(**config.policy.halt.model_dump())
-        self._window = Window(self._limits.window_s)
+        self.guard: Final = ReleaseGuard(
+            beside or (lambda one: Candidate(one, deadline_ms=config.policy.deadline_ms)),
+            now_s=self._now_s,
+        )
+        self._row: Final = asyncio.Lock()
+        self._decides: Bundle | None = None
+        self._gate: Literal["unknown", "passed", "refused"] = "unknown"
         self._watch: _Watch | None = None
         self._shadowed: tuple[int, int] | None = None
         self._waits = 0
         self._differs: list[str] = []
         self._seen: Fingerprint | None = None
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether what decides is compared with the release before."""
+        return self._watch is not None
 
     @property
     def history(self) -> History:
@@ -135,7 +158,7 @@ class ReleaseKeeper:
         self._running, self._first = release, publication
         place = self.store.place(release.revision)
         config = overlay(self._config, release, place)
-        bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
+        self._decides = bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
         await self.look_for_drift()
         return Start(config, bundle, records.activation(publication))
 
@@ -149,10 +172,10 @@ class ReleaseKeeper:
             self._fold_activation(self._first)
 
     def counted(self, engine: PolicyEngine) -> PolicyEngine:
-        """Return an engine whose answers are counted, where a release could be taken back."""
+        """Return an engine that is compared with the one before, where one could be taken back."""
         if self.mode != "required" or not self._limits.enabled:
             return engine
-        return CountedPolicy(engine, self._count)
+        return ObservedPolicy(engine, self.guard.observe)
 
     async def settle(self) -> None:
         """Put to use what was published, as far as it can be without a restart."""
@@ -163,11 +186,30 @@ class ReleaseKeeper:
         """Look after what decides: halt it, end a shadow, tell of changed files. Every `STEP_S`."""
         if self.mode != "required":
             return
+        self.history.see(self._clock.now_ns() // 1_000_000_000)
         async with self._turn:
             await self._look_for_jump()
-            self._window.turn(self._now_s())
             await self._settle()
         await self.look_for_drift()
+        await self.look_at_gate()
+
+    async def close(self) -> None:
+        """End what is beside."""
+        await self.guard.end()
+
+    async def look_at_gate(self) -> None:
+        """Hold what decides since the start against the gate of this version; once.
+
+        What it refuses goes on deciding (ADR 0029), and is told and put on record.
+        """
+        release, active = self._running, self.history.active
+        if self._gate != "unknown" or release is None or active is None or self._audit is None:
+            return
+        faults = await asyncio.to_thread(_find_gate_faults, release)
+        self._gate = "refused" if faults else "passed"
+        if faults:
+            _log.error("release_refused_by_gate", release=release.revision, places=faults[:32])
+            await self._audit.record(records.build_gate(self._ids.new(), active, faults))
 
     async def look_for_drift(self) -> None:
         """Say, and put on record, that files here are not those of the release that decides."""
@@ -192,6 +234,7 @@ class ReleaseKeeper:
         return {
             "mode": self.mode,
             "differs": self._differs[:32],
+            "gate": self._gate,
             "waits_for_restart": target is not None and target.number == self._waits,
         }
 
@@ -202,19 +245,16 @@ class ReleaseKeeper:
             "mode": self.mode,
             "release": None if running is None else running.revision,
             "files_differ": bool(self._differs),
+            "gate": self._gate,
         }
 
-    def routers(self, admit: Admit, find: Callable[[str], Person | None]) -> list[APIRouter]:
-        """Build the admin routes. `find`: an active person by id."""
+    def routers(self, admit: Admit, may_publish: MayPublish) -> list[APIRouter]:
+        """Build the admin routes."""
+        desk, step_up_s = self.build_desk(may_publish), self._config.policy.step_up_s
+        admin = ReleaseAdmin(desk=desk, admit=admit, status=self.status, step_up_s=step_up_s)
+        return [admin.router()]
 
-        def may_publish(person_id: str) -> bool:
-            found = find(person_id)
-            return found is not None and PUBLISHER in found.roles
-
-        desk = self.build_desk(may_publish)
-        return [ReleaseAdmin(desk=desk, admit=admit, status=self.status).router()]
-
-    def build_desk(self, may_publish: Callable[[str], bool]) -> ReleaseDesk:
+    def build_desk(self, may_publish: MayPublish) -> ReleaseDesk:
         """Return the desk at which releases are published. Call once the log is open."""
         if self._audit is None:
             raise RuntimeError("releases are published where the log is open")
@@ -227,6 +267,8 @@ class ReleaseKeeper:
                 try_out=lambda release: try_out(self._config, release),
                 settle=self.settle,
                 may_publish=may_publish,
+                measure=self._measure,
+                row=self._row,
                 clock=self._clock,
                 ids=self._ids,
                 is_open=self.mode == "required",
@@ -237,8 +279,21 @@ class ReleaseKeeper:
         """Work on the log of a gateway that is stopped: nothing is put to use."""
         self._audit = audit
 
-    def _count(self, kind: Counted) -> None:
-        self._window.count(kind)  # another window after each activation
+    async def _measure(self, release: Release) -> dict[str, Any] | None:
+        """Return what a record says of what a release would have changed; keep the whole of it."""
+        order = impact_run.Order(
+            log=str(self._config.audit.dir),
+            kek=str(self._config.audit.kek),
+            releases=str(self._config.audit.dir / FOLDER),
+            revision=release.revision,
+            since_s=0,
+        )
+        found = await impact_run.measure(order, now_s=self._clock.now_ns() // 1_000_000_000)
+        if isinstance(found, str):
+            return impact_told.unmeasured(found)
+        told = impact_told.summarize(impact_told.read(found))
+        await asyncio.to_thread(self.store.save_impact, told["digest"], found)
+        return told
 
     async def _trust(self, audit: FileAuditLog) -> None:
         publishers = [one for _, one in sorted(self.rules.publishers.items())]
@@ -296,31 +351,38 @@ class ReleaseKeeper:
             _log.warning("release_waits_for_restart", release=release.revision)
             return
         bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
-        before = self._window.rates()
         await self._activate(bundle, records.activation(publication))
         self._running = release
         self._fold_activation(publication)
-        self._window = Window(self._limits.window_s)
-        self._watch = _Watch(publication, before, self._now_s() + self._limits.window_s)
+        before, self._decides = self._decides, bundle
+        if before is not None and self._limits.enabled:
+            await self.guard.watch(before, bundle)
+            self._watch = _Watch(publication, self._now_s() + self._limits.window_s)
         self._seen = None
 
     async def _look_for_jump(self) -> None:
         watch = self._watch
         if watch is None:
             return
-        after = self._window.rates()
-        jumped = find_jump(watch.before, after, self._limits)
+        compared = self.guard.compared
+        jumped = find_jump(compared, self._limits)
         if jumped is not None:
-            self._watch = None
-            why: records.HaltReason = "errors" if jumped == "errors" else "denials"
-            await self._halt(watch.publication, why, watch.before, after)
+            await self._end_watch()
+            await self._halt(watch.publication, jumped, compared.before, compared.after)
         elif self._now_s() >= watch.until_s:
-            self._watch = None
+            await self._end_watch()
+
+    async def _end_watch(self) -> None:
+        self._watch = None
+        await self.guard.end()
 
     async def _halt(
         self, halted: Publication, why: records.HaltReason, before: Rates, after: Rates
     ) -> None:
-        """Let the release before decide again. The way back is not watched."""
+        """Let the release before decide again. The way back is not watched.
+
+        `before`, `after`: what that one and this one said of the same calls.
+        """
         if self._audit is None:
             return
         active = self.history.active
@@ -333,11 +395,12 @@ class ReleaseKeeper:
         entry = records.build_halt(
             self._ids.new(), halted=halted, back=back, why=why, before=before, after=after
         )
-        await self._audit.record(entry)
-        note(self.history, entry, self._clock)
+        async with self._row:
+            await self._audit.record(entry)
+            note(self.history, entry, self._clock)
         if is_active:
             await self._settle()
-            self._watch = None
+            await self._end_watch()
 
     async def _begin_shadow(self, publication: Publication) -> None:
         if self._shadow is None:
@@ -383,7 +446,8 @@ class ReleaseKeeper:
             return ["policies"]
 
     def _now_s(self) -> int:
-        return self._clock.now_ns() // 1_000_000_000
+        """Return seconds of which only differences mean anything: nobody can set them back."""
+        return self._clock.monotonic_ns() // 1_000_000_000
 
 
 def find_mode(config: Config) -> Mode:
@@ -403,6 +467,15 @@ async def try_out(config: Config, release: Release) -> None:
         await engine.start()
     finally:
         await engine.stop()
+
+
+def _find_gate_faults(release: Release) -> list[str]:
+    """Return the places (`file:line:column`) that the gate refuses."""
+    try:
+        restore_bundle(release.policy_files, anew=True)
+    except ConfigurationError as error:
+        return [line.partition(": ")[0][:200] for line in str(error).splitlines()]
+    return []
 
 
 def _read_manifests(release: Release) -> None:

@@ -110,7 +110,7 @@ def _build_routers(
         ToolsAdmin(admit=admit, states=parts.catalog.states).router(),
         *parts.registered.routers(admit, parts.config.environment),
         *parts.people.routers(admit),
-        *parts.releases.routers(admit, parts.registered.registry.active_person),
+        *parts.releases.routers(admit, parts.publishes),
         parts.shadow.router(admit),
         *_build_bundle_routers(parts),
         build_audit_access_router(admit=admit, record=parts.audit.record, ids=parts.ids),

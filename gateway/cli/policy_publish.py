@@ -150,7 +150,7 @@ def _publish_offline(
     async def work(offline: Offline) -> Done | Declined:
         keeper = ReleaseKeeper(settings, clock=offline.clock, ids=offline.ids)
         keeper.open_offline(offline.log)
-        desk = keeper.build_desk(lambda _person: True)
+        desk = keeper.build_desk(lambda _person, _at: True)
         target = keeper.history.target
         head = {
             "environment": settings.environment,

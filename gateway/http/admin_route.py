@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from gateway.core import strict_json
 from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.sessions import is_assured
 from gateway.core.errors import CountersignError, CredentialError, RequestError
 from gateway.http.humans import Admit, Human
 from gateway.http.problem import problem
@@ -69,6 +70,9 @@ _STATUS: Final[Mapping[str, int]] = {
     "release_conflict": 409,
     "release_closed": 409,
     "release_no_shadow": 409,
+    "release_unseen": 409,
+    "release_withdrawn": 409,
+    "step_up_required": 401,
     "release_altered": 409,
     "release_unwritable": 503,
     "audit_unavailable": 503,
@@ -76,6 +80,12 @@ _STATUS: Final[Mapping[str, int]] = {
     "state_unavailable": 503,
     "approval_unavailable": 503,
 }
+
+_CHALLENGES: Final[Mapping[str, str]] = {
+    "step_up_required": 'Bearer realm="countersign", error="insufficient_user_authentication", '
+    'acr_values="strong"',
+}
+"""RFC 9470 §3."""
 
 T = TypeVar("T")
 
@@ -106,6 +116,21 @@ async def require_role(admit: Admit, request: Request, *roles: str) -> Human:
         return human
     needed = " or ".join(f"`{role}`" for role in roles)
     raise CredentialError(f"this needs the role {needed}", code="role_missing")
+
+
+def require_step_up(human: Human, *, max_age_s: int, now_s: int) -> None:
+    """Raise `CredentialError` unless somebody proved lately, and strongly, who they are.
+
+    Stops what a found session, or a secret that was read somewhere, could do. `max_age_s` of 0
+    asks for nothing.
+    """
+    young = now_s - human.auth_time <= max_age_s
+    if max_age_s and not (young and is_assured(human.acr, "strong")):
+        raise CredentialError(
+            f"this needs a passkey, or as strong a sign-in, of the last {max_age_s} s: "
+            "run `countersign login --strong`",
+            code="step_up_required",
+        )
 
 
 async def read_body(request: Request, kind: type[T], *, max_depth: int = 1) -> T:
@@ -141,7 +166,7 @@ def tell(code: str, detail: str) -> Response:
     """Return the problem document of an error."""
     status = _STATUS.get(code, 500)
     if status == HTTPStatus.UNAUTHORIZED:
-        challenge = {"WWW-Authenticate": 'Bearer realm="countersign"'}
+        challenge = {"WWW-Authenticate": _CHALLENGES.get(code, 'Bearer realm="countersign"')}
         return problem(status, code, detail, headers=challenge)
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return problem(status, code, detail)

@@ -22,13 +22,15 @@ class Human(Struct, frozen=True):
     """An authenticated person. Roles are also the groups that approval specs name.
 
     `acr`: how surely they are known (`core.sessions.LEVELS`); a bearer secret proves `session`.
-    `session`: which one they act in, empty for a bearer secret.
+    `session`: which one they act in, empty for a bearer secret. `auth_time`: when they proved it,
+    in seconds; 0 for a bearer secret, which proves nothing about now.
     """
 
     id: str
     roles: tuple[str, ...]
     acr: str = "session"
     session: str = ""
+    auth_time: int = 0
 
 
 class HumanEntry(Struct, frozen=True):
@@ -144,7 +146,7 @@ async def _find_signed_in(
     # Roles are those of now, not of the sign-in; so is being known at all.
     if human is None or found is None:
         return None
-    return replace(human, acr=found.acr, session=found.sid)
+    return replace(human, acr=found.acr, session=found.sid, auth_time=found.auth_time)
 
 
 def _read_hash(person_id: str, secret_hash: str) -> bytes:

@@ -24,9 +24,16 @@ from gateway.core.releases.archive import ARCHIVE_MAX_BYTES
 from gateway.core.releases.history import Publication
 from gateway.core.releases.publishing import PUBLISHER
 from gateway.core.releases.release import write_archive
-from gateway.http.admin_route import ProblemRoute, decline, reply, require_role
-from gateway.http.humans import Admit
-from gateway.http.releases_desk import ReleaseDesk, Word
+from gateway.http.admin_route import (
+    ProblemRoute,
+    decline,
+    read_body,
+    reply,
+    require_role,
+    require_step_up,
+)
+from gateway.http.humans import Admit, Human
+from gateway.http.releases_desk import Done, ReleaseDesk, Word
 
 READERS: Final = (PUBLISHER, "policy_author", ADMIN, OPERATOR, AUDITOR)
 BODY_MAX_BYTES: Final = ARCHIVE_MAX_BYTES * 3 // 2
@@ -35,20 +42,35 @@ Status = Callable[[], Mapping[str, Any]]
 
 
 class NewRelease(Struct, frozen=True, forbid_unknown_fields=True):
-    """`POST /v1/policy/releases`. `archive` is base64; leave it out for a release kept here."""
+    """`POST /v1/policy/releases`. `archive` is base64; leave it out for a release kept here.
+
+    `seen`: the digest of the impact that the proposal has, which says that you were shown it.
+    """
 
     statement: str
     signature: str = ""
     archive: str = ""
+    seen: str = ""
+
+
+class Withdrawal(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/policy/releases/withdrawals`."""
+
+    statement: str
 
 
 class ReleaseAdmin:
-    """The routes over a desk. `status` adds what the desk does not know (drift, shadow)."""
+    """The routes over a desk. `status` adds what the desk does not know (drift, shadow).
 
-    def __init__(self, *, desk: ReleaseDesk, admit: Admit, status: Status) -> None:
+    Whoever publishes or withdraws must have signed in strongly within `step_up_s` seconds; 0 asks
+    for nothing.
+    """
+
+    def __init__(self, *, desk: ReleaseDesk, admit: Admit, status: Status, step_up_s: int) -> None:
         self._desk = desk
         self._admit = admit
         self._status = status
+        self._step_up_s = step_up_s
 
     def router(self) -> APIRouter:
         """Build all routes."""
@@ -63,12 +85,24 @@ class ReleaseAdmin:
         @router.post("")
         async def publish(request: Request) -> Response:
             """Take one publisher's word."""
-            by = await require_role(self._admit, request, PUBLISHER)
-            word = await _read_word(request)
-            done = await self._desk.publish(by.id, word)
-            if isinstance(done, Declined):
-                return decline(done)
-            return reply(msgspec.to_builtins(done))
+            by = await self._require_publisher(request)
+            return _tell(await self._desk.publish(by.id, await _read_word(request)))
+
+        @router.post("/withdrawals")
+        async def withdraw(request: Request) -> Response:
+            """Take a proposal back: one's own, or another publisher's."""
+            by = await self._require_publisher(request)
+            given = await read_body(request, Withdrawal)
+            return _tell(await self._desk.withdraw(by.id, given.statement))
+
+        @router.get("/impacts/{digest}")
+        async def impact(request: Request, digest: str) -> Response:
+            """Return in full what a proposal would have changed."""
+            await require_role(self._admit, request, *READERS)
+            found = await asyncio.to_thread(self._desk.deps.store.load_impact, digest)
+            if found is None:
+                return decline(Declined("release_missing", "no such impact is kept here"))
+            return reply(found)
 
         @router.get("/{revision}")
         async def fetch(request: Request, revision: str) -> Response:
@@ -85,6 +119,12 @@ class ReleaseAdmin:
             return reply({"revision": found.revision, "archive": archive})
 
         return router
+
+    async def _require_publisher(self, request: Request) -> Human:
+        by = await require_role(self._admit, request, PUBLISHER)
+        now_s = self._desk.deps.clock.now_ns() // 1_000_000_000
+        require_step_up(by, max_age_s=self._step_up_s, now_s=now_s)
+        return by
 
     def _view(self) -> dict[str, Any]:
         deps = self._desk.deps
@@ -104,12 +144,20 @@ class ReleaseAdmin:
                     "id": one.id,
                     "revision": one.revision,
                     "number": one.number,
+                    "action": one.act,
+                    "shadow_s": one.shadow_s,
+                    "again": one.again,
                     "key": one.kid,
                     "statement": one.token,
                     "at": one.at,
                     "expires": one.at + rules.ttl_s,
+                    "impact": one.impact,
                 }
                 for one in history.proposals.values()
+            ],
+            "withdrawn": [msgspec.to_builtins(one) for one in history.withdrawn()],
+            "publishers": [
+                {"id": one.id, "key": kid} for kid, one in sorted(rules.publishers.items())
             ],
             **self._status(),
         }
@@ -124,7 +172,12 @@ def view(publication: Publication) -> dict[str, Any]:
         "keys": list(publication.kids),
         "at": publication.at,
         "shadow_s": publication.shadow_s,
+        "impact": publication.impact,
     }
+
+
+def _tell(done: Done | Declined) -> Response:
+    return decline(done) if isinstance(done, Declined) else reply(msgspec.to_builtins(done))
 
 
 async def _read_word(request: Request) -> Word:
@@ -142,4 +195,4 @@ async def _read_word(request: Request) -> Word:
     except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
         why = f"the body does not fit: {str(error)[:200]}"
         raise RequestError(why, code="request_invalid") from None
-    return Word(given.statement, given.signature, archive)
+    return Word(given.statement, given.signature, archive, given.seen)

@@ -1,15 +1,15 @@
-"""The desk where releases are proposed, published and taken back (POL-07, docs/releases.md).
+"""The desk where releases are proposed, withdrawn, published and taken back (docs/releases.md).
 
 Each story: the signature read, judged under the rules (`core.releases.publishing`), the files kept,
-the word on record, and only then anything put to use.
+the word on record, and only then anything put to use (POL-07).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
@@ -17,14 +17,12 @@ from gateway.core.approvals.declined import Declined
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import ConfigurationError, RequestError
 from gateway.core.ports import Clock, Ids
-from gateway.core.records.release_records import build_propose, build_published
+from gateway.core.records.release_records import build_propose, build_published, build_withdraw
 from gateway.core.releases.history import History, State
 from gateway.core.releases.opa_signature import check_bundle, scope_of
-from gateway.core.releases.publishing import Enough, Rules, Waits, judge
+from gateway.core.releases.publishing import Enough, Rules, Waits, judge, judge_withdrawal
 from gateway.core.releases.release import Release, read_archive
 from gateway.core.releases.statement import Signed, read_statement
-
-T = TypeVar("T")
 
 
 class Releases(Protocol):
@@ -50,14 +48,20 @@ class Releases(Protocol):
         """Return the signatures in OPA's form, the newest first."""
         ...
 
+    def load_impact(self, digest: str) -> dict[str, Any] | None:
+        """Return what a proposal would have changed, in full; None where that is not kept."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseDeps:
     """What publishing needs.
 
     `try_out` raises for a release that could not decide here. `settle` puts to use what was
-    published, and returns when that is done or is known to wait. `may_publish` says whether a
-    person is an active publisher now. `is_open` is False where files decide (`dev`, or `off`).
+    published, and returns when that is done or is known to wait. `may_publish` says whether what a
+    person said at a time (seconds) still is the word of a publisher. `is_open` is False where files
+    decide (`dev`, or `off`). `measure` tells what a release would change, or why nobody knows
+    (`core.records.impact_told`). `row` is held by whoever judges the row and adds to it.
     """
 
     rules: Rules
@@ -66,26 +70,33 @@ class ReleaseDeps:
     record: Callable[[Entry], Awaitable[Receipt]]
     try_out: Callable[[Release], Awaitable[None]]
     settle: Callable[[], Awaitable[None]]
-    may_publish: Callable[[str], bool]
+    may_publish: Callable[[str, int], bool]
+    measure: Callable[[Release], Awaitable[Mapping[str, Any] | None]]
     clock: Clock
     ids: Ids
     is_open: bool = True
+    row: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Word(Struct, frozen=True):
-    """What a publisher sends. `signature`: in OPA's form; `archive`: unless it is kept here."""
+    """What a publisher sends. `signature`: in OPA's form; `archive`: unless it is kept here.
+
+    `seen`: the digest of the impact that the publisher was shown, where the proposal has one.
+    """
 
     statement: str
     signature: str = ""
     archive: bytes = b""
+    seen: str = ""
 
 
 class Done(Struct, frozen=True):
-    """What came of it. `state`: `proposed`, or how the publication stands now."""
+    """What came of it. `state`: `proposed`, `withdrawn`, or how the publication stands now."""
 
     revision: str
     number: int
     state: State | str
+    impact: Mapping[str, Any] | None = None
 
 
 class ReleaseDesk:
@@ -93,14 +104,24 @@ class ReleaseDesk:
 
     def __init__(self, deps: ReleaseDeps) -> None:
         self.deps: Final = deps
-        # INVARIANT: words are judged one after the other, each on what the last one left.
+        # Words are looked at one after the other: trying a release out takes workers and time.
         self._turn: Final = asyncio.Lock()
 
     async def publish(self, by: str, word: Word) -> Done | Declined:
         """Take the word of `by`, an authenticated person with the role."""
-        if not self.deps.is_open:
-            return Declined("release_closed", "here the files of the folder decide, no releases")
-        return await self._unbroken(self._publish(by, word))
+
+        async def publish() -> Done | Declined:
+            async with self._turn:
+                return await self._publish(by, word)
+
+        return await self._unbroken(publish())
+
+    async def withdraw(self, by: str, statement: str) -> Done | Declined:
+        """Take a proposal back by the word of `by`, an authenticated person with the role.
+
+        Waits for nothing that is being tried out: that is judged again before it is on record.
+        """
+        return await self._unbroken(self._withdraw(by, statement))
 
     async def read(self, revision: str) -> Release | Declined:
         """Return a release that is kept."""
@@ -113,13 +134,16 @@ class ReleaseDesk:
         deps = self.deps
         try:
             signed = read_statement(word.statement, deps.rules.keys)
-            said = signed.statement
-            now_s = deps.clock.now_ns() // 1_000_000_000
-            answer = judge(
-                deps.rules, deps.history, signed, by=by, may_publish=deps.may_publish, now_s=now_s
-            )
+            answer = self._judge(by, signed)
             if isinstance(answer, Declined):
                 return answer
+            if isinstance(answer, Enough) and not self._is_seen(answer, word.seen):
+                return Declined(
+                    "release_unseen",
+                    "look at what it would change first, and say that you did: "
+                    "`countersign policy publish` shows it",
+                )
+            said = signed.statement
             release = await self._find(said.rev, word.archive)
             if isinstance(release, Declined):
                 return release
@@ -131,7 +155,30 @@ class ReleaseDesk:
         if word.signature:
             kept = (said.rev, said.number, signed.key.kid, word.signature)
             await asyncio.to_thread(deps.store.save_signature, *kept)
-        return await self._put_on_record(by, answer)
+        impact = await deps.measure(release) if isinstance(answer, Waits) else None
+        return await self._put_on_record(by, signed, impact)
+
+    def _judge(self, by: str, signed: Signed) -> Enough | Waits | Declined:
+        deps = self.deps
+        return judge(
+            deps.rules,
+            deps.history,
+            signed,
+            by=by,
+            may_publish=deps.may_publish,
+            now_s=deps.history.see(deps.clock.now_ns() // 1_000_000_000),
+        )
+
+    def _is_seen(self, answer: Enough, seen: str) -> bool:
+        """Whether who comes second knows what the first one was told that it would change."""
+        told = self._impact_of(answer)
+        digest = "" if told is None else str(told.get("digest", ""))
+        return not digest or digest == seen
+
+    def _impact_of(self, answer: Enough) -> Mapping[str, Any] | None:
+        tokens = {one.token for one in answer.signed}
+        found = self.deps.history.proposals.values()
+        return next((one.impact for one in found if one.token in tokens), None)
 
     async def _find(self, revision: str, archive: bytes) -> Release | Declined:
         if not archive:
@@ -154,32 +201,54 @@ class ReleaseDesk:
 
         await asyncio.to_thread(check)
 
-    async def _put_on_record(self, by: str, answer: Enough | Waits) -> Done:
-        deps, op = self.deps, self.deps.ids.new()
+    async def _put_on_record(
+        self, by: str, signed: Signed, impact: Mapping[str, Any] | None
+    ) -> Done | Declined:
+        deps, op, said = self.deps, self.deps.ids.new(), signed.statement
+        async with deps.row:
+            # Judged again: while it was tried out, a halt may have changed what it takes the
+            # place of. INVARIANT: nothing comes between this judgement and its record.
+            answer = self._judge(by, signed)
+            if isinstance(answer, Declined):
+                return answer
+            if isinstance(answer, Waits):
+                entry = build_propose(op, signed, by, impact)
+            else:
+                people = [deps.rules.publishers[one.key.kid].id for one in answer.signed]
+                impact = self._impact_of(answer)
+                entry = build_published(op, answer, people, impact)
+            await deps.record(entry)
+            note(deps.history, entry, deps.clock)
         if isinstance(answer, Waits):
-            said, entry = answer.signed.statement, build_propose(op, answer.signed, by)
-        else:
-            said = answer.statement
-            people = [deps.rules.publishers[one.key.kid].id for one in answer.signed]
-            entry = build_published(op, answer, people)
-        await deps.record(entry)
-        note(deps.history, entry, deps.clock)
-        if isinstance(answer, Waits):
-            return Done(said.rev, said.number, "proposed")
+            return Done(said.rev, said.number, "proposed", impact)
         await deps.settle()
         state = next(
             one.state for one in deps.history.standings() if one.publication.number == said.number
         )
-        return Done(said.rev, said.number, state)
+        return Done(said.rev, said.number, state, impact)
 
-    async def _unbroken(self, story: Coroutine[Any, Any, T]) -> T:
-        """Tell a story to its end, whoever stops listening, one at a time."""
+    async def _withdraw(self, by: str, statement: str) -> Done | Declined:
+        deps = self.deps
+        try:
+            signed = read_statement(statement, deps.rules.keys)
+        except RequestError as error:
+            return Declined(error.code, str(error))
+        async with deps.row:
+            answer = judge_withdrawal(deps.rules, deps.history, signed, by=by)
+            if isinstance(answer, Declined):
+                return answer
+            entry = build_withdraw(deps.ids.new(), answer, by)
+            await deps.record(entry)
+            note(deps.history, entry, deps.clock)
+        said = signed.statement
+        return Done(said.rev, said.number, "withdrawn")
 
-        async def tell() -> T:
-            async with self._turn:
-                return await story
-
-        return await asyncio.shield(asyncio.ensure_future(tell()))
+    async def _unbroken(self, story: Coroutine[Any, Any, Done | Declined]) -> Done | Declined:
+        """Tell a story to its end, whoever stops listening."""
+        if not self.deps.is_open:
+            story.close()
+            return Declined("release_closed", "here the files of the folder decide, no releases")
+        return await asyncio.shield(asyncio.ensure_future(story))
 
 
 def note(history: History, entry: Entry, clock: Clock) -> None:

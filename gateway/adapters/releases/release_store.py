@@ -1,20 +1,25 @@
 """Releases on disk: one folder per revision, laid out as a bundle that a stock OPA loads.
 
 `<store>/<64 hex digits>/…`, and beside it `<store>/signatures/<hex>/<number>-<kid>.jwt`: what OPA
-would find in `.signatures.json`, of each publisher. Nothing here is believed when it is read.
+would find in `.signatures.json`, of each publisher; `<store>/impacts/<hex>.json`: what proposals
+would have changed, under its digest. Nothing here is believed when it is read.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from gateway.core import canonical
 from gateway.core.errors import ConfigurationError, PolicyError, RequestError
+from gateway.core.records import impact_told
 from gateway.core.releases.release import REVISION, Release, read_files
 
 SIGNATURES_FOLDER: Final = "signatures"
+IMPACTS_FOLDER: Final = "impacts"
 
 
 class ReleaseStore:
@@ -100,6 +105,35 @@ class ReleaseStore:
         """Return the signatures of a release in OPA's form, the newest first."""
         found = sorted(self._signatures(revision).glob("*.jwt"), reverse=True)
         return [file.read_text(encoding="ascii") for file in found]
+
+    def save_impact(self, digest: str, document: bytes) -> None:
+        """Keep what a proposal would change, under its digest. Raises `PolicyError`."""
+        path = self._impact(digest)
+        if path.is_file():
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            _write(new, document)
+            new.rename(path)
+            _sync(path.parent)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from None
+
+    def load_impact(self, digest: str) -> dict[str, Any] | None:
+        """Return what a proposal would have changed; None where it is not kept, or was changed."""
+        if not REVISION.fullmatch(digest):
+            return None
+        try:
+            document = self._impact(digest).read_bytes()
+        except OSError:
+            return None
+        is_whole = hmac.compare_digest(canonical.digest(document), digest)
+        return impact_told.read(document) if is_whole else None
+
+    def _impact(self, digest: str) -> Path:
+        return self._folder / IMPACTS_FOLDER / f"{_hex(digest)}.json"
 
     def _signatures(self, revision: str) -> Path:
         return self._folder / SIGNATURES_FOLDER / _hex(revision)

@@ -6,15 +6,15 @@ by tags or openings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from gateway.core.approvals.approval import person
 from gateway.core.entry import Entry, Opening
 from gateway.core.releases.halting import Rates
 from gateway.core.releases.history import Publication
-from gateway.core.releases.publishing import Enough, Mode, Publisher
-from gateway.core.releases.statement import Signed
+from gateway.core.releases.publishing import Enough, Mode, Publisher, Withdrawn
+from gateway.core.releases.statement import Signed, Statement
 
 PATHS_TOLD: Final = 32
 _PER_MILLE: Final = 1_000
@@ -44,18 +44,37 @@ def build_trust(
     return Entry(type="policy.trust", op=op, fields=fields)
 
 
-def build_propose(op: str, signed: Signed, by: str) -> Entry:
-    """Build the record of one publisher's word; it changes nothing."""
-    fields = _stated(signed.statement.number, signed.statement.rev, (signed,))
-    fields |= {"action": signed.statement.act, "shadow_s": signed.statement.shadow_s}
+def build_propose(
+    op: str, signed: Signed, by: str, impact: Mapping[str, Any] | None = None
+) -> Entry:
+    """Build the record of one publisher's word; it changes nothing.
+
+    `impact`: what is known of what it would change (`core.records.impact_told`).
+    """
+    fields = _stated(signed.statement, (signed,))
+    if impact is not None:
+        fields["impact"] = dict(impact)
     return Entry(type="policy.propose", op=op, fields=fields, openings=(_name("by", by),))
 
 
-def build_published(op: str, enough: Enough, people: Sequence[str]) -> Entry:
-    """Build the record after which a release may decide. `people` in the order of the words."""
+def build_withdraw(op: str, withdrawn: Withdrawn, by: str) -> Entry:
+    """Build the record after which what was proposed can decide no more."""
+    fields = _stated(withdrawn.signed.statement, (withdrawn.signed,))
+    fields["proposals"] = list(withdrawn.proposals)
+    return Entry(type="policy.withdraw", op=op, fields=fields, openings=(_name("by", by),))
+
+
+def build_published(
+    op: str, enough: Enough, people: Sequence[str], impact: Mapping[str, Any] | None = None
+) -> Entry:
+    """Build the record after which a release may decide. `people` in the order of the words.
+
+    `impact`: what its proposal told.
+    """
     said = enough.statement
-    fields = _stated(said.number, said.rev, enough.signed)
-    fields |= {"action": said.act, "shadow_s": said.shadow_s, "replaces": said.prev}
+    fields = _stated(said, enough.signed) | {"replaces": said.prev}
+    if impact is not None:
+        fields["impact"] = dict(impact)
     paths = ("by.asked", "by.confirmed") if len(people) > 1 else ("by",)
     openings = tuple(_name(path, who) for path, who in zip(paths, people, strict=True))
     kind = f"policy.{said.act}"
@@ -105,13 +124,27 @@ def build_drift(op: str, publication: Publication, differs: Sequence[str]) -> En
     return Entry(type="policy.drift", op=op, fields=fields)
 
 
-def _stated(number: int, revision: str, signed: Sequence[Signed]) -> dict[str, Any]:
-    return {
-        "release": revision,
-        "number": number,
+def build_gate(op: str, publication: Publication, places: Sequence[str]) -> Entry:
+    """Build the record of a release that decides and that the gate of this version refuses."""
+    fields = {
+        "release": publication.revision,
+        "number": publication.number,
+        "places": list(places[:PATHS_TOLD]),
+        "count": len(places),
+    }
+    return Entry(type="policy.gate", op=op, fields=fields)
+
+
+def _stated(said: Statement, signed: Sequence[Signed]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "release": said.rev,
+        "number": said.number,
         "kids": [one.key.kid for one in signed],
         "statements": [one.token for one in signed],
+        "action": said.act,
+        "shadow_s": said.shadow_s,
     }
+    return fields | {"again": said.again} if said.again else fields
 
 
 def _rates(rates: Rates) -> dict[str, int]:

@@ -4,7 +4,7 @@ The signature in OPA's layout covers every file, and says nothing of where or wh
 publisher signs a second, short text, which fits into a record of the log:
 
 `{"v":1,"act":…,"env":…,"log":…,"number":…,"prev":…,"rev":…,"shadow_s":…}` as a JWT of the type
-`countersign-release+jwt`.
+`countersign-release+jwt`; with `"again":…` where the same was withdrawn before.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.errors import RequestError
+from gateway.core.releases.history import Said
 from gateway.core.releases.publisher_keys import UNSIGNED, PrivateKey, PublisherKey, find_kid
 from gateway.core.releases.publisher_keys import read_jwt as _read_jwt
 from gateway.core.releases.publisher_keys import sign_jwt as _sign_jwt
 
-Act = Literal["publish", "rollback"]
+Act = Literal["publish", "rollback", "withdraw"]
 TYP: Final = "countersign-release+jwt"
 SHADOW_MAX_S: Final = 7 * 86_400
 
@@ -31,6 +32,8 @@ class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `env` and `log` are of the deployment: a signature for `dev` says nothing in `prod`. `number`
     counts what was published there, from 1: an old one is never asked for again. `prev` is the
     revision that it takes the place of, or empty. `shadow_s`: seconds beside it before that.
+    `again`: how often the same was withdrawn before; a signature of before then is good no more.
+    Who withdraws says what was said, with another `act`.
     """
 
     v: Literal[1] = 1
@@ -41,6 +44,12 @@ class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prev: str
     rev: str
     shadow_s: int = 0
+    again: int = 0
+
+    @property
+    def said(self) -> Said:
+        """What it is about, whether it asks for it or takes it back."""
+        return Said(number=self.number, revision=self.rev, shadow_s=self.shadow_s, again=self.again)
 
 
 class Signed(Struct, frozen=True):
@@ -53,7 +62,10 @@ class Signed(Struct, frozen=True):
 
 def sign(private: PrivateKey, statement: Statement) -> str:
     """Return a statement as a JWT."""
-    return _sign_jwt(private, msgspec.to_builtins(statement), TYP)
+    claims: dict[str, Any] = msgspec.to_builtins(statement)
+    if not statement.again:
+        del claims["again"]
+    return _sign_jwt(private, claims, TYP)
 
 
 def read_statement(token: str, keys: Mapping[str, PublisherKey]) -> Signed:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.policy.policy_bundle import Bundle, restore_bundle
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
+from gateway.config_release import assemble
 from gateway.core.approvals.declined import Declined
 from gateway.core.errors import ConfigurationError
 from gateway.core.releases.halting import STEP_S
@@ -95,10 +96,8 @@ async def test_killed_at_any_step_the_old_or_the_new_release_decides_and_the_log
         second = ground.release("second")
         names = {rev_of(first): "old", rev_of(second): "new"}
         if halting:
-            assert ground.gateway is not None
-            for _ in range(300):
-                ground.gateway._count("permit")  # noqa: SLF001 - as calls would
             await ground.publish(second)
+            await ground.call("second", 110)
         ground.kill_at, ground.step = kill_at, 0
         try:
             if halting:
@@ -128,12 +127,10 @@ async def test_killed_at_any_step_the_old_or_the_new_release_decides_and_the_log
 
 
 async def jump(ground: Ground) -> None:
-    """Let denials jump, as the keeper sees them."""
+    """Let denials have jumped, as the keeper sees them."""
     keeper = ground.gateway
     assert keeper is not None
     keeper._audit = Recorder(ground)  # type: ignore[assignment]  # noqa: SLF001 - each step can be the last
-    for _ in range(300):
-        keeper._count("deny")  # noqa: SLF001 - as calls would
     ground.clock.wait(STEP_S)
     await keeper.tick()
 
@@ -147,49 +144,65 @@ class Recorder:
         self.recovered = ground.gateway._audit.recovered  # type: ignore[union-attr]  # noqa: SLF001
 
 
-async def test_denials_that_jump_after_a_release_bring_the_one_before_back(tmp_path: Path) -> None:
+async def test_denials_of_what_went_before_bring_the_release_before_back(tmp_path: Path) -> None:
     ground, first = await begin(tmp_path)
     keeper = ground.gateway
     assert keeper is not None
-    for _ in range(300):
-        keeper._count("permit")  # noqa: SLF001 - as calls would
     second = ground.release("second")
     await ground.publish(second)
-    for _ in range(199):
-        keeper._count("deny")  # noqa: SLF001
+    await ground.call("other", 50)
+    await ground.call("second", 49)
     ground.clock.wait(STEP_S)
     await keeper.tick()
     assert ground.decides == rev_of(second)  # too few to say
-    keeper._count("deny")  # noqa: SLF001
+    await ground.call("second", 1)
     await keeper.tick()
     assert ground.decides == rev_of(first)
     halt = ground.records("policy.halt")[0]
     assert (halt["why"], halt["number"], halt["back_to"]["number"]) == ("denials", 2, 1)
-    assert halt["before"] == {"calls": 300, "denied_per_mille": 0, "failed_per_mille": 0}
-    assert halt["after"] == {"calls": 200, "denied_per_mille": 1_000, "failed_per_mille": 0}
-    # The way back is not halted, and the next release may decide.
-    for _ in range(300):
-        keeper._count("error")  # noqa: SLF001
-    await keeper.tick()
-    assert ground.decides == rev_of(first)
+    assert halt["before"] == {"calls": 200, "denied_per_mille": 0, "failed_per_mille": 0}
+    assert halt["after"] == {"calls": 200, "denied_per_mille": 500, "failed_per_mille": 0}
+    # The way back is not watched, and the next release may decide.
+    assert not keeper.is_watching
     third = ground.release("third")
     assert (await ground.publish(third)).state == "active"
     await ground.die()
     assert verify(ground) == ""
 
 
+@pytest.mark.parametrize("code", ["first", "second"])
+async def test_calls_that_are_sent_to_be_denied_bring_no_halt_about(
+    tmp_path: Path, code: str
+) -> None:
+    ground, _ = await begin(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    release = ground.release("first").files["policies/house.rego"].decode()
+    ground.write("second")
+    house = ground.policies / "house.rego"
+    house.write_text(release + house.read_text().split("\n\n")[-1])
+    second = ground.assemble()
+    await ground.publish(second)
+    # What both refuse says nothing, whoever sends it; what one agent runs into alone, neither.
+    await ground.call(code, 300, *(("ann", "bob") if code == "first" else ("ann",)))
+    await ground.call("other", 20, "bob", "cyd")
+    ground.clock.wait(STEP_S)
+    await keeper.tick()
+    assert ground.decides == rev_of(second)
+    assert keeper.is_watching
+    await ground.die()
+
+
 async def test_after_its_window_a_release_is_not_halted_any_more(tmp_path: Path) -> None:
     ground, _ = await begin(tmp_path, halt={"window_s": 60})
     keeper = ground.gateway
     assert keeper is not None
-    for _ in range(300):
-        keeper._count("permit")  # noqa: SLF001
     second = ground.release("second")
     await ground.publish(second)
     ground.clock.wait(60)
     await keeper.tick()
-    for _ in range(300):
-        keeper._count("deny")  # noqa: SLF001
+    assert not keeper.is_watching
+    await ground.call("second", 300)
     await keeper.tick()
     assert ground.decides == rev_of(second)
     await ground.die()
@@ -295,7 +308,12 @@ async def test_changed_files_change_nothing_and_are_told_once(tmp_path: Path) ->
     await keeper.tick()
     assert ground.decides == rev_of(first)
     assert keeper.status()["differs"] == ["policies/house.rego"]
-    assert keeper.tell() == {"mode": "required", "release": first.revision, "files_differ": True}
+    told = keeper.tell()
+    assert (told["mode"], told["release"], told["files_differ"]) == (
+        "required",
+        first.revision,
+        True,
+    )
     assert [one["files"] for one in ground.records("policy.drift")] == [["policies/house.rego"]]
     (ground.policies / "house.rego").write_text("package {{{")
     await keeper.tick()
@@ -345,3 +363,104 @@ async def test_a_release_whose_publishers_are_no_more_does_not_start(tmp_path: P
     with pytest.raises(ConfigurationError, match="test"):
         await ground.start()
     await ground.die()
+
+
+async def test_a_release_that_was_withdrawn_while_it_was_tried_out_does_not_decide(
+    tmp_path: Path,
+) -> None:
+    ground, first = await begin(tmp_path)
+    second = ground.release("second")
+    await ground.say("pia", second)
+
+    async def withdraw() -> None:
+        ground.on_try_out = _nothing
+        done = await ground.withdraw("pia", second)
+        assert isinstance(done, Done)
+
+    ground.on_try_out = withdraw
+    declined = await ground.say("paul", second)
+    assert isinstance(declined, Declined)
+    assert declined.code == "release_withdrawn"
+    assert ground.decides == rev_of(first)
+    await ground.die()
+    await ground.start()
+    refused = await ground.say("paul", second)
+    assert isinstance(refused, Declined)  # the log remembers
+    assert refused.code == "release_withdrawn"
+    assert (await ground.publish(second, again=1)).state == "active"
+    await ground.die()
+    assert verify(ground) == ""
+
+
+async def test_a_release_signed_for_what_was_halted_meanwhile_is_stale(tmp_path: Path) -> None:
+    ground, first = await begin(tmp_path)
+    second, third = ground.release("second"), ground.release("third")
+    await ground.publish(second)
+    await ground.call("second", 110)
+    await ground.say("pia", third)
+    keeper = ground.gateway
+    assert keeper is not None
+
+    async def halt() -> None:
+        ground.on_try_out = _nothing
+        await keeper.tick()
+
+    ground.on_try_out = halt
+    declined = await ground.say("paul", third)
+    assert isinstance(declined, Declined)
+    assert declined.code == "release_stale"
+    assert ground.decides == rev_of(first)
+    await ground.die()
+    await ground.start()
+    assert ground.decides == rev_of(first)
+    await ground.die()
+    assert verify(ground) == ""
+
+
+async def _nothing() -> None:
+    return
+
+
+async def test_what_the_gate_of_a_newer_version_refuses_goes_on_deciding_and_is_told(
+    tmp_path: Path,
+) -> None:
+    ground, _ = await begin(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    assert keeper.tell()["gate"] == "unknown"
+    await keeper.tick()
+    assert keeper.tell()["gate"] == keeper.status()["gate"] == "passed"
+    await ground.die()
+    # A release of before a rule: what the gate of today refuses, and an engine takes.
+    ground = Ground(tmp_path / "old")
+    house = ground.policies / "house.rego"
+    house.write_text(house.read_text() + "\n" + UNSAFE)
+    old = assemble(loosely(ground), [ground.config()])
+    await ground.start(boot=False)
+    await ground.publish(old)
+    await ground.die()
+    keeper = await ground.start()
+    assert ground.decides == rev_of(old)
+    await keeper.tick()
+    await keeper.tick()
+    assert ground.decides == rev_of(old)
+    assert keeper.tell()["gate"] == "refused"
+    [record] = ground.records("policy.gate")
+    assert (record["release"], record["number"], record["count"]) == (old.revision, 1, 1)
+    assert record["places"] == ["house.rego:7:35"]
+    await ground.die()
+    assert verify(ground) == ""
+
+
+UNSAFE = """deny contains {"code": "much"} if input.context.args.amount > 100
+"""
+
+
+def loosely(ground: Ground) -> dict[str, bytes]:
+    """Return a folder's files as a version without the newest rules would build them."""
+    house = ground.policies / "house.rego"
+    source = house.read_bytes()
+    house.write_bytes(source.replace(UNSAFE.encode(), b""))
+    files = dict(load_bundle_dir(ground.policies).files)
+    house.write_bytes(source)
+    return files | {"policies/house.rego": source}

@@ -7,7 +7,14 @@ import pytest
 
 from gateway.core.approvals.declined import Declined
 from gateway.core.releases.history import History
-from gateway.core.releases.publishing import Enough, Waits, find_unsigned, judge
+from gateway.core.releases.publishing import (
+    Enough,
+    Waits,
+    Withdrawn,
+    find_unsigned,
+    judge,
+    judge_withdrawal,
+)
 from gateway.core.releases.statement import SHADOW_MAX_S, Signed
 from tests.unit.releases.made import (
     NOW_S,
@@ -27,14 +34,18 @@ pytestmark = pytest.mark.req("POL-07")
 ONE, TWO, THREE = (release(f"package policies.p{n}\n".encode()).revision for n in (1, 2, 3))
 
 
-def everybody(_person: str) -> bool:
+def everybody(_person: str, _at: int) -> bool:
     return True
 
 
 def proposed(history: History, signed: Signed, at_s: int = NOW_S) -> None:
     said = signed.statement
     fields = record("policy.propose", said.number, said.rev, signed, op=f"by {signed.key.kid}")
-    history.fold(fields | {"ts": at_s * 1_000_000})
+    history.fold(
+        fields
+        | {"ts": at_s * 1_000_000, "action": said.act}
+        | {"shadow_s": said.shadow_s, "again": said.again}
+    )
 
 
 def ask(
@@ -42,7 +53,7 @@ def ask(
     signed: Signed,
     *,
     by: str,
-    may: Callable[[str], bool] = everybody,
+    may: Callable[[str, int], bool] = everybody,
     now_s: int = NOW_S,
     **over: Any,  # noqa: ANN401 - fields of the rules
 ) -> Enough | Waits | Declined:
@@ -133,7 +144,7 @@ def test_one_publisher_alone_publishes_nothing_new_though_the_way_back_takes_one
 def test_the_word_of_who_publishes_no_longer_does_not_count() -> None:
     history = History()
     proposed(history, say(PIA, ONE))
-    gone = ask(history, say(PAUL, ONE), by="paul", may=lambda person: person != "pia")
+    gone = ask(history, say(PAUL, ONE), by="paul", may=lambda person, _at: person != "pia")
     assert isinstance(gone, Waits)
 
 
@@ -203,7 +214,171 @@ def test_a_publication_that_was_forged_may_not_decide(words: list[Signed], told:
 
 def test_a_way_back_by_one_may_decide_where_one_is_enough() -> None:
     history = History()
-    history.fold(record("policy.rollback", 1, ONE, say(PIA, ONE, act="rollback")))
+    publish(history, ONE)
+    publish(history, TWO)
+    alone = say(PIA, ONE, 3, act="rollback", prev=TWO)
+    history.fold(record("policy.rollback", 3, ONE, alone))
     assert history.target is not None
     assert find_unsigned(rules(rollback="one"), history.target) is None
     assert find_unsigned(rules(), history.target) is not None
+
+
+def test_one_alone_goes_back_to_nothing_that_never_decided_though_the_log_says_so() -> None:
+    history = History()
+    history.fold(record("policy.rollback", 1, ONE, say(PIA, ONE, act="rollback")))
+    assert history.target is not None
+    assert "two publishers" in (find_unsigned(rules(rollback="one"), history.target) or "")
+
+
+def test_one_alone_does_not_bring_back_what_two_went_back_from() -> None:
+    history = History()
+    publish(history, ONE)
+    publish(history, TWO)
+    publish(history, ONE, act="rollback")
+    again = say(PIA, TWO, 4, prev=ONE, act="rollback")
+    assert isinstance(ask(history, again, by="pia", rollback="one"), Waits)
+    proposed(history, again)
+    both = ask(history, say(PAUL, TWO, 4, prev=ONE, act="rollback"), by="paul", rollback="one")
+    assert isinstance(both, Enough)
+    assert len(both.signed) == 2
+    history.fold(record("policy.rollback", 4, TWO, again))
+    assert history.target is not None
+    assert "two publishers" in (find_unsigned(rules(rollback="one"), history.target) or "")
+    # What two brought back may be gone back to by one again.
+    publish(history, TWO, act="rollback")
+    publish(history, THREE)
+    assert isinstance(
+        ask(history, say(PIA, TWO, 7, prev=THREE, act="rollback"), by="pia", rollback="one"),
+        Enough,
+    )
+
+
+def test_one_alone_does_not_bring_back_what_was_halted() -> None:
+    history = History()
+    publish(history, ONE)
+    publish(history, TWO)
+    history.fold({"type": "policy.halt", "op": "h", "ts": 0, "number": 2, "release": TWO})
+    history.fold(record("policy.activate", 1, ONE))
+    again = say(PIA, TWO, 3, prev=ONE, act="rollback")
+    assert isinstance(ask(history, again, by="pia", rollback="one"), Waits)
+
+
+def test_a_publication_that_takes_the_place_of_another_one_than_was_signed_does_not_decide() -> (
+    None
+):
+    history = History()
+    publish(history, ONE)
+    publish(history, TWO)
+    # Both signed it for the place of the first; the log puts it into that of the second.
+    words = [say(key, THREE, 3, prev=ONE) for key in (PIA, PAUL)]
+    history.fold(record("policy.publish", 3, THREE, *words, replaces=ONE))
+    assert history.target is not None
+    assert "another environment, log, place" in (find_unsigned(rules(), history.target) or "")
+
+
+def withdraw(history: History, signed: Signed, **over: Any) -> Withdrawn | Declined:  # noqa: ANN401
+    said = signed.statement
+    word = say(
+        PAUL, said.rev, said.number, prev=said.prev, act="withdraw", again=said.again, **over
+    )
+    answer = judge_withdrawal(rules(), history, word, by="paul")
+    if isinstance(answer, Withdrawn):
+        fields = record("policy.withdraw", said.number, said.rev, word)
+        history.fold(fields | {"again": said.again, "shadow_s": word.statement.shadow_s})
+    return answer
+
+
+def test_what_was_withdrawn_by_any_publisher_is_never_enough_again() -> None:
+    history, first = History(), say(PIA, ONE)
+    proposed(history, first)
+    answer = withdraw(history, first)
+    assert isinstance(answer, Withdrawn)
+    assert len(answer.proposals) == 1
+    assert history.proposals == {}
+    for key, by in ((PIA, "pia"), (PAUL, "paul")):
+        declined = ask(history, say(key, ONE), by=by)
+        assert isinstance(declined, Declined)
+        assert declined.code == "release_withdrawn"
+    # Who still wants it says so anew, and that can be withdrawn as well.
+    anew = say(PIA, ONE, again=1)
+    assert isinstance(ask(history, anew, by="pia"), Waits)
+    proposed(history, anew)
+    assert isinstance(ask(history, say(PAUL, ONE, again=1), by="paul"), Enough)
+    withdraw(history, anew)
+    assert [one.again for one in history.withdrawn()] == [0, 1]
+    assert isinstance(ask(history, say(PIA, ONE, again=2), by="pia"), Waits)
+    ahead = ask(history, say(PIA, ONE, again=3), by="pia")
+    assert isinstance(ahead, Declined)
+    # Another release is not concerned, and with the next place in the row all is forgotten.
+    assert isinstance(ask(history, say(PIA, TWO), by="pia"), Waits)
+    publish(history, TWO)
+    assert history.withdrawn() == []
+
+
+def test_what_was_withdrawn_does_not_decide_though_the_log_says_so() -> None:
+    history, first = History(), say(PIA, ONE)
+    proposed(history, first)
+    withdraw(history, first)
+    history.fold(record("policy.publish", 1, ONE, first, say(PAUL, ONE)))
+    assert history.target is not None
+    assert find_unsigned(rules(), history.target) == "it was withdrawn before"
+
+
+@pytest.mark.parametrize(
+    ("over", "code"),
+    [
+        ({"env": "dev"}, "release_elsewhere"),
+        ({"log": "other"}, "release_elsewhere"),
+        ({"act": "publish"}, "release_conflict"),
+        ({"shadow_s": 60}, "release_conflict"),
+        ({"again": 1}, "release_conflict"),
+        ({"prev": TWO}, "release_conflict"),
+        ({"number": 2}, "release_conflict"),
+        ({"rev": TWO}, "release_conflict"),
+    ],
+)
+def test_only_what_waits_here_is_withdrawn(over: dict[str, Any], code: str) -> None:
+    history = History()
+    proposed(history, say(PIA, ONE))
+    given: dict[str, Any] = {"act": "withdraw", "rev": ONE, "number": 1} | over
+    word = say(PAUL, given.pop("rev"), given.pop("number"), **given)
+    declined = judge_withdrawal(rules(), history, word, by="paul")
+    assert isinstance(declined, Declined)
+    assert declined.code == code
+
+
+def test_nobody_withdraws_with_anothers_key_and_a_withdrawal_publishes_nothing() -> None:
+    history = History()
+    proposed(history, say(PIA, ONE))
+    word = say(PAUL, ONE, act="withdraw")
+    declined = judge_withdrawal(rules(), history, word, by="pia")
+    assert isinstance(declined, Declined)
+    assert declined.code == "release_key_foreign"
+    for signed, by in ((word, "paul"), (say(PIA, ONE, act="withdraw"), "pia")):
+        refused = ask(history, signed, by=by, rollback="one")
+        assert isinstance(refused, Declined)
+        assert "policy withdraw" in refused.why
+    history.fold(record("policy.publish", 1, ONE, word, say(PIA, ONE, act="withdraw")))
+    assert history.target is not None
+    assert find_unsigned(rules(), history.target) is not None
+
+
+def test_a_clock_that_is_put_back_revives_no_word_that_waited_too_long() -> None:
+    history = History()
+    proposed(history, say(PIA, ONE))
+    history.see(NOW_S + 86_400)
+    late = ask(history, say(PAUL, ONE), by="paul", now_s=history.see(NOW_S + 1))
+    assert isinstance(late, Waits)
+
+
+def test_whether_a_word_counts_is_asked_for_the_time_at_which_it_was_given() -> None:
+    history, asked = History(), list[tuple[str, int]]()
+    proposed(history, say(PIA, ONE), NOW_S + 5)
+
+    def stopped_since(person: str, at: int) -> bool:
+        asked.append((person, at))
+        return False
+
+    waits = ask(history, say(PAUL, ONE), by="paul", may=stopped_since, now_s=NOW_S + 9)
+    assert isinstance(waits, Waits)
+    assert asked == [("pia", NOW_S + 5)]
