@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
 
+from gateway.adapters.authoring.policy_deployment import find_mismatches
 from gateway.adapters.authoring.policy_linters import ask_linters
-from gateway.adapters.authoring.policy_review import find_warnings
+from gateway.adapters.authoring.policy_review import find_warnings, read_parsed
 from gateway.adapters.policy.policy_bundle import Bundle, gate_folder
 from gateway.adapters.policy.policy_faults import Mistake, read_engine_error
 from gateway.cli.exits import Exit
+from gateway.cli.policy_config import read_deployment
 from gateway.cli.policy_folder import Directory, Format, Output, try_engine
 from gateway.core.errors import CountersignError
 
@@ -20,6 +23,17 @@ Tools = Annotated[
     bool, typer.Option("--tools/--no-tools", help="Ask opa and regal too, where they are on PATH.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.")]
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Ask whether its tools, servers and people are those that the policies name; by "
+        "default countersign.yaml here or above DIR, if these are its policies.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +47,7 @@ def check(
     output: Format = Output.TABLE,
     tools: Tools = True,
     strict: Strict = False,
+    config: Config = None,
 ) -> None:
     """Say whether the gateway would load these policies, and if not, every reason."""
     found = gate_folder(directory)
@@ -41,6 +56,10 @@ def check(
     if directory.is_dir():
         mistakes += find_warnings(directory)
         mistakes += ask_linters(directory, notes) if tools else []
+    if isinstance(found, Bundle):
+        deployment = read_deployment(directory, config, notes)
+        if deployment is not None:
+            mistakes += find_mismatches(found, read_parsed(directory), deployment)
     _print(found, mistakes, notes, output)
     wrong = {mistake.severity for mistake in mistakes}
     if "error" in wrong or (strict and wrong):

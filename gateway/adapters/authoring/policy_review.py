@@ -17,11 +17,15 @@ def find_warnings(folder: Path) -> list[Mistake]:
 
     Files that cannot be parsed are left to the gate.
     """
-    texts = read_sources(folder, [], tests=True)
-    found = [
-        Source(path, text, module)
-        for path, text in texts.items()
-        if not isinstance(module := parse_module(path, text), Fault)
-    ]
+    found = read_parsed(folder, tests=True)
     definitions = Definitions(found)
     return [odd for source in found for odd in find_oddities(source, definitions)]
+
+
+def read_parsed(folder: Path, *, tests: bool = False) -> list[Source]:
+    """Return the modules of a folder that can be parsed."""
+    return [
+        Source(path, text, module)
+        for path, text in read_sources(folder, [], tests=tests).items()
+        if not isinstance(module := parse_module(path, text), Fault)
+    ]

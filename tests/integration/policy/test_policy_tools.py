@@ -525,3 +525,72 @@ def test_the_pack_can_be_tried_on_every_history(
     exit_code, out, _ = run("eval", default_pack(), "--input", question)
     assert exit_code == Exit.DENIED
     assert code in out
+
+
+# --- check, beside a configuration --------------------------------------------------------------
+
+MANIFEST = """id: billing
+transport: http
+egress: [billing.example]
+auth: none
+tools:
+  - name: refund
+    effect: money
+"""
+SERVERS = """servers:
+  billing: {transport: http, url: "http://127.0.0.1:9000/mcp", manifest: manifests/billing.yaml}
+"""
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Path:
+    folder = tmp_path / "my-gateway"
+    assert CliRunner().invoke(build(), ["init", str(folder)]).exit_code == Exit.OK
+    (folder / "manifests" / "billing.yaml").write_text(MANIFEST)
+    config = folder / "countersign.yaml"
+    config.write_text(config.read_text().replace("servers: {}\n", SERVERS))
+    for tool in ("billing.refund", "billing.refnd"):
+        run("new", folder / "policies", tool.partition(".")[2], "--tool", tool)
+    return folder
+
+
+def warned(*arguments: str | Path) -> list[str]:
+    code, out, _ = run("check", *arguments, "--no-tools", "-o", "json")
+    assert code == Exit.OK
+    return [each["code"] for each in json.loads(out)["faults"]]
+
+
+def test_check_asks_the_configuration_beside_the_policies(gateway: Path) -> None:
+    assert warned(gateway / "policies") == ["tool_unknown"]
+    _, _, err = run("check", gateway / "policies", "--no-tools")
+    assert err == (
+        "warning: refnd.rego:7:1: `applies_to` names `billing.refnd`, and no manifest of "
+        "countersign.yaml has it; did you mean `billing.refund`?\n"
+    )
+
+
+def test_check_asks_the_configuration_that_is_given(gateway: Path, tmp_path: Path) -> None:
+    shutil.copytree(gateway / "policies", elsewhere := tmp_path / "elsewhere")
+    assert warned(elsewhere) == []
+    assert warned(elsewhere, "--config", gateway / "countersign.yaml") == ["tool_unknown"]
+    code, _, err = run("check", elsewhere, "--no-tools", "--config", tmp_path / "gone.yaml")
+    assert code == Exit.ERROR
+    assert "gone.yaml" in err
+
+
+def test_a_configuration_of_other_policies_says_nothing(
+    gateway: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(gateway / "policies", beside := gateway / "candidate")
+    assert warned(beside) == []
+    monkeypatch.chdir(gateway)
+    assert warned("policies") == ["tool_unknown"]
+    (other := tmp_path / "other").mkdir()
+    assert warned(write(other)) == []
+
+
+def test_a_configuration_that_cannot_be_read_is_a_note(gateway: Path) -> None:
+    (gateway / "manifests" / "billing.yaml").write_text("id: [")
+    code, _, err = run("check", gateway / "policies", "--no-tools")
+    assert code == Exit.OK
+    assert "countersign.yaml cannot be read, so not asked" in err

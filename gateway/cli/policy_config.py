@@ -1,0 +1,53 @@
+"""Which deployment a folder of policies belongs to: the one given, or the one beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from connectors.manifest import load_manifest
+from gateway.adapters.authoring.policy_deployment import Deployment
+from gateway.cli.config import DEFAULT_FILE
+from gateway.cli.policy_folder import failed
+from gateway.config import Config, load_config
+from gateway.core.errors import ConfigurationError
+
+
+def read_deployment(directory: Path, config: Path | None, notes: list[str]) -> Deployment | None:
+    """Return what the configuration names; None where there is none to ask.
+
+    One that is given must be readable, or the command ends. One that is found must name this folder
+    as its `policy.path`: policies of others say nothing about it.
+    """
+    if config is not None:
+        try:
+            return _read(load_config(config, os.environ), config)
+        except ConfigurationError as error:
+            raise failed(error) from None
+    for path in (directory.resolve().parent / DEFAULT_FILE, Path.cwd() / DEFAULT_FILE):
+        if not path.is_file():
+            continue
+        try:
+            found = load_config(path, os.environ)
+            if found.policy.path.resolve() == directory.resolve():
+                return _read(found, path)
+        except ConfigurationError:
+            notes.append(
+                f"{path} cannot be read, so not asked what it names: `countersign config check`"
+            )
+            return None
+    return None
+
+
+def _read(config: Config, path: Path) -> Deployment:
+    manifests = [load_manifest(server.manifest) for server in config.servers.values()]
+    return Deployment(
+        file=path.name,
+        servers=frozenset(config.servers),
+        tools=tuple(
+            (f"{manifest.id}.{tool.name}", manifest.id, tool.effect)
+            for manifest in manifests
+            for tool in manifest.tools
+        ),
+        people=tuple(frozenset((*human.roles, *human.groups)) for human in config.humans),
+    )
