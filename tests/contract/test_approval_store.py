@@ -25,6 +25,7 @@ from gateway.core.errors import ApprovalError
 from gateway.core.policy.decision import ApprovalSpec, Obligation, Reason, Stage
 from gateway.core.ports import ApprovalStore
 from gateway.core.records.approval_entries import state_event, vote_events
+from tests.fixed import FixedClock
 
 Store = SqlApprovals | MemoryApprovals
 
@@ -40,17 +41,6 @@ GROUPS = {
     "olga": ("approver", "manager", "finance"),
     "human:Ann": ("approver", "manager"),
 }
-
-
-class FixedClock:
-    def __init__(self) -> None:
-        self.now_s = NOW
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
 
 
 def build_request(number: int, **changes: Any) -> ApprovalRequest:  # noqa: ANN401 - any field
@@ -146,7 +136,7 @@ async def types(store: Store) -> list[str]:
 
 @pytest.fixture
 def clock() -> FixedClock:
-    return FixedClock()
+    return FixedClock(NOW)
 
 
 @pytest.fixture(params=["sql", "memory"])

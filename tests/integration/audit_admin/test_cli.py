@@ -18,8 +18,9 @@ from gateway.cli.exits import Exit
 from gateway.config import Config, load_config
 from gateway.core.entry import Entry, Opening
 from gateway.wiring_audit import open_offline
+from tests.fixed import NOW_S
 from tests.integration.approvals.conftest import serve
-from tests.unit.audit_admin.conftest import NOW_S, Desk, secret_of
+from tests.unit.audit_admin.conftest import Desk, secret_of
 
 pytestmark = [pytest.mark.network, pytest.mark.allow_hosts(["127.0.0.1"])]
 WHY = ["--reason", "case 7"]

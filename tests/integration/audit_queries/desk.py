@@ -16,23 +16,11 @@ from gateway.cli import build
 from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
 from gateway.core.limits import Limits
+from tests.fixed import FixedClock
 
 ORIGIN: Final = "gateway.example.com/audit"
 T0: Final = 1_700_000_000
 Json = dict[str, Any]
-
-
-class Clock:
-    """Goes on by a second for each call."""
-
-    def __init__(self) -> None:
-        self.now_s = T0
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
 
 
 class QuickFiles(Files):
@@ -50,7 +38,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.audit, self.kek = folder, folder / "audit", folder / "kek"
-        self.clock = Clock()
+        self.clock = FixedClock(T0)
         self.signer = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
     def open(self, **changes: object) -> FileAuditLog:

@@ -18,8 +18,8 @@ from gateway.config_models import NotifySection
 from gateway.core.errors import ConfigurationError
 from gateway.core.records.notice_records import Notice, build_entry
 from gateway.wiring_notices import start_notices
+from tests.fixed import CountingIds
 from tests.integration.audit_queries.desk import Desk
-from tests.unit.path.world import CountingIds
 
 pytestmark = [pytest.mark.network, pytest.mark.req("POL-01")]
 

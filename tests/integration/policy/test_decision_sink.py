@@ -20,8 +20,8 @@ from gateway.core.policy.decision import Deny, Permit, Reason
 from gateway.core.policy.decision_event import MASK, Logged, build_event
 from gateway.wiring_decisions import start_decisions
 from tests.collector import Collector, run_collector
+from tests.fixed import CountingIds, HandClock
 from tests.opa_server import NO_OPA, OPA, run_opa
-from tests.unit.path.world import CountingIds, HandClock
 
 pytestmark = [pytest.mark.network, pytest.mark.req("POL-10")]
 

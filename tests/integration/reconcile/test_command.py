@@ -24,6 +24,7 @@ from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
 from gateway.core.limits import Limits
 from gateway.core.reconcile.reconcile import Scope
+from tests.fixed import FixedClock
 from tests.integration.reconcile.bank import Said, run
 
 MAP = """\
@@ -42,19 +43,6 @@ HEAD = "id,op,recipient,amount,at,source\n"
 T0 = 1_700_000_000
 
 
-class Clock:
-    """Each call takes a second."""
-
-    def __init__(self) -> None:
-        self.now_s = T0
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
 class Desk:
     """A folder with a log of calls that paid, each for a data subject of its own."""
 
@@ -69,7 +57,7 @@ class Desk:
 
     async def pay(self, *payees: str, segment_max_bytes: int = 1 << 20, amount: int = 5) -> None:
         """Log one call each, `op-<payee>`, of this amount."""
-        clock = Clock()
+        clock = FixedClock(T0)
         log = FileAuditLog.open(
             self.audit,
             origin="bank/audit",

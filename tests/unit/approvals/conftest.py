@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,36 +11,9 @@ from msgspec.structs import replace
 from gateway.core.approvals.approval import ApprovalRequest, Vote, build_binding, spec_digest
 from gateway.core.canonical import digest
 from gateway.core.policy.decision import ApprovalSpec, Obligation, Reason, Stage
-
-NOW_S = 1_800_000_000
+from tests.fixed import NOW_S, CountingIds, FixedClock
 
 MakeRequest = Callable[..., ApprovalRequest]
-
-
-class FixedClock:
-    """A clock that moves only when told."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
-class CountingIds:
-    """Ids and secrets that count up."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
 
 
 def build_request(**changes: Any) -> ApprovalRequest:  # noqa: ANN401 - any field

@@ -35,6 +35,7 @@ from gateway.core.approvals.approval import (
 from gateway.core.errors import ApprovalError
 from gateway.core.policy.decision import ApprovalSpec, Stage
 from gateway.core.records.approval_entries import state_event, vote_events
+from tests.fixed import FixedClock
 
 T = TypeVar("T")
 
@@ -51,17 +52,6 @@ GROUPS = {
 MAY_HAVE_BEEN_SENT = {"APPROVED", "CLAIMED", "DISPATCHED", "EXECUTED", "FAILED", "UNKNOWN"}
 
 
-class Clock:
-    def __init__(self, now_s: int) -> None:
-        self.now_s = now_s
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
 class Histories(RuleBasedStateMachine):
     """One request in a `MemoryApprovals`."""
 
@@ -73,7 +63,7 @@ class Histories(RuleBasedStateMachine):
         self.request = make_request(spec=SPEC, expires_at=start + TTL)
         self.make_vote = make_vote
         self.loop = asyncio.new_event_loop()
-        self.clock = Clock(start)
+        self.clock = FixedClock(start)
         self.numbers = itertools.count()
         self.ended: ApprovalRequest | None = None
         self.store = self.open()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -17,8 +16,8 @@ from gateway.core.entry import Entry, Opening, Receipt
 from gateway.custody import Custody, rotate_key
 from gateway.http.audit_admin import AuditAdminDeps, build_audit_admin_routers
 from gateway.http.humans import HumanEntry, Humans, build_admit
+from tests.fixed import NOW_S, CountingIds, FixedClock
 
-NOW_S = 1_800_000_000
 ROLES = {
     "ada": ("admin",),
     "abe": ("admin",),
@@ -27,32 +26,6 @@ ROLES = {
     "otto": ("operator",),
     "ann": ("approver",),
 }
-
-
-class FixedClock:
-    """A clock that moves only when told."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
-class CountingIds:
-    """Ids and secrets that count up."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
 
 
 class Keys:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.wiring_audit import rotate_if_due
-from tests.unit.audit_admin.conftest import NOW_S, CountingIds, Desk, FixedClock, Keys
+from tests.fixed import NOW_S, CountingIds, FixedClock
+from tests.unit.audit_admin.conftest import Desk, Keys
 
 pytestmark = pytest.mark.req("AUD-07")
 ROUTE = "/v1/keys"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -40,9 +39,9 @@ from gateway.http.grants.refresh_token import RefreshToken
 from gateway.http.issue_desk import IssueDeps, IssueDesk
 from gateway.http.oauth import build_oauth_router
 from gateway.http.token_endpoint import GrantType
+from tests.fixed import NOW_S, CountingIds, FixedClock
 from tests.unit.tokens.proofs import Holder
 
-NOW_S = 1_800_000_000
 URL = "https://gateway.test"
 BACK = "http://127.0.0.1:3000/callback"
 PERMIT = Permit((), (), "sha256:" + "0" * 64)
@@ -96,28 +95,6 @@ TOOLS = (
     Seen("shop", "broken", "read", usable=False),
     Seen("mail", "send", "create"),
 )
-
-
-class FixedClock:
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
-class CountingIds:
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
 
 
 class TestSessions:

@@ -21,6 +21,7 @@ from gateway.core.oauth.client_documents import (
     is_document_url,
     read_document,
 )
+from tests.fixed import FixedClock
 
 pytestmark = pytest.mark.req("TOK-02")
 
@@ -232,17 +233,6 @@ def test_a_native_client_may_be_sent_to_loopback() -> None:
 # How they are fetched
 
 
-class FixedClock:
-    def __init__(self) -> None:
-        self.now_s = 1_000
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
 class Web:
     """What every request is answered, and what was asked."""
 
@@ -250,7 +240,7 @@ class Web:
         self.asked: list[httpx.Request] = []
         self.resolved: list[tuple[str, int]] = []
         self.addresses = [PUBLIC]
-        self.clock = FixedClock()
+        self.clock = FixedClock(1_000)
 
         def serve(request: httpx.Request) -> httpx.Response:
             self.asked.append(request)

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from gateway.core.errors import AuditError
 from gateway.evaluating import Allowances
+from tests.fixed import NOW_S
 from tests.unit.authzen.asking import (
     EVALUATION,
     EVALUATIONS,
@@ -20,7 +21,7 @@ from tests.unit.authzen.asking import (
     own_token,
 )
 from tests.unit.authzen.spec_payloads import MALFORMED
-from tests.unit.path.world import NOW_S, URL, build_claims, call_app
+from tests.unit.path.world import URL, build_claims, call_app
 from tests.unit.tokens.proofs import Holder
 
 pytestmark = pytest.mark.req("POL-10")

@@ -17,9 +17,10 @@ from gateway.core.calls.family import Family
 from gateway.core.calls.policy_input import build_caller, build_document
 from gateway.core.policy.decision import Phase
 from gateway.core.tokens.token import Constraint, Grant
+from tests.fixed import NOW_S
 from tests.unit.connectors.calls import build_tool
 from tests.unit.core.test_strict_json import JSON, TEXT
-from tests.unit.path.world import NOW_S, build_claims
+from tests.unit.path.world import build_claims
 
 SCHEMA = find_rego_root() / "schemas" / "input.v1.json"
 TOOL = build_tool("refund", effect="money", sums=("/amount",))

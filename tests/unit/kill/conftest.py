@@ -14,37 +14,7 @@ from gateway.core.errors import CountersignError
 from gateway.core.kills.kill import Kill, read_kill
 from gateway.core.tokens.token import Claims
 from gateway.kill_switch import KillSwitch
-
-NOW_S = 1_800_000_000
-
-
-class HandClock:
-    """A clock that moves only when told."""
-
-    def __init__(self) -> None:
-        self.ns = NOW_S * 1_000_000_000
-
-    def now_ns(self) -> int:
-        return self.ns
-
-    def monotonic_ns(self) -> int:
-        return self.ns
-
-    def pass_s(self, seconds: float) -> None:
-        self.ns += int(seconds * 1_000_000_000)
-
-
-class CountingIds:
-    """Ids that count up, each maker with a letter of its own."""
-
-    def __init__(self, start: int = 1) -> None:
-        self._numbers = itertools.count(start)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
+from tests.fixed import NOW_S, CountingIds, HandClock
 
 
 class FailingKills(MemoryKills):

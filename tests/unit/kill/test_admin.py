@@ -28,7 +28,8 @@ from gateway.http.token_admin import (
 )
 from gateway.kill_switch import KillSwitch
 from gateway.wiring_kill import guard_admit
-from tests.unit.kill.conftest import NOW_S, Place, build_claims
+from tests.fixed import NOW_S
+from tests.unit.kill.conftest import Place, build_claims
 
 pytestmark = pytest.mark.req("TOK-06")
 ROLES = {"ada": ("admin",), "otto": ("operator",), "aud": ("auditor",), "ann": ("approver",)}

@@ -26,7 +26,8 @@ from gateway.core.kills.kill import (
     read_kill,
 )
 from gateway.core.tokens.token import Ancestor, Claims
-from tests.unit.kill.conftest import NOW_S, build_claims
+from tests.fixed import NOW_S
+from tests.unit.kill.conftest import build_claims
 
 pytestmark = pytest.mark.req("TOK-06")
 

@@ -15,7 +15,8 @@ from gateway.core.approvals.declined import Declined
 from gateway.core.errors import AuditError, CountersignError
 from gateway.core.kills.kill import FEED_STALE, KILLED, REVOKED, Kill
 from gateway.kill_switch import STALE_NS, KillSwitch
-from tests.unit.kill.conftest import NOW_S, CountingIds, HandClock, Place, build_claims
+from tests.fixed import NOW_S, CountingIds, HandClock
+from tests.unit.kill.conftest import Place, build_claims
 from tests.unit.kill.test_kill_set import build_tool
 
 pytestmark = pytest.mark.req("TOK-06")

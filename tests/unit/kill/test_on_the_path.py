@@ -13,7 +13,8 @@ from gateway.core.kills.kill import FEED_STALE, Kill, KillSet, Kind
 from gateway.core.policy.decision import Decision, Phase
 from gateway.core.tokens.token import Claims
 from gateway.dispatch import Step
-from tests.unit.path.world import DENY, HOLD, NOW_S, PERMIT, World, build_claims
+from tests.fixed import NOW_S
+from tests.unit.path.world import DENY, HOLD, PERMIT, World, build_claims
 
 pytestmark = pytest.mark.req("TOK-06")
 

@@ -12,7 +12,8 @@ from gateway.core.approvals.approval import Vote
 from gateway.core.kills.stopped import StoppedPeople
 from gateway.core.policy.decision import Decision, Phase
 from gateway.kill_switch import KillSwitch
-from tests.unit.path.world import HOLD, NOW_S, PERMIT, World
+from tests.fixed import NOW_S
+from tests.unit.path.world import HOLD, PERMIT, World
 
 pytestmark = pytest.mark.req("TOK-06")
 

@@ -12,7 +12,8 @@ from gateway.core.kills.kill import REVOKED
 from gateway.core.tokens.token import Ancestor
 from gateway.http.token_admin import SKEW_S
 from gateway.wiring_kill import build_hand_off, build_is_known, find_credentials
-from tests.unit.kill.conftest import NOW_S, Place, build_claims
+from tests.fixed import NOW_S
+from tests.unit.kill.conftest import Place, build_claims
 from tests.unit.kill.test_kill_set import build_tool
 
 pytestmark = pytest.mark.req("TOK-06")

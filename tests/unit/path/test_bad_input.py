@@ -17,15 +17,8 @@ from gateway.core.errors import PolicyError, UpstreamError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Phase
 from gateway.core.tokens.token import Grant
-from tests.unit.path.world import (
-    NOW_S,
-    Reply,
-    World,
-    build_claims,
-    build_modern,
-    modern_headers,
-    sign,
-)
+from tests.fixed import NOW_S
+from tests.unit.path.world import Reply, World, build_claims, build_modern, modern_headers, sign
 
 pytestmark = pytest.mark.req("GW-06", "GW-07")
 

@@ -14,10 +14,10 @@ from gateway.authenticator import Authenticator
 from gateway.core.oauth.dpop_nonce import STEP_S, Nonces
 from gateway.core.refusal import Refusal
 from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST, Claims
+from tests.fixed import NOW_S
 from tests.unit.path.world import (
     HOLD,
     KEY,
-    NOW_S,
     PERMIT,
     URL,
     Reply,

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from gateway.core.policy.decision import Deny, Hold, Permit
 from gateway.core.tokens.token import Constraint, Grant, Window
-from tests.unit.path.world import HOLD, NOW_S, PERMIT, World, build_claims
+from tests.fixed import NOW_S
+from tests.unit.path.world import HOLD, PERMIT, World, build_claims
 
 pytestmark = pytest.mark.req("TOK-03")
 

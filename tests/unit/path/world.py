@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -63,12 +62,13 @@ from gateway.judge import Judge
 from gateway.notices import Deliver, NoticeDesk
 from gateway.protocol import mcp
 from gateway.refusals import RefusalRecorder
+from tests.fixed import NOW_S, CountingIds, HandClock
 
 INPUT: Final = jsonschema_rs.validator_for(
     orjson.loads((find_rego_root() / "schemas" / "input.v1.json").read_bytes())
 )
 URL: Final = "https://gw.example"
-NOW_S: Final = 1_800_000_000
+
 KEY: Final = generate_token_key()
 REVISION: Final = "sha256:" + "7" * 64
 PERMIT: Final = Permit((Reason("fine"),), (), REVISION)
@@ -91,35 +91,6 @@ REVIEWS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("billing", "refund"): {"effect": "money", "sums": ("/amount",), "labels": ("pii",)},
     ("mail", "send"): {"effect": "external_send"},
 }
-
-
-class HandClock:
-    """A clock that moves only when told."""
-
-    def __init__(self) -> None:
-        self.ns = NOW_S * 1_000_000_000
-
-    def now_ns(self) -> int:
-        return self.ns
-
-    def monotonic_ns(self) -> int:
-        return self.ns
-
-    def pass_s(self, seconds: float) -> None:
-        self.ns += int(seconds * 1_000_000_000)
-
-
-class CountingIds:
-    """Ids and secrets that count up."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
 
 
 class Reply(Struct):

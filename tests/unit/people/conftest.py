@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
@@ -29,38 +28,12 @@ from gateway.http.signin_desk import SignInDeps, SignInLog
 from gateway.http.signin_limits import SignInLimits
 from gateway.http.signin_oidc import build_oidc_router, callback_path
 from gateway.http.signin_sessions import Lifetimes, Sessions
+from tests.fixed import CountingIds, FixedClock
 from tests.unit.people.idp import FakeIdp
 
 ORIGIN: Final = "https://gw.example"
-NOW_S: Final = 1_800_000_000
 PASSWORD: Final = "correct horse battery"
 OTHER_PASSWORD: Final = "staple horse battery"
-
-
-class Clock:
-    """A clock that moves only when told."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
-class Ids:
-    """Ids and secrets that count up, of the right shape."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
 
 
 class Browser:
@@ -113,7 +86,7 @@ class World:
     """Sign-in, put together over memory. People: ann (approver), ada (admin), otto (operator)."""
 
     def __init__(self, state: SqlState, *, local: bool = True, provisions: bool = False) -> None:
-        self.state, self.clock, self.ids = state, Clock(), Ids()
+        self.state, self.clock, self.ids = state, FixedClock(), CountingIds()
         self.log = MemoryAuditLog()
         self.humans = Humans(
             HumanEntry(name, (role,), hash_secret(f"secret-{name}"))

@@ -28,8 +28,9 @@ from gateway.core.people.accounts import build_human_change, find_password_fault
 from gateway.http.signin_desk import SignInLog
 from gateway.http.signin_limits import Rate, Tries
 from gateway.http.signin_sessions import Proof
+from tests.fixed import NOW_S, CountingIds, FixedClock
 from tests.unit.people.authenticator import Authenticator
-from tests.unit.people.conftest import NOW_S, Clock, Ids, World
+from tests.unit.people.conftest import World
 from tests.unit.people.test_passkey_sign_in import register, use
 
 
@@ -198,13 +199,13 @@ async def test_without_a_record_nobody_is_signed_in(world: World) -> None:
 
 
 async def test_a_summary_that_cannot_be_written_is_kept_for_later() -> None:
-    good, broken, clock = MemoryAuditLog(), BrokenLog(), Clock()
+    good, broken, clock = MemoryAuditLog(), BrokenLog(), FixedClock()
     writer = [good]
 
     async def record(entry: Entry) -> Receipt:
         return await writer[0].record(entry)
 
-    log = SignInLog(record=record, clock=clock, ids=Ids())
+    log = SignInLog(record=record, clock=clock, ids=CountingIds())
     for _ in range(22):
         await log.refused("password", "credentials_wrong")
     writer[0] = broken

@@ -5,7 +5,8 @@ import pytest
 
 from gateway.adapters.signin.passwords import Argon2Passwords
 from gateway.http.humans import HumanEntry
-from tests.unit.people.conftest import NOW_S, ORIGIN, PASSWORD, Browser, World
+from tests.fixed import NOW_S
+from tests.unit.people.conftest import ORIGIN, PASSWORD, Browser, World
 
 
 @pytest.mark.req("TOK-08")

@@ -30,7 +30,7 @@ from gateway.core.policy.decision import (
     Stage,
 )
 from gateway.core.policy.decision_event import MASK, Logged, build_event, erase, format_time
-from tests.unit.path.world import CountingIds, HandClock
+from tests.fixed import CountingIds, HandClock
 
 pytestmark = pytest.mark.req("POL-10")
 

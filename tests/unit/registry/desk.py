@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,8 +21,8 @@ from gateway.core.tokens.token import Grant
 from gateway.http.humans import HumanEntry, Humans, build_admit
 from gateway.http.registry_admin import RegistryAdmin
 from gateway.http.registry_desk import RegistryDeps, RegistryDesk
+from tests.fixed import CountingIds, FixedClock
 
-NOW_S = 1_800_000_000
 READS = (Grant("shop", "*", ("read",)),)
 
 PEOPLE: dict[str, tuple[str, ...]] = {
@@ -33,28 +32,6 @@ PEOPLE: dict[str, tuple[str, ...]] = {
     "eve": ("auditor",),
     "ann": ("approver",),
 }
-
-
-class FixedClock:
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
-class CountingIds:
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
 
 
 class FailingStore(MemoryRegistry):

@@ -19,10 +19,11 @@ from gateway.core.records.approval_entries import state_event
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.approvals import ApprovalDeps, build_router
 from gateway.http.humans import HumanEntry, Humans, build_admit
+from tests.fixed import CountingIds, FixedClock
 from tests.unit.approvals.conftest import build_request
 from tests.unit.people.conftest import OTHER_PASSWORD, World
 from tests.unit.people.test_claims import ask_claim
-from tests.unit.registry.desk import CountingIds, Desk, FixedClock, told
+from tests.unit.registry.desk import Desk, told
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from gateway.core.people.registry import Member, Person
 from gateway.core.tags import person_tags
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.registry_desk import Applied
-from tests.unit.registry.desk import NOW_S, Desk, human, secret_of, told
+from tests.fixed import NOW_S
+from tests.unit.registry.desk import Desk, human, secret_of, told
 
 pytestmark = pytest.mark.req("TOK-08")
 DAY_S = 86_400

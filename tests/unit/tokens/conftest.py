@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -35,8 +34,8 @@ from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router
 from gateway.http.runs import build_runs_router
 from gateway.wiring_identity import build_grant_types
+from tests.fixed import NOW_S, CountingIds, FixedClock
 
-NOW_S = 1_800_000_000
 URL = "https://gateway.test"
 PERMIT = Permit((), (), "sha256:" + "0" * 64)
 
@@ -70,28 +69,6 @@ HELPER = Agent(
     secret_hash=hash_secret("helper-secret"),
 )
 OTHER = Launcher(id="other", secret_hash=hash_secret("other-secret"), may_launch=("bot",))
-
-
-class FixedClock:
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def now_ns(self) -> int:
-        return self.now_s * 1_000_000_000
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns()
-
-
-class CountingIds:
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        return f"{next(self._numbers):032x}"
-
-    def secret(self) -> str:
-        return f"{next(self._numbers):043d}"
 
 
 class AnySchema:

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from gateway.core.tokens.clients import Agent, hash_secret
 from gateway.core.tokens.jwt_claims import encode
 from gateway.core.tokens.token import Claims
-from tests.unit.tokens.conftest import BOT, LAUNCHER, NOW_S, URL, World, basic
+from tests.fixed import NOW_S
+from tests.unit.tokens.conftest import BOT, LAUNCHER, URL, World, basic
 from tests.unit.tokens.conftest import HELPER as HELPING
 from tests.unit.tokens.proofs import Holder
 
