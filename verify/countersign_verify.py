@@ -569,6 +569,7 @@ RULES = {
     "hold_broken": "a subject was erased that was under a legal hold",
     "release_unsigned": "policies came to decide that two publishers had not signed",
     "release_replayed": "an older release came to decide again without a new signature",
+    "release_withdrawn": "a release decided that was withdrawn, or no publisher withdrew it",
     "event_twice": "an event was recorded twice",
     "malformed": "a field has a form that the spec does not know",
 }
@@ -719,6 +720,8 @@ class Releases:
         self.current: tuple[object, object] | None = None
         self.top = 0
         self.back: Json | None = None  # where a halt of the current one leads
+        self._left: set[object] = set()  # releases that were halted or gone back from
+        self._withdrawn: set[tuple[object, ...]] = set()
         self._seen: set[tuple[object, object]] = set()
         self._read: dict[tuple[str, str], Json | None] = {}
 
@@ -727,13 +730,17 @@ class Releases:
         if self.trust is None and not self.pinned:
             return None
         place = record.get("release"), record.get("number")
-        rule = None if self._is_signed(record) else "release_unsigned"
+        said = self._signed(record)
+        rule = "release_unsigned" if said is None else None
+        if said is not None and _withdrawal_of(said) in self._withdrawn:
+            rule = "release_withdrawn"
         number = place[1] if type(place[1]) is int else 0
         is_back = self.back == {"release": place[0], "number": place[1]} and place in self._seen
         if rule is None and place != self.current and number <= self.top and not is_back:
             rule = "release_replayed"
         if place != self.current:
             self.back = None
+            self._leave(said, record)
         self.current, self.top = place, max(self.top, number)
         self._seen.add(place)
         return rule
@@ -742,36 +749,66 @@ class Releases:
         """Take note of the way back from the release that decides."""
         if (record.get("release"), record.get("number")) == self.current:
             self.back = record.get("back_to")
+            self._left.add(record.get("release"))
 
-    def _is_signed(self, record: Json) -> bool:
-        """Whether enough publishers signed this release, for this log and place in the row."""
+    def withdraw(self, record: Json) -> str | None:
+        """Take note of what decides no more; the rule that it breaks, if any."""
+        found = self._read_words(record)
+        if found is None or found[0].get("act") != "withdraw":
+            return "release_withdrawn"
+        self._withdrawn.add(_withdrawal_of(found[0]))
+        return None
+
+    def _leave(self, said: Json | None, record: Json) -> None:
+        """Take note of what was gone back from; two publishers can say that it is good again."""
+        if said is not None and said.get("act") == "rollback" and self.current is not None:
+            self._left.add(self.current[0])
+        if len(record.get("kids") or ()) > 1:
+            self._left.discard(record.get("release"))
+
+    def _signed(self, record: Json) -> Json | None:
+        """What enough publishers said of this release, for this log and place in the row."""
+        found, trust = self._read_words(record), self.trust or {}
+        if found is None or found[0].get("act") == "withdraw":
+            return None
+        said, count = found
+        release = record.get("release")
+        is_back = said.get("act") == "rollback" and trust["rollback"] == "one"
+        is_back = is_back and any(one[0] == release for one in self._seen)
+        needed = 1 if is_back and release not in self._left else 2
+        return said if count >= needed else None
+
+    def _read_words(self, record: Json) -> tuple[Json, int] | None:
+        """What publishers say alike, about this record's place, and how many of them."""
         trust, statements = self.trust or {}, record.get("statements") or ()
         named = {one["kid"]: one for one in trust.get("publishers", ())}
         people, said = set[object](), list[Json]()
         for kid, token in zip(record.get("kids") or (), statements, strict=True):
             publisher = named.get(kid)
             if publisher is None or (self.pinned and publisher["key"] not in self.pinned):
-                return False
+                return None
             statement = self._statement(token, kid, publisher["key"])
             if statement is None:
-                return False
+                return None
             people.add(publisher["person"])
             said.append(statement)
         keys = {named[kid]["key"] for kid in record.get("kids") or ()}
         if not said or any(one != said[0] for one in said):
-            return False
+            return None
         first = said[0]
         about = first.get("rev"), first.get("number"), first.get("env"), first.get("log")
         here = record.get("release"), record.get("number"), trust["environment"], record["log"]
-        is_back = first.get("act") == "rollback" and trust["rollback"] == "one"
-        is_back = is_back and any(one[0] == record.get("release") for one in self._seen)
-        needed = 1 if is_back else 2
-        return about == here and min(len(people), len(keys)) >= needed
+        return (first, min(len(people), len(keys))) if about == here else None
 
     def _statement(self, token: str, kid: str, key: str) -> Json | None:
         if (token, key) not in self._read:  # the same ones stand there at every start
             self._read[token, key] = read_statement(token, kid, key)
         return self._read[token, key]
+
+
+def _withdrawal_of(said: Json) -> tuple[object, ...]:
+    """What a statement is about, whether it asks for it or takes it back (§9.3)."""
+    return said.get("number"), said.get("rev"), said.get("shadow_s", 0), said.get("again", 0)
 
 
 class Story:
@@ -820,6 +857,7 @@ class Story:
             "policy.activate": self._on_policy,
             "policy.trust": self._on_trust,
             "policy.halt": self._on_halt,
+            "policy.withdraw": self._on_withdraw,
             "hold.set": self._on_hold,
             "hold.release": self._on_hold,
             "redact": self._on_redact,
@@ -919,6 +957,14 @@ class Story:
 
     def _on_halt(self, record: Json) -> None:
         self._releases.halt(record)
+
+    def _on_withdraw(self, record: Json) -> None:
+        try:
+            rule = self._releases.withdraw(record)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            rule = "release_withdrawn"
+        if rule:
+            self._break(rule)
 
     # Calls
 

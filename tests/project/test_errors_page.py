@@ -30,6 +30,7 @@ ELSEWHERE = {
     "release_publishers",
     "release_unsigned",
     "release_unwritable",
+    "step_up_required",
     # told to people at the admin API (docs/approvals.md)
     "approval_assurance",
     "approval_conflict",

@@ -122,6 +122,19 @@ class Row(Story):
         to = {"release": back[0], "number": back[1]}
         return self.put("policy.halt", release=release, number=number, back_to=to, why="denials")
 
+    def withdraw(self, release: str, number: int, token: str, *, by: Publisher = PIA) -> int:
+        """Write `policy.withdraw`, with the word of a publisher."""
+        return self.put(
+            "policy.withdraw",
+            release=release,
+            number=number,
+            action="withdraw",
+            shadow_s=0,
+            kids=[by.kid],
+            statements=[token],
+            proposals=["op-1"],
+        )
+
     def begin(self, *publishers: Publisher, **over: Any) -> Row:
         """Begin a log that says whose signatures count."""
         self.start()
@@ -135,6 +148,8 @@ def cases() -> Iterator[Case]:
     yield from _forged()
     yield from _elsewhere()
     yield from _replayed()
+    yield from _withdrawn()
+    yield from _left()
     yield from _pinned()
     yield from _honest()
     yield from _honest_ways_back()
@@ -269,6 +284,68 @@ def _replayed() -> Iterator[Case]:
     story.halt(3, FIRST, (SECOND, 2))
     what = "A halt leads back to a release that never decided."
     yield breach(rule, "halt-to-new", what, story, story.decide(SECOND, 2))
+
+
+def _withdrawn() -> Iterator[Case]:
+    rule = "release_withdrawn"
+    taken_back = statement(FIRST, 1, act="withdraw")
+    story = Row().begin()
+    story.withdraw(FIRST, 1, PAUL.sign(taken_back), by=PAUL)
+    what = "A release decides that a publisher had withdrawn."
+    yield breach(rule, "decides", what, story, story.decide(FIRST, 1))
+    story = Row().begin()
+    again = PAUL.sign(taken_back | {"again": 1})
+    story.withdraw(FIRST, 1, again, by=PAUL)
+    what = "It was withdrawn twice, and decides as it was said the second time."
+    yield breach(rule, "again", what, story, story.decide(FIRST, 1, again=1))
+    for name, token, by, what in (
+        ("stranger", STRANGER.sign(taken_back), STRANGER, "A stranger withdraws a proposal."),
+        ("forged", PIA.sign(statement(FIRST, 1)), PIA, "A word of publishing as a withdrawal."),
+        ("other", PIA.sign(statement(SECOND, 1, act="withdraw")), PIA, "Another one withdrawn."),
+        ("env", PIA.sign(taken_back | {"env": "dev"}), PIA, "A withdrawal for another place."),
+    ):
+        story = Row().begin()
+        yield breach(rule, name, what, story, story.withdraw(FIRST, 1, token, by=by))
+    story = Row().begin()
+    what = "Words of withdrawal, brought as signatures of a release."
+    yield breach(RULE, "withdrawal", what, story, story.decide(FIRST, 1, act="withdraw"))
+    story = Row().begin()
+    story.withdraw(FIRST, 1, PIA.sign(taken_back))
+    story.decide(FIRST, 1, again=1)
+    what = "What was withdrawn was proposed anew, and decides."
+    yield sound("release-withdrawn-anew", what, story)
+    story = Row().begin()
+    story.withdraw(FIRST, 1, PIA.sign(taken_back))
+    story.decide(SECOND, 1)
+    yield sound("release-withdrawn-other", "One was withdrawn, and another one decides.", story)
+
+
+def _left() -> Iterator[Case]:
+    story = Row().begin(rollback="one")
+    story.decide(FIRST, 1)
+    story.decide(SECOND, 2, prev=FIRST)
+    story.decide(FIRST, 3, act="rollback", prev=SECOND)
+    alone = {PIA: PIA.sign(statement(SECOND, 4, act="rollback", prev=FIRST))}
+    what = "One publisher brings back what was gone back from."
+    yield breach(RULE, "left", what, story, story.decide(SECOND, 4, alone))
+    story = Row().begin(rollback="one")
+    story.decide(FIRST, 1)
+    story.decide(SECOND, 2, prev=FIRST)
+    story.halt(2, SECOND, (FIRST, 1))
+    story.decide(FIRST, 1)
+    alone = {PIA: PIA.sign(statement(SECOND, 3, act="rollback", prev=FIRST))}
+    what = "One publisher brings back what was halted."
+    yield breach(RULE, "halted", what, story, story.decide(SECOND, 3, alone))
+    story = Row().begin(rollback="one")
+    story.decide(FIRST, 1)
+    story.decide(SECOND, 2, prev=FIRST)
+    story.decide(FIRST, 3, act="rollback", prev=SECOND)
+    story.decide(SECOND, 4, act="rollback", prev=FIRST)
+    story.decide(FIRST, 5, act="publish", prev=SECOND)
+    alone = {PIA: PIA.sign(statement(SECOND, 6, act="rollback", prev=FIRST))}
+    story.decide(SECOND, 6, alone)
+    what = "Two brought it back first, so one may go back to it."
+    yield sound("release-left-and-good", what, story)
 
 
 def _pinned() -> Iterator[Case]:

@@ -42,6 +42,14 @@ def decides(log: Log, number: int, *publishers: Publisher) -> Log:
     return log.add("policy.activate", **fields, **words)
 
 
+def withdraws(log: Log, number: int, by: Publisher) -> Log:
+    """Let a publisher take a release back."""
+    release = f"sha256:{number:064d}"
+    word = by.sign(statement(release, number, act="withdraw"))
+    fields = {"release": release, "number": number, "action": "withdraw", "proposals": ["op-9"]}
+    return log.add("policy.withdraw", kids=[by.kid], statements=[word], **fields)
+
+
 VIOLATIONS: dict[str, tuple[str, int, Build]] = {
     "boot-of-nobody": ("boot_unknown", 4, lambda log: log.add("custom", boot="boot-9")),
     "boot-of-the-past": (
@@ -539,6 +547,16 @@ VIOLATIONS: dict[str, tuple[str, int, Build]] = {
         "release_replayed",
         7,
         lambda log: decides(decides(decides(trusting(log), 1), 2), 1),
+    ),
+    "decides-withdrawn": (
+        "release_withdrawn",
+        6,
+        lambda log: decides(withdraws(trusting(log), 1, PAUL), 1),
+    ),
+    "withdrawn-by-a-stranger": (
+        "release_withdrawn",
+        5,
+        lambda log: withdraws(trusting(log), 1, Publisher("stranger")),
     ),
     "erased-under-hold": ("hold_broken", 5, lambda log: log.hold("set").redact()),
     "erased-under-a-hold-of-all": (

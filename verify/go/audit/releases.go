@@ -36,6 +36,14 @@ type releases struct {
 	back       *decided // where a halt of the current one leads
 	seen       map[decided]bool
 	seenNames  set
+	left       set // releases that were halted or gone back from
+	withdrawn  map[said]bool
+}
+
+// said is what a statement is about, whether it asks for it or takes it back.
+type said struct {
+	number, shadow, again float64
+	release               string
 }
 
 // trusts takes `policy.trust`.
@@ -58,7 +66,19 @@ func (s *rules) halts(r *record) {
 			found := decidedOf(back)
 			s.releases.back = &found
 		}
+		s.releases.left[r.text("release")] = true
 	}
+}
+
+// withdraws takes `policy.withdraw`.
+func (s *rules) withdraws(r *record) {
+	m := &s.releases
+	word, _ := m.readWords(r, decidedOf(r.fields))
+	if word == nil || word["act"] != "withdraw" {
+		s.at(r, "release_withdrawn", "release `%s` was withdrawn by no publisher", r.text("release"))
+		return
+	}
+	m.withdrawn[saidBy(word)] = true
 }
 
 // activates takes `policy.activate`.
@@ -70,47 +90,77 @@ func (s *rules) activates(r *record) {
 	}
 	now := decidedOf(r.fields)
 	isBack := m.back != nil && *m.back == now && m.seen[now]
-	if !m.isSigned(r, now) {
+	word := m.signed(r, now)
+	if word == nil {
 		s.at(r, "release_unsigned", "release `%s` was not signed by two publishers", now.release)
+	} else if m.withdrawn[saidBy(word)] {
+		s.at(r, "release_withdrawn", "release `%s` was withdrawn before", now.release)
 	} else if now != m.current && now.number <= m.top && !isBack {
 		s.at(r, "release_replayed", "number %d comes after number %d", now.number, m.top)
 	}
 	if now != m.current {
 		m.back = nil
+		if word != nil && word["act"] == "rollback" {
+			m.left[m.current.release] = true
+		}
+		if len(r.texts("kids")) > 1 {
+			delete(m.left, now.release)
+		}
 	}
 	m.current, m.top = now, max(m.top, now.number)
 	m.seen[now], m.seenNames[now.release] = true, true
 }
 
-// isSigned says whether enough publishers signed a release for this log and place.
-func (m *releases) isSigned(r *record, now decided) bool {
+// signed is what enough publishers said of a release for this log and place, or nil.
+func (m *releases) signed(r *record, now decided) map[string]any {
+	word, count := m.readWords(r, now)
+	if word == nil || word["act"] == "withdraw" {
+		return nil
+	}
+	needed := 2
+	if word["act"] == "rollback" && m.trust.text("rollback") == "one" &&
+		m.seenNames[now.release] && !m.left[now.release] {
+		needed = 1
+	}
+	if count < needed {
+		return nil
+	}
+	return word
+}
+
+// readWords is what publishers say alike about this place, and how many of them.
+func (m *releases) readWords(r *record, now decided) (map[string]any, int) {
 	kids, statements := r.texts("kids"), r.texts("statements")
 	if len(kids) == 0 || len(kids) != len(statements) {
-		return false
+		return nil, 0
 	}
 	people, keys := set{}, set{}
 	var first map[string]any
 	for at, kid := range kids {
 		one, known := m.publishers[kid]
 		if !known || (len(m.pinned) > 0 && !slices.Contains(m.pinned, one.key)) {
-			return false
+			return nil, 0
 		}
-		said := readStatement(statements[at], kid, one.key)
-		if said == nil || (first != nil && !reflect.DeepEqual(first, said)) {
-			return false
+		word := readStatement(statements[at], kid, one.key)
+		if word == nil || (first != nil && !reflect.DeepEqual(first, word)) {
+			return nil, 0
 		}
-		first, people[one.person], keys[one.key] = said, true, true
+		first, people[one.person], keys[one.key] = word, true, true
 	}
 	number, _ := first["number"].(float64)
 	if first["rev"] != now.release || int64(number) != now.number ||
 		first["env"] != m.trust.text("environment") || first["log"] != r.text("log") {
-		return false
+		return nil, 0
 	}
-	needed := 2
-	if first["act"] == "rollback" && m.trust.text("rollback") == "one" && m.seenNames[now.release] {
-		needed = 1
-	}
-	return min(len(people), len(keys)) >= needed
+	return first, min(len(people), len(keys))
+}
+
+func saidBy(word map[string]any) said {
+	number, _ := word["number"].(float64)
+	shadow, _ := word["shadow_s"].(float64)
+	again, _ := word["again"].(float64)
+	release, _ := word["rev"].(string)
+	return said{number, shadow, again, release}
 }
 
 // readStatement is what a publisher's JWT says, or nil where this key did not sign it.

@@ -22,7 +22,7 @@ var ruleOrder = []string{
 	"token_scope", "run_ended", "approval_unknown", "approval_mismatch", "approval_missing",
 	"approval_args", "approval_late", "approval_expired", "approval_self", "approval_twice",
 	"approval_quorum", "approval_decided", "approval_reused", "hold_persons", "hold_broken",
-	"release_unsigned", "release_replayed", "event_twice",
+	"release_unsigned", "release_replayed", "release_withdrawn", "event_twice",
 }
 
 type set map[string]bool
@@ -82,7 +82,7 @@ func newRules(files segments, publishers []string) *rules {
 		open: map[string]*call{}, approvals: map[string]*approval{},
 		heldOps: map[string]string{}, holds: map[string]string{},
 		kills:    map[string]target{},
-		releases: releases{pinned: publishers, seen: map[decided]bool{}, seenNames: set{}},
+		releases: releases{pinned: publishers, seen: map[decided]bool{}, seenNames: set{}, left: set{}, withdrawn: map[said]bool{}},
 	}
 }
 
@@ -109,6 +109,7 @@ var handlers = map[string]func(*rules, *record){
 	"policy.activate": (*rules).activates,
 	"policy.trust":    (*rules).trusts,
 	"policy.halt":     (*rules).halts,
+	"policy.withdraw": (*rules).withdraws,
 	"token.issue":     (*rules).issue,
 	"token.revoke":    (*rules).revoke,
 	"kill.set":        (*rules).kill,
