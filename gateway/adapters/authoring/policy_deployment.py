@@ -198,7 +198,7 @@ def _data_faults(
     for tool in map(str, left_out if isinstance(left_out, list) else ()):
         if tool not in ids:
             text = f"`high_risk.except` names `{tool}`, which no manifest has"
-            hint = suggest(tool, ids) or "write the whole id, without patterns"
+            hint = suggest(tool, ids) or "write whole ids, without patterns"
             yield Mistake(_SETTINGS_FILE, 0, 0, "tool_unknown", text, hint, "warning")
         elif not any(_permits(package, ids[tool], data) for package in bundle.packages.values()):
             text = f"`high_risk.except` names `{tool}`, and no other package could permit it"

@@ -21,6 +21,8 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "policies.md").read_text(
 SECTION = PAGE.split("## Write a rule in five minutes\n", 1)[1].split("\n## ", 1)[0]
 FIRST, LAST = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 RULES, CASES = re.findall(r"```rego\n(.*?)```", SECTION, re.DOTALL)
+(SETTINGS,) = re.findall(r"```json\n(.*?)```", SECTION, re.DOTALL)
+(LATE,) = re.findall(r"```sh\n(countersign policy question .*?)\n```", PAGE, re.DOTALL)
 (SHOWN,) = re.findall(r"```\n(policies\..*?)```", SECTION, re.DOTALL)
 
 
@@ -43,6 +45,8 @@ def test_the_five_minutes_of_the_page_end_with_a_passing_test(
     made, begun = (type_in(line) for line in FIRST.splitlines())
     assert made[0] == begun[0] == Exit.OK
     assert "PASS: 4/4" in begun[1]
+    assert f"write {SETTINGS.strip()} into my-gateway/policies/data.json" in made[1]
+    (folder / "data.json").write_text(SETTINGS)
     for name, text in (("refund_limits.rego", RULES), ("refund_limits_test.rego", CASES)):
         path = folder / name
         path.write_text(f"{path.read_text()}\n{text}")
@@ -55,9 +59,21 @@ def test_the_five_minutes_of_the_page_end_with_a_passing_test(
     assert checked[0] == asked[0] == measured[0] == Exit.OK
     assert json.loads((tmp_path / "question.json").read_text())["resource"]["effect"] == "money"
     assert explained[0] == Exit.PENDING
-    assert explained[1].startswith("hold\n")
+    assert explained[1].startswith("hold\n  refund_needs_finance: ")
+    assert "  asks 1 of finance within 900 s\n\n" in explained[1]
     assert SHOWN in explained[1]
     assert "refund_limits" in measured[1]
+
+
+def test_the_question_with_a_past_is_answered_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert type_in(LATE)[0] == Exit.OK
+    given = ["policy", "eval", str(default_pack()), "--input", "late.json"]
+    result = CliRunner().invoke(build(), given)
+    assert result.exit_code == Exit.DENIED
+    assert "recipient_untrusted" in result.stdout
 
 
 def test_codes_of_the_page_are_those_of_the_gate() -> None:
