@@ -98,8 +98,10 @@ def test_wrong_usage_is_one_line(alone: Path) -> None:
     assert err == "countersign_verify.py: `nowhere`: No such file or directory\n"
 
 
-def test_every_bit_of_a_small_log_and_its_checkpoint_counts(tmp_path: Path) -> None:
-    """Each single-bit flip is found; in one process, for the time it takes."""
+def test_flipped_bits_of_a_log_and_its_witnessed_checkpoint_are_found(
+    tmp_path: Path,
+) -> None:
+    """One bit in 31, in one process; the fault suite goes through all of a log's."""
     program = f"""
 import sys, runpy, io, contextlib
 sys.argv = ["verify"]
@@ -111,7 +113,7 @@ for name in ("{0:020d}.jsonl", "checkpoint"):
     data = open(path, "rb").read()
     for at in range(len(data)):
         for bit in range(8):
-            if (at * 8 + bit) % 7:
+            if (at * 8 + bit) % 31:
                 continue
             changed = bytearray(data)
             changed[at] ^= 1 << bit
@@ -135,7 +137,7 @@ print(flips, missed)
         timeout=120,
     )
     flips, missed = map(int, done.stdout.split())
-    assert flips > 2000
+    assert flips > 450
     assert missed == 0
     assert len(tree_root(log.leaves)) == 32
 
