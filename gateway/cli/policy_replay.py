@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgspec
 import orjson
 import typer
 
@@ -36,17 +35,13 @@ from gateway.cli.audit_filters import (
 )
 from gateway.cli.audit_replay import find_places
 from gateway.cli.exits import Exit
+from gateway.cli.impact_table import print_impact
 from gateway.cli.policy_release import read_bundle
 from gateway.core.errors import CountersignError
-from gateway.core.records.impact import CHANGES, KINDS, Impact, Kind, Row
+from gateway.core.records import impact_told
+from gateway.core.records.impact import Impact
 
 _WORKERS_MAX: Final = 16
-_ROWS_SHOWN: Final = 20
-_AGENTS_SHOWN: Final = 3
-_LEDGER_NOTE: Final = (
-    "Compared with what was recorded, input by input: what a changed decision would have spared "
-    "or spent in later calls is not computed."
-)
 
 
 class Output(StrEnum):
@@ -112,16 +107,28 @@ def replay(
     vault = open_vault(places.log, places.kek)
     assert vault is not None  # noqa: S101 - there is a key
     asked = Asked(tool=tool, agent=agent, since=since, until=until)
-    records = _announced(places.log, asked, limit, (url, purpose, examples))
-    candidate = Candidate(bundle, workers=workers or count_workers(), memo_max=MEMO_MAX)
+    records = announced(places.log, asked, limit, (url, purpose, examples))
     keep = None if examples is None else _keep_in(examples)
-    run = PolicyReplay(candidate, Inputs(places.log, vault), keep=keep)
-    impact = asyncio.run(_run(run, candidate, records))
+    impact = measure(bundle, records, Inputs(places.log, vault), keep=keep, workers=workers)
     _print(impact, bundle.revision, examples, output)
     _exit(impact, fail_on_change=fail_on_change)
 
 
-def _announced(
+def measure(
+    bundle: Bundle,
+    records: Iterator[Found],
+    inputs: Inputs,
+    *,
+    keep: Keep | None = None,
+    workers: int | None = None,
+) -> Impact:
+    """Return what a candidate would have changed. Exits where it cannot be started."""
+    candidate = Candidate(bundle, workers=workers or count_workers(), memo_max=MEMO_MAX)
+    run = PolicyReplay(candidate, inputs, keep=keep)
+    return asyncio.run(_run(run, candidate, records))
+
+
+def announced(
     log: Path, asked: Asked, limit: int | None, why: tuple[str, str, Path | None]
 ) -> Iterator[Found]:
     """Return the decisions asked for, once the reading of them is recorded."""
@@ -190,71 +197,8 @@ def _exit(impact: Impact, *, fail_on_change: bool) -> None:
 
 
 def _print(impact: Impact, revision: str, examples: Path | None, output: Output) -> None:
+    told = impact_told.describe(impact, revision)
     if output is Output.JSON:
-        typer.echo(orjson.dumps(_describe(impact, revision), option=orjson.OPT_INDENT_2))
-        return
-    typer.echo(f"candidate  {revision}")
-    phases = ", ".join(f"{phase} {count:,}" for phase, count in impact.phases.most_common())
-    typer.echo(f"decisions  {impact.total:,} ({phases or 'none'})\n")
-    for kind in KINDS:
-        why = _why(impact) if kind == "error" and impact.errors else ""
-        typer.echo(f"{_words(kind):<24}{impact.kinds[kind]:>10,}{why}")
-    for name, count in impact.missing.most_common():
-        typer.echo(f"{name:<24}{count:>10,}")
-    rows = impact.rows()
-    for kind in CHANGES:
-        _print_kind(kind, [row for row in rows if row.kind == kind], examples)
-    typer.echo(f"\n{_LEDGER_NOTE}")
-
-
-def _print_kind(kind: Kind, rows: list[Row], examples: Path | None) -> None:
-    if not rows:
-        return
-    typer.echo(f"\n{_words(kind)}, by rule, tool and agent")
-    for row in rows[:_ROWS_SHOWN]:
-        typer.echo(f"{row.count:>10,}  {row.rule or '-'}  {row.tool}  {_agents(row)}")
-        for one in row.examples:
-            where = f"  {examples / one.file}" if examples is not None and one.file else ""
-            typer.echo(f"{'':>12}record {one.seq}, {one.op}: {one.was} → {one.now}{where}")
-    if len(rows) > _ROWS_SHOWN:
-        typer.echo(f"{'':>12}and {len(rows) - _ROWS_SHOWN} more; all with `-o json`")
-
-
-def _agents(row: Row) -> str:
-    shown = list(row.agents.items())[:_AGENTS_SHOWN]
-    more = len(row.agents) - len(shown)
-    named = ", ".join(f"{agent} {count:,}" for agent, count in shown)
-    return f"{named} and {more} more agents" if more else named
-
-
-def _words(kind: Kind) -> str:
-    other = {
-        "approval": "other approval asked",
-        "obligations": "other obligations",
-        "reasons": "other reasons",
-        "gateway": "refused by the ledger",
-        "unanswered": "unanswered then",
-        "error": "no answer now",
-    }
-    return other.get(kind, kind.replace("_", " "))
-
-
-def _why(impact: Impact) -> str:
-    return "  " + ", ".join(f"`{code}` {count}" for code, count in impact.errors.most_common())
-
-
-def _describe(impact: Impact, revision: str) -> dict[str, Any]:
-    return {
-        "candidate": revision,
-        "decisions": impact.total,
-        "phases": dict(impact.phases),
-        "changed": impact.changed,
-        "counts": {kind: impact.kinds[kind] for kind in KINDS},
-        "errors": dict(impact.errors),
-        "missing": dict(impact.missing),
-        "by_tool": impact.by("tool"),
-        "by_agent": impact.by("agent"),
-        "by_rule": impact.by("rule"),
-        "rows": [msgspec.to_builtins(row) for row in impact.rows()],
-        "note": _LEDGER_NOTE,
-    }
+        typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    else:
+        print_impact(told, examples)
