@@ -14,7 +14,7 @@ from msgspec import Struct
 from gateway.core import strict_json
 from gateway.core.caller import Caller, CallerCache
 from gateway.core.calls.call import AuthenticatedCall, FilteredResult, ResolvedCall, UpstreamResult
-from gateway.core.calls.data_flow import DataFlow, is_large, look_through
+from gateway.core.calls.data_flow import DataFlow, is_large
 from gateway.core.calls.family import Charge
 from gateway.core.calls.filtering import find_unmet
 from gateway.core.calls.ledger import Ledger, view_budget
@@ -280,9 +280,9 @@ class Judge:
             return
         try:
             if is_large(filtered):
-                output = await asyncio.to_thread(look_through, resolved, filtered, labels)
+                output = await asyncio.to_thread(self.flow.look_through, resolved, filtered, labels)
             else:
-                output = look_through(resolved, filtered, labels)
+                output = self.flow.look_through(resolved, filtered, labels)
         except Exception:  # noqa: BLE001 - INVARIANT: the outcome of a call that was sent is recorded
             self.flow.forget(resolved, labels)
         else:

@@ -99,6 +99,19 @@ class DataFlow:
         if UNTRUSTED in labels:
             self._ledger.family(resolved.call.claims.root_jti).sightings.doubt = True
 
+    def look_through(
+        self, resolved: ResolvedCall, filtered: FilteredResult, labels: Iterable[str]
+    ) -> Output | None:
+        """Return what an output has to say to this family; None where it vouches for nothing.
+
+        The one slow step. It changes nothing, and may run beside the loop.
+        """
+        output = look_through(resolved, filtered, labels)
+        if output is None:
+            return None
+        family = self._ledger.family(resolved.call.claims.root_jti)
+        return family.sightings.sift(output)
+
     def learn(self, resolved: ResolvedCall, output: Output) -> None:
         """Remember an output."""
         self._ledger.learn(resolved.call.claims.root_jti, output)
@@ -114,7 +127,7 @@ def look_through(
 ) -> Output | None:
     """Return what the agent gets to see of an output; None where it vouches for nothing.
 
-    Pure, and the one slow step. An error of a tool that is not untrusted vouches for nothing: it
+    Pure. An error of a tool that is not untrusted vouches for nothing: it
     may say anything that it was sent.
     """
     body = filtered.result if filtered.result is not None else filtered.error

@@ -16,10 +16,14 @@ from typing import Any, Final
 
 from gateway.core.calls.readings import Form, decode_all, number_text, split_words
 
-GRAM: Final = 5
+_GRAM: Final = 5
+_STEP: Final = 2
+"""Of what is said, every second run is remembered; what comes back is looked up by all."""
+
 _TABLE_BYTES: Final = 8_192
+_TABLE_BITS: Final = 8 * _TABLE_BYTES
 _WORDS_MAX: Final = 8_192
-_CHARS_MAX: Final = 32_768
+_CHARS_MAX: Final = 16_384
 """So much is taken in of one call. Where it says more, everything may be its own."""
 
 _LONG: Final = 8
@@ -63,6 +67,14 @@ class Echoes:
             return True
         return any(self._holds(words, joined, known) for words, joined in forms)
 
+    def has_text(self, text: str, known: dict[str, bool]) -> bool:
+        """Whether a text may be what was said."""
+        key = f"/{text}"  # is no word
+        found = known.get(key)
+        if found is None:
+            found = known[key] = self.holds((split_words(text),), known)
+        return found
+
     def _hear(self, text: str) -> str:
         """Take in the words of a text and all other ways to read it; return the text joined."""
         readings, whole = decode_all(text)
@@ -77,44 +89,53 @@ class Echoes:
         return joined
 
     def _take_in(self, joined: str) -> None:
-        if len(joined) < GRAM:
+        if len(joined) < _GRAM:
             return
         table = self._table = self._table or bytearray(_TABLE_BYTES)
-        for gram in {joined[at : at + GRAM] for at in range(len(joined) - GRAM + 1)}:
-            number = hash(gram)
-            table[(number >> 3) % _TABLE_BYTES] |= 1 << (number & 7)
+        for at in range(0, len(joined) - _GRAM + 1, _STEP):
+            slot = hash(joined[at : at + _GRAM]) % _TABLE_BITS
+            table[slot >> 3] |= 1 << (slot & 7)
 
-    def _has(self, gram: str) -> bool:
-        number = hash(gram)
-        return bool(self._table[(number >> 3) % _TABLE_BYTES] >> (number & 7) & 1)
+    def _has(self, text: str, at: int) -> bool:
+        slot = hash(text[at : at + _GRAM]) % _TABLE_BITS
+        return bool(self._table[slot >> 3] >> (slot & 7) & 1)
 
     def _holds(self, words: tuple[str, ...], joined: str, known: dict[str, bool]) -> bool:
         for word in words:
-            if word not in known:
-                known[word] = self._has_word(word)
-            if not known[word]:
-                break
-        else:
-            return True
-        # In one piece, whatever stood between its parts.
-        ends = len(joined) - GRAM
-        if ends < 0 or not self._table:
+            found = known.get(word)
+            if found is None:
+                found = known[word] = self._has_word(word)
+            if not found:
+                # In one piece, then, whatever stood between its parts?
+                return len(word) < _LONG and self._has_piece(joined)
+        return True
+
+    def _has_piece(self, joined: str) -> bool:
+        ends = len(joined) - _GRAM + 1
+        if ends < _STEP or not self._table:
             return hash(joined) in self._words
-        return self._has(joined[ends:]) and all(
-            self._has(joined[at : at + GRAM]) for at in range(0, ends, 2)
-        )
+        for begin in range(_STEP):
+            at = begin
+            while at < ends and self._has(joined, at):
+                at += _STEP
+            if at >= ends:
+                return True
+        return False
 
     def _has_word(self, word: str) -> bool:
         """Whether a word was said, or most of one whose end was."""
         if hash(word) in self._words:
             return True
-        if len(word) < _LONG or not self._table or not self._has(word[-GRAM:]):
+        ends = len(word) - _GRAM
+        if len(word) < _LONG or not self._table:
+            return False
+        if not (self._has(word, ends) or self._has(word, ends - 1)):
             return False
         begin, covered = 0, 0
-        for at in range(len(word) - GRAM + 1):
-            if self._has(word[at : at + GRAM]):
-                covered += at + GRAM - max(begin, at)
-                begin = at + GRAM
+        for at in range(ends + 1):
+            if self._has(word, at):
+                covered += at + _GRAM - max(begin, at)
+                begin = at + _GRAM
         return 4 * covered >= 3 * len(word)
 
 

@@ -40,6 +40,8 @@ class Output(Struct, frozen=True):
     trusted: Mapping[int, Vouched]
     untrusted: frozenset[int]
     whole: bool = True
+    fresh: frozenset[int] | None = None
+    """Of the trusted, what the family has not said itself (`Sightings.sift`); None: to be found."""
 
 
 def read_output(

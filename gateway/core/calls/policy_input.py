@@ -47,6 +47,7 @@ def build_caller(claims: Claims) -> CallerFragments:
         "allowed_values": claims.allowed_values,
         "depth": claims.depth,
         "origin": claims.origin,
+        "narrowed": claims.narrowed,
     }
     head = b'"environment":%b,"subject":%b,"action":{"name":"tools/call"},"resource":' % (
         orjson.dumps(claims.environment),

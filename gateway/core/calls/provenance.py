@@ -22,9 +22,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from msgspec.structs import replace
+
 from gateway.core.calls.echoes import Echoes
 from gateway.core.calls.outputs import Output, Vouched, parts_at, read_output
-from gateway.core.calls.readings import decode_all, number_text, split_words
+from gateway.core.calls.readings import decode_all, number_text
 from gateway.core.calls.spellings import (
     TOKEN,
     VALUE_MAX_CHARS,
@@ -92,6 +94,22 @@ class Sightings:
             self.said.add(arguments)
             self.settled = not self.said.whole
 
+    def sift(self, output: Output) -> Output:
+        """Return an output with what it alone has to say, and nothing that it may only echo.
+
+        Reads and changes nothing, so it may run beside the loop: what is said meanwhile is said
+        after the answer.
+        """
+        if not output.trusted or self.settled:
+            return replace(output, trusted={}, fresh=frozenset())
+        known: dict[str, bool] = {}
+        fresh = frozenset(
+            value
+            for value, vouched in output.trusted.items()
+            if value not in self.trusted and not self._is_own(vouched, known)
+        )
+        return replace(output, trusted={}, fresh=fresh)
+
     def learn(self, output: Output) -> None:
         """Remember an output. The arguments of its call, and of all before, were said."""
         self.untrusted |= output.untrusted
@@ -99,26 +117,17 @@ class Sightings:
             self.doubt = True
         if len(self.untrusted) > _SET_MAX:
             self.untrusted = set(list(self.untrusted)[:_SET_MAX])
-        if not output.trusted or self.settled:
-            return
         # 1. An address that an output only echoes, or that the family itself put there.
-        known: dict[str, bool] = {}
-        found = [
-            value
-            for value, vouched in output.trusted.items()
-            if value not in self.trusted and not self._is_own(vouched, known)
-        ]
-        if len(self.trusted) + len(found) <= _SET_MAX:
-            self.trusted.update(found)
+        fresh = output.fresh if output.fresh is not None else self.sift(output).fresh
+        if fresh and not self.settled and len(self.trusted) + len(fresh) <= _SET_MAX:
+            self.trusted |= fresh
 
     def _is_own(self, vouched: Vouched, known: dict[str, bool]) -> bool:
         """Whether a value may be what the family said, or lead to a host that only it has named."""
         if self.said.holds(vouched.forms, known):
             return True
         host = vouched.host
-        return bool(
-            host and hash(host) not in self.trusted and self.said.holds((split_words(host),), known)
-        )
+        return bool(host) and hash(host) not in self.trusted and self.said.has_text(host, known)
 
     def classify(
         self,

@@ -25,10 +25,8 @@ _PREFIXES: Final = frozenset({"http", "https", "www", "mailto", "tel"})
 
 _ESCAPED: Final = re.compile(r"\\u\{?([0-9a-fA-F]{4,6})\}?|\\x([0-9a-fA-F]{2})")
 _QUOTED: Final = re.compile(r"=(?:([0-9A-Fa-f]{2})|\r?\n)")
-_CODED: Final = re.compile(r"(?<![\w+/-])(?![a-z]+(?![\w+/-]))[A-Za-z0-9+/_-]{8,}")
-_SIGN: Final = re.compile(
-    rf"%[0-9A-Fa-f]{{2}}|&#?\w|\\[ux]|=[0-9A-Fa-f]{{2}}|xn--|XN--|{_CODED.pattern}"
-)
+_CODED: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}")
+_SIGN: Final = re.compile(r"[%&\\=]|xn--|XN--")
 _PARTED: Final = re.compile(r"[^\s\"'<>]+")
 _PUNY: Final = re.compile(r"xn--([a-z0-9-]{1,59})", re.IGNORECASE)
 _URLSAFE: Final = str.maketrans("-_", "+/")
@@ -39,18 +37,19 @@ Form = tuple[tuple[str, ...], str]
 
 def build_forms(value: str) -> tuple[Form, ...]:
     """Return the ways to read a value that an output holds."""
-    forms = map(split_words, (value, *decode_all(value)[0]))
-    return tuple((_core(words), joined) for words, joined in forms)
+    words, joined = split_words(value)
+    decoded = [split_words(reading) for reading in decode_all(value)[0]]
+    return (_core(words), joined), *decoded
 
 
 def decode_all(text: str) -> tuple[list[str], bool]:
     """Return what is written in a text in another way, decoded; and whether that is all of it."""
-    if _SIGN.search(text) is None:
+    if not _may_be_coded(text):
         return [], True
     found: list[str] = []
     whole, left = True, _TOKENS_MAX
     for match in _PARTED.finditer(text):
-        if _SIGN.search(match[0]) is not None:
+        if _may_be_coded(match[0]):
             if not left or len(match[0]) > _TOKEN_MAX_CHARS:
                 return found, False
             left -= 1
@@ -58,6 +57,17 @@ def decode_all(text: str) -> tuple[list[str], bool]:
             whole = whole and len(readings) <= _FORMS_MAX
             found += readings[1:]
     return found, whole
+
+
+def _may_be_coded(text: str) -> bool:
+    return _SIGN.search(text) is not None or bool(_coded(text))
+
+
+def _coded(text: str) -> list[str]:
+    """Return what may be base64 or hexadecimal in a text: no words of small letters."""
+    return [
+        token for token in _CODED.findall(text) if not (token[1:].islower() and token.isalpha())
+    ]
 
 
 def _decode(text: str) -> list[str]:
@@ -78,7 +88,10 @@ def split_words(text: str) -> Form:
     words = _ALNUM.findall(fold(text))
     if not words:
         return (text.strip(),), text.strip()
-    return tuple(word.lstrip("0") or "0" for word in words), "".join(words)
+    joined = "".join(words)
+    if "0" in joined:
+        words = [word.lstrip("0") or "0" for word in words]
+    return tuple(words), joined
 
 
 def fold(text: str) -> str:
@@ -94,6 +107,8 @@ def fold(text: str) -> str:
 
 
 def _core(words: tuple[str, ...]) -> tuple[str, ...]:
+    if _PREFIXES.isdisjoint(words):
+        return words
     return tuple(word for word in words if word not in _PREFIXES) or words
 
 
@@ -109,8 +124,7 @@ def _decoders(text: str) -> Iterator[Callable[[str], str]]:
         yield _unquote_printable
     if "xn--" in text or "XN--" in text:
         yield _read_puny
-    if _CODED.search(text) is not None:
-        yield _read_coded
+    yield _read_coded
 
 
 def _unescape(text: str) -> str:
@@ -135,7 +149,7 @@ def _depuny(label: str) -> str:
 
 def _read_coded(text: str) -> str:
     """Return what stands in base64 or hexadecimal numbers: printable texts alone."""
-    found = (_try(read, token) for token in _CODED.findall(text) for read in (_debase, _dehex))
+    found = (_try(read, token) for token in _coded(text) for read in (_debase, _dehex))
     return " ".join(plain for plain in found if plain and plain.isprintable())
 
 

@@ -254,7 +254,7 @@ async def test_trouble_while_looking_leaves_a_doubt_and_an_outcome(
     def fail(*_: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("gateway.judge.look_through", fail)
+    monkeypatch.setattr("gateway.core.calls.data_flow.look_through", fail)
     world = flowing()
     await call(world, "billing__lookup")
     assert [r["type"] for r in world.records()] == ["call.intent", "call.outcome"]
