@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -10,11 +10,20 @@ import msgspec
 from msgspec import Struct
 
 from gateway.adapters.policy.policy_bundle import Bundle
+from gateway.adapters.policy.policy_package import Package
 from gateway.adapters.policy.policy_scope import PHASES
 from gateway.adapters.regorus.regorus_fleet import Fleet
 from gateway.adapters.regorus.regorus_plain import MIRRORED
 
 _EVERYTHING: Final = 0
+_STEADY: Final = (
+    *((name,) for name in ("version", "phase", "environment", "subject", "action", "resource")),
+    ("context", "client"),
+    *(("context", "token", name) for name in ("scopes", "constraints", "origin")),
+    *(("context", "run", name) for name in ("workflow", "labels")),
+)
+"""Parts of the input that many calls have in common. What is listed decides about speed alone."""
+
 _INDEX_MAX: Final = 16_384
 """Answers that are remembered: one for each tool and phase that is asked about."""
 
@@ -89,9 +98,14 @@ class Index:
     def _subset(self, heard: frozenset[str]) -> int:
         if heard not in self._subsets:
             subset = describe_subset(self._fleet.bundle, heard)
-            size = self._sources[""] + sum(self._sources[name] for name in subset["packages"])
+            size = self._measure(subset["packages"])
+            if "steady" in subset:
+                size += self._measure(subset["steady"]["others"]["packages"])
             self._subsets[heard] = self._fleet.define_subset(subset, size)
         return self._subsets[heard]
+
+    def _measure(self, packages: list[str]) -> int:
+        return self._sources[""] + sum(self._sources[name] for name in packages)
 
 
 def describe_subset(bundle: Bundle, heard: frozenset[str]) -> dict[str, Any]:
@@ -99,21 +113,39 @@ def describe_subset(bundle: Bundle, heard: frozenset[str]) -> dict[str, Any]:
 
     A package that is only read by another one is loaded, but muted. `voices` (decision sets by
     package) and `paths` (what of the input all of them read; None is everything) are there where
-    answers may be put together by the worker; they change no answer.
+    answers may be put together by the worker, `steady` where some read only what differs seldom;
+    they change no answer.
     """
     packages = {**bundle.packages, **bundle.library}
-    loaded = heard.union(*(packages[name].requires for name in heard))
-    subset = {
-        "packages": sorted(loaded),
-        "applies_to": {name: {"phases": []} for name in (loaded - heard) & bundle.packages.keys()},
-    }
+    spoken = _describe_voices(packages, heard)
+    muted = [name for name in spoken["packages"] if name not in heard and name in bundle.packages]
+    applies_to: dict[str, Any] = {"applies_to": {name: {"phases": []} for name in muted}}
     if not is_mirrored(source for _, source in bundle.modules()[""]):
-        return subset
+        return {"packages": spoken["packages"], **applies_to}
+    steady = frozenset(name for name in heard if _is_steady(packages, name))
+    if not steady:
+        return spoken | applies_to
+    alone, others = (_describe_voices(packages, names) for names in (steady, heard - steady))
+    kept = {"packages": sorted(steady), "paths": alone["paths"], "others": others}
+    return spoken | applies_to | {"steady": kept}
+
+
+def _describe_voices(packages: Mapping[str, Package], heard: frozenset[str]) -> dict[str, Any]:
+    loaded = heard.union(*(packages[name].requires for name in heard))
     paths = {path for name in loaded for path in packages[name].inputs}
-    return subset | {
+    return {
+        "packages": sorted(loaded),
         "voices": {name: sorted(packages[name].sets) for name in heard},
         "paths": None if () in paths else sorted(paths),
     }
+
+
+def _is_steady(packages: Mapping[str, Package], name: str) -> bool:
+    return all(
+        any(path[: len(steady)] == steady for steady in _STEADY)
+        for each in (name, *packages[name].requires)
+        for path in packages[each].inputs
+    )
 
 
 def is_mirrored(entry_point: Iterable[str]) -> bool:

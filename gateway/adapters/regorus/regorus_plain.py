@@ -47,7 +47,7 @@ _PHASES: Final = {
 _CONTAINERS: Final = frozenset(
     {
         *((name,) for name in ("subject", "action", "resource", "context")),
-        *(("context", name) for name in ("token", "run", "family")),
+        *(("context", name) for name in ("args", "token", "run", "family")),
     }
 )
 """Members of the input that are objects wherever the gateway builds one."""
@@ -60,6 +60,7 @@ _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _decode_both: Final = msgspec.json.Decoder(tuple[Raw, Raw]).decode
 _decode_said: Final = msgspec.json.Decoder(list[list[Raw]]).decode
+_decode_rows: Final = msgspec.json.Decoder(list[Raw]).decode
 _decode: Final = msgspec.json.decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -292,6 +293,31 @@ def _not_permitted(overreaching: Iterable[str]) -> list[dict[str, str]]:
     return [{"code": "no_policy_permits"}, *reasons[: _REASONS_MAX - 1]]
 
 
+# --- what some of them said, put together with what the others say ------------------------------
+
+
+def pick(order: Sequence[bool], said: str) -> str:
+    """Return those rows of a value of `SAID` that `order` marks."""
+    rows = zip(order, _decode_rows(said), strict=True)
+    return f"[{','.join(bytes(row).decode() for marked, row in rows if marked)}]"
+
+
+def weave(order: tuple[bool, ...], marked: str, others: str) -> str:
+    """Return the value of `SAID` of which `pick` took the rows `marked`, and left the others."""
+    if len(marked) + len(others) > _MEMO_MAX_CHARACTERS:
+        return _weave(order, marked, others)
+    return _woven(order, marked, others)
+
+
+def _weave(order: tuple[bool, ...], marked: str, others: str) -> str:
+    ones, rest = iter(_decode_rows(marked)), iter(_decode_rows(others))
+    rows = (next(ones if each else rest) for each in order)
+    return f"[{','.join(bytes(row).decode() for row in rows)}]"
+
+
+_woven = lru_cache(maxsize=1024)(_weave)
+
+
 # --- the part of an input that they read --------------------------------------------------------
 
 
@@ -342,6 +368,16 @@ def build_reader(paths: Iterable[Sequence[str]] | None) -> Read:
         return part, released, b"" if isinstance(server, UnsetType) else bytes(server)
 
     return read
+
+
+def build_part(paths: Iterable[Sequence[str]]) -> Callable[[bytes], bytes]:
+    """Return what takes the part at these paths out of an input. Raises `MsgspecError`."""
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(_shape(paths)).decode
+
+    def take(document: bytes) -> bytes:
+        return _encode(decode(document))
+
+    return take
 
 
 def _is_claiming(context: _Context | UnsetType) -> bool:

@@ -29,16 +29,8 @@ import msgspec
 import regorus
 
 from gateway.adapters.regorus.engine_shims import install_shims, prepare_shims
-from gateway.adapters.regorus.regorus_plain import (
-    ASKED,
-    BOTH,
-    SAID,
-    Voices,
-    build_reader,
-    combine,
-    read_authority,
-    split_both,
-)
+from gateway.adapters.regorus.regorus_plain import SAID, Voices, read_authority
+from gateway.adapters.regorus.regorus_subset import ENTRY_POINT, Steady, Subset
 
 REQUEST: Final = struct.Struct("<IQII")
 REPLY: Final = struct.Struct("<IQB")
@@ -50,10 +42,8 @@ READ_BYTES: Final = 1 << 16
 REPLY_DELAY_NS: Final = 300_000
 ANSWER_MAX_BYTES: Final = 1 << 20
 """An answer is a few reasons and obligations. What is larger is a mistake, or wants to hurt."""
-ENTRY_POINT: Final = "data.countersign.decision"
 VOICES_PATH: Final = "countersign/voices.rego"
 _UNDEFINED: Final = b'"<undefined>"'
-_HELD: Final = '"outcome": "hold"'
 _LOCATION: Final = re.compile(r"--> (\S+:\d+:\d+)")
 
 
@@ -87,52 +77,6 @@ def locate(error: BaseException) -> str:
     """
     found = _LOCATION.search(str(error))
     return f"evaluation failed at {found[1]}" if found else "evaluation failed in the engine"
-
-
-class Subset:
-    """The engine of some packages. With `voices`, answers that are plain are put together here."""
-
-    def __init__(
-        self,
-        engine: regorus.Engine,
-        voices: Voices | None = None,
-        paths: list[list[str]] | None = None,
-    ) -> None:
-        self._engine = engine
-        self._voices = voices
-        self._read = build_reader(paths)
-        self._often_plain = voices is not None
-        self._often_held = False
-
-    def decide(self, document: bytes) -> bytes:
-        """Return the decision as JSON, `_UNDEFINED` for none. Raises what the engine raises."""
-        if self._often_plain:
-            answer = self._decide_plainly(document)
-            if answer is not None:
-                return answer
-        self._engine.set_input_json(document.decode())
-        found: str = self._engine.eval_rule_as_json(ENTRY_POINT)
-        # What was held once will be held again: no use in asking twice each time.
-        self._often_plain = self._voices is not None and _HELD not in found
-        return found.encode()
-
-    def _decide_plainly(self, document: bytes) -> bytes | None:
-        if self._voices is None or (read := self._read(document)) is None:
-            return None
-        part, released, server = read
-        self._engine.set_input_json(part)
-        asked = None
-        if self._often_held:
-            said, asked = split_both(self._engine.eval_rule_as_json(BOTH))
-        else:
-            said = self._engine.eval_rule_as_json(SAID)
-        found = combine(self._voices, said, released=released, server=server)
-        if found is None:
-            return None
-        self._often_held = found.lists is not None
-        if found.lists is None:
-            return found.answer
-        return found.answer if found.is_as(asked or self._engine.eval_rule_as_json(ASKED)) else None
 
 
 class Evaluator:
@@ -174,16 +118,30 @@ class Evaluator:
         return b"{}"
 
     def _build_subset(self, command: dict[str, Any]) -> Subset:
-        modules = [module for name in command["packages"] for module in self._modules[name]]
-        voices = None
-        if self._authority is not None and command.get("voices"):
-            voices = Voices(command["voices"], self._authority)
-            modules.append((VOICES_PATH, voices.source()))
+        heard, authority = command.get("voices"), self._authority
+        voices = Voices(heard, authority) if heard and authority is not None else None
         applies_to = command["applies_to"]
         data = json.dumps({"applies_to": applies_to}) if applies_to else ""
-        engine = build_engine(modules, data, base=self._base)
+        engine = self._build(command["packages"], voices, data)
         _warm(engine)
-        return Subset(engine, voices, command.get("paths"))
+        steady = self._build_steady(voices, command["steady"]) if "steady" in command else None
+        return Subset(engine, voices, command.get("paths"), steady)
+
+    def _build(self, packages: list[str], voices: Voices | None, data: str = "") -> regorus.Engine:
+        modules = [module for name in packages for module in self._modules[name]]
+        if voices is not None:
+            modules.append((VOICES_PATH, voices.source()))
+        return build_engine(modules, data, base=self._base)
+
+    def _build_steady(self, voices: Voices | None, given: dict[str, Any]) -> Steady | None:
+        if voices is None or self._authority is None:
+            return None
+        others, engine = given["others"], None
+        if others["voices"]:
+            engine = self._build(others["packages"], Voices(others["voices"], self._authority))
+            engine.set_input_json("{}")
+            engine.eval_rule_as_json(SAID)
+        return Steady(voices, given["packages"], given["paths"], others["paths"], engine)
 
     def _load(self, command: dict[str, Any]) -> bytes:
         """Load a bundle and try it on samples; return JSON `{"faults": [...]}`, none if it works.
