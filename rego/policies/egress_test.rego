@@ -52,6 +52,14 @@ test_a_grant_that_counts_calls_lets_people_be_asked if {
 	held(one_task) == {"recipient_untrusted"}
 }
 
+test_a_count_that_the_agent_wrote_itself_lets_nobody_be_asked if {
+	own := object.union(one_task, {"context": {"token": {"narrowed": ["max_calls"]}}})
+	denied(own) == {"recipient_untrusted"}
+	held(own) == set()
+	named := object.union(one_task, {"context": {"token": {"narrowed": ["tool"]}}})
+	held(named) == {"recipient_untrusted"}
+}
+
 test_settings_may_ask_always_or_never if {
 	codes(egress.hold) == {"recipient_untrusted"} with input as call({})
 		with data.settings.egress.untrusted as "hold"

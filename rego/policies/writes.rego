@@ -2,7 +2,7 @@
 # title: Creating and updating
 # description: >-
 #   Permitted where the grant names the tool (`{"server": "files", "tool": "put"}`). One of a whole
-#   server, or of effects, is good for reading only. Switched by `data.settings.writes.permit`:
+#   server, or of effects, is good for reading only, also where an agent narrows it down to a tool. Switched by `data.settings.writes.permit`:
 #   `named`, `granted` (any grant will do) or `none` (nothing here permits writes).
 # custom:
 #   applies_to:

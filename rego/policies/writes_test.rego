@@ -50,3 +50,16 @@ test_the_scope_is_needed if {
 		count(writes.permit) == 0 with input as object.union(call("create", named), {"context": {"token": {"scopes": scopes}}})
 	}
 }
+
+narrowed(members) := {"context": {"token": {"narrowed": members}}}
+
+test_a_tool_that_the_agent_named_itself_is_not_granted_by_name if {
+	every members in [["tool"], ["tool", "max_calls"]] {
+		count(writes.permit) == 0 with input as object.union(call("create", named), narrowed(members))
+	}
+	every members in [[], ["max_calls"]] {
+		count(writes.permit) == 1 with input as object.union(call("create", named), narrowed(members))
+	}
+	count(writes.permit) == 1 with input as object.union(call("create", named), narrowed(["tool"]))
+		with data.settings.writes.permit as "granted"
+}

@@ -30,6 +30,7 @@ _CONTEXT: Final[dict[str, Any]] = {
         "depth": 0,
         "expires_in_s": 300,
         "origin": "launcher",
+        "narrowed": [],
     },
     "run": {
         "id": "selftest",

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from gateway.core.tokens.clients import Agent
 from gateway.core.tokens.grants import EffectOf, find_excess, knows_nothing
 from gateway.core.tokens.issuing import Site, Wish
+from gateway.core.tokens.narrowing import NARROWED, find_narrowed
 from gateway.core.tokens.spending import build_ancestors
 from gateway.core.tokens.token import Claims
 
@@ -66,6 +67,11 @@ def build_child(
         expires_at=min(now_s + site.ttl_s, parent.expires_at),
         scopes=scopes,
         grants=grants,
+        narrowed=tuple(
+            name
+            for name in NARROWED
+            if name in {*parent.narrowed, *find_narrowed(parent.grants, grants)}
+        ),
         # 6. Ten children as ten budgets.
         ancestors=build_ancestors(parent),
         jkt=wish.jkt,

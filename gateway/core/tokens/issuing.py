@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateway.core.canonical import canonicalize
 from gateway.core.tokens.clients import Agent, Launcher
+from gateway.core.tokens.narrowing import find_narrowed
 from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant, Run
 
 DAY_S: Final = 86_400
@@ -87,6 +88,7 @@ def build_claims(run: Run, agent: Agent, *, site: Site, jti: str, wish: Wish, no
         owner=agent.owner,
         origin=run.origin,
         version=agent.version,
+        narrowed=() if wish.grants is None else find_narrowed(run.grants, wish.grants),
     )
 
 
@@ -131,6 +133,7 @@ def ask_about_token(claims: Claims, now_ns: int) -> Question:
         "depth": claims.depth,
         "expires_in_s": claims.expires_at - claims.issued_at,
         "origin": claims.origin,
+        "narrowed": claims.narrowed,
     }
     context = {
         "now_ns": now_ns,
@@ -163,6 +166,7 @@ def ask_about_run(run: Run, launcher: Launcher, environment: str, now_ns: int) -
         "depth": 0,
         "expires_in_s": run.deadline - run.created_at,
         "origin": run.origin,
+        "narrowed": [],
     }
     context = {
         "now_ns": now_ns,

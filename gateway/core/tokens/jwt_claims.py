@@ -80,6 +80,7 @@ class _Payload(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     owner: str = ""
     origin: str = "launcher"
     version: str = ""
+    narrowed: tuple[Literal["tool", "max_calls"], ...] = ()
 
 
 _decoder: Final = msgspec.json.Decoder(_Payload)
@@ -99,6 +100,7 @@ _PASSED_ON: Final = (
     "parent_jti",
     "max_depth",
     "version",
+    "narrowed",
 )
 """Members of the same name and meaning on both sides."""
 

@@ -120,6 +120,8 @@ class Claims(Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
     version: str = ""
     """The agent's, as registered when the token was issued."""
+    narrowed: tuple[str, ...] = ()
+    """What its grants say that none above them does: `tool`, `max_calls` (`tokens.narrowing`)."""
 
 
 class Run(Struct, frozen=True, kw_only=True):

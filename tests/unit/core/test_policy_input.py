@@ -103,6 +103,7 @@ def test_every_member_says_what_it_should() -> None:
         "allowed_values": {"/to": ["a"]},
         "depth": 1,
         "origin": "launcher",
+        "narrowed": [],
         "constraints": [{"server": "srv", "constraints": {"/amount": {"max": 5}}, "max_calls": 2}],
         "expires_in_s": 280,
     }

@@ -368,3 +368,32 @@ async def test_two_credentials_in_two_headers_are_refused(world: World) -> None:
     reply = await world.client.post("/oauth/token", data=form, headers=both)
     assert (reply.status_code, reply.json()["error"]) == (400, "invalid_request")
     assert world.refused[-1] == ("read", "request_invalid")
+
+
+@pytest.mark.req("POL-03")
+async def test_what_an_agent_wrote_into_its_own_grants_is_told(world: World) -> None:
+    run = (await world.launch()).json()
+    who = (run["run_id"], run["run_credential"])
+    whole = (await world.token(*who)).json()["access_token"]
+    assert read(world, whole).narrowed == ()
+    own = [{**DETAIL, "tool": "find", "effects": ["read"], "max_calls": 1}]
+    reply = await world.token(*who, authorization_details=json.dumps(own))
+    assert reply.status_code == 200, reply.text
+    assert read(world, reply.json()["access_token"]).narrowed == ("tool", "max_calls")
+    # A chain that narrowed once stays so, whoever asks for the rest.
+    child = await exchange(world, reply.json()["access_token"], await helpers_token(world))
+    assert read(world, child.json()["access_token"]).narrowed == ("tool", "max_calls")
+    _, _, asked = world.policy.asked[-1]
+    assert asked["context"]["token"]["narrowed"] == ["tool", "max_calls"]
+
+
+@pytest.mark.req("POL-03")
+async def test_what_a_launcher_wrote_is_not_the_agents_word(world: World) -> None:
+    _, _, parent = await launched(world)
+    assert read(world, parent).narrowed == ()
+    fewer = [{**DETAIL, "constraints": {"/amount": {"max": 5}}, "max_calls": 1}]
+    child = await exchange(
+        world, parent, await helpers_token(world), authorization_details=json.dumps(fewer)
+    )
+    assert child.status_code == 200, child.text
+    assert read(world, child.json()["access_token"]).narrowed == ()
