@@ -29,7 +29,7 @@ import msgspec
 import regorus
 
 from gateway.adapters.regorus.engine_shims import install_shims, prepare_shims
-from gateway.adapters.regorus.regorus_plain import SAID, Voices, read_authority
+from gateway.adapters.regorus.regorus_plain import Voices, read_authority
 from gateway.adapters.regorus.regorus_subset import ENTRY_POINT, Steady, Subset
 
 REQUEST: Final = struct.Struct("<IQII")
@@ -139,8 +139,7 @@ class Evaluator:
         others, engine = given["others"], None
         if others["voices"]:
             engine = self._build(others["packages"], Voices(others["voices"], self._authority))
-            engine.set_input_json("{}")
-            engine.eval_rule_as_json(SAID)
+            _warm(engine)
         return Steady(voices, given["packages"], given["paths"], others["paths"], engine)
 
     def _load(self, command: dict[str, Any]) -> bytes:

@@ -147,6 +147,19 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, kept: int) -> 
             assert ask(evaluator, KEEPING, document) == ask(evaluator, WHOLE, document)
 
 
+def test_a_package_that_fails_on_an_empty_input_answers_others() -> None:
+    fails = 'to_number(object.get(input, ["context", "args", "n"], "none")) == 1'
+    sources = SHOP | {
+        "fails.rego": f'package policies.fails\n\ndeny contains {{"code": "x"}} if {fails}\n'
+    }
+    evaluator = load(build_bundle(sources, {"authority": {"policies": {"reads": ["*"]}}}))
+    for number in (1, 2, 2):
+        document = question(number)
+        found = ask(evaluator, KEEPING, document)
+        assert found == ask(evaluator, WHOLE, document)
+        assert isinstance(found, dict)
+
+
 def test_what_is_too_long_to_be_kept_is_asked_again() -> None:
     evaluator = load(build_bundle(SHOP, {"authority": {"policies": {"reads": ["*"]}}}))
     for _ in range(2):
