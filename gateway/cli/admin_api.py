@@ -47,12 +47,15 @@ def ask(
     params: Sequence[tuple[str, str]] = (),
     body: Mapping[str, Any] | None = None,
     url: str | None = None,
+    token_from: str = "COUNTERSIGN_TOKEN",  # noqa: S107 - the name of a variable
+    timeout_s: float = TIMEOUT_S,
 ) -> Any:  # noqa: ANN401 - the JSON of the answer
     """Return the answer of a route, such as `/v1/keys`. Exits with the code that fits an error.
 
-    `url` overrides `COUNTERSIGN_URL`.
+    `url` overrides `COUNTERSIGN_URL`. Give `token_from` with the `url` of a second gateway: a
+    credential is for one, and another one is not shown it.
     """
-    url, token = _settings(url)
+    url, token = _settings(url, token_from)
     try:
         response = httpx.request(
             method,
@@ -60,7 +63,7 @@ def ask(
             params=list(params),
             json=body,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             trust_env=httpx.URL(url).host not in _LOOPBACK,  # no proxy stands before loopback
         )
         answer = response.json()
@@ -74,16 +77,19 @@ def ask(
     return answer
 
 
-def _settings(given: str | None) -> tuple[str, str]:
+def _settings(given: str | None, token_from: str) -> tuple[str, str]:
     url = check_url(given)
-    token = os.environ.get("COUNTERSIGN_TOKEN", "")
+    token = os.environ.get(token_from, "")
     if not token:
         kept = load_credential(url)
         token = "" if kept is None else kept["token"]
     if not token:
-        fail(Exit.AUTH, "run `countersign login`, or set COUNTERSIGN_TOKEN to your own credential")
+        fail(
+            Exit.AUTH,
+            f"run `countersign login --url {url}`, or set {token_from} to your credential there",
+        )
     if not token.isascii() or not token.isprintable():
-        fail(Exit.AUTH, "COUNTERSIGN_TOKEN holds a character that no credential has")
+        fail(Exit.AUTH, f"{token_from} holds a character that no credential has")
     return url, token
 
 

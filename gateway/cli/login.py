@@ -24,6 +24,8 @@ from gateway.cli.exits import Exit
 CLIENT_ID: Final = "countersign-cli"
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 WAIT_S: Final = 300.0
+STRONG: Final = {"acr": "strong", "max_age": "300"}
+"""A passkey, or as sure a sign-in at a provider, of the last five minutes."""
 _SLOWER_S: Final = 5
 
 Url = Annotated[str | None, typer.Option("--url", help="The gateway. By default COUNTERSIGN_URL.")]
@@ -37,13 +39,19 @@ def login(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the browser, or only say where.")
     ] = True,
+    strong: Annotated[
+        bool, typer.Option("--strong", help="Prove it anew with a passkey, as publishing asks.")
+    ] = False,
 ) -> None:
     """Sign in at the gateway; later commands act as you, until that is over.
 
     `COUNTERSIGN_TOKEN` goes before it where it is set.
     """
     gateway = check_url(url)
-    answer = _by_device(gateway) if device else _by_browser(gateway, open_it=browser)
+    if device:
+        answer = _by_device(gateway, strong=strong)
+    else:
+        answer = _by_browser(gateway, open_it=browser, strong=strong)
     credential = Credential(
         token=str(answer["access_token"]),
         person=str(answer["person"]),
@@ -57,7 +65,7 @@ def login(
 # --- by a browser on this machine (RFC 8252, RFC 7636)
 
 
-def _by_browser(gateway: str, *, open_it: bool) -> dict[str, Any]:
+def _by_browser(gateway: str, *, open_it: bool, strong: bool) -> dict[str, Any]:
     verifier, state = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
     with _Listener(("127.0.0.1", 0), _Callback) as listener:
@@ -66,7 +74,7 @@ def _by_browser(gateway: str, *, open_it: bool) -> dict[str, Any]:
             "redirect_uri": redirect_uri,
             "code_challenge": challenge.decode().rstrip("="),
             "state": state,
-        }
+        } | (STRONG if strong else {})
         page = f"{gateway}/signin/cli?{urlencode(asked)}"
         say(f"open this page to sign in:\n  {page}")
         if open_it:
@@ -133,12 +141,15 @@ class _Callback(http.server.BaseHTTPRequestHandler):
 # --- by a browser anywhere (RFC 8628)
 
 
-def _by_device(gateway: str) -> dict[str, Any]:
+def _by_device(gateway: str, *, strong: bool) -> dict[str, Any]:
     status, asked = post_form(gateway, "/oauth/device_authorization", {"client_id": CLIENT_ID})
     if status != httpx.codes.OK:
         fail(Exit.ERROR, "the gateway lets no device sign in now; try again later")
+    page = str(asked["verification_uri"])
+    if strong:
+        page = f"{gateway}/signin?{urlencode({'next': '/device'} | STRONG)}"
     say(
-        f"open {visible(str(asked['verification_uri']))} on any device and type this code:\n"
+        f"open {visible(page)} on any device and type this code:\n"
         f"  {visible(str(asked['user_code']))}"
     )
     interval = float(asked.get("interval", _SLOWER_S))

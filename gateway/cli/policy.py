@@ -8,6 +8,7 @@ from gateway.adapters.policy.policy_builtins import ALLOWED
 from gateway.cli import (
     policy_bench,
     policy_check,
+    policy_diff,
     policy_docs,
     policy_eval,
     policy_new,
@@ -31,6 +32,7 @@ policy_bench.register(app)
 policy_replay.register(app)
 policy_release.register(app)
 policy_publish.register(app)
+policy_diff.register(app)
 policy_search.register(app)
 policy_shadow.register(app)
 policy_docs.register(app)

@@ -1,16 +1,18 @@
-"""`countersign policy publish|rollback|promote|history|status`: what decides, and who says so."""
+"""`countersign policy publish|rollback|promote|withdraw|history|status`: what decides, by whom."""
 
 from __future__ import annotations
 
 import base64
 import re
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
-from gateway.adapters.releases.release_keys import load_key
 from gateway.cli.admin_api import (
     Output,
     OutputOption,
@@ -19,14 +21,20 @@ from gateway.cli.admin_api import (
     fail,
     print_json,
     print_rows,
+    visible,
 )
 from gateway.cli.exits import Exit
+from gateway.cli.impact_table import print_impact, say_impact
+from gateway.cli.login import say
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
-from gateway.cli.policy_release import ROUTE, Archive, KeyFile, fetch, told
+from gateway.cli.policy_keys import AsOption, KeysOption, Signer, choose_key, find_signers
+from gateway.cli.policy_release import ROUTE, Archive, fetch, told
+from gateway.core import canonical
+from gateway.core.approvals.approval import person
 from gateway.core.approvals.declined import Declined
 from gateway.core.releases.opa_signature import scope_of, sign_bundle
-from gateway.core.releases.publisher_keys import PrivateKey, public_of
-from gateway.core.releases.release import Release, read_archive
+from gateway.core.releases.publisher_keys import PrivateKey
+from gateway.core.releases.release import Release, read_archive, write_archive
 from gateway.core.releases.statement import Act, Statement
 from gateway.core.releases.statement import sign as sign_statement
 
@@ -37,7 +45,11 @@ if TYPE_CHECKING:
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
-Keys = Annotated[list[Path], typer.Option("--key", help="Your private key; offline, two of them.")]
+FROM_TOKEN: Final = "COUNTERSIGN_FROM_TOKEN"  # noqa: S105 - the name of a variable
+_PATIENCE_S: Final = 120.0
+"""Trying a release out and measuring what it would change takes a gateway longer than an answer."""
+
+YesOption = Annotated[bool, typer.Option("--yes", help="Ask nothing before signing.")]
 Revision = Annotated[str, typer.Argument(metavar="REVISION", help="`sha256:…`, of `history`.")]
 ShadowOption = Annotated[
     str, typer.Option("--shadow", help="How long it runs beside what decides, such as `10m`.")
@@ -46,58 +58,94 @@ ShadowOption = Annotated[
 
 def publish(
     archive: Archive,
-    key: Keys,
+    key: KeysOption = None,
+    as_: AsOption = None,
     *,
     shadow: ShadowOption = "",
+    yes: YesOption = False,
     offline: OfflineOption = False,
     config: ConfigFile = DEFAULT_FILE,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Sign a release for the gateway's environment. The second publisher's word makes it decide.
 
-    Exits with 7 while a second publisher is waited for.
+    Who comes second is shown first what it would have changed. Exits with 7 while a second
+    publisher is waited for.
     """
     content = told(archive.read_bytes)
     release = told(lambda: read_archive(content).release)
-    keys = [told(lambda path=path: load_key(path)) for path in key]  # type: ignore[misc]
     seconds = _read_span(shadow)
     if offline:
-        _tell(_publish_offline(config, content, release, keys, seconds), output)
+        _tell(_publish_offline(config, content, release, (key, as_), seconds), output)
         return
-    _one(keys)
     head = ask("GET", ROUTE)
-    body = _word(head, keys[0], "publish", release.revision, seconds)
-    body["signature"] = _opa_signature(head, keys[0], release)
-    _tell(ask("POST", ROUTE, body={**body, "archive": _base64(content)}), output)
+    _publish(head, choose_key(head, key, as_), release, seconds, yes=yes, output=output)
 
 
-def rollback(revision: Revision, key: KeyFile, output: OutputOption = Output.TABLE) -> None:
+def rollback(
+    revision: Revision,
+    key: KeysOption = None,
+    as_: AsOption = None,
+    *,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Go back to a release that decided here before."""
-    private = told(lambda: load_key(key))
     head = ask("GET", ROUTE)
-    body = _word(head, private, "rollback", _known(head, revision), 0)
-    _tell(ask("POST", ROUTE, body=body), output)
+    signer = choose_key(head, key, as_)
+    known = _known(head, revision)
+    waiting = _find_waiting(head, signer, known, 0)
+    body = _word(head, signer.key, "rollback", known, 0) | _seen(waiting, yes=yes)
+    _tell(ask("POST", ROUTE, body=body, timeout_s=_PATIENCE_S), output)
 
 
 def promote(
     revision: Revision,
     source: Annotated[str, typer.Option("--from", help="The gateway where it decides now.")],
-    key: KeyFile,
+    key: KeysOption = None,
+    as_: AsOption = None,
+    *,
     shadow: ShadowOption = "",
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Publish a release of another environment here: the same content, signed anew for this one."""
-    private, url = told(lambda: load_key(key)), check_url(source)
-    if ask("GET", ROUTE, url=url)["active"] != revision:
-        fail(Exit.CONFLICT, f"`{revision}` does not decide at {url}; promote what does")
-    content = fetch(revision, url)
+    """Publish a release of another environment here: the same content, signed anew for this one.
+
+    There you are who `countersign login --url` signed in, or `COUNTERSIGN_FROM_TOKEN`.
+    """
+    url = check_url(source)
+    there = ask("GET", ROUTE, url=url, token_from=FROM_TOKEN)
+    if there["active"] is None or not _is_named(there["active"], revision):
+        fail(Exit.CONFLICT, f"`{visible(revision)}` does not decide at {url}; promote what does")
+    content = fetch(there["active"], url, FROM_TOKEN)
     release = told(lambda: read_archive(content).release)
-    if release.revision != revision:
-        fail(Exit.VERIFICATION_FAILED, f"{url} sent another release than `{revision}`")
+    if release.revision != there["active"]:
+        fail(Exit.VERIFICATION_FAILED, f"{url} sent another release than `{there['active']}`")
     head = ask("GET", ROUTE)
-    body = _word(head, private, "publish", revision, _read_span(shadow))
-    body["signature"] = _opa_signature(head, private, release)
-    _tell(ask("POST", ROUTE, body={**body, "archive": _base64(content)}), output)
+    signer = choose_key(head, key, as_)
+    _publish(head, signer, release, _read_span(shadow), yes=yes, output=output)
+
+
+def withdraw(
+    proposal: Annotated[str, typer.Argument(metavar="PROPOSAL", help="Its release, or its id.")],
+    key: KeysOption = None,
+    as_: AsOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Take back what was proposed, by you or another publisher: it can decide no more."""
+    head = ask("GET", ROUTE)
+    signer = choose_key(head, key, as_)
+    named = (one for one in head["proposals"] if one["id"] == proposal)
+    found = list(named) or [
+        one for one in head["proposals"] if _is_named(one["revision"], proposal)
+    ]
+    said = {(one["revision"], one["shadow_s"], one["again"]) for one in found}
+    if len(said) != 1:
+        why = "name one by its id" if said else "see `countersign policy history`"
+        fail(Exit.NOT_FOUND, f"`{visible(proposal[:80])}` is not one proposal here; {why}")
+    revision, shadow_s, again = said.pop()
+    body = _word(head, signer.key, "withdraw", revision, shadow_s, again=again)
+    _tell(ask("POST", f"{ROUTE}/withdrawals", body=body), output)
 
 
 def history(output: OutputOption = Output.TABLE) -> None:
@@ -106,10 +154,13 @@ def history(output: OutputOption = Output.TABLE) -> None:
     if output is Output.JSON:
         print_json(found)
         return
-    rows: list[tuple[str, ...]] = [("NUMBER", "STATE", "ACTION", "WHEN", "REVISION", "KEYS")]
-    rows += [_row(one, "proposed", "") for one in found["proposals"]]
-    rows += [_row(one, one["state"], one["action"]) for one in found["releases"]]
+    ids = {one["key"]: one["id"] for one in found["publishers"]}
+    rows: list[tuple[str, ...]] = [("NUMBER", "STATE", "ACTION", "WHEN", "REVISION", "BY")]
+    rows += [_row(one, _waits(one), ids) for one in found["proposals"]]
+    rows += [_row(one, one["state"], ids) for one in found["releases"]]
     print_rows(rows)
+    for one in found["proposals"]:
+        print(f"\n{one['revision']}, proposed: {say_impact(one['impact'])}")
 
 
 def status(output: OutputOption = Output.TABLE) -> None:
@@ -121,14 +172,67 @@ def status(output: OutputOption = Output.TABLE) -> None:
     print(f"{found['environment']}: {_say_mode(found)}")
     if found["waits_for_restart"]:
         print(f"published: {found['replaces']}; it decides from the next restart on")
+    if found["gate"] == "refused":
+        print("the gate of this version refuses it; see `release_refused_by_gate` in the log")
     for place in found["differs"]:
-        print(f"folder differs from the active release: {place}")
+        print(f"folder differs from the active release: {visible(place)}")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `countersign policy`."""
-    for command in (publish, rollback, promote, history, status):
+    for command in (publish, rollback, promote, withdraw, history, status):
         app.command()(command)
+
+
+def _publish(
+    head: dict[str, Any],
+    signer: Signer,
+    release: Release,
+    shadow_s: int,
+    *,
+    yes: bool,
+    output: Output,
+) -> None:
+    waiting = _find_waiting(head, signer, release.revision, shadow_s)
+    if waiting is not None and waiting["shadow_s"] and not shadow_s:
+        shadow_s = waiting["shadow_s"]
+        say(f"it was proposed with {shadow_s} s in the shadow, and so you say it, too")
+    body = _word(head, signer.key, "publish", release.revision, shadow_s) | _seen(waiting, yes=yes)
+    body["signature"] = _opa_signature(head, signer.key, release)
+    body["archive"] = base64.b64encode(write_archive(release)).decode()
+    _tell(ask("POST", ROUTE, body=body, timeout_s=_PATIENCE_S), output)
+
+
+def _find_waiting(
+    head: dict[str, Any], signer: Signer, revision: str, shadow_s: int
+) -> dict[str, Any] | None:
+    """Return another publisher's proposal of this release, of those that say it likewise first."""
+    ids = {one["key"]: person(one["id"]) for one in head["publishers"]}
+    found = [
+        one
+        for one in head["proposals"]
+        if one["revision"] == revision
+        and ids.get(one["key"]) not in {None, person(signer.id)}
+        and time.time() < one["expires"]
+    ]
+    return next((one for one in found if one["shadow_s"] == shadow_s), next(iter(found), None))
+
+
+def _seen(waiting: dict[str, Any] | None, *, yes: bool) -> dict[str, str]:
+    """Show who comes second what it would have changed, and return that they were shown it."""
+    if waiting is None:
+        return {}
+    impact = waiting["impact"]
+    digest = "" if impact is None else str(impact.get("digest", ""))
+    if digest:
+        whole = ask("GET", f"{ROUTE}/impacts/{digest}")
+        if canonical.digest_of(whole) != digest:
+            fail(Exit.VERIFICATION_FAILED, "the gateway shows another impact than it recorded")
+        print_impact(whole, err=True)
+    say(f"{waiting['revision']}, proposed: {say_impact(impact)}")
+    if not yes and sys.stdin.isatty():
+        typer.confirm("sign it?", abort=True, err=True)
+    return {"seen": digest} if digest else {}
 
 
 def _say_mode(found: dict[str, Any]) -> str:
@@ -138,7 +242,11 @@ def _say_mode(found: dict[str, Any]) -> str:
 
 
 def _publish_offline(
-    config: Path, content: bytes, release: Release, keys: list[PrivateKey], shadow_s: int
+    config: Path,
+    content: bytes,
+    release: Release,
+    at_hand: tuple[Sequence[Path] | None, Sequence[str] | None],
+    shadow_s: int,
 ) -> dict[str, Any]:
     """Publish on the log of a stopped gateway, with the keys of all publishers at hand."""
     from gateway.cli.config import read_config  # noqa: PLC0415
@@ -157,16 +265,16 @@ def _publish_offline(
             "log": settings.audit.origin,
             "next": keeper.history.number + 1,
             "replaces": "" if target is None else target.revision,
+            "withdrawn": [msgspec.to_builtins(one) for one in keeper.history.withdrawn()],
         }
         told: Done | Declined = Declined("release_invalid", "give `--key` for each publisher")
-        for key in keys:
-            publisher = keeper.rules.publishers.get(public_of(key).kid)
-            if publisher is None:
-                return Declined("signature_invalid", "a key is none of `policy.publishers`")
-            word = _word(head, key, "publish", release.revision, shadow_s)
-            signature = _opa_signature(head, key, release)
-            given = Word(word["statement"], signature, content)
-            told = await desk.publish(publisher.id, given)
+        known = [{"id": one.id, "key": kid} for kid, one in keeper.rules.publishers.items()]
+        for signer in find_signers(known, *at_hand):
+            word = _word(head, signer.key, "publish", release.revision, shadow_s)
+            signature = _opa_signature(head, signer.key, release)
+            proposed = told.impact if isinstance(told, Done) else None
+            seen = str((proposed or {}).get("digest", ""))
+            told = await desk.publish(signer.id, Word(word["statement"], signature, content, seen))
             if isinstance(told, Declined):
                 return told
         return told
@@ -178,9 +286,18 @@ def _publish_offline(
 
 
 def _word(
-    head: dict[str, Any], key: PrivateKey, act: Act, revision: str, shadow_s: int
+    head: dict[str, Any],
+    key: PrivateKey,
+    act: Act,
+    revision: str,
+    shadow_s: int,
+    *,
+    again: int | None = None,
 ) -> dict[str, Any]:
     """Return what a publisher says, for the place in the row that the gateway is at."""
+    if again is None:
+        taken = [(one["revision"], one["shadow_s"]) for one in head["withdrawn"]]
+        again = taken.count((revision, shadow_s))
     said = Statement(
         act=act,
         env=head["environment"],
@@ -189,6 +306,7 @@ def _word(
         prev=head["replaces"],
         rev=revision,
         shadow_s=shadow_s,
+        again=again,
     )
     return {"statement": sign_statement(key, said)}
 
@@ -198,16 +316,20 @@ def _opa_signature(head: dict[str, Any], key: PrivateKey, release: Release) -> s
 
 
 def _known(head: dict[str, Any], revision: str) -> str:
-    known = {one["revision"] for one in head["releases"]}
-    found = [one for one in known if one == revision or one.startswith(f"sha256:{revision}")]
+    found = {one["revision"] for one in _named(head["releases"], revision)}
     if len(found) != 1:
         fail(Exit.NOT_FOUND, f"`{revision[:80]}` is no release here; see `policy history`")
-    return str(found[0])
+    return str(found.pop())
 
 
-def _one(keys: list[PrivateKey]) -> None:
-    if len(keys) != 1:
-        fail(Exit.USAGE, "one publisher, one `--key`; several are for `--offline`")
+def _named(listed: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [one for one in listed if _is_named(one["revision"], name)]
+
+
+def _is_named(revision: str, name: str) -> bool:
+    """Whether a revision is meant: in full, or by the beginning of its digits."""
+    digits = revision.partition(":")[2]
+    return bool(name) and (revision == name or digits.startswith(name.removeprefix("sha256:")))
 
 
 def _read_span(text: str) -> int:
@@ -219,15 +341,15 @@ def _read_span(text: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+def _waits(one: dict[str, Any]) -> str:
+    return "proposed" if time.time() < one["expires"] else "expired"
 
 
-def _row(one: dict[str, Any], state: str, action: str) -> tuple[str, ...]:
+def _row(one: dict[str, Any], state: str, ids: dict[str, str]) -> tuple[str, ...]:
     when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["at"]))
-    keys = one.get("keys") or [one["key"]]
-    short = ", ".join(key[:8] for key in keys)
-    return (str(one["number"]), state, action, when, one["revision"], short)
+    by = (ids.get(key, key[:8]) for key in one.get("keys") or [one["key"]])
+    names = visible(", ".join(by))
+    return (str(one["number"]), state, one["action"], when, one["revision"], names)
 
 
 def _tell(done: dict[str, Any], output: Output) -> None:
@@ -236,4 +358,5 @@ def _tell(done: dict[str, Any], output: Output) -> None:
     else:
         print(f"{done['revision']}: number {done['number']}, {done['state']}")
     if done["state"] == "proposed":
+        say(f"it waits for another publisher; {say_impact(done['impact'])}")
         raise typer.Exit(Exit.PENDING)

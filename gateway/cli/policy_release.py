@@ -1,4 +1,4 @@
-"""`countersign policy keygen|build|sign|verify|diff`: releases as files; no gateway is asked."""
+"""`countersign policy keygen|build|sign|verify`: releases as files; no gateway is asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 from cryptography.hazmat.primitives.serialization import (
@@ -17,13 +17,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.adapters.releases.release_keys import create_key, load_key
-from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, visible
+from gateway.cli.admin_api import ask, fail
 from gateway.cli.config import DEFAULT_FILE, read_config
 from gateway.cli.exits import Exit
 from gateway.config_release import assemble
 from gateway.core.errors import CountersignError
 from gateway.core.releases.archive import unpack
-from gateway.core.releases.difference import Difference, compare
 from gateway.core.releases.opa_files import SIGNATURES
 from gateway.core.releases.opa_signature import check_bundle, scope_of, sign_bundle
 from gateway.core.releases.publisher_keys import PublisherKey, read_key
@@ -36,6 +35,7 @@ from gateway.core.releases.release import (
 )
 
 ROUTE: Final = "/v1/policy/releases"
+TOKEN: Final = "COUNTERSIGN_TOKEN"  # noqa: S105 - the name of a variable
 T = TypeVar("T")
 
 
@@ -117,26 +117,9 @@ def verify(
     print(told(work, Exit.VERIFICATION_FAILED))
 
 
-def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="A file, or a revision.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="A file, or a revision.")],
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Say what two releases differ in. Revisions are asked of the gateway."""
-    found = told(lambda: compare(read_release(before).release, read_release(after).release))
-    if output is Output.JSON:
-        print_json([_as_json(one) for one in found])
-        return
-    for one in found:
-        print(f"{one.change} {one.kind} {visible(one.place)}")
-        for line in one.lines:
-            print(f"  {visible(line)}")
-    print(f"{len(found)} differences" if found else "no differences")
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to `countersign policy`."""
-    for command in (keygen, build, sign, verify, diff):
+    for command in (keygen, build, sign, verify):
         app.command()(command)
 
 
@@ -155,9 +138,9 @@ def read_bundle(path: Path) -> Bundle:
     return restore_bundle(read_archive(path.read_bytes()).release.policy_files)
 
 
-def fetch(revision: str, url: str | None = None) -> bytes:
+def fetch(revision: str, url: str | None = None, token_from: str = TOKEN) -> bytes:
     """Return the archive of a release that a gateway keeps."""
-    found = ask("GET", f"{ROUTE}/{revision}", url=url)
+    found = ask("GET", f"{ROUTE}/{revision}", url=url, token_from=token_from)
     return base64.b64decode(found["archive"])
 
 
@@ -176,7 +159,3 @@ def told(work: Callable[[], T], code: Exit = Exit.ERROR) -> T:
         fail(code, str(error))
     except OSError as error:
         fail(Exit.USAGE, f"`{error.filename}`: {error.strerror}")
-
-
-def _as_json(one: Difference) -> dict[str, Any]:
-    return {"kind": one.kind, "place": one.place, "change": one.change, "lines": list(one.lines)}

@@ -41,6 +41,7 @@ DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 CODE_S: Final = 60
 DEVICE_S: Final = 600
 INTERVAL_S: Final = 5
+STRONG_MAX_AGE_S: Final = 300
 DEVICES_MAX: Final = 1_000
 _ALPHABET: Final = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so no words; nothing that reads as another (RFC 8628 §6.1). 20^8: 34 bits."""
@@ -113,11 +114,17 @@ def build_cli_router(deps: SignInDeps) -> APIRouter:
 
 
 async def _ask_loopback(deps: SignInDeps, request: Request) -> Response:
-    found = await deps.sessions.current(request)
+    given = request.query_params
+    # A command line that will be asked for a strong sign-in of late; what it is worth is judged
+    # where it is used.
+    acr = "strong" if given.get("acr") == "strong" else ""
+    max_age_s = STRONG_MAX_AGE_S if acr else None
+    found = await deps.sessions.require_fresh(request, acr=acr, max_age_s=max_age_s)
     if found is None:
         path = URL(scope=request.scope)
-        return see_other(deps.sessions.sign_in_url(f"{path.path}?{path.query}"))
-    asked = _read_loopback(dict(request.query_params))
+        to = f"{path.path}?{path.query}"
+        return see_other(deps.sessions.sign_in_url(to, acr=acr, max_age_s=max_age_s))
+    asked = _read_loopback(dict(given))
     target = asked["redirect_uri"].removesuffix("/callback")
     return loopback_page({**asked, "csrf": found.csrf}, who=found.person, target=target)
 

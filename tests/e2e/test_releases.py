@@ -51,12 +51,21 @@ class House:
                     "secret_hash": hash_secret(secret_of(name)),
                 }
             )
-        site.settings["policy"] |= {"releases": "required", "publishers": publishers}
+        site.settings["policy"] |= {
+            "releases": "required",
+            "publishers": publishers,
+            "step_up_s": 0,  # they have secrets here, and no passkeys
+        }
         site.write()
 
     def run(self, *words: str, by: str = "pia") -> Done:
         """Run `countersign policy …` as somebody."""
-        env = {"COUNTERSIGN_URL": self.site.url, "COUNTERSIGN_TOKEN": secret_of(by)}
+        env = {
+            "COUNTERSIGN_URL": self.site.url,
+            "COUNTERSIGN_TOKEN": secret_of(by),
+            "COUNTERSIGN_FROM_TOKEN": secret_of(by),
+            "XDG_CONFIG_HOME": str(self.site.folder),
+        }
         done = CliRunner().invoke(build("policy"), ["policy", *words], env=env)
         return Done(done.exit_code, done.stdout, done.stderr)
 
@@ -116,6 +125,20 @@ def verify_alone(site: Site, *words: str) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def assert_shown(house: House, before: str, after: Path) -> None:
+    """Say that differences, and what they would have changed, are shown before anybody signs."""
+    changed = "changed rego policies/house.rego"
+    assert house.run("diff", before, str(after)).out.startswith(changed)
+    since = ("--since", "7d", "--config", str(house.site.path), "--purpose", "before we sign")
+    both = house.run("diff", str(after), *since, by="aud")
+    assert both.out.startswith(changed), both.err
+    assert "newly denied, by rule, tool and agent" in both.out
+    assert "\n         2  house:not_today  stub.echo" in both.out
+    impact = house.run("replay", str(after), *since, by="aud")
+    assert impact.code == 0, impact.err
+    assert "not_today" in impact.out
+
+
 def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
     house: House, start: Start
 ) -> None:
@@ -139,16 +162,23 @@ def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
 
     # One publisher proposes, the same one is not the second, another one is.
     path, second = house.build("second.tar.gz")
-    assert house.run("diff", first, str(path)).out.startswith("changed rego policies/house.rego")
-    words = ("replay", str(path), "--config", str(site.path), "--purpose", "before we sign")
-    impact = house.run(*words, by="aud")
-    assert impact.code == 0, impact.err
-    assert "not_today" in impact.out
+    assert_shown(house, first, path)
     assert house.publish(path, "pia").code == 7
-    assert house.publish(path, "pia").code == 7
+    proposed = house.publish(path, "pia")
+    assert proposed.code == 7
+    assert "of 4 decisions since" in proposed.err
+    assert "2 newly denied, 0 newly held, 0 newly permitted" in proposed.err
+    assert "2 newly denied" in house.run("history").out
     assert agent.call("stub__echo").text == "{}"
-    done = house.publish(path, "paul")
+
+    # It can be taken back, and is then said anew.
+    withdrawn = house.run("withdraw", second, "--key", str(house.keys["paul"]), by="paul")
+    assert (withdrawn.code, withdrawn.out) == (0, f"{second}: number 2, withdrawn\n")
+    assert house.publish(path, "paul").code == 7
+    assert "policy.withdraw" in {one["type"] for one in served.records("policy.withdraw")}
+    done = house.publish(path, "pia")
     assert (done.code, done.out) == (0, f"{second}: number 2, active\n")
+    assert "house:not_today  stub.echo" in done.err  # who comes second is shown it first
     assert agent.call("stub__echo").code == "not_today"
 
     # Back, by two again.
@@ -188,12 +218,15 @@ def test_a_release_is_promoted_from_test_to_production_under_one_name(
     # Its signatures for `test` are worth nothing here.
     for by in ("pia", "paul"):
         replayed = prod.run("publish", str(path), "--key", str(test.keys[by]), by=by)
-        assert replayed.code == 1
-        assert "none of `policy.publishers`" in replayed.err
+        assert replayed.code == 2
+        assert "no key at hand is a publisher's here" in replayed.err
+        assert "publishers are `paul`, `pia`" in replayed.err
     for by, code in (("pia", 7), ("paul", 0)):
-        done = prod.run(
-            *("promote", revision, "--from", there.site.url, "--key", str(prod.keys[by])), by=by
-        )
+        keys = [word for path in prod.keys.values() for word in ("--key", str(path))]
+        done = prod.run("promote", revision, "--from", there.site.url, *keys, by=by)
+        assert done.code == 2
+        assert f"`pia` ({prod.keys['pia']}), `paul` ({prod.keys['paul']})" in done.err
+        done = prod.run(*("promote", revision, "--from", there.site.url, "--as", by, *keys), by=by)
         assert done.code == code, done.err
     assert agent.call("stub__echo").code == "not_today"
 

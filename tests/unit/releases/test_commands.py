@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from gateway.adapters.releases.release_keys import load_key
 from gateway.cli import build
+from gateway.cli.impact_table import say_impact
 from gateway.core.errors import ConfigurationError
+from gateway.core.records import impact_told
+from gateway.core.records.impact import Impact
 from gateway.core.releases.publisher_keys import public_of
 from gateway.core.releases.release import read_archive
+from gateway.core.releases.statement import read_statement
 from tests.unit.releases.test_config_parts import write
 
 pytestmark = pytest.mark.req("POL-07")
@@ -128,6 +136,215 @@ def test_two_releases_are_compared_for_people_and_for_programs(bench: Bench) -> 
     assert (code, "No such file" in err) == (2, True)
 
 
+def serve(
+    monkeypatch: pytest.MonkeyPatch, *answers: dict[str, Any]
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Answer what commands ask a gateway, in this order; return what was asked."""
+    asked: list[tuple[str, str, dict[str, Any]]] = []
+    left = list(answers)
+
+    def answer(method: str, url: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
+        asked.append((method, url, more))
+        return httpx.Response(200, json=left.pop(0))
+
+    monkeypatch.setattr(httpx, "request", answer)
+    monkeypatch.setenv("COUNTERSIGN_URL", "https://prod.example")
+    monkeypatch.setenv("COUNTERSIGN_TOKEN", "of-prod")
+    return asked
+
+
+def head_of(bench: Bench, *names: str, **over: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return what a gateway says of releases; people's keys are `<name>.pem` here."""
+    publishers = [
+        {"id": name, "key": public_of(load_key(bench.folder / f"{name}.pem")).kid} for name in names
+    ]
+    return {
+        "environment": "prod",
+        "log": "log",
+        "next": 2,
+        "active": "sha256:" + "1" * 64,
+        "replaces": "sha256:" + "1" * 64,
+        "releases": [],
+        "proposals": [],
+        "withdrawn": [],
+        "publishers": publishers,
+    } | over
+
+
+DONE = {"revision": "sha256:2", "number": 2, "state": "active", "impact": None}
+
+
+def said_in(asked: tuple[str, str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the statement that was sent."""
+    payload = asked[2]["json"]["statement"].split(".")[1]
+    found: dict[str, Any] = json.loads(
+        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    )
+    return found
+
+
+def test_of_several_keys_as_says_which_and_without_it_the_choices_are_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pia", "paul", "gone"):
+        bench.run("keygen", bench.folder / f"{name}.pem")
+    archive, head = bench.build("r.tar.gz"), head_of(bench, "pia", "paul")
+    words = [word for name in ("pia", "gone", "paul") for word in ("--key", f"{name}.pem")]
+    monkeypatch.chdir(bench.folder)
+    serve(monkeypatch, head)
+    code, _, err = bench.run("publish", archive, *words)
+    assert (code, "`pia` (pia.pem), `paul` (paul.pem); say which with `--as`" in err) == (2, True)
+    serve(monkeypatch, head)
+    code, _, err = bench.run("publish", archive, *words, "--as", "zoe")
+    assert (code, "`zoe` publishes nothing here; publishers are `paul`, `pia`" in err) == (2, True)
+    serve(monkeypatch, head)
+    code, _, err = bench.run("publish", archive, "--key", "pia.pem", "--as", "paul")
+    assert (code, "no key at hand is that publisher's" in err) == (2, True)
+    asked = serve(monkeypatch, head, DONE)
+    code, out, err = bench.run("publish", archive, *words, "--as", "human:PAUL")
+    assert (code, out) == (0, "sha256:2: number 2, active\n"), err
+    token = asked[1][2]["json"]["statement"]
+    kid = public_of(load_key(bench.folder / "paul.pem")).kid
+    signed = read_statement(token, {kid: public_of(load_key(bench.folder / "paul.pem"))})
+    assert signed.statement.number == 2
+
+
+def test_two_keys_of_one_publisher_are_told_apart_by_their_files(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pia", "old"):
+        bench.run("keygen", bench.folder / f"{name}.pem")
+    head = head_of(bench, "pia", "old")
+    head["publishers"][1]["id"] = "PIA"
+    archive = bench.build("r.tar.gz")
+    serve(monkeypatch, head)
+    keys = [word for name in ("pia", "old") for word in ("--key", bench.folder / f"{name}.pem")]
+    code, _, err = bench.run("publish", archive, *keys, "--as", "pia")
+    assert (code, "name one with `--key`" in err) == (2, True)
+
+
+def test_keys_are_found_where_they_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(bench.folder / "home"))
+    bench.run("keygen", bench.folder / "pia.pem")
+    archive, head = bench.build("r.tar.gz"), head_of(bench, "pia")
+    serve(monkeypatch, head)
+    code, _, err = bench.run("publish", archive)
+    assert (code, "publisher-keys" in err) == (2, True)
+    kept = bench.folder / "home" / "countersign" / "publisher-keys"
+    kept.mkdir(parents=True)
+    (bench.folder / "pia.pem").rename(kept / "pia.pem")
+    serve(monkeypatch, head, DONE)
+    assert bench.run("publish", archive)[0] == 0
+
+
+def test_another_gateway_is_not_shown_the_credential_for_this_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run("keygen", bench.folder / "pia.pem")
+    archive = bench.build("r.tar.gz")
+    content = archive.read_bytes()
+    revision = read_archive(content).release.revision
+    there = head_of(bench, "pia", active=revision)
+    sent = {"revision": revision, "archive": base64.b64encode(content).decode()}
+    key = ("--key", str(bench.folder / "pia.pem"))
+    words = ("promote", revision[7:19], "--from", "https://test.example", *key)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(bench.folder / "home"))
+    asked = serve(monkeypatch)
+    code, _, err = bench.run(*words)
+    assert (code, "COUNTERSIGN_FROM_TOKEN" in err, asked) == (4, True, [])
+    monkeypatch.setenv("COUNTERSIGN_FROM_TOKEN", "of-test")
+    asked = serve(monkeypatch, there, sent, head_of(bench, "pia"), DONE)
+    assert bench.run(*words)[0] == 0
+    shown = {(url.split("/")[2], more["headers"]["Authorization"]) for _, url, more in asked}
+    assert shown == {("test.example", "Bearer of-test"), ("prod.example", "Bearer of-prod")}
+    assert said_in(asked[-1])["env"] == "prod"
+    asked = serve(monkeypatch, head_of(bench, "pia"))
+    code, _, err = bench.run(*words)
+    assert (code, "does not decide at https://test.example" in err) == (6, True)
+
+
+def test_who_comes_second_says_it_as_the_first_one_did_and_is_shown_the_impact(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pia", "paul"):
+        bench.run("keygen", bench.folder / f"{name}.pem")
+    archive = bench.build("r.tar.gz")
+    revision = read_archive(archive.read_bytes()).release.revision
+    head = head_of(bench, "pia", "paul")
+    whole = impact_told.describe(Impact(), revision)
+    summary = impact_told.summarize(whole)
+    waiting = {
+        "id": "p1",
+        "revision": revision,
+        "key": head["publishers"][0]["key"],
+        "shadow_s": 600,
+        "again": 1,
+        "expires": time.time() + 60,
+        "impact": summary,
+    }
+    head |= {
+        "proposals": [waiting],
+        "withdrawn": [{"number": 2, "revision": revision, "shadow_s": 600, "again": 0}],
+    }
+    words = ("publish", archive, "--key", bench.folder / "paul.pem")
+    asked = serve(monkeypatch, head, whole, DONE)
+    code, _, err = bench.run(*words)
+    assert code == 0, err
+    assert "proposed with 600 s in the shadow" in err
+    assert "newly denied" in err
+    said = said_in(asked[-1])
+    assert (said["shadow_s"], said["again"]) == (600, 1)
+    assert asked[-1][2]["json"]["seen"] == summary["digest"]
+    asked = serve(monkeypatch, head, whole | {"decisions": 9})
+    code, _, err = bench.run(*words)
+    assert (code, "another impact than it recorded" in err, len(asked)) == (8, True, 2)
+    # Who proposed it is not shown their own, and what is over is nobody's.
+    for over in ({"key": head["publishers"][1]["key"]}, {"expires": 0}):
+        head["proposals"] = [waiting | over]
+        asked = serve(monkeypatch, head, DONE)
+        assert bench.run(*words)[0] == 0
+        assert "seen" not in asked[-1][2]["json"]
+
+
+def test_a_proposal_is_withdrawn_by_its_release_or_its_id(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run("keygen", bench.folder / "pia.pem")
+    revision = "sha256:" + "a" * 64
+    one = {"id": "p1", "revision": revision, "shadow_s": 0, "again": 0}
+    two = one | {"id": "p2", "shadow_s": 60}
+    head = head_of(bench, "pia", proposals=[one, two])
+    key = ("--key", bench.folder / "pia.pem")
+    serve(monkeypatch, head)
+    code, _, err = bench.run("withdraw", "aaaa", *key)
+    assert (code, "name one by its id" in err) == (5, True)
+    serve(monkeypatch, head)
+    code, _, err = bench.run("withdraw", "bbbb", *key)
+    assert (code, "policy history" in err) == (5, True)
+    asked = serve(monkeypatch, head, DONE | {"state": "withdrawn"})
+    assert bench.run("withdraw", "p2", *key)[:2] == (0, "sha256:2: number 2, withdrawn\n")
+    assert asked[-1][1].endswith("/withdrawals")
+    said = said_in(asked[-1])
+    assert (said["act"], said["rev"], said["shadow_s"]) == ("withdraw", revision, 60)
+
+
+@pytest.mark.parametrize(
+    ("impact", "line"),
+    [
+        (None, "nothing is known"),
+        ({"unmeasured": "no_decisions"}, "no decision of the last week is on record"),
+        ({"unmeasured": "too_slow"}, "it took too long"),
+        (
+            {"decisions": 9, "since_s": 0, "newly_denied": 2, "newly_held": 1}
+            | {"newly_permitted": 0, "error": 3},
+            "00:00Z: 2 newly denied, 1 newly held, 0 newly permitted, 3 without an answer",
+        ),
+    ],
+)
+def test_an_impact_is_said_in_a_line(impact: dict[str, Any] | None, line: str) -> None:
+    assert line in say_impact(impact)
+
+
 @pytest.mark.parametrize("span", ["10", "0m", "ten minutes", "10y"])
 def test_a_time_in_the_shadow_that_is_none_is_refused(bench: Bench, span: str) -> None:
     key = bench.folder / "pia.pem"
@@ -137,15 +354,6 @@ def test_a_time_in_the_shadow_that_is_none_is_refused(bench: Bench, span: str) -
     assert (code, "such as `10m`" in err) == (2, True)
 
 
-def test_several_keys_are_for_offline(bench: Bench) -> None:
-    keys = [bench.folder / name for name in ("pia.pem", "paul.pem")]
-    for key in keys:
-        bench.run("keygen", key)
-    archive = bench.build("r.tar.gz")
-    code, _, err = bench.run("publish", archive, "--key", keys[0], "--key", keys[1])
-    assert (code, "`--offline`" in err) == (2, True)
-
-
 def test_offline_a_key_of_nobody_publishes_nothing(bench: Bench) -> None:
     key = bench.folder / "pia.pem"
     bench.run("keygen", key)
@@ -153,4 +361,4 @@ def test_offline_a_key_of_nobody_publishes_nothing(bench: Bench) -> None:
     config = bench.folder / "countersign.yaml"
     words = ("publish", archive, "--key", key, "--offline", "--config", config)
     code, _, err = bench.run(*words)
-    assert (code, "none of `policy.publishers`" in err) == (1, True)
+    assert (code, "no key at hand is a publisher's here" in err) == (2, True)

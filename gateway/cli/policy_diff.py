@@ -1,0 +1,102 @@
+"""`countersign policy diff`: what two releases differ in, and what that would have changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.adapters.audit.replay_inputs import Inputs
+from gateway.adapters.policy.policy_bundle import restore_bundle
+from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, visible
+from gateway.cli.audit_announce import UrlOption
+from gateway.cli.audit_filters import (
+    Asked,
+    KekOption,
+    SinceOption,
+    UntilOption,
+    open_vault,
+    require_log,
+)
+from gateway.cli.audit_replay import find_places
+from gateway.cli.exits import Exit
+from gateway.cli.impact_table import print_impact
+from gateway.cli.policy_release import ROUTE, read_release, told
+from gateway.cli.policy_replay import announced, measure
+from gateway.core.records import impact_told
+from gateway.core.releases.difference import Difference, compare
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(diff)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A file, or a revision.")],
+    after: Annotated[
+        str,
+        typer.Argument(metavar="[B]", help="The same; without it, A is held against what decides."),
+    ] = "",
+    *,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Whose log is replayed.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
+    ] = None,
+    kek: KekOption = None,
+    url: UrlOption = "",
+    purpose: Annotated[str, typer.Option(help="Why recorded inputs are read, for the log.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what two releases differ in; with `--since`, also what B would have changed.
+
+    Revisions are asked of the gateway. `--since` reads recorded inputs, as `policy replay` does.
+    """
+    if not after:
+        before, after = _what_decides(), before
+    one, other = (told(lambda name=name: read_release(name).release) for name in (before, after))  # type: ignore[misc]
+    found = compare(one, other)
+    impact = None
+    if since or until:
+        places = find_places(config, log, kek, None)
+        require_log(places.log)
+        vault = open_vault(places.log, places.kek)
+        assert vault is not None  # noqa: S101 - there is a key
+        why = (url, purpose or "policy diff", None)
+        records = announced(places.log, Asked(since=since, until=until), None, why)
+        bundle = told(lambda: restore_bundle(other.policy_files))
+        impact = impact_told.describe(
+            measure(bundle, records, Inputs(places.log, vault)), other.revision
+        )
+    _print(found, impact, output)
+
+
+def _what_decides() -> str:
+    active = ask("GET", ROUTE)["active"]
+    if active is None:
+        fail(Exit.NOT_FOUND, "no release decides there; name two to compare")
+    return str(active)
+
+
+def _print(found: list[Difference], impact: dict[str, Any] | None, output: Output) -> None:
+    if output is Output.JSON:
+        listed = [_as_json(one) for one in found]
+        print_json(listed if impact is None else {"differences": listed, "impact": impact})
+        return
+    for one in found:
+        print(f"{one.change} {one.kind} {visible(one.place)}")
+        for line in one.lines:
+            print(f"  {visible(line.expandtabs(4))}")
+    print(f"{len(found)} differences" if found else "no differences")
+    if impact is not None:
+        print()
+        print_impact(impact)
+
+
+def _as_json(one: Difference) -> dict[str, Any]:
+    return {"kind": one.kind, "place": one.place, "change": one.change, "lines": list(one.lines)}
