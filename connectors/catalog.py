@@ -250,6 +250,7 @@ def _build_resource(server: str, review: Review, offer: Offer) -> dict[str, Any]
         "reversible": undoable or review.effect == "read",
         "idempotency": review.idempotency,
         "sensitive": list(review.sensitive),
+        "sensitive_out": list(review.sensitive_out),
         "labels": list(review.labels),
         "sinks": list(review.sinks),
         "sums": list(review.sums),

@@ -182,6 +182,7 @@ _TOOL_KEYS: Final[dict[str, Read[Any]]] = {
     "preview": _read_template,
     "prestate": _read_template,
     "sensitive": read_list(_read_pointer),
+    "sensitive_out": read_list(_read_pointer),
     "labels": read_list(read_text),
     "sinks": read_list(_read_pointer),
     "sums": read_list(_read_pointer),

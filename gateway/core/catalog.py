@@ -26,8 +26,9 @@ class Review(Struct, frozen=True, kw_only=True):
     `input_schema` and `output_schema` are the manifest's `in` and `out`: what the reviewer demands
     beyond the upstream's own schema. `undo`, `preview` and `prestate` name a tool, or give a
     template of a call. `cost` is per call; `rate` is calls and the seconds in which they may be
-    made. `trusted` leads into the output, where `*` is each of a list: what strangers cannot write
-    there, although the tool has the label `untrusted`.
+    made. `trusted` and `sensitive_out` lead into the output, where `*` is each of a list: what
+    strangers cannot write there, although the tool has the label `untrusted`, and what is personal
+    or secret there.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Review(Struct, frozen=True, kw_only=True):
     undo: str | Mapping[str, Any] | None = None
     idempotency: Idempotency = "none"
     sensitive: tuple[str, ...] = ()
+    sensitive_out: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()

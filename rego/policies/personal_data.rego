@@ -38,11 +38,26 @@ deny contains {
 # METADATA
 # title: Who sees personal data in answers
 # description: >-
-#   With `roles`, what a tool labelled `pii` declares as `sensitive` is taken out of answers to
-#   agents that have none of these roles.
+#   With `roles`, what the manifest of a tool labelled `pii` declares as `sensitive_out` is taken
+#   out of answers to agents that have none of these roles.
 # scope: rule
 # custom:
 #   rationale: An agent that counts customers need not know their names.
+#   owasp: [LLM02]
+obligation contains {"type": "redact", "pointers": input.resource.sensitive_out} if {
+	roles := data.settings.personal_data.roles
+	is_array(roles)
+	"pii" in input.resource.labels
+	count(input.resource.sensitive_out) > 0
+	not personal_data.sees(roles)
+}
+
+# METADATA
+# title: The same, where an answer repeats arguments
+# description: What `sensitive` declares of the arguments is taken out of answers at the same place.
+# scope: rule
+# custom:
+#   rationale: A tool that updates a customer often answers with the customer.
 #   owasp: [LLM02]
 obligation contains {"type": "redact", "pointers": input.resource.sensitive} if {
 	roles := data.settings.personal_data.roles

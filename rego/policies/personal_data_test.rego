@@ -48,13 +48,26 @@ test_who_may_not_see_it_gets_answers_without_it if {
 		with data.settings.personal_data.roles as ["compliance"]
 }
 
+rows := {"resource": {"sensitive": [], "sensitive_out": ["/rows/*/iban", "/owner/name"]}}
+
+test_what_an_answer_holds_is_taken_out_where_its_manifest_says if {
+	ask := object.union(call("read", "crm"), rows)
+	personal_data.obligation == {{"type": "redact", "pointers": ["/rows/*/iban", "/owner/name"]}} with input as ask
+		with data.settings.personal_data.roles as ["compliance"]
+	personal_data.obligation == set() with input as ask
+		with data.settings.personal_data.roles as ["support"]
+	personal_data.obligation == set() with input as ask
+	count(personal_data.obligation) == 2 with input as object.union(call("update", "crm"), {"resource": {"sensitive_out": ["/x"]}})
+		with data.settings.personal_data.roles as []
+}
+
 test_who_may_see_it_sees_it if {
 	personal_data.obligation == set() with input as call("read", "crm")
 		with data.settings.personal_data.roles as ["compliance", "support"]
 }
 
 test_a_tool_without_personal_data_is_not_redacted if {
-	every change in [{"labels": []}, {"sensitive": []}] {
+	every change in [{"labels": [], "sensitive_out": ["/x"]}, {"sensitive": [], "sensitive_out": []}] {
 		personal_data.obligation == set() with input as object.union(call("read", "crm"), {"resource": change})
 			with data.settings.personal_data.roles as []
 	}

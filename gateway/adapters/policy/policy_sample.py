@@ -16,6 +16,7 @@ _RESOURCE: Final[dict[str, Any]] = {
     "reversible": False,
     "idempotency": "none",
     "sensitive": [],
+    "sensitive_out": [],
     "labels": [],
     "sinks": [],
     "sums": [],

@@ -189,6 +189,7 @@ class Dice(Random):
                 sums=pick(([], ["/amount"], ["/amount"])),
                 labels=pick(([], ["pii"], ["pii"], ["untrusted"], ["env-prod"], ["env-test"])),
                 sensitive=pick(([], ["/to"], ["/to"])),
+                sensitive_out=pick(([], ["/rows/*/iban"], ["/rows/*/iban"])),
             ),
         }
 

@@ -58,7 +58,13 @@ def test_a_reviewed_and_pinned_tool_is_callable() -> None:
 
 
 def test_the_policy_input_gets_what_the_reviewer_said() -> None:
-    said = review(labels=("pii",), sensitive=("/to",), idempotency="key", undo="unrefund")
+    said = review(
+        labels=("pii",),
+        sensitive=("/to",),
+        sensitive_out=("/iban",),
+        idempotency="key",
+        undo="unrefund",
+    )
     tool = catalog_of(said, offered=[REFUND]).view().find("refund", "srv")
     assert tool is not None
     assert tool.resource == {
@@ -69,6 +75,7 @@ def test_the_policy_input_gets_what_the_reviewer_said() -> None:
         "reversible": True,
         "idempotency": "key",
         "sensitive": ["/to"],
+        "sensitive_out": ["/iban"],
         "labels": ["pii"],
         "sinks": [],
         "sums": [],

@@ -30,6 +30,7 @@ tools:
     preview: quote
     prestate: balance
     sensitive: [/note]
+    sensitive_out: [/rows/*/iban]
     labels: [pii]
     sinks: [/to]
     sums: [/amount]
@@ -69,6 +70,7 @@ def test_every_key_is_understood(tmp_path: Path) -> None:
     }
     assert review.undo == {"tool": "unrefund", "arguments": {"id": "/id"}}
     assert (review.cost, review.rate, review.retry) == (0.5, (10, 60), "safe")
+    assert (review.sensitive, review.sensitive_out) == (("/note",), ("/rows/*/iban",))
     assert (review.sinks, review.sums) == (("/to",), ("/amount",))
     assert (review.definition_digest, review.reviewed_by) == (DIGEST, "Ann")
 
