@@ -102,6 +102,8 @@ class Evaluator:
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
             # What panicked is broken: asked again it would fail on every input, also on good ones.
             self.broken = not isinstance(error, Exception)
+            if subset in self._subsets:
+                self._subsets[subset].renew()
             text = describe(error) if subset == CONTROL else locate(error)
             return FAULT, text.encode()
         if len(result) > ANSWER_MAX_BYTES:

@@ -183,3 +183,29 @@ def test_frames_are_answered_in_order_however_they_arrive(
     assert [number for number, _, _ in replies] == list(range(1, 200))
     assert {kind for _, kind, _ in replies} == {ANSWER}
     assert PROGRESS.unpack_from(progress, 0)[1] == 199
+
+
+WALKING = """package policies.a
+
+permit contains {"code": "ok"} if input.resource.effect == "read"
+
+deny contains {"code": "large"} if {
+	walk(input.context.args, [["text"], n])
+	abs(n) > 100
+}
+"""
+
+
+@pytest.mark.req("POL-04")
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_a_failed_evaluation_left_behind_changes_no_later_answer(number: int) -> None:
+    walking = build_bundle({"a.rego": WALKING}, {"authority": {"policies": {"a": ["*"]}}})
+    evaluator = Evaluator()
+    evaluator.answer(0, CONTROL, load_command(modules=walking.modules(), data=walking.data))
+    subset = {"do": "subset", "index": 1, "packages": ["a"], "applies_to": {}}
+    evaluator.answer(TAG, CONTROL, json.dumps(subset).encode())
+    for _ in range(3):
+        assert outcome(evaluator, number, ask(500)) == "deny"
+        assert evaluator.answer(TAG, number, ask(None))[0] == FAULT
+        assert outcome(evaluator, number, ask(500)) == "deny"
+        assert outcome(evaluator, number, ask(5)) == "permit"
