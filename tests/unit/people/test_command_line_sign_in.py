@@ -11,7 +11,9 @@ import pytest
 
 from gateway.core.errors import CredentialError
 from gateway.http.signin_cli import DEVICE_GRANT
+from tests.unit.people.authenticator import Authenticator
 from tests.unit.people.conftest import ORIGIN, Browser, World
+from tests.unit.people.test_passkey_sign_in import register, use
 
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().strip("=")
@@ -278,3 +280,24 @@ async def test_too_many_requests_of_a_command_line_are_told_to_slow_down(world: 
         await stranger.post("/signin/token", {}, grant_type="x")
     answer = await stranger.post("/signin/token", {}, grant_type="x")
     assert (answer.status_code, answer.json()["error"]) == (429, "slow_down")
+
+
+@pytest.mark.req("POL-07")
+async def test_a_command_line_that_needs_a_strong_sign_in_gets_none_of_a_password(
+    world: World, browser: Browser
+) -> None:
+    await browser.sign_in()
+    wanted = urlencode(ASKED | {"acr": "strong", "max_age": "300"})
+    sent = await browser.get(f"/signin/cli?{wanted}")
+    assert sent.status_code == 303
+    to = parse_qs(urlsplit(sent.headers["location"]).query)
+    assert (to["acr"], to["max_age"]) == (["strong"], ["300"])
+    assert to["next"] == [f"/signin/cli?{wanted}"]
+    device = Authenticator()
+    await register(browser, device)
+    fresh = world.browser()
+    await use(fresh, device)
+    assert (await fresh.get(f"/signin/cli?{wanted}")).status_code == 200
+    world.clock.now_s += 301
+    assert (await fresh.get(f"/signin/cli?{wanted}")).status_code == 303
+    assert (await fresh.get(f"/signin/cli?{urlencode(ASKED)}")).status_code == 200

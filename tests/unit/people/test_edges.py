@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.adapters.signin.passwords import AT_ONCE, WAITING_MAX, Argon2Passwords
@@ -25,6 +26,7 @@ from gateway.core.approvals.sessions import (
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError, CountersignError, CredentialError
 from gateway.core.people.accounts import build_human_change, find_password_fault, normal_form
+from gateway.http.admin_route import require_step_up
 from gateway.http.signin_desk import SignInLog
 from gateway.http.signin_limits import Rate, Tries
 from gateway.http.signin_sessions import Proof
@@ -259,7 +261,13 @@ async def test_a_command_line_is_as_strong_as_the_session_that_allowed_it(world:
 
     proof = Proof(person="ann", auth_time=NOW_S, acr="strong", amr=("pop",))
     secret, _ = await world.sessions.begin_cli(proof, told)
-    assert (await world.admit(f"Bearer {secret}")).acr == "strong"
+    human = await world.admit(f"Bearer {secret}")
+    assert (human.acr, human.auth_time) == ("strong", NOW_S)
+    require_step_up(human, max_age_s=900, now_s=NOW_S + 900)
+    for now_s, who in ((NOW_S + 901, human), (NOW_S, replace(human, acr="session"))):
+        with pytest.raises(CredentialError) as weak:
+            require_step_up(who, max_age_s=900, now_s=now_s)
+        assert weak.value.code == "step_up_required"
     assert (await world.admit("Bearer secret-ann")).acr == "session"
     for header in (None, "Basic csh_x", "Bearer csh_x", f"Bearer {'csh_' + 'x' * 200}"):
         with pytest.raises(CredentialError):
