@@ -29,7 +29,7 @@ pytestmark = pytest.mark.req("POL-03")
 QUERY = "[d | some i in input.all; d := data.countersign.decision with input as i]"
 NOW = 1_766_000_000_000_000_000
 
-PER_BUNDLE = 600
+PER_BUNDLE = 700
 
 
 def read_pack() -> list[Notes]:
@@ -51,7 +51,11 @@ STRICT: dict[str, Any] = {
     "egress": {"untrusted": "hold", "unknown": "deny", "internal_domains": ["acme.example"]},
     "environment": {"servers": {"shop": ["prod"]}},
     "grants": {"named": True, "bounded": ["money"]},
-    "high_risk": {"named": ["money"], "looked_up": ["external_send", "delete"]},
+    "high_risk": {
+        "named": ["money"],
+        "looked_up": ["external_send", "delete"],
+        "except": ["shop.other"],
+    },
     "labels": {"private": ["untrusted"]},
     "loops": {"in_a_row": 2, "per_tool": 3, "same_call": 1},
     "money_limits": {"per_call": {"hold": 5}, "servers": {"shop": {"per_run": {"deny": "x"}}}},
@@ -67,7 +71,7 @@ WRONG: dict[str, Any] = {
     "egress": {"untrusted": 0, "unknown": None, "internal_domains": "acme.example"},
     "environment": {"servers": {"shop": "prod"}},
     "fetches": {"next": "off"},
-    "high_risk": {"named": "money", "looked_up": None},
+    "high_risk": {"named": "money", "looked_up": None, "except": "shop.act"},
     "labels": {"private": "pii"},
     "loops": {"in_a_row": "2", "per_tool": None, "same_call": []},
     "money_limits": {"per_call": 5, "per_day": {"hold": None}, "servers": {"shop": []}},
@@ -226,6 +230,7 @@ def build_document(dice: Dice) -> dict[str, Any]:
                 "scopes": pick(scopes),
                 "allowed_values": pick(({}, {}, {"/to": ["x"]}, {"shop.act#/url": ["x"]})),
                 "constraints": dice.sample(GRANTS, pick((0, 1, 1))),
+                **dice.some(narrowed=pick(([], [], ["tool"], ["max_calls"]))),
             },
             "run": dice.run(tool),
             "family": dice.some(
