@@ -73,14 +73,14 @@ class PolicyReplay:
             return
         change = compare(was, self._tell(again), asked.phase, asked.spec_digest)
         seq = record["seq"]
-        name = f"{change.kind}-{seq}.json"
+        name = f"{change.kind}-{seq}.json" if self._keep else ""
         kept = impact.add(
             change,
             tool=asked.tool_id if asked.phase != "issue" else "(issue)",
             agent=asked.agent,
             seq=seq,
             op=str(record.get("op", "")),
-            file=name if self._keep else "",
+            file=name,
         )
         if kept is not None and self._keep is not None:
             self._keep(name, asked.document)

@@ -125,27 +125,22 @@ class Candidate:
         found: dict[bytes, Decision | str] = {}
         waiting = iter(open_.items())
         while part := list(islice(waiting, _AT_ONCE)):
-            answers = await asyncio.gather(
-                *(self._ask(asked) for _, asked in part), return_exceptions=True
-            )
+            answers = await self.engine.decide_each([asked.document for _, asked in part])
             for (key, asked), answer in zip(part, answers, strict=True):
-                again = _answered(answer)
-                if isinstance(again, str) and again in _CROWDED:
-                    again = await self._ask_alone(asked)
-                found[key] = again
+                if not isinstance(answer, PolicyError):
+                    found[key] = answer
+                elif answer.code in _CROWDED:
+                    found[key] = await self._ask_alone(asked)
+                else:
+                    found[key] = answer.code
         return found
-
-    async def _ask(self, asked: Asked) -> Decision:
-        told = self._tools.get(asked.tool_id) == (asked.server, asked.effect)
-        # Reviewed anew since: for an id that was never told, every package is evaluated.
-        return await self.engine.decide(asked.tool_id if told else "", asked.phase, asked.document)
 
     async def _ask_alone(self, asked: Asked) -> Decision | str:
         """Ask once more, and again while the workers have too much to do."""
         code = "policy_overloaded"
         for _ in range(_PATIENCE):
             try:
-                return await self._ask(asked)
+                return await self.engine.decide(asked.tool_id, asked.phase, asked.document)
             except PolicyError as error:
                 code = error.code
             if code != "policy_overloaded":
@@ -161,14 +156,6 @@ class Candidate:
                 new = True
         if new:
             self.engine.set_tools(self._tools)
-
-
-def _answered(answer: Decision | BaseException) -> Decision | str:
-    if isinstance(answer, PolicyError):
-        return answer.code
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
 
 
 def _read_by_all(bundle: Bundle) -> frozenset[tuple[str, ...]] | None:

@@ -219,10 +219,27 @@ class RegorusPolicy:
 
         Raises the first `PolicyError` if any of them got no answer.
         """
+        found = await self.decide_each([document for _, document in items])
+        return [_raised(answer) for answer in found]
+
+    async def decide_each(self, documents: Sequence[bytes]) -> list[Decision | PolicyError]:
+        """Decide on each, as `decide` does; a `PolicyError` where that would raise it.
+
+        All by one bundle and written at once. Costs half of what as many tasks would.
+        """
         active = self._running()
-        answers = [self._ask(active, document) for _, document in items]
-        found = await asyncio.gather(*answers, return_exceptions=True)
-        return [read_answer(_raised(raw), active.revision) for raw in found]
+        answers = [self._ask(active, document) for document in documents]
+        found: list[Decision | PolicyError] = []
+        try:
+            for answer in answers:
+                try:
+                    found.append(read_answer(await answer, active.revision))
+                except PolicyError as error:
+                    found.append(error)
+        finally:
+            for answer in answers[len(found) :]:
+                answer.cancel()  # nobody waits for these any more
+        return found
 
     def _ask(self, active: _Active, document: bytes) -> asyncio.Future[bytes | None]:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
@@ -254,7 +271,7 @@ async def _retire(fleet: Fleet) -> None:
         raise
 
 
-def _raised(answer: bytes | BaseException | None) -> bytes | None:
-    if isinstance(answer, BaseException):
+def _raised(answer: Decision | PolicyError) -> Decision:
+    if isinstance(answer, PolicyError):
         raise answer
     return answer

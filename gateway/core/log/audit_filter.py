@@ -120,7 +120,8 @@ class Selection:
         self.filter: Final = wanted
         self.subjects: Final = frozenset(subjects)
         self._open: Final[set[int]] = set()
-        self._follows: Final = wanted.names_call or bool(subjects)
+        self._names_call: Final = wanted.names_call
+        self._follows: Final = self._names_call or bool(subjects)
         self._needles: Final = wanted.needles
 
     def may_take(self, line: bytes) -> bool:
@@ -134,7 +135,9 @@ class Selection:
         if self._follows and record.get("type") in CLOSING and record.get("intent") in self._open:
             self._open.discard(record["intent"])
             return self.filter.admits_place(record)
-        if not self._concerns(record, seals) or not self.filter.admits_call(record):
+        if not self._concerns(record, seals):
+            return False
+        if self._names_call and not self.filter.admits_call(record):
             return False
         if self._follows and record.get("type") == "call.intent" and self.filter.is_timely(record):
             self._open.add(record["seq"])

@@ -62,6 +62,9 @@ class Change(Struct, frozen=True):
     rules: tuple[str, ...] = ()
 
 
+_UNCHANGED: Final = Change("unchanged")
+
+
 class Example(Struct, frozen=True, omit_defaults=True):
     """Where to look: a record of the log. `file`: its input, where one was written out."""
 
@@ -114,6 +117,8 @@ def compare(was: Told, now: Told, phase: Phase, agreed: str | None = None) -> Ch
     `agreed`: in phase `resume`, digest of the approval that people gave; a hold that asks for the
     same lets the call go, another does not.
     """
+    if was == now and was.outcome == "permit":  # most of them: at a tenth of the price
+        return _UNCHANGED
     was, now = settle(was, phase, agreed), settle(now, phase, agreed)
     if was.outcome == "deny" and len(was.reasons) == 1:
         if was.reasons[0] in UNANSWERED:
@@ -130,7 +135,7 @@ def compare(was: Told, now: Told, phase: Phase, agreed: str | None = None) -> Ch
     if was.reasons != now.reasons:
         added = tuple(each for each in now.reasons if each not in was.reasons)
         return Change("reasons", was.outcome, now.outcome, added or now.reasons)
-    return Change("unchanged")
+    return _UNCHANGED
 
 
 def settle(told: Told, phase: Phase, agreed: str | None) -> Told:
