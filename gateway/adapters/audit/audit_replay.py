@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -18,7 +18,17 @@ from gateway.adapters.policy.bundle_store import load_bundle
 from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.core.errors import CountersignError, PolicyError
 from gateway.core.policy.decision import Decision
-from gateway.core.records.replay import Kind, Question, Verdict, compare, is_decided, read_question
+from gateway.core.records.replay import (
+    EVALUATION,
+    Kind,
+    Question,
+    Verdict,
+    compare,
+    compare_evaluation,
+    find_evaluations,
+    is_decided,
+    read_question,
+)
 
 _INPUT: Final = "policy.input"
 _BATCH_RECORDS: Final = 512
@@ -65,6 +75,7 @@ class _Asked(Struct):
 
     found: Found
     rev: str
+    item: Mapping[str, Any] | None = None  # of a question that was answered
     document: bytes = b""
     question: Question | None = None
     verdict: Verdict | None = None
@@ -88,9 +99,10 @@ class Replay:
 
         Memory does not grow with their number. Close with `close`.
         """
-        for batch in _batches(self._ask(found) for found in records if is_decided(found.record)):
-            for rev, asked in groupby(batch, key=lambda each: each.rev):
-                for item in await self._judge(rev, list(asked)):
+        asked = (each for found in records if is_decided(found.record) for each in self._ask(found))
+        for batch in _batches(asked):
+            for rev, same in groupby(batch, key=lambda each: each.rev):
+                for item in await self._judge(rev, list(same)):
                     yield item
 
     async def close(self) -> None:
@@ -98,12 +110,22 @@ class Replay:
         while self._engines:
             await self._end(self._engines.popitem()[1])
 
-    def _ask(self, found: Found) -> _Asked:
-        """Open a record's policy input, or say why it cannot be put again."""
+    def _ask(self, found: Found) -> Iterator[_Asked]:
+        """Yield what a record says was put to policy: one decision, or answers to questions."""
         rev = found.record["policy"].get("rev")
-        asked = _Asked(found, rev if isinstance(rev, str) else "")
+        if found.record.get("type") != EVALUATION:
+            yield self._open(_Asked(found, rev if isinstance(rev, str) else ""), _INPUT)
+            return
+        for place, item in find_evaluations(found.record):
+            own = item.get("rev", rev)
+            asked = _Asked(found, own if isinstance(own, str) else "", item)
+            yield self._open(asked, f"inputs.{place}")
+
+    def _open(self, asked: _Asked, path: str) -> _Asked:
+        """Open a policy input, or say why it cannot be put again."""
+        found = asked.found
         try:
-            value = self._values.open(found.record, found.segment, _INPUT)
+            value = self._values.open(found.record, found.segment, path)
         except LookupError:
             asked.verdict = Verdict("unreplayable", "no policy input was recorded")
             return asked
@@ -187,7 +209,10 @@ async def _decide(engine: RegorusPolicy, batch: Sequence[_Asked]) -> None:
         again = _answered(answer)
         if isinstance(again, str) and again in _CROWDED:
             again = await _decide_alone(engine, each.document, question)
-        each.verdict = compare(each.found.record, question, again)
+        if each.item is None:
+            each.verdict = compare(each.found.record, question, again)
+        else:
+            each.verdict = compare_evaluation(each.item, question, again)
 
 
 async def _decide_alone(

@@ -45,6 +45,11 @@ UNANSWERED: Final = frozenset(
 )
 """Denials for want of an answer from policy."""
 
+STOPPED: Final = frozenset({"identity_suspended", "killed", "token_revoked", "tool_killed"})
+"""Denials of what policy permits, because authority ended before its time."""
+
+EVALUATION: Final = "policy.evaluate"
+
 _PHASES: Final[dict[str, Phase]] = {
     "call.intent": "call",
     "call.outcome": "result",
@@ -105,8 +110,59 @@ def read_question(document: bytes) -> Question:
 
 
 def is_decided(record: Mapping[str, Any]) -> bool:
-    """Whether a record tells of a decision."""
+    """Whether a record tells of a decision, or of answers to questions."""
+    if record.get("type") == EVALUATION:
+        return isinstance(record.get("inputs"), dict) and isinstance(record.get("policy"), dict)
     return isinstance(record.get("decision"), dict) and isinstance(record.get("policy"), dict)
+
+
+def find_evaluations(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return what a `policy.evaluate` says of each question that was put to policy.
+
+    (place, item): the input of it is at `inputs.<place>`. What was not denied must have one, and
+    with an input that has no item nothing agrees.
+    """
+    listed, inputs = record.get("evaluations"), record["inputs"]
+    items = [item if isinstance(item, dict) else {} for item in _list(listed)]
+    places = {f"q{at}": item for at, item in enumerate(items)}
+    asked: list[tuple[str, Mapping[str, Any]]] = [
+        (place, item)
+        for place, item in places.items()
+        if place in inputs or item.get("outcome") != "deny"
+    ]
+    return asked + [(place, {}) for place in inputs if place not in places]
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
+
+
+def compare_evaluation(
+    item: Mapping[str, Any], question: Question, again: Decision | str
+) -> Verdict:
+    """Compare an answer to a question (`find_evaluations`) with what policy says `again`."""
+    outcome, code = item.get("outcome"), item.get("code", "")
+    if question.phase != "call":
+        return _differs("phase", "call", question.phase)
+    if isinstance(again, str):
+        if (outcome, code) == ("deny", again):
+            return Verdict("gateway", f"policy gave no answer, then as now: `{again}`")
+        return Verdict("unreplayable", f"policy gives no answer now: `{again}`")
+    told = outcome_of(again)
+    if outcome == "deny" and code in UNANSWERED:
+        return Verdict("gateway", f"policy had not answered: `{code}`")
+    if outcome == "deny" and not isinstance(again, Deny) and code in SPENT | STOPPED:
+        return Verdict("gateway", f"policy did not deny; the gateway refused: `{code}`")
+    if outcome != told:
+        return _differs("outcome", outcome, told)
+    expected = "" if isinstance(again, Permit) else _first_code(again)
+    return Verdict("agreed") if code == expected else _differs("code", code, expected)
+
+
+def _first_code(decision: Decision) -> str:
+    if decision.reasons:
+        return decision.reasons[0].code
+    return "approval_needed" if isinstance(decision, Hold) else "no_policy_permits"
 
 
 def compare(record: Mapping[str, Any], question: Question, again: Decision | str) -> Verdict:

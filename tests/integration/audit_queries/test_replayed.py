@@ -95,6 +95,34 @@ def test_what_cannot_be_put_again_is_told_apart(desk: Desk) -> None:
         assert what in reasons
 
 
+def evaluated(items: list[dict[str, str]], rev: str, *documents: bytes) -> Entry:
+    """Return the record of questions: the first of them were put to policy."""
+    openings = [
+        Opening(f"inputs.q{at}", document, "alice") for at, document in enumerate(documents)
+    ]
+    fields = {"client": "lars", "evaluations": items, "policy": {"rev": rev}}
+    return Entry(type="policy.evaluate", op="op-q", fields=fields, openings=tuple(openings))
+
+
+@pytest.mark.req("POL-10")
+def test_answers_to_questions_are_recomputed_each_by_what_decided_on_it(desk: Desk) -> None:
+    for number in (1, 2):
+        save_bundle(desk.audit / "bundles", bundle(number))
+    one, two = bundle(1).revision, bundle(2).revision
+    no = {"outcome": "deny", "code": "no"}
+    unknown = {"outcome": "deny", "code": "tool_unknown"}
+    sample = build_sample("call")
+    entries = (
+        evaluated([no, no | {"rev": two}, unknown], one, sample, sample),
+        evaluated([{"outcome": "permit"}, {"outcome": "permit"}], one, sample),
+    )
+    asyncio.run(write(desk, *entries))
+    result = audit("replay", "--dir", desk.audit, "--kek", desk.kek, "-o", "json")
+    assert result.exit_code == Exit.VERIFICATION_FAILED
+    told = json.loads(result.stdout)
+    assert (told["agreed"], told["differs"], told["unreplayable"]) == (2, 1, 1)
+
+
 BOMB = """package policies.p1
 
 deny contains {"code": "no"} if input.version == 1

@@ -18,7 +18,14 @@ from gateway.core.policy.decision import (
     Reason,
     Stage,
 )
-from gateway.core.records.replay import Question, compare, is_decided, read_question
+from gateway.core.records.replay import (
+    Question,
+    compare,
+    compare_evaluation,
+    find_evaluations,
+    is_decided,
+    read_question,
+)
 
 pytestmark = pytest.mark.req("AUD-05")
 
@@ -143,3 +150,56 @@ def test_a_phase_is_one_that_policies_know() -> None:
     phases: tuple[Phase, ...] = ("issue", "list", "call", "result", "resume")
     for phase in phases:
         assert read_question(b'{"phase":"%b"}' % phase.encode()).phase == phase
+
+
+def answered(outcome: str, code: str = "") -> dict[str, Any]:
+    return {"outcome": outcome, "tool": "shop.pay"} | ({"code": code} if code else {})
+
+
+@pytest.mark.req("POL-10")
+@pytest.mark.parametrize(
+    ("item", "again", "kind"),
+    [
+        (answered("permit"), PERMIT, "agreed"),
+        (answered("deny", "no_policy_permits"), DENY, "agreed"),
+        (answered("deny", "no_policy_permits"), Deny((), "r"), "agreed"),
+        (answered("hold", "ok"), HOLD, "agreed"),
+        (answered("hold", "approval_needed"), Hold((), (), "r", SPEC), "agreed"),
+        (answered("deny", "budget_exhausted"), PERMIT, "gateway"),
+        (answered("deny", "obligation_unmet"), HOLD, "gateway"),
+        (answered("deny", "tool_killed"), PERMIT, "gateway"),
+        (answered("deny", "policy_timeout"), PERMIT, "gateway"),
+        (answered("deny", "policy_error"), "policy_error", "gateway"),
+        (answered("permit"), "policy_error", "unreplayable"),
+        (answered("permit"), DENY, "differs"),
+        (answered("permit", "code"), PERMIT, "differs"),
+        (answered("deny", "budget_exhausted"), DENY, "differs"),
+        (answered("deny", "made_up"), PERMIT, "differs"),
+        (answered("hold", "other"), HOLD, "differs"),
+        (answered("hold", "ok"), PERMIT, "differs"),
+        ({}, PERMIT, "differs"),
+    ],
+)
+def test_an_answer_to_a_question_is_compared_with_what_policy_says(
+    item: dict[str, Any], again: Decision | str, kind: str
+) -> None:
+    assert compare_evaluation(item, CALL, again).kind == kind
+
+
+def test_a_question_is_about_a_call() -> None:
+    assert compare_evaluation(answered("permit"), RESUME, PERMIT).kind == "differs"
+
+
+def test_each_answer_has_its_input_and_what_lacks_its_part_is_not_passed_over() -> None:
+    record = {
+        "type": "policy.evaluate",
+        "policy": {"rev": "r"},
+        "evaluations": [answered("permit"), answered("deny", "tool_unknown"), answered("hold"), 7],
+        "inputs": {"q0": {}, "q9": {}},
+    }
+    assert is_decided(record)
+    found = find_evaluations(record)
+    assert [place for place, _ in found] == ["q0", "q2", "q3", "q9"]
+    assert [item.get("outcome") for _, item in found] == ["permit", "hold", None, None]
+    assert find_evaluations(record | {"evaluations": 7}) == [("q0", {}), ("q9", {})]
+    assert not is_decided({"type": "policy.evaluate", "evaluations": [answered("deny", "x")]})
