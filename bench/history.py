@@ -1,7 +1,8 @@
 """Run history and data flow: what policy is told of a run, after 40 calls and after 500 (POL-02).
 
-One call is: look up where its values come from, build the policy input, charge the family. The run
-reads and sends by turns with twelve tools; each of its answers was looked through.
+One call is: look up where its values come from, build the policy input, charge the family, take in
+what it says. The run reads and sends by turns with twelve tools; each of its answers was looked
+through.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ class _Run:
             now_s=now_s,
             egress=worst((provenance or {}).values()),
         )
+        self.flow.say(resolved, follows=True)
         if not isinstance(charge, Charge):
             raise MeasurementError(f"the ledger was to charge a call, and did not: {charge}")
         return document

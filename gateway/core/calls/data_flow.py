@@ -12,9 +12,11 @@ from typing import Final
 
 from gateway.core.calls.call import FilteredResult, Relay, ResolvedCall
 from gateway.core.calls.ledger import Ledger
+from gateway.core.calls.links import find_links
 from gateway.core.calls.provenance import (
     INLINE_MAX_BYTES,
     UNTRUSTED,
+    WORST_LAST,
     Class,
     Output,
     build_allowed,
@@ -25,6 +27,7 @@ from gateway.core.tokens.grants import CompiledGrants
 from gateway.core.tokens.token import Claims
 
 _KNOWN_MAX: Final = 4096
+_LINKS: Final = ("/links",)
 
 
 class DataFlow:
@@ -44,7 +47,7 @@ class DataFlow:
             if len(self._follows) >= _KNOWN_MAX:
                 self._follows.clear()
             found = self._follows[key] = any(
-                tool.review.sinks and grants.find(tool) is not None
+                (tool.review.sinks or tool.review.texts) and grants.find(tool) is not None
                 for tool in catalog.callable_tools(None)
             )
         return found
@@ -54,22 +57,26 @@ class DataFlow:
     ) -> dict[str, Class] | None:
         """Return where the values at a call's sinks come from; None for a tool without any.
 
+        A text that holds links is told like a sink, by these.
         `known`: the token's allowed values by tool id, kept as long as its claims are.
         """
         tool = resolved.tool
-        if not tool.review.sinks:
+        sinks, texts = tool.review.sinks, tool.review.texts
+        if not sinks and not texts:
             return None
         allowed = known.get(tool.id)
         if allowed is None:
             values = resolved.call.claims.allowed_values
             allowed = known[tool.id] = build_allowed(values, tool.id)
         family = self._ledger.family(resolved.call.claims.root_jti)
-        return family.sightings.classify(
-            resolved.call.raw.arguments.value,
-            tool.review.sinks,
-            allowed,
-            tainted=UNTRUSTED in family.labels,
-        )
+        tainted, arguments = UNTRUSTED in family.labels, resolved.call.raw.arguments.value
+        found = family.sightings.classify(arguments, sinks, allowed, tainted=tainted)
+        for pointer, links in find_links(arguments, texts).items():
+            classes = family.sightings.classify({"links": links}, _LINKS, allowed, tainted=tainted)
+            found[pointer] = max(
+                (*classes.values(), found.get(pointer, "allowed")), key=WORST_LAST.index
+            )
+        return found
 
     def say(self, resolved: ResolvedCall, *, follows: bool) -> None:
         """Remember what a call says, before it is sent: a read may come back as a write does.

@@ -14,12 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gateway.core.calls.readings import Form, decode_all, number_text, split_words
+from gateway.core.calls.readings import Form, decode_all, split_leaves, split_words
 
 _GRAM: Final = 5
-_STEP: Final = 2
-"""Of what is said, every second run is remembered; what comes back is looked up by all."""
-
 _TABLE_BYTES: Final = 8_192
 _TABLE_BITS: Final = 8 * _TABLE_BYTES
 _WORDS_MAX: Final = 8_192
@@ -48,7 +45,7 @@ class Echoes:
 
     def add(self, document: Any) -> None:  # noqa: ANN401 - any JSON
         """Remember what is said."""
-        values, names = _leaves(document)
+        values, names = split_leaves(document)
         if sum(map(len, values)) + sum(map(len, names)) > _CHARS_MAX:
             self.whole = False
             return
@@ -67,12 +64,14 @@ class Echoes:
             return True
         return any(self._holds(words, joined, known) for words, joined in forms)
 
-    def has_text(self, text: str, known: dict[str, bool]) -> bool:
-        """Whether a text may be what was said."""
-        key = f"/{text}"  # is no word
+    def has_site(self, site: str, known: dict[str, bool]) -> bool:
+        """Whether a domain may stand in what was said."""
+        key = f"@{site}"  # is no word
         found = known.get(key)
         if found is None:
-            found = known[key] = self.holds((split_words(text),), known)
+            words, joined = split_words(site)
+            in_parts = len(joined) < _GRAM and all(self._has_word(word) for word in words)
+            found = known[key] = not self.whole or in_parts or self._has_piece(joined)
         return found
 
     def _hear(self, text: str) -> str:
@@ -92,7 +91,7 @@ class Echoes:
         if len(joined) < _GRAM:
             return
         table = self._table = self._table or bytearray(_TABLE_BYTES)
-        for at in range(0, len(joined) - _GRAM + 1, _STEP):
+        for at in range(len(joined) - _GRAM + 1):
             slot = hash(joined[at : at + _GRAM]) % _TABLE_BITS
             table[slot >> 3] |= 1 << (slot & 7)
 
@@ -111,25 +110,17 @@ class Echoes:
         return True
 
     def _has_piece(self, joined: str) -> bool:
-        ends = len(joined) - _GRAM + 1
-        if ends < _STEP or not self._table:
+        ends = len(joined) - _GRAM
+        if ends < 0 or not self._table:
             return hash(joined) in self._words
-        for begin in range(_STEP):
-            at = begin
-            while at < ends and self._has(joined, at):
-                at += _STEP
-            if at >= ends:
-                return True
-        return False
+        return self._has(joined, ends) and all(self._has(joined, at) for at in range(0, ends, 2))
 
     def _has_word(self, word: str) -> bool:
         """Whether a word was said, or most of one whose end was."""
         if hash(word) in self._words:
             return True
         ends = len(word) - _GRAM
-        if len(word) < _LONG or not self._table:
-            return False
-        if not (self._has(word, ends) or self._has(word, ends - 1)):
+        if len(word) < _LONG or not self._table or not self._has(word, ends):
             return False
         begin, covered = 0, 0
         for at in range(ends + 1):
@@ -137,22 +128,3 @@ class Echoes:
                 covered += at + _GRAM - max(begin, at)
                 begin = at + _GRAM
         return 4 * covered >= 3 * len(word)
-
-
-def _leaves(document: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401 - any JSON
-    """Return the strings and numbers of a document, in order, and the names of its members."""
-    values: list[str] = []
-    names: list[str] = []
-    waiting = [document]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            values.append(value)
-        elif isinstance(value, dict):
-            names.extend(value)
-            waiting.extend(reversed(value.values()))
-        elif isinstance(value, list):
-            waiting.extend(reversed(value))
-        elif value is not None and not isinstance(value, bool):
-            values.append(number_text(value))
-    return values, names

@@ -8,15 +8,16 @@ from typing import Any, Final
 import orjson
 from msgspec import Struct
 
-from gateway.core.calls.readings import Form, build_forms, decode_all, number_text
+from gateway.core.calls.readings import Form, build_forms, decode_all, number_text, split_leaves
 from gateway.core.calls.spellings import (
     VALUE_MAX_CHARS,
     WORD,
     addr_spec,
     canonical,
-    host_of,
     loose,
+    parted_numbers,
     pieces,
+    site_of,
     tokens,
 )
 from gateway.core.pointer import split
@@ -28,10 +29,10 @@ _SET_MAX: Final = 8_192
 
 
 class Vouched(Struct, frozen=True):
-    """A value that a trusted output held: the ways to read it, and the host of a URL."""
+    """A value that a trusted output held: the ways to read it, and the domain that it leads to."""
 
     forms: tuple[Form, ...]
-    host: str = ""
+    site: str = ""
 
 
 class Output(Struct, frozen=True):
@@ -42,6 +43,8 @@ class Output(Struct, frozen=True):
     whole: bool = True
     fresh: frozenset[int] | None = None
     """Of the trusted, what the family has not said itself (`Sightings.sift`); None: to be found."""
+    sites: frozenset[int] = frozenset()
+    """The domains that these lead to."""
 
 
 def read_output(
@@ -86,7 +89,7 @@ def _trusted_in(
         body = _as_json(text) if isinstance(text, str) else None
     found: set[str] = set()
     for part in (part for pointer in pointers for part in parts_at(body, split(pointer))):
-        for value in _short(_leaves(part)):
+        for value in _short(split_leaves(part)[0]):
             found.add(canonical(value))
             if (address := addr_spec(value)) is not None:
                 found.add(canonical(address))
@@ -107,7 +110,7 @@ def _strict(document: Any) -> dict[int, Vouched]:  # noqa: ANN401 - any JSON
 
 
 def _vouch(values: Iterable[str]) -> dict[int, Vouched]:
-    return {hash(value): Vouched(build_forms(value), host_of(value)) for value in values}
+    return {hash(value): Vouched(build_forms(value), site_of(value)) for value in values}
 
 
 def _seen(document: Any) -> tuple[frozenset[int], bool]:  # noqa: ANN401 - any JSON
@@ -124,6 +127,7 @@ def _seen(document: Any) -> tuple[frozenset[int], bool]:  # noqa: ANN401 - any J
             for token in tokens(piece):
                 found.add(loose(token).casefold())
                 found.update(WORD.findall(loose(token).casefold()))
+            found.update(parted_numbers(piece))
             for reading in decode_all(piece)[0]:
                 found.update(WORD.findall(reading.casefold()))
                 found.update(loose(token).casefold() for token in tokens(reading))
@@ -163,17 +167,6 @@ def _texts(document: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
             waiting.extend(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield number_text(value)
-
-
-def _leaves(document: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
-    """Yield each string and number of a document, without the names of members."""
-    if isinstance(document, dict | list):
-        for each in document.values() if isinstance(document, dict) else document:
-            yield from _leaves(each)
-    elif isinstance(document, str):
-        yield document
-    elif isinstance(document, int | float) and not isinstance(document, bool):
-        yield number_text(document)
 
 
 def parts_at(value: Any, path: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401 - any JSON

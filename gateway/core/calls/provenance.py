@@ -35,6 +35,7 @@ from gateway.core.calls.spellings import (
     canonical,
     host_of,
     is_joint,
+    join_parts,
     loose,
 )
 from gateway.core.pointer import split
@@ -68,17 +69,18 @@ _DEPTH_MAX: Final = 64
 class Sightings:
     """What one family has seen.
 
-    `trusted` and `untrusted` are what outputs held, `said` is what it has sent. `doubt`: some of
-    the untrusted is not remembered. `settled`: some of what it said is not, so nothing more is
-    trusted.
+    `trusted` and `untrusted` are what outputs held, `sites` the domains that the trusted lead to,
+    `said` is what it has sent. `doubt`: some of the untrusted is not remembered. `settled`: some of
+    what it said is not, so nothing more is trusted.
     """
 
-    __slots__ = ("doubt", "said", "settled", "trusted", "untrusted")
+    __slots__ = ("doubt", "said", "settled", "sites", "trusted", "untrusted")
 
     def __init__(self, *, doubt: bool = False) -> None:
         """`doubt`: the family has a past that is not remembered."""
         self.trusted: set[int] = set()
         self.untrusted: set[int] = set()
+        self.sites: set[int] = set()
         self.said = Echoes()
         self.doubt = doubt
         self.settled = doubt
@@ -86,7 +88,7 @@ class Sightings:
     @property
     def size(self) -> int:
         """How many values are remembered."""
-        return len(self.trusted) + len(self.untrusted) + self.said.size
+        return len(self.trusted) + len(self.untrusted) + len(self.sites) + self.said.size
 
     def say(self, arguments: Mapping[str, Any]) -> None:
         """Remember what the family sends: before it is sent, so that no answer comes first."""
@@ -103,12 +105,24 @@ class Sightings:
         if not output.trusted or self.settled:
             return replace(output, trusted={}, fresh=frozenset())
         known: dict[str, bool] = {}
-        fresh = frozenset(
-            value
-            for value, vouched in output.trusted.items()
-            if value not in self.trusted and not self._is_own(vouched, known)
-        )
-        return replace(output, trusted={}, fresh=fresh)
+        fresh, sites = set[int](), set[str]()
+        for value, vouched in output.trusted.items():
+            if value not in self.trusted and not self._is_own(vouched, known):
+                fresh.add(value)
+                sites.add(vouched.site)
+        found = frozenset(map(hash, sites - {""}))
+        return replace(output, trusted={}, fresh=frozenset(fresh), sites=found)
+
+    def _is_own(self, vouched: Vouched, known: dict[str, bool]) -> bool:
+        """Whether a value may be what the family said, or lead where only the family has pointed.
+
+        Whoever owns a domain gets whatever is sent to any address at it, so what a tool has put
+        together from a domain that it was told is no better than that domain.
+        """
+        if self.said.holds(vouched.forms, known):
+            return True
+        site = vouched.site
+        return bool(site) and hash(site) not in self.sites and self.said.has_site(site, known)
 
     def learn(self, output: Output) -> None:
         """Remember an output. The arguments of its call, and of all before, were said."""
@@ -118,16 +132,12 @@ class Sightings:
         if len(self.untrusted) > _SET_MAX:
             self.untrusted = set(list(self.untrusted)[:_SET_MAX])
         # 1. An address that an output only echoes, or that the family itself put there.
-        fresh = output.fresh if output.fresh is not None else self.sift(output).fresh
+        if output.fresh is None:
+            output = self.sift(output)
+        fresh = output.fresh
         if fresh and not self.settled and len(self.trusted) + len(fresh) <= _SET_MAX:
             self.trusted |= fresh
-
-    def _is_own(self, vouched: Vouched, known: dict[str, bool]) -> bool:
-        """Whether a value may be what the family said, or lead to a host that only it has named."""
-        if self.said.holds(vouched.forms, known):
-            return True
-        host = vouched.host
-        return bool(host) and hash(host) not in self.trusted and self.said.has_text(host, known)
+            self.sites |= output.sites
 
     def classify(
         self,
@@ -186,7 +196,8 @@ class Sightings:
             return "trusted"
         if not self.untrusted:
             return "unseen"
-        if {hash(exact.casefold()), hash(loose(exact).casefold())} & self.untrusted:
+        spellings = {exact.casefold(), loose(exact).casefold(), join_parts(exact)}
+        if not self.untrusted.isdisjoint(map(hash, spellings)):
             return "untrusted"
         host = host_of(exact)
         if not host or hash(host) in self.trusted or host in allowed:

@@ -12,7 +12,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 _FORMS_MAX: Final = 12
@@ -34,12 +34,16 @@ _URLSAFE: Final = str.maketrans("-_", "+/")
 Form = tuple[tuple[str, ...], str]
 """One way to read a value: its words, and its letters and digits with nothing between them."""
 
+ANYTHING: Final[Form] = ((), "")
+"""Stands for the ways to read a value that were not gone through."""
+
 
 def build_forms(value: str) -> tuple[Form, ...]:
     """Return the ways to read a value that an output holds."""
     words, joined = split_words(value)
-    decoded = [split_words(reading) for reading in decode_all(value)[0]]
-    return (_core(words), joined), *decoded
+    decoded, whole = decode_all(value)
+    forms = [(_core(words), joined), *map(split_words, decoded)]
+    return tuple(forms) if whole else (*forms, ANYTHING)
 
 
 def decode_all(text: str) -> tuple[list[str], bool]:
@@ -168,6 +172,25 @@ def _try(read: Callable[[str], str], token: str) -> str:
         return read(token)
     except ValueError:  # also binascii.Error and UnicodeError
         return ""
+
+
+def split_leaves(document: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401 - any JSON
+    """Return the strings and numbers of a document, in order, and the names of its members."""
+    values: list[str] = []
+    names: list[str] = []
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            values.append(value)
+        elif isinstance(value, dict):
+            names.extend(value)
+            waiting.extend(reversed(value.values()))
+        elif isinstance(value, list):
+            waiting.extend(reversed(value))
+        elif value is not None and not isinstance(value, bool):
+            values.append(number_text(value))
+    return values, names
 
 
 def number_text(value: object) -> str:

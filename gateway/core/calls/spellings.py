@@ -47,7 +47,13 @@ _MAILBOX: Final = re.compile(
 _URL_ONLY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,15}://[^/?#]*)(.*)", re.DOTALL)
 _IBAN_ONLY: Final = re.compile(_IBAN)
 _NUMBER_ONLY: Final = re.compile(_NUMBER)
+_PARTED: Final = re.compile(r"(?<!\w)\w{1,16}(?:[-./]\w{1,16}){1,10}+")
+_DIGIT: Final = re.compile(r"\d")
+_DIGITS_MIN: Final = 5
 _NO_DIGIT: Final = re.compile(r"[ ()./-]")
+_COUNTRY: Final = 2
+"""Letters of a country's domain."""
+
 _SMALL: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -91,10 +97,37 @@ def host_of(value: str) -> str:
     return found[1].translate(_SMALL) if found else ""
 
 
+def site_of(value: str) -> str:
+    """Return the domain that a URL or address leads to, short of what its owner puts before it.
+
+    Nothing for anything else. Domains such as `co.uk` are told by their two short parts.
+    """
+    host = host_of(value)
+    if not host and "@" in value and _EMAIL_ONLY.fullmatch(value):
+        host = value[value.rindex("@") + 1 :]
+    labels = host.split(".")
+    if labels[-1].isdigit():  # an address by number
+        return host
+    is_shared = len(labels[-1]) == _COUNTRY and len(labels[-2:][0]) <= _COUNTRY + 1
+    return ".".join(labels[-3 if is_shared else -2 :])
+
+
 def addr_spec(value: str) -> str | None:
     """Return the address of one mailbox that has a name before it; None for anything else."""
     found = _MAILBOX.fullmatch(value.strip())
     return found[1] if found else None
+
+
+def parted_numbers(text: str) -> Iterator[str]:
+    """Yield the accounts and numbers in a text whose parts are joined by signs, without these."""
+    for found in _PARTED.findall(text) if _DIGIT.search(text) else ():
+        if sum(map(str.isdigit, found)) >= _DIGITS_MIN:
+            yield join_parts(found)
+
+
+def join_parts(text: str) -> str:
+    """Return an account or number without what parts it, in small letters."""
+    return _NO_DIGIT.sub("", text).casefold()
 
 
 def pieces(text: str) -> Iterator[tuple[str, bool]]:

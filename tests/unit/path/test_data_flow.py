@@ -118,9 +118,9 @@ async def test_an_address_out_of_an_answer_that_nobody_else_writes_is_trusted() 
     await call(world, "billing__refund", {"amount": 1})
     # the run has said it before it was read, so it may be its own word
     assert await provenance(world, "ann@x.example") == "unseen"
-    world.handle("billing", "refund", lambda *_: "refunded to bob@x.example")
+    world.handle("billing", "refund", lambda *_: "refunded to bob@y.example")
     await call(world, "billing__refund", {"amount": 1})
-    assert await provenance(world, "bob@x.example") == "trusted"
+    assert await provenance(world, "bob@y.example") == "trusted"
 
 
 async def test_what_the_launcher_allows_is_allowed() -> None:
