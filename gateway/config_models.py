@@ -448,6 +448,12 @@ class NotifySection(Section):
     token_from: SecretFrom | None = Field(None, description=_FROM)
 
 
+class AuthZenSection(Section):
+    """Others asking what would become of calls."""
+
+    enabled: bool = Field(default=True, description="whether they may ask at all")
+
+
 ClientSection = Annotated[AgentSection | LauncherSection | AppSection, Field(discriminator="kind")]
 ServerSection = Annotated[HttpServerSection | StdioServerSection, Field(discriminator="transport")]
 
@@ -469,6 +475,7 @@ class ConfigShape(Section):
     sign_in: SignInSection = section("how people sign in")
     registry: RegistrySection = section("who is registered while the gateway runs")
     servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
+    authzen: AuthZenSection = section("questions about calls (AuthZEN)")
     credentials: CredentialsSection = section("where secrets for upstreams come from")
     limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
         {}, description="bounds of the call path, by name"

@@ -73,7 +73,9 @@ def build_app(
             _build_routers(parts, issue, tokens, admit, approvals), version("countersign")
         ),
         ids=parts.ids,
-        authzen=build_authzen(parts, enforcement=enforcement, issue=issue, admit=admit),
+        authzen=build_authzen(parts, enforcement=enforcement, issue=issue, admit=admit)
+        if config.authzen.enabled
+        else None,
         ready=lambda: {
             "audit": parts.audit.healthy,
             "policy": parts.policy.healthy,

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli import build
 from tests.collector import Collector, run_collector
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import Build, Start
@@ -96,6 +98,24 @@ def test_a_launcher_an_agent_and_people_learn_what_would_become_of_calls(
         "access_evaluations_endpoint": f"{served.site.url}/access/v1/evaluations",
     }
     check_decision_log(served, collector)
+    assert served.stop() == 0
+    audit = served.site.audit
+    words = ("replay", "--dir", str(audit), "--kek", str(served.site.folder / "keys" / "kek"))
+    replayed = CliRunner().invoke(build("audit"), ["audit", *words, "-o", "json"])
+    assert replayed.exit_code == 0, replayed.output
+    told = json.loads(replayed.stdout)
+    asked = sum(one["type"] == "policy.evaluate" for one in served.records("policy.evaluate"))
+    assert (told["differs"], told["unreplayable"]) == (0, 0)
+    assert told["agreed"] >= asked >= 5
+
+
+def test_where_it_is_switched_off_nobody_asks(build_site: Build, start: Start) -> None:
+    served = start(build_site(authzen={"enabled": False}), step="never").wait_ready()
+    agent = served.agent()
+    asked = ask(served, question(agent, "stub.echo"), auth=("launcher", secret_of("launcher")))
+    told = served.http.get("/.well-known/authzen-configuration")
+    assert (asked.status_code, told.status_code) == (404, 404)
+    assert agent.call("stub__echo").text == "{}"
 
 
 def check_decision_log(served: Served, collector: Collector) -> None:
