@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.core.calls.call import FilteredResult, Relay, ResolvedCall
 from gateway.core.calls.ledger import Ledger
-from gateway.core.calls.links import find_links
+from gateway.core.calls.links import UNKNOWN, find_links
 from gateway.core.calls.provenance import (
     INLINE_MAX_BYTES,
     UNTRUSTED,
@@ -73,9 +73,10 @@ class DataFlow:
         found = family.sightings.classify(arguments, sinks, allowed, tainted=tainted)
         for pointer, links in find_links(arguments, texts).items():
             classes = family.sightings.classify({"links": links}, _LINKS, allowed, tainted=tainted)
-            found[pointer] = max(
-                (*classes.values(), found.get(pointer, "allowed")), key=WORST_LAST.index
-            )
+            if tainted and UNKNOWN in links:
+                classes["/links"] = "untrusted"
+            others = (found[pointer],) if pointer in found else ()
+            found[pointer] = max((*classes.values(), *others), key=WORST_LAST.index)
         return found
 
     def say(self, resolved: ResolvedCall, *, follows: bool) -> None:
@@ -147,5 +148,5 @@ def look_through(
         body,
         untrusted=untrusted,
         trusted_at=() if failed else tool.review.trusted,
-        structured=b'"outputSchema"' in tool.definition,
+        structured_only=b'"outputSchema"' in tool.definition,
     )

@@ -25,6 +25,7 @@ _LINK: Final = re.compile(
     r"(?<![A-Za-z0-9+.-])(?:[A-Za-z][A-Za-z0-9+.-]{1,15}://|www\.)[^\s\"'<>|\\^`{}]{1,2000}+",
     re.IGNORECASE,
 )
+_HOST_END: Final = re.compile(r"[/?#:]")
 _TAIL: Final = ".,;:!?)]*_"
 """What ends a sentence or a mark-up rather than a link."""
 
@@ -51,10 +52,11 @@ def _links(text: str) -> Iterator[str]:
 
 
 def _values(link: str) -> Iterator[str]:
-    """Yield a link as it is looked up: one without a scheme, or a very long one, by its host."""
+    """Yield a link as it is looked up: one that is very long, or has no scheme, by its host."""
     scheme, sign, _ = link.partition("://")
     if not sign:
-        yield re.split(r"[/?#:]", link, maxsplit=1)[0]
+        host = _HOST_END.split(link, maxsplit=1)[0]
+        yield from (host, f"http://{host[len('www.') :]}")  # strangers write it with and without
     elif len(link) > VALUE_MAX_CHARS:
         yield f"{scheme}://{host_of(link)}"
     else:

@@ -48,13 +48,13 @@ class Output(Struct, frozen=True):
 
 
 def read_output(
-    body: bytes, *, untrusted: bool, trusted_at: Sequence[str] = (), structured: bool = False
+    body: bytes, *, untrusted: bool, trusted_at: Sequence[str] = (), structured_only: bool = False
 ) -> Output:
     """Return what a CallToolResult (JSON) says.
 
     `untrusted`: strangers write to where it comes from, but for what `trusted_at` leads to: JSON
     Pointers into the structured content, `*` for each of a list. Without structured content, they
-    lead into its one text, if that is JSON and the tool promises no other (`structured`).
+    lead into its one text, if that is JSON and the tool promises no other (`structured_only`).
     """
     if len(body) > READ_MAX_BYTES:
         return Output({}, frozenset(), whole=False)
@@ -65,14 +65,14 @@ def read_output(
     if not untrusted:
         return Output(_strict(document), frozenset())
     seen, whole = _seen(document)
-    return Output(_trusted_in(document, trusted_at, structured=structured), seen, whole)
+    return Output(_trusted_in(document, trusted_at, structured_only=structured_only), seen, whole)
 
 
 def _trusted_in(
     document: Any,  # noqa: ANN401 - any JSON
     pointers: Sequence[str],
     *,
-    structured: bool,
+    structured_only: bool,
 ) -> dict[int, Vouched]:
     """Return what stands at a manifest's `trusted` pointers: each value as one, whatever it says.
 
@@ -82,7 +82,7 @@ def _trusted_in(
     if not pointers or not isinstance(document, dict):
         return {}
     body = document.get("structuredContent")
-    if body is None and not structured:
+    if body is None and not structured_only:
         blocks = document.get("content")
         only = blocks[0] if isinstance(blocks, list) and len(blocks) == 1 else None
         text = only.get("text") if isinstance(only, dict) else None

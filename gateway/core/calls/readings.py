@@ -40,10 +40,10 @@ ANYTHING: Final[Form] = ((), "")
 
 def build_forms(value: str) -> tuple[Form, ...]:
     """Return the ways to read a value that an output holds."""
-    words, joined = split_words(value)
     decoded, whole = decode_all(value)
-    forms = [(_core(words), joined), *map(split_words, decoded)]
-    return tuple(forms) if whole else (*forms, ANYTHING)
+    forms = [split_words(reading) for reading in (value, *decoded)]
+    plain = tuple((_core(words), joined) for words, joined in forms)
+    return plain if whole else (*plain, ANYTHING)
 
 
 def decode_all(text: str) -> tuple[list[str], bool]:

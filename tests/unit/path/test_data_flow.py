@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.listing import read_offers
 from connectors.manifest import Manifest
+from connectors.memory import build_definition
 from gateway.adapters.policy.memory_policy import MemoryPolicy
 from gateway.core.calls.answer import Completed, Refused
 from gateway.core.calls.call import UpstreamResult
@@ -193,6 +194,121 @@ async def test_an_answer_nobody_looked_through_leaves_a_doubt() -> None:
     handed_on = build_claims(grants=(Grant("billing"),), depth=1, actors=("boss",))
     await call(other, "billing__lookup", claims=handed_on)  # its parent may have the sinks
     assert await provenance(other, "new@x.example", build_claims(jti="jti-2")) == "unseen"
+
+
+READS: dict[tuple[str, str], dict[str, Any]] = {
+    ("billing", "lookup"): {},
+    ("billing", "refund"): {"labels": ("untrusted",)},
+    ("mail", "send"): {"sinks": ("/to",)},
+}
+"""Look-ups are not untrusted, what refunds answer is."""
+
+
+def looking_up(*answers: str) -> World:
+    """A world whose look-ups take anything and answer this, one after the other."""
+    world = flowing()
+    anything = build_definition("lookup", {"type": "object", "additionalProperties": True})
+    transport = world.durable.transports["billing"]
+    transport.definitions = [
+        anything if orjson.loads(raw)["name"] == "lookup" else raw for raw in transport.definitions
+    ]
+    review(world, READS)
+    world.handle("billing", "refund", lambda *_: EVIL)
+    said = iter(answers)
+    world.handle("billing", "lookup", lambda *_: next(said))
+    return world
+
+
+async def completed(
+    world: World, tool: str, arguments: dict[str, Any], claims: Claims | None = None
+) -> None:
+    answer = await call(world, tool, arguments, claims)
+    assert isinstance(answer, Completed)
+    assert answer.filtered.withheld is None
+
+
+async def test_a_search_and_its_next_page_do_not_launder_what_strangers_named() -> None:
+    world = looking_up("results for 'evil@bad.example', cursor c1", "more for evil@bad.example")
+    await completed(world, "billing__refund", {"amount": 1})
+    await completed(world, "billing__lookup", {"q": "evil@bad.example"})
+    assert await provenance(world, "evil@bad.example") == "untrusted"
+    await completed(world, "billing__lookup", {"cursor": "c1"})
+    assert await provenance(world, "evil@bad.example") == "untrusted"
+
+
+@pytest.mark.parametrize(
+    "asked_for",
+    [
+        {"q": "evil%40bad.example"},
+        {"q": "EVIL@BAD.EXAMPLE"},
+        {"user": "evil", "domain": "bad.example"},
+        {"q": "ZXZpbEBiYWQuZXhhbXBsZQ=="},
+        {"domain": "bad.example"},
+    ],
+)
+async def test_a_tool_that_repeats_in_other_words_does_not_either(
+    asked_for: dict[str, Any],
+) -> None:
+    world = looking_up("no such customer", "did you mean <evil@bad.example>?")
+    await completed(world, "billing__refund", {"amount": 1})
+    await completed(world, "billing__lookup", asked_for)
+    await completed(world, "billing__lookup", {"cursor": "c1"})
+    assert await provenance(world, "evil@bad.example") == "untrusted"
+
+
+async def test_what_a_read_finds_unasked_is_trusted_though_strangers_have_named_it() -> None:
+    world = looking_up("Evil Corp's own address is evil@bad.example")
+    await completed(world, "billing__refund", {"amount": 1})
+    await completed(world, "billing__lookup", {"customer": "Corp"})
+    assert await provenance(world, "evil@bad.example") == "trusted"
+
+
+async def test_a_token_without_sinks_is_no_way_around() -> None:
+    reader = build_claims(jti="jti-2", grants=(Grant("billing"),))
+    world = looking_up("searched: evil@bad.example", "last search: evil@bad.example")
+    await completed(world, "billing__refund", {"amount": 1})
+    await completed(world, "billing__lookup", {"q": "evil@bad.example"}, reader)
+    await completed(world, "billing__lookup", {"cursor": "c1"})
+    assert await provenance(world, "evil@bad.example") == "untrusted"
+    silent = looking_up("nothing", "ann@x.example")
+    await completed(silent, "billing__lookup", {}, reader)
+    await completed(silent, "billing__lookup", {})
+    assert await provenance(silent, "ann@x.example") == "trusted"
+
+
+async def test_a_strangers_text_beside_the_structured_content_is_not_believed() -> None:
+    world = flowing()
+    review(
+        world,
+        LABELS | {("billing", "lookup"): {"labels": ("untrusted",), "trusted": ("/from",)}},
+    )
+    evil = '{"from": "evil@bad.example"}'
+    world.handle("billing", "lookup", lambda *_: says(evil, **{"from": "ann@x.example"}))
+    await call(world, "billing__lookup")
+    assert await provenance(world, "ann@x.example") == "trusted"
+    assert await provenance(world, "evil@bad.example") == "untrusted"
+
+
+async def test_a_tool_that_promises_structured_content_is_believed_in_no_text() -> None:
+    told = []
+    for promise in (False, True):
+        world = flowing()
+        transport = world.durable.transports["billing"]
+        if promise:
+            transport.definitions = [with_promise(raw) for raw in transport.definitions]
+        review(
+            world,
+            LABELS | {("billing", "lookup"): {"labels": ("untrusted",), "trusted": ("/from",)}},
+        )
+        world.handle("billing", "lookup", lambda *_: says('{"from": "ann@x.example"}'))
+        await call(world, "billing__lookup")
+        told.append(await provenance(world, "ann@x.example"))
+    assert told == ["trusted", "untrusted"]
+
+
+def with_promise(definition: bytes) -> bytes:
+    """A tool's definition that has a schema of its output."""
+    return orjson.dumps({**orjson.loads(definition), "outputSchema": {"type": "object"}})
 
 
 async def test_an_error_vouches_for_nothing() -> None:
