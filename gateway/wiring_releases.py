@@ -38,6 +38,7 @@ from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.ports import Clock, Ids, PolicyEngine
 from gateway.core.records import impact_told
 from gateway.core.records import release_records as records
+from gateway.core.releases.difference import is_policy_only
 from gateway.core.releases.halting import Limits, Rates, find_jump
 from gateway.core.releases.history import History, Publication
 from gateway.core.releases.publishing import Mode, Rules, find_unsigned
@@ -346,7 +347,9 @@ class ReleaseKeeper:
     async def _put_to_use(self, publication: Publication) -> None:
         assert self._activate is not None  # noqa: S101 - looked at by `settle`
         release = await self._load(publication)
-        if self._running is not None and not _is_policy_only(self._config, self._running, release):
+        if self._running is not None and not is_policy_only(
+            self._config.environment, self._running, release
+        ):
             self._waits = publication.number
             _log.warning("release_waits_for_restart", release=release.revision)
             return
@@ -485,15 +488,3 @@ def _read_manifests(release: Release) -> None:
             path.write_bytes(content)
             if load_manifest(path).id != server:
                 raise ConfigurationError(f"{MANIFESTS}{server}.yaml is the manifest of another")
-
-
-def _is_policy_only(config: Config, before: Release, after: Release) -> bool:
-    """Whether two releases differ in nothing here but what the engine reads."""
-    name = config.environment
-
-    def rest(release: Release) -> tuple[Any, ...]:
-        endpoints = release.endpoints.get(name, {})
-        used = {server: release.manifests.get(server) for server in endpoints}
-        return endpoints, used, release.roles.get(name)
-
-    return rest(before) == rest(after)

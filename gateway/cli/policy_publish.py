@@ -111,7 +111,7 @@ def promote(
 ) -> None:
     """Publish a release of another environment here: the same content, signed anew for this one.
 
-    There you are who `countersign login --url` signed in, or `COUNTERSIGN_FROM_TOKEN`.
+    There you are who `countersign login --url URL` signed in, or `COUNTERSIGN_FROM_TOKEN`.
     """
     url = check_url(source)
     there = ask("GET", ROUTE, url=url, token_from=FROM_TOKEN)

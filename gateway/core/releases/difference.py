@@ -37,6 +37,17 @@ def compare(before: Release, after: Release) -> list[Difference]:
     return found
 
 
+def is_policy_only(environment: str, before: Release, after: Release) -> bool:
+    """Whether two releases differ, for a deployment, in nothing but what its engine reads."""
+
+    def rest(release: Release) -> tuple[Any, ...]:
+        endpoints = release.endpoints.get(environment, {})
+        used = {server: release.manifests.get(server) for server in endpoints}
+        return endpoints, used, release.roles.get(environment)
+
+    return rest(before) == rest(after)
+
+
 def _kind(path: str) -> str:
     if path.startswith(MANIFESTS):
         return "manifest"
