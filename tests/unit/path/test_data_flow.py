@@ -231,7 +231,6 @@ async def test_a_search_and_its_next_page_do_not_launder_what_strangers_named() 
     world = looking_up("results for 'evil@bad.example', cursor c1", "more for evil@bad.example")
     await completed(world, "billing__refund", {"amount": 1})
     await completed(world, "billing__lookup", {"q": "evil@bad.example"})
-    assert await provenance(world, "evil@bad.example") == "untrusted"
     await completed(world, "billing__lookup", {"cursor": "c1"})
     assert await provenance(world, "evil@bad.example") == "untrusted"
 
