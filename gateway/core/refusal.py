@@ -77,6 +77,9 @@ KINDS: Final[dict[str, Kind]] = {
     # decide
     "policy_unavailable": Kind(503, -32603, "no policy decision could be reached; try again later"),
     "policy_timeout": Kind(503, -32603, "no policy decision came in time; try again later"),
+    "policy_suspended": Kind(
+        503, -32603, "policy ran out of time on calls of this agent several times; try again later"
+    ),
     "policy_worker_died": Kind(503, -32603, "no policy decision was reached; try again later"),
     "policy_overloaded": Kind(503, -32603, "too many policy decisions are asked for; try again"),
     "policy_revision_foreign": Kind(
@@ -123,6 +126,7 @@ _DECIDED: Final = frozenset(
         "obligation_unmet",
         "policy_unavailable",
         "policy_timeout",
+        "policy_suspended",
         "policy_worker_died",
         "policy_overloaded",
         "policy_revision_foreign",

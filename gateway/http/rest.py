@@ -35,6 +35,7 @@ _NOT_EXECUTED: Final = frozenset(
         "audit_overloaded",
         "policy_unavailable",
         "policy_timeout",
+        "policy_suspended",
         "policy_overloaded",
         "policy_worker_died",
         "approval_unavailable",

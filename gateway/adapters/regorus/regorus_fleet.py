@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.adapters.policy.policy_bundle import Bundle
+from gateway.adapters.regorus.regorus_breaker import SUSPENDED_S, Breaker
 from gateway.adapters.regorus.regorus_engines import drop_command, estimate_bytes
 from gateway.adapters.regorus.regorus_link import PATIENCE_S, Request, WorkerLink, fail
 from gateway.adapters.regorus.regorus_nursery import LOAD_DEADLINE_S
@@ -58,6 +59,7 @@ class Fleet:
         self._waiting: deque[Request] = deque()
         self._parked: deque[Request] = deque()
         self._suspects: dict[int, asyncio.TimerHandle] = {}
+        self._breaker = Breaker()
         self._tasks: set[asyncio.Task[None]] = set()
         self._subsets: list[tuple[bytes, int]] = []
         self._opening = False
@@ -120,6 +122,9 @@ class Fleet:
 
     def submit(self, request: Request) -> None:
         """Give a request to the least busy worker. Its answer may be a `PolicyError`."""
+        if self._breaker and self._is_suspended(request):
+            fail(request, _suspended())
+            return
         if self._suspects and request.subset in self._suspects:
             self._submit_to_lane(request)
             return
@@ -192,11 +197,25 @@ class Fleet:
         while self._parked and self._lane is not None:
             self._give(self._lane, self._parked.popleft())
 
-    def _suspect(self, number: int) -> None:
+    def _suspect(self, number: int, seconds: float | None = None) -> None:
         loop = asyncio.get_running_loop()
         if number in self._suspects:
             self._suspects[number].cancel()
-        self._suspects[number] = loop.call_later(SUSPECT_S, self._acquit, number)
+        seconds = SUSPECT_S if seconds is None else seconds
+        self._suspects[number] = loop.call_later(seconds, self._acquit, number)
+
+    def _is_suspended(self, request: Request) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return self._breaker.is_suspended((request.subset, request.asker), now_s)
+
+    def _strike(self, request: Request) -> None:
+        """Note on whose question policy ran wild. What names nobody is nobody's fault."""
+        if not request.wild or not request.asker:
+            return
+        now_s = asyncio.get_running_loop().time()
+        if self._breaker.strike((request.subset, request.asker), now_s):
+            # The next try, after the suspension, shall not cost others a worker either.
+            self._suspect(request.subset, SUSPENDED_S + SUSPECT_S)
 
     def _acquit(self, number: int) -> None:
         del self._suspects[number]
@@ -228,6 +247,8 @@ class Fleet:
             self._suspect(head.about)
         elif link in self._ready:
             self._crashes = 0 if link.proven else self._crashes + 1
+        if head is not None:
+            self._strike(head)
         self._leave(link)
         self._start_task(self._bury(link))
         for request in rest:
@@ -313,6 +334,14 @@ def _retrieve(answer: asyncio.Future[bytes | None]) -> None:
     """Look at a failure that nobody waits for any more, so that it is not told as forgotten."""
     if not answer.cancelled():
         answer.exception()
+
+
+def _suspended() -> PolicyError:
+    return PolicyError(
+        "policy ran out of time on this subject's questions, time and again; it is not asked now",
+        code="policy_suspended",
+        retryable=True,
+    )
 
 
 def _overloaded() -> PolicyError:

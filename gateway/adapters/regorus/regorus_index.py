@@ -34,11 +34,16 @@ class _Asked(Struct):
     effect: str = ""
 
 
+class _Subject(Struct, frozen=True):
+    id: str = ""
+
+
 class _Question(Struct):
-    """The part of an input that says which packages it concerns."""
+    """The part of an input that says which packages it concerns, and who is asked about."""
 
     phase: str
     resource: _Asked
+    subject: _Subject = _Subject()
 
 
 _decode_question: Final = msgspec.json.Decoder(_Question).decode
@@ -66,18 +71,22 @@ class Index:
         self._found: dict[tuple[str, str, str, str], int] = {}
 
     def find(self, document: bytes) -> int:
-        """Return the number of the engine that hears exactly what concerns this input.
+        """Return the number of the engine that hears exactly what concerns this input."""
+        return self.read(document)[0]
+
+    def read(self, document: bytes) -> tuple[int, str]:
+        """Return the number of that engine, and the subject; "" for none.
 
         An input that does not say what it concerns is left to the engine that holds everything.
         """
         try:
             question = _decode_question(document)
         except (msgspec.MsgspecError, RecursionError):
-            return _EVERYTHING
+            return _EVERYTHING, ""
         asked = question.resource
         key = (asked.id, asked.server, asked.effect, question.phase)
         found = self._found.get(key)
-        return self._add(key) if found is None else found
+        return self._add(key) if found is None else found, question.subject.id
 
     def heard(self, tool_id: str, server: str, effect: str, phase: str) -> list[str]:
         """Return the packages that a call concerns: `heard` of main.rego."""

@@ -38,10 +38,11 @@ _REPLY_MAX_BYTES: Final = ANSWER_MAX_BYTES + 4096
 class Request:
     """One request on its way. `answer` gets its raw payload, or None for undefined.
 
-    A `CONTROL` request says with `about` which subset's engine it builds.
+    A `CONTROL` request says with `about` which subset's engine it builds. `asker` is the subject
+    of the question, `wild` whether a worker was lost to it that had worked on it all the time.
     """
 
-    __slots__ = ("about", "answer", "deadline_s", "payload", "resent", "subset")
+    __slots__ = ("about", "answer", "asker", "deadline_s", "payload", "resent", "subset", "wild")
 
     def __init__(
         self,
@@ -51,13 +52,15 @@ class Request:
         deadline_s: float,
         *,
         about: int = 0,
+        asker: str = "",
     ) -> None:
         self.subset = subset
+        self.asker = asker
         self.about = about or subset
         self.payload = payload
         self.answer = answer
         self.deadline_s = deadline_s
-        self.resent = False
+        self.resent = self.wild = False
 
 
 class WorkerLink:
@@ -210,6 +213,7 @@ class WorkerLink:
         elapsed_s = (time.monotonic_ns() - since_ns) / 1e9
         left_s = head.deadline_s - elapsed_s
         if left_s <= 0:
+            head.wild = place is not None and self._has_worked()
             self._lose("policy_timeout", "policy took longer than its deadline")
             return
         # An engine is built once, from what has been loaded before: no use in leaving for that.
@@ -238,6 +242,10 @@ class WorkerLink:
         """Whether the worker is slow, and not only waits for a core like everybody else."""
         if not self._patience_s <= elapsed_s < 2 * self._patience_s:
             return elapsed_s > self._patience_s
+        return self._has_worked()
+
+    def _has_worked(self) -> bool:
+        """Whether the worker has had enough CPU for what it is at, whoever else wants a core."""
         begun_ns: int = PROGRESS.unpack_from(self._progress, 0)[2]
         return self._child.cpu_ns() - begun_ns >= self._patience_s * _WORKED_NS_PER_S
 

@@ -209,7 +209,8 @@ class RegorusPolicy:
         """See `PolicyEngine`.
 
         `PolicyError` codes: `policy_timeout`, `policy_worker_died`, `policy_error` (the engine
-        failed on this input), `policy_overloaded` (retryable), `policy_unavailable`.
+        failed on this input), `policy_overloaded` (retryable), `policy_unavailable`,
+        `policy_suspended` (it ran wild on this subject's questions, see `regorus_breaker`).
         """
         active = self._running()
         return read_answer(await self._ask(active, document), active.revision)
@@ -247,8 +248,8 @@ class RegorusPolicy:
             text = f"the input has {len(document)} bytes; policy is asked about {INPUT_MAX_BYTES}"
             answer.set_exception(PolicyError(text, code="policy_error"))
             return answer
-        subset = active.index.find(document)
-        active.fleet.submit(Request(subset, document, answer, self._deadline_s))
+        subset, asker = active.index.read(document)
+        active.fleet.submit(Request(subset, document, answer, self._deadline_s, asker=asker))
         return answer
 
     def _running(self) -> _Active:

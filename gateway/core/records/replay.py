@@ -38,6 +38,7 @@ UNANSWERED: Final = frozenset(
     {
         "policy_error",
         "policy_overloaded",
+        "policy_suspended",
         "policy_timeout",
         "policy_unavailable",
         "policy_worker_died",

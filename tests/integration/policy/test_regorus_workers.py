@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from msgspec import structs
 
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
 from gateway.adapters.regorus.regorus_policy import INPUT_MAX_BYTES, RegorusPolicy
@@ -45,6 +46,7 @@ s := input.context.args.s if is_string(input.context.args.s)
 
 @RULES@
 """
+PANICS, HARMLESS = "regex.template_match(", "time.add_date("
 PATHOLOGICAL = {
     "a long range": (
         "deny contains {`code`: `x`} if { n > 0; count(numbers.range(1, 50000000)) > n }"
@@ -56,7 +58,10 @@ PATHOLOGICAL = {
         "deny contains {`code`: `x`} if { n > 0; some a in numbers.range(1, 100000); "
         "some b in numbers.range(1, 100000); a * b == n - 2 }"
     ),
-    "a panic": "deny contains {`code`: `x`} if strings.count(s, ``) == n",
+    "a panic": (
+        "deny contains {`code`: `x`} if regex.template_match(concat(s, [`a{é}`, `b`]), `é`, `{`, "
+        "`}`) == n"
+    ),
     "a text that doubles": (
         "big := concat(s, [`xxxxxxxx` | some _ in numbers.range(1, 100000)])\n\n"
         "deny contains {`code`: concat(big, [big | some _ in numbers.range(1, n * 5000)])}"
@@ -99,9 +104,13 @@ async def tell(engine: RegorusPolicy, document: bytes) -> str:
 
 
 def hostile(rules: str) -> Bundle:
-    sources = {"shop.rego": BYSTANDER, "hostile.rego": HOSTILE.replace("@RULES@", rules)}
+    written = HOSTILE.replace("@RULES@", rules)
+    # No function that is known to panic passes the gate, so one is put in behind it.
+    sources = {"shop.rego": BYSTANDER, "hostile.rego": written.replace(PANICS, HARMLESS)}
     owned = {"policies": {"shop": ["shop"], "hostile": ["shop"]}}
-    return build_bundle(sources, {"authority": owned})
+    bundle = build_bundle(sources, {"authority": owned})
+    files = dict(bundle.files) | {"policies/hostile.rego": written.encode()}
+    return structs.replace(bundle, files=tuple(sorted(files.items())))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -121,13 +130,13 @@ async def test_a_pathological_policy_denies_its_own_call_alone(
 
 
 async def test_a_panic_breaks_nothing_for_those_who_come_after(start: Start) -> None:
-    rule = 'deny contains {"code": "x"} if strings.count("abc", s) == n'
+    rule = 'deny contains {"code": "x"} if regex.template_match(s, "é", "{", "}") == n'
     engine = await start(hostile(rule), deadline_ms=2_000)
     honest = ask("bad", n=9, s="b")
     before = await tell(engine, honest)
     assert before not in REFUSED
     for _ in range(3):
-        assert await tell(engine, ask("bad", n=9, s="")) in REFUSED
+        assert await tell(engine, ask("bad", n=9, s="a{é}b")) in REFUSED
         assert await tell(engine, honest) == before
 
 
@@ -169,6 +178,38 @@ async def test_suspects_that_behave_are_acquitted(
         assert found == "policy_overloaded"
     await asyncio.sleep(0.2)  # the time that suspicion lasts, and some
     assert await tell(engine, ask("bad")) == "hostile"
+
+
+def ask_of(agent: str, tool: str, **args: Any) -> bytes:  # noqa: ANN401 - JSON
+    return orjson.dumps(orjson.loads(ask(tool, **args)) | {"subject": {"id": agent}})
+
+
+async def test_who_has_policy_run_wild_again_and_again_is_refused_unasked(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = PATHOLOGICAL["a loop in a loop"].replace("`", '"')
+    engine = await start(hostile(rule), deadline_ms=300)
+    wild = ask_of("mallory", "bad", n=1)
+    found = [await tell(engine, wild) for _ in range(6)]
+    assert found == ["policy_timeout"] * 3 + ["policy_suspended"] * 3
+    # 1. Whatever it asks of these packages is refused, and nothing that others ask.
+    assert await tell(engine, ask_of("mallory", "bad")) == "policy_suspended"
+    assert await tell(engine, ask_of("mallory", "good")) == "ok"
+    assert await tell(engine, ask_of("alice", "bad")) == "hostile"
+    assert await tell(engine, ask_of("alice", "bad", n=1)) == "policy_timeout"
+    assert await tell(engine, ask_of("alice", "bad")) == "hostile"
+    # 2. Refusing costs no worker anything.
+    await full(engine, 2)
+    before = engine.worker_pids
+    assert {await tell(engine, wild) for _ in range(50)} == {"policy_suspended"}
+    assert engine.worker_pids == before
+    # 3. Later it gets one more try, in the lane, and not three.
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_breaker.SUSPENDED_S", 0.0)
+    assert await tell(engine, ask_of("mallory", "bad")) == "hostile"
+    assert await tell(engine, wild) == "policy_timeout"
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_breaker.SUSPENDED_S", 10.0)
+    assert await tell(engine, wild) == "policy_suspended"
+    assert engine.worker_pids == before
 
 
 async def test_too_many_suspects_are_refused_as_retryable(
