@@ -104,9 +104,10 @@ async def replay(order: Order) -> bytes:
     release = ReleaseStore(Path(order.releases)).load(order.revision)
     since = Filter(since_us=order.since_s * 1_000_000)
     records = find_records(log, Decisions(Selection(since)))
-    # A key that is not there must not be made.
-    if not list_segments(log) or not kek.is_file():  # noqa: ASYNC240 - nothing else runs here
+    if not list_segments(log):
         return b""
+    if not kek.is_file():  # noqa: ASYNC240 - nothing else runs here
+        raise FileNotFoundError(kek)  # it must not be made
     vault = Vault(log / "openings" / "keys", load_or_create_kek(kek), "", Files())
     candidate = Candidate(restore_bundle(release.policy_files), workers=1)
     await candidate.start()
@@ -114,7 +115,7 @@ async def replay(order: Order) -> bytes:
         impact = await PolicyReplay(candidate, Inputs(log, vault)).run(records)
     finally:
         await candidate.stop()
-    if not impact.total:
+    if not impact.total and not impact.missing:
         return b""
     told: dict[str, Any] = impact_told.describe(impact, order.revision)
     return impact_told.write(told | {"since_s": order.since_s})

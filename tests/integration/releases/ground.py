@@ -201,9 +201,8 @@ class Ground:
         async def measure(_release: Release) -> Mapping[str, Any] | None:
             return self.impact
 
-        return ReleaseDesk(
-            replace(deps, record=self.record, try_out=try_out, measure=measure, **self.over)
-        )
+        stood_for = {"record": self.record, "try_out": try_out, "measure": measure}
+        return ReleaseDesk(replace(deps, **stood_for | self.over))
 
     async def say(
         self,

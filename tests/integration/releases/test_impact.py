@@ -1,0 +1,158 @@
+"""What a proposal would have changed: replayed in a process of its own, from a real log."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.adapters.policy.policy_sample import build_sample
+from gateway.adapters.releases.impact_run import Order, Span, measure, replay
+from gateway.core import canonical
+from gateway.core.entry import Entry, Opening
+from gateway.core.records import impact_told
+from gateway.core.releases.release import Release
+from gateway.wiring_releases import FOLDER
+from tests.integration.releases.ground import START_NS, Ground, begin
+
+pytestmark = [pytest.mark.req("POL-08"), pytest.mark.req("POL-07")]
+
+NOW_S = START_NS // 1_000_000_000
+PATIENT = (Span(7 * 86_400, 60),)
+
+
+def denied(number: int, agent: str) -> Entry:
+    """Return the record of a call that the first release denied, with its input."""
+    document = orjson.loads(build_sample("call"))
+    document["resource"] |= {"id": "x.first", "server": "x", "effect": "read"}
+    document["subject"]["id"] = agent
+    return Entry(
+        type="call.refused",
+        op=f"op-{number}",
+        fields={
+            "decision": {"outcome": "deny", "reasons": ["house:first"]},
+            "policy": {"rev": "r"},
+        },
+        openings=(Opening("policy.input", orjson.dumps(document), "alice"),),
+    )
+
+
+async def with_traffic(folder: Path) -> tuple[Ground, Release, Order]:
+    """Return a deployment that denied three calls, and a release that would not have."""
+    ground, _ = await begin(folder)
+    for number, agent in enumerate(("ann", "ann", "bob")):
+        await ground.record(denied(number, agent))
+    second = ground.release("second")
+    assert ground.gateway is not None
+    ground.gateway.store.save(second)
+    audit = ground.config().audit
+    order = Order(
+        log=str(audit.dir),
+        kek=str(audit.kek),
+        releases=str(audit.dir / FOLDER),
+        revision=second.revision,
+        since_s=0,
+    )
+    return ground, second, order
+
+
+async def test_recorded_decisions_are_put_to_a_release_and_told_in_numbers(tmp_path: Path) -> None:
+    ground, second, order = await with_traffic(tmp_path)
+    told = impact_told.read(await replay(order))
+    assert (told["candidate"], told["decisions"]) == (second.revision, 3)
+    [row] = told["rows"]
+    assert (row["kind"], row["rule"], row["tool"]) == ("newly_permitted", "house:first", "x.first")
+    assert row["agents"] == {"ann": 2, "bob": 1}
+    summary = impact_told.summarize(told)
+    assert summary == {
+        "digest": canonical.digest(impact_told.write(told)),
+        "since_s": 0,
+        "decisions": 3,
+        "changed": 3,
+        "newly_denied": 0,
+        "newly_held": 0,
+        "newly_permitted": 3,
+        "error": 0,
+        "missing": 0,
+    }
+    assert "ann" not in str(summary)
+    # It is the same in a process of its own.
+    found = await measure(order, now_s=NOW_S, spans=PATIENT)
+    assert isinstance(found, bytes)
+    since = {"since_s": NOW_S - 7 * 86_400}
+    assert impact_told.read(found) == told | since
+    # Nothing older than what is asked for.
+    later = await measure(order, now_s=NOW_S + 60, spans=(Span(10, 60),))
+    assert later == "no_decisions"
+    await ground.die()
+
+
+async def test_a_proposal_is_told_and_recorded_with_what_it_would_have_changed(
+    tmp_path: Path,
+) -> None:
+    ground, second, _ = await with_traffic(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    ground.over = {"measure": keeper.build_desk(lambda _person, _at: True).deps.measure}
+    await ground.say("pia", second)
+    impact = ground.records("policy.propose")[-1]["impact"]
+    assert (impact["decisions"], impact["newly_permitted"]) == (3, 3)
+    assert keeper.store.load_impact(impact["digest"]) is not None
+    declined = await ground.say("paul", second)
+    assert getattr(declined, "code", "") == "release_unseen"
+    await ground.say("paul", second, seen=impact["digest"])
+    assert ground.records("policy.publish")[-1]["impact"] == impact
+    await ground.die()
+    await ground.start()  # the log is all that remembers it
+    assert ground.gateway is not None
+    target = ground.gateway.history.target
+    assert target is not None
+    assert target.impact == impact
+    await ground.die()
+
+
+async def test_inputs_that_cannot_be_had_are_counted(tmp_path: Path) -> None:
+    ground, _, order = await with_traffic(tmp_path)
+    other = tmp_path / "other"
+    other.write_text("0" * 64 + "\n")
+    other.chmod(0o600)
+    given = {name: getattr(order, name) for name in Order.__struct_fields__}
+    told = impact_told.read(await replay(Order(**given | {"kek": str(other)})))
+    assert impact_told.summarize(told)["missing"] == 3
+    await ground.die()
+
+
+async def test_what_takes_too_long_is_tried_over_less_and_then_let_go(tmp_path: Path) -> None:
+    ground, _, order = await with_traffic(tmp_path)
+    hasty = Span(7 * 86_400, 0)
+    assert await measure(order, now_s=NOW_S, spans=(hasty, hasty)) == "too_slow"
+    assert isinstance(await measure(order, now_s=NOW_S, spans=(hasty, *PATIENT)), bytes)
+    await ground.die()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"revision": "sha256:" + "0" * 64}, "failed"),
+        ({"kek": "/nowhere/kek"}, "failed"),
+        ({"log": "/nowhere/audit"}, "no_decisions"),
+    ],
+)
+async def test_what_cannot_be_measured_says_so_and_holds_nothing_up(
+    tmp_path: Path, change: dict[str, str], why: str
+) -> None:
+    ground, _, order = await with_traffic(tmp_path)
+    given = {name: getattr(order, name) for name in Order.__struct_fields__}
+    assert await measure(Order(**given | change), now_s=NOW_S, spans=PATIENT) == why
+    await ground.die()
+
+
+async def test_where_no_process_can_be_started_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground, _, order = await with_traffic(tmp_path)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert await measure(order, now_s=NOW_S, spans=PATIENT) == "failed"
+    await ground.die()
