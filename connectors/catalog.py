@@ -253,6 +253,7 @@ def _build_resource(server: str, review: Review, offer: Offer) -> dict[str, Any]
         "sensitive_out": list(review.sensitive_out),
         "labels": list(review.labels),
         "sinks": list(review.sinks),
+        "texts": list(review.texts),
         "sums": list(review.sums),
         "definition_digest": offer.digest,
     }

@@ -185,6 +185,7 @@ _TOOL_KEYS: Final[dict[str, Read[Any]]] = {
     "sensitive_out": read_list(_read_pointer),
     "labels": read_list(read_text),
     "sinks": read_list(_read_pointer),
+    "texts": read_list(_read_pointer),
     "sums": read_list(_read_pointer),
     "trusted": read_list(_read_pointer),
     "operation_id_at": read_text,

@@ -23,6 +23,8 @@ ToolState = Literal["callable", "unreviewed", "unpinned", "quarantined", "missin
 class Review(Struct, frozen=True, kw_only=True):
     """What a manifest says of one tool. Pointers are RFC 6901, into the arguments.
 
+    `sinks` say where data goes; `texts` are read by others, and links in them lead somewhere.
+
     `input_schema` and `output_schema` are the manifest's `in` and `out`: what the reviewer demands
     beyond the upstream's own schema. `undo`, `preview` and `prestate` name a tool, or give a
     template of a call. `cost` is per call; `rate` is calls and the seconds in which they may be
@@ -40,6 +42,7 @@ class Review(Struct, frozen=True, kw_only=True):
     sensitive_out: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
     operation_id_at: str | None = None

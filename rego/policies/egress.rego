@@ -1,8 +1,9 @@
 # METADATA
 # title: Where data may go
 # description: >-
-#   Looks at the sinks that manifests declare (recipients, URLs, accounts), at where their values
-#   come from, and at what the run has read. Switched by `data.settings.egress`.
+#   Looks at the sinks that manifests declare (recipients, URLs, accounts) and at links in the
+#   texts that they declare, at where these come from, and at what the run has read. Switched by
+#   `data.settings.egress`.
 # custom:
 #   applies_to:
 #     effects: [create, update, delete, external_send, money, privilege]
@@ -12,6 +13,7 @@
 #       untrusted: deny
 #       unknown: hold
 #       secret: deny
+#       links: hold
 #       internal_domains: []
 package policies.egress
 
@@ -121,4 +123,44 @@ deny contains {
 	input.phase == "call"
 	count(sinks.classes - {"allowed", "internal"}) > 0
 	settings.egress_secret("deny") != "off"
+}
+
+# METADATA
+# title: A stranger's link in a message
+# description: >-
+#   A text that others will read (`texts` of the manifest) has a link that only strangers have named,
+#   or that leads to a host that only they have named. `links`: `hold`, `deny` or `off`.
+# scope: rule
+# custom:
+#   rationale: >-
+#     Whoever gets the message trusts its sender, not the page that the link is from. And a picture
+#     that is fetched when the message is opened carries out whatever its address says.
+#   owasp: [ASI01, ASI02, LLM05]
+hold contains {
+	"code": "link_untrusted",
+	"message": "a text has a link that was seen only in what strangers can write",
+	"approval": approvals.standard,
+} if {
+	count(input.resource.texts) > 0
+	input.resource.effect != "read"
+	"untrusted" in sinks.links
+	settings.egress_links("hold") != "off"
+	not egress.links_refused
+}
+
+# METADATA
+# title: A stranger's link in a message, where nobody is asked
+# scope: rule
+# custom:
+#   rationale: For agents that write to many, where links have no business.
+#   owasp: [ASI01, ASI02, LLM05]
+deny contains {
+	"code": "link_untrusted",
+	"message": "a text has a link that was seen only in what strangers can write",
+} if {
+	count(input.resource.texts) > 0
+	input.resource.effect != "read"
+	"untrusted" in sinks.links
+	settings.egress_links("hold") != "off"
+	egress.links_refused
 }

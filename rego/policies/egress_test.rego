@@ -177,3 +177,34 @@ test_all_together if {
 	unknown.outcome == "hold"
 	count(unknown.approval.stages) == 1
 }
+
+message(class) := call({
+	"resource": {"sinks": [], "texts": ["/body"]},
+	"context": {"args": {"body": "see https://x.example"}, "run": {"provenance": {"/body": class}}},
+})
+
+test_a_link_that_only_strangers_named_is_asked_about if {
+	codes(egress.hold) == {"link_untrusted"} with input as message("untrusted")
+	codes(egress.deny) == set() with input as message("untrusted")
+	codes(egress.hold) == {"link_untrusted"} with input as object.union(message("untrusted"), {"phase": "resume"})
+	every class in ["allowed", "trusted", "unseen"] {
+		codes(egress.hold | egress.deny) == set() with input as message(class)
+	}
+}
+
+test_a_text_without_links_is_no_business_of_this_package if {
+	ask := json.remove(message("untrusted"), ["context/run/provenance"])
+	codes(egress.hold | egress.deny) == set() with input as ask
+	codes(egress.hold | egress.deny) == set() with input as object.union(message("untrusted"), {"resource": {"texts": []}})
+}
+
+test_links_may_be_denied_or_ignored if {
+	every word in ["deny", "never", null] {
+		codes(egress.deny) == {"link_untrusted"} with input as message("untrusted")
+			with data.settings.egress.links as word
+		codes(egress.hold) == set() with input as message("untrusted")
+			with data.settings.egress.links as word
+	}
+	codes(egress.hold | egress.deny) == set() with input as message("untrusted")
+		with data.settings.egress.links as "off"
+}

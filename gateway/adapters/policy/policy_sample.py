@@ -19,6 +19,7 @@ _RESOURCE: Final[dict[str, Any]] = {
     "sensitive_out": [],
     "labels": [],
     "sinks": [],
+    "texts": [],
     "sums": [],
     "definition_digest": "sha256:" + "0" * 64,
 }

@@ -2,7 +2,7 @@
 # title: What leaves
 # description: >-
 #   What `policies.egress` asks about a call that has sinks. `data.settings.egress` switches it:
-#   `untrusted` and `unknown` are `deny`, `hold` or `off`. A word that is none of these is taken
+#   `untrusted`, `unknown` and `links` are `deny`, `hold` or `off`. A word that is none of these is taken
 #   for `deny`.
 package countersign.lib.egress
 
@@ -20,6 +20,14 @@ askable if grants.counted
 askable if settings.egress_untrusted("deny") == "hold"
 
 askable if input.phase == "resume"
+
+# METADATA
+# title: Nobody is asked about links
+# scope: rule
+links_refused if {
+	input.phase == "call"
+	not settings.egress_links("hold") == "hold"
+}
 
 # METADATA
 # title: Nobody is asked about unknown recipients

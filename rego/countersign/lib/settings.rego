@@ -25,6 +25,10 @@ calls_per_run(shipped) := found if {
 	is_number(found)
 } else := shipped
 
+egress_links(shipped) := found if {
+	found := data.settings.egress.links
+} else := shipped
+
 egress_secret(shipped) := found if {
 	found := data.settings.egress.secret
 } else := shipped

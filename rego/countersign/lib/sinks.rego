@@ -43,6 +43,14 @@ class_at(pointer) := "allowed" if {
 	args.given(pointer)
 }
 
+# METADATA
+# title: The classes of links in texts that this call sends; a text without any has none
+# scope: rule
+links contains class if {
+	some pointer in input.resource.texts
+	class := input.context.run.provenance[pointer]
+}
+
 # The gateway has refused every other value there.
 bound(pointer) if input.context.token.allowed_values[pointer]
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.req("POL-03")
 QUERY = "[d | some i in input.all; d := data.countersign.decision with input as i]"
 NOW = 1_766_000_000_000_000_000
 
-PER_BUNDLE = 700
+PER_BUNDLE = 600
 
 
 def read_pack() -> list[Notes]:
@@ -48,7 +48,12 @@ STRICT: dict[str, Any] = {
         "zones": {"Here": 90},
     },
     "duties": {"pairs": [{"name": "p", "one": ["shop.act"], "other": ["shop.other"]}]},
-    "egress": {"untrusted": "hold", "unknown": "deny", "internal_domains": ["acme.example"]},
+    "egress": {
+        "untrusted": "hold",
+        "unknown": "deny",
+        "links": "deny",
+        "internal_domains": ["acme.example"],
+    },
     "environment": {"servers": {"shop": ["prod"]}},
     "grants": {"named": True, "bounded": ["money"]},
     "high_risk": {
@@ -68,7 +73,7 @@ WRONG: dict[str, Any] = {
     "calendar": {"freezes": [{"until": "2025-02-30T00:00:00Z", "effects": ["money"]}],
                  "hours": [{"days": "mon"}, 7], "hours_effects": "all", "zones": {"Here": "90"}},
     "duties": {"pairs": [{"one": 5}, {}]},
-    "egress": {"untrusted": 0, "unknown": None, "internal_domains": "acme.example"},
+    "egress": {"untrusted": 0, "unknown": None, "links": [], "internal_domains": "acme.example"},
     "environment": {"servers": {"shop": "prod"}},
     "fetches": {"next": "off"},
     "high_risk": {"named": "money", "looked_up": None, "except": "shop.act"},
@@ -153,7 +158,7 @@ VALUES: tuple[Any, ...] = (
     ["bob@acme.example"], ["bob@acme.example", "eve@elsewhere.example"], [],
 )  # fmt: skip
 TOOLS = ("shop.act", "shop.other", "bank.pay")
-CLASSES = ("allowed", "trusted", "untrusted", "unseen", "later", ABSENT)
+CLASSES = ("allowed", "trusted", "untrusted", "untrusted", "unseen", "later", ABSENT)
 EFFECTS = (
     "read", "read", "create", "update", "delete", "external_send", "money", "money", "money",
     "privilege", "unreviewed",
@@ -180,7 +185,9 @@ class Dice(Random):
         return {f"{tool}#/amount": self.choice(amounts) for tool in self.sample(TOOLS, 2)}
 
     def counts(self) -> dict[str, int]:
-        return {tool: self.choice((0, 1, 3, 150)) for tool in self.sample(TOOLS, 2)}
+        return {
+            tool: self.choice((0, 1, 3, 150)) for tool in self.sample(TOOLS, self.choice((2, 3, 3)))
+        }
 
     def resource(self, tool: str) -> dict[str, Any]:
         pick = self.choice
@@ -190,6 +197,7 @@ class Dice(Random):
             "effect": pick(EFFECTS),
             **self.some(
                 sinks=pick(([], ["/to"], ["/to"], ["/url"], ["/to", "/url"])),
+                texts=pick(([], ["/url"], ["/body"])),
                 sums=pick(([], ["/amount"], ["/amount"])),
                 labels=pick(([], ["pii"], ["pii"], ["untrusted"], ["env-prod"], ["env-test"])),
                 sensitive=pick(([], ["/to"], ["/to"])),
@@ -205,7 +213,7 @@ class Dice(Random):
             sums=self.sums(),
             labels=self.sample(LABELS, pick((0, 1, 2))),
             recent=[pick(TOOLS[:2]) for _ in range(pick((0, 1, 3)))] + [tool] * pick((0, 2, 20)),
-            repeats=pick((0, 0, 1, 2, 5, 60)),
+            repeats=pick((0, 0, 0, 1, 2, 5, 60)),
             provenance=self.some(**{"/to": pick(CLASSES), "/url": pick(CLASSES)}),
             egress={"servers": {"shop": 3}, "classes": {"trusted": 3}},
         )

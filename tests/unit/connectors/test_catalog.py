@@ -78,6 +78,7 @@ def test_the_policy_input_gets_what_the_reviewer_said() -> None:
         "sensitive_out": ["/iban"],
         "labels": ["pii"],
         "sinks": [],
+        "texts": [],
         "sums": [],
         "definition_digest": tool.definition_digest,
     }

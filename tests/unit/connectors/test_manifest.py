@@ -33,6 +33,7 @@ tools:
     sensitive_out: [/rows/*/iban]
     labels: [pii]
     sinks: [/to]
+    texts: [/body]
     sums: [/amount]
     operation_id_at: refunds.op
     cost: 0.5
@@ -71,7 +72,8 @@ def test_every_key_is_understood(tmp_path: Path) -> None:
     assert review.undo == {"tool": "unrefund", "arguments": {"id": "/id"}}
     assert (review.cost, review.rate, review.retry) == (0.5, (10, 60), "safe")
     assert (review.sensitive, review.sensitive_out) == (("/note",), ("/rows/*/iban",))
-    assert (review.sinks, review.sums) == (("/to",), ("/amount",))
+    assert (review.sinks, review.texts) == (("/to",), ("/body",))
+    assert review.sums == ("/amount",)
     assert (review.definition_digest, review.reviewed_by) == (DIGEST, "Ann")
 
 
