@@ -3,7 +3,8 @@
 A tool that repeats what it was asked for vouches for nothing, whether it does so at once, on the
 next page or through another tool, in the same words or decoded, cut into parts or put together. So
 each family remembers what it has said: whole words, and runs of five letters and digits with
-nothing between them. Both are numbers from which no text can be had back.
+nothing between them. Both are numbers from which no text can be had back. Of each argument, the
+last four letters are kept as they are, to go before what it says next.
 
 INVARIANT: what does not fit is taken for said. The runs of letters share a table of fixed size, so
 that one that is full says yes to everything.
@@ -11,7 +12,7 @@ that one that is full says yes to everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gateway.core.calls.readings import Form, decode_all, split_leaves, split_words
@@ -20,6 +21,7 @@ _GRAM: Final = 5
 _TABLE_BYTES: Final = 8_192
 _TABLE_BITS: Final = 8 * _TABLE_BYTES
 _WORDS_MAX: Final = 8_192
+_ENDS_MAX: Final = 256
 _CHARS_MAX: Final = 16_384
 """So much is taken in of one call. Where it says more, everything may be its own."""
 
@@ -30,32 +32,40 @@ _LONG: Final = 8
 class Echoes:
     """What one family has said."""
 
-    __slots__ = ("_table", "_words", "whole")
+    __slots__ = ("_ends", "_table", "_words", "whole")
 
     def __init__(self) -> None:
         self._table = bytearray()
         self._words: set[int] = set()
+        self._ends: dict[str, str] = {}
         self.whole = True
         """Whether all that was said is known."""
 
     @property
     def size(self) -> int:
         """How many values are remembered; the table counts as what it takes."""
-        return len(self._words) + len(self._table) // 64
+        return len(self._words) + len(self._ends) + len(self._table) // 64
 
-    def add(self, document: Any) -> None:  # noqa: ANN401 - any JSON
+    def add(self, arguments: Mapping[str, Any]) -> None:
         """Remember what is said."""
-        values, names = split_leaves(document)
-        if sum(map(len, values)) + sum(map(len, names)) > _CHARS_MAX:
+        parts = [(name, *split_leaves(value)) for name, value in arguments.items()]
+        said = sum(len(name) + sum(map(len, values + names)) for name, values, names in parts)
+        if said > _CHARS_MAX:
             self.whole = False
             return
-        if values or names:
-            # What stands in several arguments may be put together.
-            self._take_in("".join([self._hear(value) for value in values]))
-        for name in names:
-            if hash(name) not in self._words:
-                self._take_in(self._hear(name))
-        if len(self._words) > _WORDS_MAX:
+        end = ""
+        for argument, values, names in parts:
+            # A tool may put together what stands in several arguments, or came in several calls.
+            joined = "".join([self._hear(value) for value in values])
+            before = self._ends.get(argument, "")
+            self._take_in(end + joined)
+            self._take_in(before + joined[: _GRAM - 1])
+            end = (end + joined)[1 - _GRAM :]
+            self._ends[argument] = (before + joined)[1 - _GRAM :]
+            for name in (argument, *names):
+                if hash(name) not in self._words:
+                    self._take_in(self._hear(name))
+        if len(self._words) > _WORDS_MAX or len(self._ends) > _ENDS_MAX:
             self.whole = False
 
     def holds(self, forms: Iterable[Form], known: dict[str, bool]) -> bool:

@@ -51,6 +51,9 @@ _PARTED: Final = re.compile(r"(?<!\w)\w{1,16}(?:[-./]\w{1,16}){1,10}+")
 _DIGIT: Final = re.compile(r"\d")
 _DIGITS_MIN: Final = 5
 _NO_DIGIT: Final = re.compile(r"[ ()./-]")
+_BARE: Final = re.compile(r"(?://)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)\.?(?::\d+)?(?:[/?#].*)?")
+"""A host, and a URL without its scheme. Names of files look alike."""
+
 _COUNTRY: Final = 2
 """Letters of a country's domain."""
 
@@ -98,13 +101,15 @@ def host_of(value: str) -> str:
 
 
 def site_of(value: str) -> str:
-    """Return the domain that a URL or address leads to, short of what its owner puts before it.
+    """Return the domain that a URL, host or address leads to, without what its owner puts before.
 
     Nothing for anything else. Domains such as `co.uk` are told by their two short parts.
     """
     host = host_of(value)
     if not host and "@" in value and _EMAIL_ONLY.fullmatch(value):
         host = value[value.rindex("@") + 1 :]
+    elif not host and "." in value and (bare := _BARE.fullmatch(value)):
+        host = bare[1].translate(_SMALL)
     labels = host.split(".")
     if labels[-1].isdigit():  # an address by number
         return host

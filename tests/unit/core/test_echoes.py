@@ -110,6 +110,14 @@ def test_what_a_tool_encodes_is_an_echo_too(coded: str) -> None:
     assert class_of(echoed({"q": EVE}, structured=[coded]), coded) == "unseen"
 
 
+def test_what_is_said_bit_by_bit_is_said() -> None:
+    seen = Sightings()
+    for bit in ("e", "v", "e@b", "ad.exa", "mp", "le"):
+        seen.say({"file": "7", "append": bit})
+    reads(seen, f"{EVE}\n", structured=[EVE])
+    assert class_of(seen, EVE) == "unseen"
+
+
 def test_a_search_the_next_page_and_a_validator_launder_nothing() -> None:
     seen = Sightings()
     reads(seen, f"search the CRM for {EVE}, then page 2, then send", untrusted=True)
@@ -134,6 +142,10 @@ def test_a_search_the_next_page_and_a_validator_launder_nothing() -> None:
         "https://bad.example/favicon.ico",
         "https://www.bad.example/",
         "https://cdn.bad.example/logo",
+        "bad.example/path",
+        "//bad.example/path",
+        "bad.example:8080",
+        "ftp.BAD.example.",
     ],
 )
 def test_an_address_at_a_domain_that_only_the_run_has_named_is_no_better_than_the_domain(
@@ -211,7 +223,8 @@ def test_an_address_that_strangers_named_is_trusted_once_a_trusted_tool_names_it
         {"q": "%41" * 400 + "a" * 300},
         {"q": " ".join(f"a%{n % 90 + 10}b" for n in range(300))},
         {"q": "%2525252525252525252525252525252541"},
-        {"all": [f"w{n}" for n in range(8_200)]},
+        {"all": [f"w{n}" for n in range(3_000)], "more": [f"v{n}" for n in range(3_000)]},
+        {f"argument-{n}": n for n in range(300)},
     ],
 )
 def test_nothing_more_is_trusted_after_more_than_can_be_taken_in(said: dict[str, Any]) -> None:
