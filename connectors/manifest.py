@@ -151,6 +151,9 @@ def _read_tool(place: Place) -> Review | None:
         if key in values:
             values[field] = values.pop(key)
     review = Review(**values)
+    for pointer in review.sums_optional:
+        if pointer not in review.sums:
+            raise Mistake(f"`{pointer}` of `sums_optional` is none of `sums`; name it there too")
     repeatable = review.effect == "read" or review.idempotency != "none"
     if review.retry == "safe" and not repeatable:
         raise Mistake(f"`{review.name}` cannot be `retry: safe`; it is no read and not idempotent")
@@ -187,6 +190,7 @@ _TOOL_KEYS: Final[dict[str, Read[Any]]] = {
     "sinks": read_list(_read_pointer),
     "texts": read_list(_read_pointer),
     "sums": read_list(_read_pointer),
+    "sums_optional": read_list(_read_pointer),
     "trusted": read_list(_read_pointer),
     "operation_id_at": read_text,
     "cost": _read_cost,

@@ -24,6 +24,7 @@ class Review(Struct, frozen=True, kw_only=True):
     """What a manifest says of one tool. Pointers are RFC 6901, into the arguments.
 
     `sinks` say where data goes; `texts` are read by others, and links in them lead somewhere.
+    `sums_optional`: those of `sums` that a call may leave out.
 
     `input_schema` and `output_schema` are the manifest's `in` and `out`: what the reviewer demands
     beyond the upstream's own schema. `undo`, `preview` and `prestate` name a tool, or give a
@@ -44,6 +45,7 @@ class Review(Struct, frozen=True, kw_only=True):
     sinks: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
+    sums_optional: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
     operation_id_at: str | None = None
     input_schema: Mapping[str, Any] | None = None

@@ -65,3 +65,21 @@ hold contains {
 	input.resource.effect == "money"
 	caps.spent_unknown
 }
+
+# METADATA
+# title: Nobody knows how much
+# description: >-
+#   The manifest names amounts (`sums`), and the call tells none of them, because it may leave them
+#   out (`sums_optional`). Any other such call is refused.
+# scope: rule
+# custom:
+#   rationale: A payment that is changed without saying its amount moves one all the same.
+#   owasp: [LLM06]
+hold contains {
+	"code": "amount_unknown",
+	"message": "the call does not say how much it moves",
+	"approval": approvals.standard,
+} if {
+	input.resource.effect == "money"
+	caps.amount_unknown
+}

@@ -103,3 +103,22 @@ test_other_effects_are_not_its_business if {
 	ask := object.union(call(100001, {}), {"resource": {"effect": "update"}})
 	codes(money_limits.hold | money_limits.deny) == set() with input as ask
 }
+
+without(name, more) := json.remove(object.union(call(5, {}), more), [sprintf("context/args/%s", [name])])
+
+with_fee := {"resource": {"sums": ["/amount", "/fee"]}, "context": {"args": {"fee": 2}}}
+
+test_an_amount_that_nobody_tells_is_asked_about if {
+	held(without("amount", {})) == {"amount_unknown"}
+	held(call(null, {})) == {"amount_unknown"}
+	held(call("5", {})) == {"amount_unknown"}
+	held(without("amount", {"resource": {"sums": []}})) == set()
+	held(without("amount", {"resource": {"effect": "update"}})) == set()
+}
+
+test_an_amount_that_is_left_out_beside_another_counts_as_nothing if {
+	held(without("fee", with_fee)) == set()
+	held(without("amount", with_fee)) == set()
+	held(object.union(with_fee, without("fee", {"context": {"args": {"amount": 1001}}}))) == {"amount_needs_approval"}
+	denied(object.union(without("fee", with_fee), {"context": {"args": {"amount": 100001}}})) == {"amount_over_limit"}
+}

@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.core.calls.family import EXACT, LABELS_MAX, SAFE, Charge, Day, Family, as_number
 from gateway.core.calls.provenance import UNTRUSTED, Class, Output
 from gateway.core.catalog import Tool
-from gateway.core.pointer import resolve
+from gateway.core.pointer import MISSING, resolve
 from gateway.core.policy.obligations import Limit
 from gateway.core.refusal import Refusal
 from gateway.core.tokens.spending import Spender
@@ -124,7 +124,10 @@ class Ledger:
         # 2. Amounts that cannot be added up, or would refill what was spent.
         sums: dict[str, str] = {}
         for pointer in tool.review.sums:
-            amount = _decimal(resolve(arguments, pointer))
+            value = resolve(arguments, pointer)
+            if pointer in tool.review.sums_optional and (value is MISSING or value is None):
+                continue
+            amount = _decimal(value)
             if amount is None or not 0 <= amount <= SAFE:
                 return Refusal("decide", "arguments_invalid", f"`{pointer}` must be 0 to 2^53")
             sums[f"{tool.id}#{pointer}"] = str(amount)

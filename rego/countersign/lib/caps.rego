@@ -77,3 +77,13 @@ spent_unknown if {
 }
 
 known if is_object(input.context.run.sums)
+
+# METADATA
+# title: The manifest names amounts, and the call tells none
+# scope: rule
+amount_unknown if {
+	count(input.resource.sums) > 0
+	not told
+}
+
+told if money.amount

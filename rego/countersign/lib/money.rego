@@ -9,13 +9,17 @@ import data.countersign.lib.args
 
 # METADATA
 # title: What this call moves
-# description: All its amounts together. Undefined where the manifest names none, or one is no number.
+# description: >-
+#   All its amounts together; one that is left out counts as nothing (the gateway has refused those
+#   that may not be). Undefined where the manifest names none, none is given, or one is no number.
 # scope: rule
 amount := sum(amounts) if {
 	pointers := input.resource.sums
 	count(pointers) > 0
-	amounts := [value | some pointer in pointers; value := args.number(pointer)]
-	count(amounts) == count(pointers)
+	given := [value | some pointer in pointers; value := args.at(pointer); value != null]
+	amounts := [value | some value in given; is_number(value)]
+	count(amounts) > 0
+	count(amounts) == count(given)
 }
 
 # METADATA

@@ -10,8 +10,14 @@ ask(args) := {
 
 test_all_amounts_together if money.amount == 12 with input as ask({"amount": 10, "fee": 2})
 
-test_an_amount_that_is_missing_makes_it_unknown if {
-	every args in [{"amount": 10}, {"amount": 10, "fee": "2"}, {}] { not known(args) }
+test_an_amount_that_is_left_out_counts_as_nothing if {
+	every args in [{"amount": 10}, {"amount": 10, "fee": null}] {
+		money.amount == 10 with input as ask(args)
+	}
+}
+
+test_an_amount_that_is_no_number_makes_it_unknown if {
+	every args in [{"amount": 10, "fee": "2"}, {"amount": 10, "fee": [2]}, {"amount": null}, {}] { not known(args) }
 }
 
 known(args) if money.amount >= 0 with input as ask(args)

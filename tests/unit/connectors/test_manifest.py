@@ -34,7 +34,8 @@ tools:
     labels: [pii]
     sinks: [/to]
     texts: [/body]
-    sums: [/amount]
+    sums: [/amount, /tip]
+    sums_optional: [/tip]
     operation_id_at: refunds.op
     cost: 0.5
     rate: 10/min
@@ -73,7 +74,7 @@ def test_every_key_is_understood(tmp_path: Path) -> None:
     assert (review.cost, review.rate, review.retry) == (0.5, (10, 60), "safe")
     assert (review.sensitive, review.sensitive_out) == (("/note",), ("/rows/*/iban",))
     assert (review.sinks, review.texts) == (("/to",), ("/body",))
-    assert review.sums == ("/amount",)
+    assert (review.sums, review.sums_optional) == (("/amount", "/tip"), ("/tip",))
     assert (review.definition_digest, review.reviewed_by) == (DIGEST, "Ann")
 
 
@@ -148,6 +149,7 @@ def test_a_mistake_is_told(tmp_path: Path, text: str, problem: str) -> None:
         ("rate: 10", "expected a text"),
         ("rate: fast", "10/min"),
         ("retry: safe", "cannot be `retry: safe`"),
+        ("sums_optional: [/tip]", "`/tip` of `sums_optional` is none of `sums`"),
         ("in: [1]", "expected a mapping"),
         ("undo: []", "name of a tool"),
         ("undo: {arguments: {}}", "name of a tool"),

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.core.calls.family import Charge
 from gateway.core.calls.ledger import Ledger
 from gateway.core.refusal import Refusal
 from gateway.core.tokens.spending import Spender
-from gateway.core.tokens.token import Grant
+from gateway.core.tokens.token import Budget, Grant
 from tests.unit.connectors.calls import build_tool
 
 TOOL = build_tool("refund", effect="money", sums=("/amount",), labels=("pii",))
@@ -117,6 +118,24 @@ def test_an_amount_that_cannot_be_added_is_refused(arguments: dict[str, Any]) ->
     refusal = ledger.reserve(SPENDER, TOOL, Grant("srv"), arguments)
     assert refusal == Refusal("decide", "arguments_invalid", "`/amount` must be 0 to 2^53")
     assert (family.calls, family.counts, family.sums) == (0, {}, {})
+
+
+@pytest.mark.req("POL-02")
+@pytest.mark.parametrize("arguments", [{"amount": 5}, {"amount": 5, "tip": None}])
+def test_an_amount_that_may_be_left_out_counts_as_nothing(arguments: dict[str, Any]) -> None:
+    tool = build_tool("refund", effect="money", sums=("/amount", "/tip"), sums_optional=("/tip",))
+    ledger = Ledger()
+    charge = ledger.reserve(SPENDER, tool, Grant("srv"), arguments)
+    assert isinstance(charge, Charge)
+    assert charge.sums == {SUM: "5"}
+    # A budget of it could not be kept, and what is given must be an amount all the same.
+    tight = replace(SPENDER, budget=Budget(sums={"srv.refund#/tip": 100}))
+    refused = ledger.reserve(tight, tool, Grant("srv"), arguments)
+    assert refused == Refusal("decide", "budget_exhausted")
+    wrong = ledger.reserve(SPENDER, tool, Grant("srv"), {"amount": 5, "tip": "1"})
+    assert wrong == Refusal("decide", "arguments_invalid", "`/tip` must be 0 to 2^53")
+    missing = ledger.reserve(SPENDER, tool, Grant("srv"), {"tip": 1})
+    assert missing == Refusal("decide", "arguments_invalid", "`/amount` must be 0 to 2^53")
 
 
 def test_policies_see_sums_as_numbers_however_large_they_grow() -> None:
