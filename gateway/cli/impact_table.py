@@ -29,7 +29,8 @@ def print_impact(
     lines = [f"candidate  {visible(told['candidate'])}"]
     if since_s := told.get("since_s"):
         lines.append(f"since      {_when(since_s)}")
-    phases = ", ".join(f"{phase} {count:,}" for phase, count in told["phases"].items())
+    found = sorted(told["phases"].items(), key=lambda one: -one[1])
+    phases = ", ".join(f"{phase} {count:,}" for phase, count in found)
     lines += [f"decisions  {told['decisions']:,} ({phases or 'none'})", ""]
     for kind in KINDS:
         why = _say_errors(told["errors"]) if kind == "error" else ""
@@ -71,7 +72,7 @@ def _tell_kind(kind: Kind, rows: Sequence[Row], examples: Path | None) -> list[s
 
 
 def _agents(row: Row) -> str:
-    shown = list(row.agents.items())[:_AGENTS_SHOWN]
+    shown = sorted(row.agents.items(), key=lambda one: -one[1])[:_AGENTS_SHOWN]
     more = len(row.agents) - len(shown)
     named = ", ".join(f"{visible(agent)} {count:,}" for agent, count in shown)
     return f"{named} and {more} more agents" if more else named

@@ -157,6 +157,8 @@ def history(output: OutputOption = Output.TABLE) -> None:
     ids = {one["key"]: one["id"] for one in found["publishers"]}
     rows: list[tuple[str, ...]] = [("NUMBER", "STATE", "ACTION", "WHEN", "REVISION", "BY")]
     rows += [_row(one, _waits(one), ids) for one in found["proposals"]]
+    for one in found["withdrawn"]:
+        rows.append((str(one["number"]), "withdrawn", "", "", one["revision"], ""))
     rows += [_row(one, one["state"], ids) for one in found["releases"]]
     print_rows(rows)
     for one in found["proposals"]:
@@ -357,6 +359,8 @@ def _tell(done: dict[str, Any], output: Output) -> None:
         print_json(done)
     else:
         print(f"{done['revision']}: number {done['number']}, {done['state']}")
+    if done["state"] == "published":
+        say("it decides from the next start on")
     if done["state"] == "proposed":
         say(f"it waits for another publisher; {say_impact(done['impact'])}")
         raise typer.Exit(Exit.PENDING)

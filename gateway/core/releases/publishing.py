@@ -183,7 +183,11 @@ def _find_foreign(rules: Rules, signed: Signed, by: str) -> Declined | None:
     """Refuse somebody who signed with a key that they were lent, or found."""
     if person(rules.publishers[signed.key.kid].id) == person(by):
         return None
-    return Declined("release_key_foreign", "this key is another publisher's; sign with yours")
+    return Declined(
+        "release_key_foreign",
+        f"this key is not that of `{by[:64]}`, who is signed in; sign with your own, or sign in as "
+        "yourself",
+    )
 
 
 def _find_elsewhere(rules: Rules, statement: Statement) -> Declined | None:
