@@ -93,8 +93,8 @@ def test_the_policy_page_names_phases_obligations_packs_and_inputs() -> None:
 
 @pytest.mark.req("GW-11")
 def test_the_policy_pages_example_passes_the_gate() -> None:
-    source, authority = blocks("docs/policies.md", "rego")[0], blocks("docs/policies.md", "json")[0]
-    owned = json.loads(authority)
+    source, written = blocks("docs/policies.md", "rego")[0], blocks("docs/policies.md", "json")
+    owned = next(found for found in map(json.loads, written) if "policies" in found)
     assert owned["policies"]["refunds"] == ["billing"]
     reads = (default_pack() / "reads.rego").read_text()
     bundle = build_bundle({"refunds.rego": source, "reads.rego": reads}, {"authority": owned})
