@@ -7,8 +7,22 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
+from gateway.adapters.policy.policy_kinds import (
+    ARRAY,
+    BOOLEAN,
+    NUMBER,
+    OBJECT,
+    OPEN,
+    WORD,
+    kind_of,
+    only,
+)
+
 SCHEMA_PATH: Final = "schemas/input.v1.json"
-_SCALARS: Final = frozenset({"string", "number", "integer", "boolean"})
+_SCALARS: Final = {"string": WORD, "number": NUMBER, "integer": NUMBER, "boolean": BOOLEAN}
+_KINDS: Final = {**_SCALARS, "array": ARRAY, "object": OBJECT}
+Kinds = tuple[int, int]
+"""The types of a value, and of its members (`policy_kinds`)."""
 _DEPTH_MAX: Final = 16
 
 
@@ -17,16 +31,39 @@ class InputTypes:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
-        self._known: dict[tuple[str, ...], bool] = {}
+        self._known: dict[tuple[str, ...], Kinds | None] = {}
 
     def is_typed(self, path: tuple[str, ...]) -> bool:
         """Whether what stands there, and below, always is of one type that the gateway gives.
 
         What agents and tools say (arguments, results, claims) never is.
         """
+        return self.kinds(path) is not None
+
+    def kinds(self, path: tuple[str, ...]) -> Kinds | None:
+        """Return the types of what stands there and of its members; None where it has none."""
         if path not in self._known:
-            self._known[path] = self._is_typed(self._find(path), 0)
+            node = self._find(path)
+            self._known[path] = (
+                (self._kind(node), self._member_kinds(node))
+                if node is not None and self._is_typed(node, 0)
+                else None
+            )
         return self._known[path]
+
+    @staticmethod
+    def _kind(node: Mapping[str, Any]) -> int:
+        given = [node["const"]] if "const" in node else node.get("enum")
+        if given is not None:
+            return kind_of(given[0]) | kind_of(given[-1])
+        return _KINDS[node["type"]]
+
+    def _member_kinds(self, node: Mapping[str, Any]) -> int:
+        found = 0
+        for member in _members(node):
+            below = self._resolve(member)
+            found |= self._kind(below) | self._member_kinds(below) if below else OPEN
+        return only(found)
 
     def _find(self, path: tuple[str, ...]) -> Mapping[str, Any] | None:
         node: object = self._schema
@@ -65,12 +102,18 @@ class InputTypes:
             return True
         if kind == "array":
             return self._is_typed(self._resolve(node.get("items")), depth + 1)
-        members = [*node.get("properties", {}).values(), node.get("additionalProperties")]
-        if kind == "object" and members[-1] is False:
-            members.pop()
         return kind == "object" and all(
-            self._is_typed(self._resolve(member), depth + 1) for member in members
+            self._is_typed(self._resolve(member), depth + 1) for member in _members(node)
         )
+
+
+def _members(node: Mapping[str, Any]) -> list[object]:
+    """Return the schemas of what may stand in a list or object."""
+    if node.get("type") == "array":
+        return [node.get("items")]
+    rest = node.get("additionalProperties")
+    named = list(node.get("properties", {}).values())
+    return named if rest is False or node.get("type") != "object" else [*named, rest]
 
 
 @cache

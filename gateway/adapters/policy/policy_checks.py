@@ -1,123 +1,162 @@
-"""What the statements of a body establish: the values that are of one type where they hold."""
+"""What the statements of a body establish: the types of values where they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from gateway.adapters.policy.policy_kinds import CHECKS, OPEN, TYPE_NAMES
+from gateway.adapters.policy.policy_made import Checks, Key, is_raw, lasts
 from gateway.adapters.policy.policy_syntax import CLOSURES, REFERENCES, Node, is_literal, unwrap
-from gateway.adapters.policy.policy_values import NOTHING, Key, Locals, Summary
+from gateway.adapters.policy.policy_values import Locals, Summary
 
-_CHECKS: Final = {("is_number",), ("is_string",), ("is_boolean",), ("is_array",), ("is_object",)}
+Guards = Iterator[tuple[Key, int]]
+_PHASE: Final = ("input", "phase")
+ELSEWHERE: Final[Key] = ("input", "phase", "!")
+"""Needed by what holds in phases without arguments only."""
+_WITH_ARGUMENTS: Final = frozenset({"call", "resume"})
+_TEXTS: Final = ("String", "RawString")
 
 
 def establish(statements: list[Node], scope: Locals) -> None:
     """Read the statements of a body: bind what they bind, and add what they establish."""
     scope.read(statements)
+    # What holds under a `with` says nothing of the input as it is.
+    plain = [each["literal"] for each in statements if not each.get("with_mods")]
     # A guard may stand on another one, and may be written below what it guards.
-    before = -1
-    while before != len(scope.guarded):
-        before = len(scope.guarded)
-        for statement in statements:
-            scope.guarded |= _guards(statement, scope)
-    scope.read(statements)
+    while _add(scope.guarded, [pair for each in plain for pair in _guards(each, scope)]):
+        pass
+    if len(scope.guarded) != len(scope.outer_guarded):
+        scope.read(statements)
 
 
-def lasts(key: Key) -> bool:
-    """Whether a key means the same outside its body: input, data, a parameter."""
-    return key[0] in {"input", "data"} or key[0][1:].isdigit()
+def _add(guarded: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> bool:
+    """Add what is established; return whether that says more than before."""
+    more = False
+    for key, kinds in pairs:
+        before = guarded.get(key, OPEN)
+        after = kinds if before == OPEN else (before & kinds or before)
+        if key not in guarded or after != before:
+            guarded[key] = after
+            more = True
+    return more
 
 
-def _guards(statement: Node, scope: Locals) -> set[Key]:
-    """Return the keys whose values are of one type where this statement holds."""
+def _guards(statement: Node, scope: Locals) -> Guards:
+    """Yield the keys whose values are of these types where this statement holds."""
     kind, body = unwrap(statement)
     if kind in {"NotExpr", "SomeVars"}:
-        return set()
+        return
     if kind in {"SomeIn", "Every"}:
-        return set(_mentions(body["collection" if kind == "SomeIn" else "domain"], scope))
+        yield from _mentions(body["collection" if kind == "SomeIn" else "domain"], scope)
+        if kind == "Every":
+            yield from _of_every(body, scope)
+        return
     expression = body["expr"]
-    found = set(_mentions(expression, scope))
+    yield from _mentions(expression, scope)
     kind, body = unwrap(expression)
     if kind == "Call":
-        found |= set(_checked(expression, scope))
+        yield from _checked(expression, scope)
     elif kind in REFERENCES and (key := scope.key(expression)) and (said := _said(key, scope)):
-        found |= said.true
-    elif kind == "Membership" and _is_written_out(body["collection"], scope):
-        found |= _keys(scope, body["value"])
+        yield from said.true.items()
+    elif kind == "Membership" and (key := scope.key(body["value"])):
+        yield from _listed(key, body["collection"], scope)
     elif (kind, body.get("op")) in {("BoolExpr", "Eq"), ("AssignExpr", "Eq")}:
-        for one, other in ((body["lhs"], body["rhs"]), (body["rhs"], body["lhs"])):
-            if _is_typed(other, scope):
-                found |= _keys(scope, _named_type(one, scope) or one)
-    return found
+        yield from _equal(body["lhs"], body["rhs"], scope)
+        yield from _equal(body["rhs"], body["lhs"], scope)
 
 
-def _keys(scope: Locals, node: Node) -> set[Key]:
-    key = scope.key(node)
-    return set() if key is None else {key}
+def _of_every(body: Node, scope: Locals) -> Guards:
+    """Yield what an `every` establishes of each member."""
+    kind, domain = unwrap(body["domain"])
+    keys = [scope.key(item) for item in domain["items"]] if kind in {"Array", "Set"} else []
+    whole = scope.key(body["domain"]) if kind in REFERENCES else None
+    starts = [key for key in keys if key] + ([(*whole, "[")] if whole else [])
+    if not starts or "start" not in (body["value"] or {}):
+        return
+    inner = Locals(scope.context, scope)
+    scope.give_every(body, inner)
+    establish(body["query"]["stmts"], inner)
+    mine = inner.key({"Var": {"value": inner.written(body["value"]), "span": body["value"]}})
+    for each, kinds in inner.guarded.items():
+        if mine is not None and each[: len(mine)] == mine:
+            for start in starts:
+                yield (*start, *each[len(mine) :]), kinds
 
 
 def _said(key: Key, scope: Locals) -> Summary | None:
-    return scope.context.find(key) if key[0] == "data" else None
+    found = scope.context.find(key) if key[0] == "data" else None
+    return found[0] if found else None
 
 
-def _checked(call: Node, scope: Locals) -> Iterator[Key]:
+def _checked(call: Node, scope: Locals) -> Guards:
     """Yield what a call establishes by being true: `is_number(x)`, or a function that says so."""
     name, given = scope.function(call), unwrap(call)[1]["params"]
-    if name in _CHECKS and len(given) == 1:
-        yield from _keys(scope, given[0])
+    if name in CHECKS and len(given) == 1 and (key := scope.key(given[0])):
+        yield key, CHECKS[name]
     said = _said(name, scope)
     if said is not None:
         yield from _translated(said.true, given, scope)
 
 
-def _mentions(node: object, scope: Locals) -> Iterator[Key]:
+def _mentions(node: object, scope: Locals) -> Guards:
     """Yield what is established because a rule or function that is used here is defined."""
     if isinstance(node, list):
         for item in node:
             yield from _mentions(item, scope)
     elif isinstance(node, dict):
         for kind, body in node.items():
-            if kind in CLOSURES or kind in {"NotExpr", "span"} or not body:
+            if kind in CLOSURES or kind in {"NotExpr", "span", "fcn"} or not body:
                 continue
             if kind in REFERENCES and (key := scope.key({kind: body})):
                 said = _said(key, scope)
-                yield from (each for each in said.shown if lasts(each)) if said else ()
+                yield from (each for each in said.shown.items() if lasts(each[0])) if said else ()
             elif kind == "Call" and (said := _said(scope.function({kind: body}), scope)):
                 yield from _translated(said.shown, body["params"], scope)
             yield from _mentions(body, scope)
 
 
-def _translated(keys: frozenset[Key], given: list[Node], scope: Locals) -> Iterator[Key]:
+def _translated(keys: Checks, given: list[Node], scope: Locals) -> Guards:
     """Yield keys of a function in terms of what it was given."""
-    for key in keys:
+    for key, kinds in keys.items():
         if not key[0].startswith("%"):
-            yield key
+            yield key, kinds
         elif int(key[0][1:]) < len(given) and (base := scope.key(given[int(key[0][1:])])):
-            yield (*base, *key[1:])
+            yield (*base, *key[1:]), kinds
 
 
-def _named_type(node: Node, scope: Locals) -> Node | None:
-    """Return `x` of `type_name(x)`."""
-    if unwrap(node)[0] == "Call" and scope.function(node) == ("type_name",):
-        found: Node = unwrap(node)[1]["params"][0]
-        return found
-    return None
+def _equal(one: Node, other: Node, scope: Locals) -> Guards:
+    """Yield what `one == other` says of `one`."""
+    kind, body = unwrap(one)
+    if kind == "Call" and scope.function(one) == ("type_name",):
+        kind, text = unwrap(other)
+        if kind in _TEXTS and (key := scope.key(body["params"][0])):
+            yield key, TYPE_NAMES.get(text["value"], OPEN)
+        return
+    key = scope.key(one)
+    if key is None:
+        return
+    if key == _PHASE and unwrap(other)[1].get("value") not in _WITH_ARGUMENTS and is_literal(other):
+        yield ELSEWHERE, OPEN
+    value = scope.value(other)
+    # A trusted value of any type: what equals it is one, too.
+    trusted = value.kinds and (not value.kinds & OPEN or (scope.key(other) or "?")[0] == "data")
+    if trusted and not any(map(is_raw, value.own)):
+        yield key, value.kinds
 
 
-def _is_typed(node: Node, scope: Locals) -> bool:
-    """Whether an expression has one type, whatever the input is: what equals it has it too."""
-    kind = unwrap(node)[0]
-    return (
-        (is_literal(node) and kind != "Null")
-        or kind == "ArithExpr"
-        or (kind == "Call" and scope.sources(node) == NOTHING and scope.function(node)[0] != "data")
-    )
-
-
-def _is_written_out(node: Node, scope: Locals) -> bool:
+def _listed(key: Key, node: Node, scope: Locals) -> Guards:
+    """Yield what `key in node` establishes, if somebody who is trusted has listed it."""
     kind, body = unwrap(node)
-    if kind in {"Array", "Set"}:
-        return all(is_literal(item) for item in body["items"])
-    return (
-        kind in REFERENCES and (scope.key(node) or ("",))[0] == "data" and not scope.sources(node)
-    )
+    if kind in {"Array", "Set"} and all(map(is_literal, body["items"])):
+        kinds = 0
+        for item in body["items"]:
+            kinds |= scope.value(item).kinds
+        yield key, kinds or OPEN
+        texts = {unwrap(item)[1].get("value") for item in body["items"]}
+        if key == _PHASE and not texts & _WITH_ARGUMENTS:
+            yield ELSEWHERE, OPEN
+    elif kind in REFERENCES and (scope.key(node) or ("",))[0] == "data":
+        value = scope.value(node)
+        if value.members and not any(map(is_raw, value.own | value.inner)):
+            yield key, value.members

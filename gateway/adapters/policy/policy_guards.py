@@ -1,50 +1,60 @@
-"""Finds comparisons that a value of the wrong type would pass.
+"""Finds limits that a value of the wrong type would pass.
 
 Rego orders values of every type: null, then booleans, then numbers, texts, lists and objects. So
 `input.context.args.amount <= 100` is true where the amount is null, and what was to be a limit lets
 it through. A comparison is accepted where the rule itself establishes the types: `is_number(x)` in
-the same body, a rule or function that says so, or a value that can be of one type only.
+the same body, a rule or function that says so, or a value that can be of one type only. What a
+function made of any type is not: `to_number(null)` is 0. And a deny that stands on a check is none
+for a value of another type (`policy_limits`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import structs
 
 from gateway.adapters.policy.input_types import InputTypes
-from gateway.adapters.policy.policy_checks import establish, lasts
+from gateway.adapters.policy.policy_checks import establish
+from gateway.adapters.policy.policy_comparisons import Body
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_package import Source
-from gateway.adapters.policy.policy_rules import Definitions, Name
-from gateway.adapters.policy.policy_syntax import (
-    CLOSURES,
-    REFERENCES,
-    Alternative,
-    Node,
-    alternatives,
-    head_of,
-    indices,
-    parameters,
-    place,
-    source_of,
-    start_of,
-    unwrap,
+from gateway.adapters.policy.policy_kinds import BOOLEAN, OBJECT, SET
+from gateway.adapters.policy.policy_limits import Limits, find_silenced
+from gateway.adapters.policy.policy_made import (
+    NOTHING,
+    SHIPPED,
+    TRUSTED,
+    UNNAMED,
+    Checks,
+    Key,
+    Token,
+    Value,
+    common,
+    covers,
+    hold,
+    join,
+    mixed_of,
+    narrowed,
+    widened,
 )
-from gateway.adapters.policy.policy_values import ANY, NOTHING, Context, Key, Locals, Summary
+from gateway.adapters.policy.policy_package import DECISION_SETS, LIBRARY, Source
+from gateway.adapters.policy.policy_rules import Definitions, Name
+from gateway.adapters.policy.policy_syntax import Node, alternatives, head_of, indices, parameters
+from gateway.adapters.policy.policy_values import Context, Summary
 
-_WHY: Final = "null is below every number, a text above"
-_TEXTS: Final = ("String", "RawString")
-_ORDERS: Final = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
+_LIBRARY: Final = LIBRARY[1:]
 
 
 def find_unguarded(
     definitions: Definitions, types: InputTypes, told: Iterable[str]
 ) -> list[Mistake]:
-    """Return the unguarded comparisons in modules whose paths are `told`."""
+    """Return the limits without a type in modules whose paths are `told`."""
     reader = _Reader(definitions, types, frozenset(told))
     for name in definitions.in_order(reader.told):
         reader.summarise(name)
-    return sorted(reader.found, key=lambda each: (each.file, each.row, each.col))
+    found = [*reader.found, *find_silenced(reader.limits)]
+    return sorted(found, key=lambda each: (each.file, each.row, each.col))
 
 
 class _Reader:
@@ -52,35 +62,30 @@ class _Reader:
 
     def __init__(self, definitions: Definitions, types: InputTypes, told: frozenset[str]) -> None:
         self.found: list[Mistake] = []
+        self.limits: list[Limits] = []
+        self.told = told
         self._definitions = definitions
         self._types = types
-        self.told = told
         self._summaries: dict[Name, Summary] = {}
         self._contexts: dict[str, Context] = {}
 
     def summarise(self, name: Name) -> None:
         """Read every alternative of a rule; keep what the rule is to those who use it."""
-        sources: frozenset[int] = NOTHING
-        compared: set[int] = set()
-        shown: list[frozenset[Key]] = []
-        true: list[frozenset[Key]] = []
-        partial = False
+        bodies: list[Body] = []
+        kind = 0
         for source, rule in self._definitions.rules[name]:
-            partial |= head_of(rule)[0] == "Set" or any(indices(head_of(rule)[1]["refr"]))
+            kind |= _partial(rule)
             for alternative in alternatives(rule):
-                body = _Body(self._context(source), rule, alternative)
-                sources |= body.sources()
-                compared |= body.compared()
-                shown.append(body.lasting())
-                if not body.is_false():
-                    true.append(shown[-1])
+                body = Body(self._context(source), parameters(rule), alternative)
+                bodies.append(body)
                 if source.path in self.told:
                     self.found += body.mistakes(source.path)
-        self._summaries[name] = Summary(
-            sources=sources,
-            compared=frozenset(compared),
-            shown=frozenset() if partial else _common(shown),
-            true=frozenset() if partial else _common(true),
+                    if name[1] in DECISION_SETS:
+                        at = head_of(rule)[1]["span"]
+                        self.limits.append(Limits(name, source.path, body, at))
+        found = _summary(kind, bodies)
+        self._summaries[name] = (
+            _shipped(found) if name[0][: len(LIBRARY) - 1] == _LIBRARY else found
         )
 
     def _context(self, source: Source) -> Context:
@@ -96,151 +101,77 @@ class _Reader:
             )
         return self._contexts[source.path]
 
-    def _find(self, key: Key) -> Summary | None:
+    def _find(self, key: Key) -> tuple[Summary, bool] | None:
         name = self._definitions.find(key)
-        return self._summaries.get(name) if name else None
+        found = self._summaries.get(name) if name else None
+        return (found, len(key) > len(name[0]) + 2) if found and name else None
 
 
-def _common(sets: list[frozenset[Key]]) -> frozenset[Key]:
-    return frozenset.intersection(*sets) if sets else frozenset()
+def _partial(rule: Node) -> int:
+    """Return the type of a rule that has as many values as its bodies give; 0 if it has one."""
+    kind, head = head_of(rule)
+    if kind == "Set":
+        return SET
+    return OBJECT if kind != "Func" and any(indices(head["refr"])) else 0
 
 
-class _Body:
-    """One body of a rule."""
-
-    def __init__(self, context: Context, rule: Node, alternative: Alternative) -> None:
-        self._context = context
-        self._alternative = alternative
-        self._locals = Locals(context)
-        self._locals.take(parameters(rule))
-        self._open: list[tuple[Node, Node]] = []
-        self._passed: list[tuple[Node, Node]] = []
-        self._compared: set[int] = set()
-        self._read(list(alternative.statements), self._locals)
-        for value in alternative.values:
-            self._visit(value, self._locals)
-
-    def sources(self) -> frozenset[int]:
-        """Return what the values in the head are made of."""
-        return NOTHING.union(*map(self._locals.sources, self._alternative.values))
-
-    def compared(self) -> set[int]:
-        """Return the parameters that are compared without a type."""
-        return self._compared
-
-    def is_false(self) -> bool:
-        """Whether this gives the rule the value false, written out."""
-        values = self._alternative.values
-        kind, body = unwrap(values[-1]) if values else ("", {})
-        return kind == "Bool" and not body["value"]
-
-    def lasting(self) -> frozenset[Key]:
-        """Return what it establishes that means something to others: input, data, parameters."""
-        return frozenset(key for key in self._locals.guarded if lasts(key))
-
-    def mistakes(self, path: str) -> Iterator[Mistake]:
-        for node, operand in self._open:
-            yield self._mistake(path, node, operand)
-        for node, operand in self._passed:
-            yield self._handed_on(path, node, operand)
-
-    # --- reading --------------------------------------------------------------------------------
-
-    def _read(self, statements: list[Node], scope: Locals) -> None:
-        establish(statements, scope)
-        for statement in statements:
-            self._visit_statement(*unwrap(statement), scope)
-
-    def _visit_statement(self, kind: str, body: Any, scope: Locals) -> None:  # noqa: ANN401
-        if kind == "Every":
-            self._visit(body["domain"], scope)
-            inner = Locals(self._context, scope)
-            scope.give_every(body, inner)
-            self._read([item["literal"] for item in body["query"]["stmts"]], inner)
-        elif kind == "SomeIn":
-            self._visit(body["collection"], scope)
-        else:
-            self._visit(body, scope)
-
-    def _visit(self, node: object, scope: Locals) -> None:
-        """Look at every expression below a node; what a comprehension binds is its own."""
-        if isinstance(node, list):
-            for item in node:
-                self._visit(item, scope)
-        elif isinstance(node, dict):
-            for kind, body in node.items():
-                if kind in CLOSURES:
-                    self._visit_closure(body, scope)
-                    continue
-                if kind == "BoolExpr" and body["op"] in _ORDERS:
-                    self._compare({kind: body}, scope)
-                elif kind == "Call":
-                    self._call({kind: body}, scope)
-                if kind != "span":
-                    self._visit(body, scope)
-
-    def _visit_closure(self, body: Node, scope: Locals) -> None:
-        inner = Locals(self._context, scope)
-        self._read([item["literal"] for item in body["query"]["stmts"]], inner)
-        for part in ("term", "key", "value"):
-            if part in body:
-                self._visit(body[part], inner)
-
-    def _compare(self, node: Node, scope: Locals) -> None:
-        body = unwrap(node)[1]
-        for operand in (body["lhs"], body["rhs"]):
-            sources = scope.sources(operand)
-            self._compared |= sources - {ANY}
-            if ANY in sources:
-                self._open.append((node, operand))
-
-    def _call(self, node: Node, scope: Locals) -> None:
-        name, given = scope.function(node), unwrap(node)[1]["params"]
-        found = self._context.find(name) if name[0] == "data" else None
-        for number in found.compared if found else ():
-            if number >= len(given):
-                continue
-            sources = scope.sources(given[number])
-            self._compared |= sources - {ANY}
-            if ANY in sources:
-                self._passed.append((node, given[number]))
-
-    # --- telling --------------------------------------------------------------------------------
-
-    def _mistake(self, path: str, node: Node, operand: Node) -> Mistake:
-        body = unwrap(node)[1]
-        text, sign = self._written(operand), _ORDERS[body["op"]]
-        first = operand is body["lhs"]
-        check = "is_string" if unwrap(body["rhs" if first else "lhs"])[0] in _TEXTS else "is_number"
-        shown = f"{text} {sign} …" if first else f"… {sign} {text}"
-        return Mistake(
-            path,
-            *place(self._context.text, start_of(node)),
-            "unguarded_comparison",
-            f"`{shown}` compares what may be of any type: {_WHY}",
-            f"write `{check}({text})` in the same body"
-            if _can_stand_alone(operand)
-            else f"bind it first: `x := {text}`, then `{check}(x)`, and compare `x`",
-        )
-
-    def _handed_on(self, path: str, node: Node, operand: Node) -> Mistake:
-        text, function = self._written(operand), self._written(unwrap(node)[1]["fcn"])
-        return Mistake(
-            path,
-            *place(self._context.text, start_of(operand)),
-            "unguarded_comparison",
-            f"`{function}` compares `{text}`, which may be of any type: {_WHY}",
-            f"write `is_number({text})` in the same body, or check its type in `{function}`",
-        )
-
-    def _written(self, node: Node) -> str:
-        return " ".join(source_of(self._context.text, node).split())
+def _summary(partial: int, bodies: list[Body]) -> Summary:
+    true = [body for body in bodies if not body.is_false()]
+    speaks = narrowed(body.speaks for body in bodies)
+    mute = widened(body.mute for body in bodies)
+    return Summary(
+        value=_of_members(partial, bodies) if partial else _of_one(bodies),
+        alias=bodies[0].alias() if len(bodies) == 1 and not partial else None,
+        compared=frozenset().union(*(body.compared for body in bodies)),
+        checked=frozenset().union(*(body.checked for body in bodies)),
+        shown={} if partial else common([body.lasting() for body in bodies]),
+        true={} if partial else common([body.lasting() for body in true]),
+        needs={} if partial else common([body.needs for body in true]),
+        mute={key: kinds for key, kinds in mute.items() if not covers(speaks, key, kinds)},
+        lax=widened(body.lax for body in bodies),
+        speaks=speaks,
+    )
 
 
-def _can_stand_alone(node: Node) -> bool:
-    """Whether a check of the same words is about the same value."""
-    kind, body = unwrap(node)
-    if kind not in REFERENCES:
-        return False
-    wild = any(unwrap(index)[1].get("value") == "_" for index in indices(node))
-    return not wild and (kind == "Var" or _can_stand_alone(body["refr"]))
+def _shipped(summary: Summary) -> Summary:
+    """Return what a rule of the library is: what has no name there is none of the author's."""
+
+    def renamed(tokens: frozenset[Token]) -> frozenset[Token]:
+        return tokens - {UNNAMED} | {SHIPPED} if UNNAMED in tokens else tokens
+
+    value = summary.value
+    return structs.replace(
+        summary,
+        value=structs.replace(value, own=renamed(value.own), inner=renamed(value.inner)),
+        needs=_renamed(summary.needs),
+        mute=_renamed(summary.mute),
+        lax=_renamed(summary.lax),
+        speaks=_renamed(summary.speaks),
+    )
+
+
+def _renamed(keys: Checks) -> Checks:
+    return {SHIPPED if key == UNNAMED else key: kinds for key, kinds in keys.items()}
+
+
+def _of_members(partial: int, bodies: list[Body]) -> Value:
+    """Return what is in a set or object that rules fill. A check in one leaves something out."""
+    found = hold(partial, [value for body in bodies for value in body.values()])
+    left_out = NOTHING.union(*(body.left_out() for body in bodies))
+    return Value(found.own, found.inner | left_out, found.kinds, found.members)
+
+
+def _of_one(bodies: list[Body]) -> Value:
+    """Return what a rule's value may be, one of those that its bodies give."""
+    found: Value | None = None
+    tokens: set[Token] = set()
+    for body in bodies:
+        values = body.values()
+        value = values[-1] if values else Value(kinds=BOOLEAN)
+        found = value if found is None else join(found, value)
+        keys = {token for token in value.own if isinstance(token, tuple)}
+        # Where its type is another one, something else is there: `else := 0`, a default.
+        tokens |= {key for key in keys if any(key not in other.needs for other in bodies)}
+    if found is None:
+        return TRUSTED
+    return Value(found.own | mixed_of(tokens), found.inner, found.kinds, found.members)

@@ -1,9 +1,4 @@
-"""What expressions of a policy stand for: which may hold a value of any type.
-
-A value is followed from where it enters (`input`, or a parameter) through locals, rules and
-functions to where it is compared. `ANY` marks what may be of any type; a number marks what a
-function was given as that parameter.
-"""
+"""What the expressions of a policy stand for: names, and what their values are made of."""
 
 from __future__ import annotations
 
@@ -13,44 +8,78 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.adapters.policy.input_types import InputTypes
+from gateway.adapters.policy.policy_answers import answer
+from gateway.adapters.policy.policy_kinds import (
+    ARRAY,
+    BOOLEAN,
+    NUMBER,
+    OBJECT,
+    ORDERING,
+    SET,
+    kind_of,
+    only,
+)
+from gateway.adapters.policy.policy_made import (
+    NOTHING,
+    SHIPPED,
+    TRUSTED,
+    UNKNOWN,
+    UNNAMED,
+    Checks,
+    Key,
+    Token,
+    Value,
+    checked,
+    hold,
+    is_raw,
+    join,
+    lasts,
+    member,
+    mixed,
+    names,
+    parameter,
+    parts,
+    plain,
+    settled,
+)
 from gateway.adapters.policy.policy_syntax import (
     CLOSURES,
     REFERENCES,
     Node,
     declared,
+    is_literal,
     pattern_names,
+    source_of,
     unwrap,
     written,
 )
 
-ANY: Final = -1
-NOTHING: Final[frozenset[int]] = frozenset()
-Key = tuple[str, ...]
-"""Names a value within a body: a path below `input` or `data`, a local (`%x`), a parameter."""
-
-_HANDING_ON: Final = frozenset(
-    {
-        *("object.get", "max", "min", "json.unmarshal", "yaml.unmarshal", "sort", "walk"),
-        *("array.concat", "array.reverse", "array.slice", "object.union", "object.union_n"),
-        *("object.filter", "object.remove", "json.filter", "json.remove", "json.patch", "union"),
-        *("intersection", "object.keys", "urlquery.decode_object"),
-    }
-)
-"""Built-in functions whose answer is made of what they were given, of whatever type it is."""
+_COLLECTIONS: Final = {"Array": ARRAY, "Set": SET, "Object": OBJECT}
+_CLOSURE_KINDS: Final = {"ArrayCompr": ARRAY, "SetCompr": SET, "ObjectCompr": OBJECT}
 
 
 class Summary(Struct, frozen=True):
-    """What a rule or function is to those who use it.
+    """What a rule or function is to those who use it. A parameter's key is `("%0",)`."""
 
-    `sources`: what its value is made of. `compared`: parameters that it compares and whose type it
-    does not establish. `guards`: what certainly is of one type where the rule is defined (`shown`)
-    or true (`true`); a parameter is `("%0",)`.
-    """
-
-    sources: frozenset[int] = NOTHING
-    compared: frozenset[int] = NOTHING
-    shown: frozenset[Key] = frozenset()
-    true: frozenset[Key] = frozenset()
+    value: Value = TRUSTED
+    alias: Key | None = None
+    """What a rule is another name of: `amount := input.context.args.amount`."""
+    compared: frozenset[int] = frozenset()
+    """Parameters that it compares, or makes a number of, and whose type it does not establish."""
+    checked: frozenset[int] = frozenset()
+    """Parameters that it compares after a check, by number: what was mixed before stays so."""
+    shown: Checks = {}
+    """What certainly is of these types where the rule is defined."""
+    true: Checks = {}
+    """The same where the rule is true."""
+    needs: Checks = {}
+    """Keys, those of members included, without whose types it is not defined or not true."""
+    mute: Checks = {}
+    """Keys that it limits, and of which it says nothing where they are of another type."""
+    lax: Checks = {}
+    """Keys that it limits, and which it lets pass where they are of another type."""
+    speaks: Checks = {}
+    """Keys about which it speaks because they are of another type."""
 
 
 class Context(Struct, frozen=True):
@@ -61,8 +90,8 @@ class Context(Struct, frozen=True):
     imports: Mapping[str, Key]
     rules: frozenset[str]
     types: InputTypes
-    find: Callable[[Key], Summary | None]
-    """The summary of the rule or function at a path below `data`."""
+    find: Callable[[Key], tuple[Summary, bool] | None]
+    """The summary of the rule or function at a path below `data`; whether the path goes on."""
     establish: Callable[[list[Node], Locals], None]
     """Reads statements: binds what they bind, and adds what they establish to `guarded`."""
 
@@ -72,15 +101,14 @@ class Locals:
 
     def __init__(self, context: Context, outer: Locals | None = None) -> None:
         self.context = context
-        self._keys: dict[str, Key] = {}
-        self._sources: dict[Key, frozenset[int]] = {}
-        self._depth = ""
-        if outer is not None:
-            self._keys |= outer._keys  # noqa: SLF001 - of the same class
-            self._sources |= outer._sources  # noqa: SLF001
-            self._depth = outer._depth + "'"  # noqa: SLF001
-        self.guarded: set[Key] = set(outer.guarded) if outer else set()
-        self._given = dict(self._sources)
+        self._keys: dict[str, Key] = dict(outer._keys) if outer else {}  # noqa: SLF001 - of the same class
+        self._given: dict[Key, Value] = dict(outer._values) if outer else {}  # noqa: SLF001
+        self._origins: dict[Key, Key] = dict(outer._origins) if outer else {}  # noqa: SLF001
+        self._depth: str = f"{outer._depth}'" if outer else ""  # noqa: SLF001
+        self._values: dict[Key, Value] = dict(self._given)
+        self._bound: set[str] = set(self._keys)
+        self.guarded: dict[Key, int] = dict(outer.guarded) if outer else {}
+        self.outer_guarded = dict(self.guarded)
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -102,11 +130,14 @@ class Locals:
         kind, index = unwrap(body["index"])
         if kind in {"String", "RawString"}:
             return (*base, index["value"])
-        found = self.key(body["index"])
-        return (
-            *base,
-            "[" + ("/".join(found) if found else written(self.context.text, index["span"])),
-        )
+        return (*base, f"[{self._index(body['index'])}")
+
+    def _index(self, node: Node) -> str:
+        found = self.key(node)
+        if found:
+            return "/".join(found)
+        text = written(self.context.text, unwrap(node)[1]["span"])
+        return text if is_literal(node) else f"{text} {self._locals_in(node)}"
 
     def _variable(self, name: str) -> Key:
         if name in self._keys:
@@ -116,22 +147,29 @@ class Locals:
         if name in {"input", "data"}:
             return (name,)
         if name in self.context.rules:
-            return ("data", *self.context.package, name)
+            path = ("data", *self.context.package, name)
+            found = self.context.find(path)
+            return found[0].alias or path if found else path
         return (f"%{name}{self._depth}",)
 
     def _answer(self, node: Node) -> Key | None:
         """Name the answer of `object.get` by how it is asked for, so that it can be guarded."""
-        if self.function(node) != ("object", "get") or "_" in self._names(node):
+        if self.function(node) != ("object", "get") or "_" in _names(node):
             return None
-        return ("%call", " ".join(written(self.context.text, unwrap(node)[1]["span"]).split()))
+        text = " ".join(source_of(self.context.text, node).split())
+        key = ("%call", text, self._locals_in(node))
+        if (origin := self.origin(node)) is not None:
+            self._origins[key] = origin
+        return key
 
-    def _names(self, node: object) -> set[str]:
-        if isinstance(node, list):
-            return set().union(*map(self._names, node))
-        if not isinstance(node, dict):
-            return set()
-        found = set().union(*map(self._names, node.values()))
-        return found | {node["Var"]["value"]} if "Var" in node else found
+    def _locals_in(self, node: Node) -> str:
+        """Say which variables of this body a node names: a name may be declared anew below."""
+        keys = (self._variable(name) for name in sorted(_names(node)))
+        return " ".join("/".join(key) for key in keys if key[0] not in {"input", "data"})
+
+    def written(self, span: Node) -> str:
+        """Return what the author wrote there."""
+        return written(self.context.text, span)
 
     def function(self, node: Node) -> Key:
         """Return the path of a called function: below `data`, or that of a built-in one."""
@@ -142,82 +180,221 @@ class Locals:
         """Whether `=` may bind this name: nothing else is called so."""
         return name not in {"input", "data", *self.context.rules, *self.context.imports}
 
-    # --- what they are made of ------------------------------------------------------------------
-
-    def sources(self, node: Node) -> frozenset[int]:
-        """Return what the value of an expression may be made of; nothing if its type is known."""
-        key = self.key(node)
-        if key is not None and key in self.guarded:
-            return NOTHING
+    def origin(self, node: Node) -> Key | None:
+        """Return what a value is called outside of this body; None if it has no name there."""
         kind, body = unwrap(node)
         if kind == "Call":
-            return self._call_sources(node)
+            if self.function(node) == ("object", "get") and (path := _path(body["params"])):
+                base = self.origin(body["params"][0])
+                return (*base, *path) if base else None
+            text = " ".join(source_of(self.context.text, node).split())
+            return None if self._locals_in(node) or "_" in _names(node) else ("%call", text)
+        key = self.key(node)
+        return None if key is None else self.origin_of(key)
+
+    def origin_of(self, key: Key) -> Key | None:
+        """Return what a key is called outside of this body, with `[` for any index."""
+        if key[0] == "%call":
+            return self._origins.get(key)
+        if not lasts(key):
+            base = self._origins.get(key[:1])
+            return (*base, *plain(key[1:])) if base else None
+        return plain(key)
+
+    def established(self) -> dict[Key, int]:
+        """Return what was of any type before the checks of this body, as others call it."""
+        found: dict[Key, int] = {}
+        for key, kinds in self.guarded.items():
+            origin = self.origin_of(key)
+            asked = key[0] == "%call" or key[-1] == "!"
+            known = {origin or UNNAMED} if asked else names(self._unchecked(key), origin)
+            for name in known:
+                found[name] = (found.get(name, kinds) & kinds) or kinds
+        return found
+
+    # --- what they are made of ------------------------------------------------------------------
+
+    def value(self, node: Node) -> Value:
+        """Return what an expression may be made of."""
+        kind, body = unwrap(node)
+        key = self.key(node) if kind == "Call" or kind in REFERENCES else None
+        if kind == "Call":
+            return self._checked(self._call(node, body["params"]), key)
         if key is not None:
-            return self._key_sources(key)
-        if kind in {"RefDot", "RefBrack"}:
-            return self.sources(body["refr"])
+            return self.at(key)
+        if kind in REFERENCES:
+            return member(self.value(body["refr"]))
         if kind in CLOSURES:
-            inner = self.inside(body["query"])
-            return self._all(
-                inner, (body[part] for part in ("term", "key", "value") if part in body)
-            )
-        if kind in {"Array", "Set"}:
-            return self._all(self, body["items"])
-        if kind == "Object":
-            return self._all(self, (field[-1] for field in body["fields"]))
-        return self._all(self, (body["lhs"], body["rhs"])) if kind == "BinExpr" else NOTHING
+            return self._closure(kind, body)
+        if is_literal(node):
+            return Value(kinds=kind_of(_literal(kind, body)))
+        return self._composed(kind, body)
 
-    @staticmethod
-    def _all(scope: Locals, nodes: Iterable[Node]) -> frozenset[int]:
-        return NOTHING.union(*(scope.sources(node) for node in nodes))
+    def at(self, key: Key) -> Value:
+        """Return what stands at a key."""
+        return self._checked(self._unchecked(key), key)
 
-    def _key_sources(self, key: Key) -> frozenset[int]:
+    def _checked(self, value: Value, key: Key | None) -> Value:
+        if key is None or not self.guarded:
+            return value
+        origin = self.origin_of(key)
+        # What an `every` says of each member holds for those that are called otherwise, too.
+        kinds = self.guarded.get(key) or (self.guarded.get(origin) if origin else None)
+        return checked(value, kinds, origin) if kinds else value
+
+    def _unchecked(self, key: Key) -> Value:
         if key[0] == "input":
-            path = tuple("" if part[:1] == "[" else part for part in key[1:])
-            return NOTHING if self.context.types.is_typed(path) else frozenset({ANY})
+            kinds = self.context.types.kinds(
+                tuple("" if part[:1] == "[" else part for part in key[1:])
+            )
+            return UNKNOWN if kinds is None else Value(NOTHING, NOTHING, *kinds)
         if key[0] == "data":
             found = self.context.find(key)
-            return found.sources if found else NOTHING
-        return self._sources.get(key[:1], NOTHING)
+            if found is None:
+                return TRUSTED
+            return member(found[0].value) if found[1] else found[0].value
+        value = self._values.get(key[:1], TRUSTED)
+        return value if len(key) == 1 else member(value)
 
-    def _call_sources(self, node: Node) -> frozenset[int]:
-        name, given = self.function(node), unwrap(node)[1]["params"]
+    def members_of(self, node: Node) -> Value:
+        """Return what the members of a value are."""
+        key = self.key(node)
+        if key is None or key[0] == "%call":
+            return member(self.value(node))
+        return self.at((*key, "["))
+
+    def _closure(self, kind: str, body: Node) -> Value:
+        inner = self.inside(body["query"])
+        heads = [body[part] for part in ("term", "key", "value") if part in body]
+        found = hold(_CLOSURE_KINDS[kind], map(inner.value, heads))
+        return Value(found.own, found.inner | inner.left_out(heads), found.kinds, found.members)
+
+    def left_out(self, heads: Iterable[Node]) -> frozenset[Token]:
+        """Return what checks in this body keep out of what is made here, as it is mixed."""
+        if len(self.guarded) == len(self.outer_guarded):
+            return NOTHING
+        heads = list(heads)
+        with_checks = _raw(map(self.value, heads))
+        mine, self.guarded = self.guarded, self.outer_guarded
+        without = _raw(map(self.value, heads))
+        self.guarded = mine
+        return mixed(without - with_checks)
+
+    def _composed(self, kind: str, body: Node) -> Value:
+        if kind in {"Array", "Set"}:
+            return hold(_COLLECTIONS[kind], map(self.value, body["items"]))
+        if kind == "Object":
+            return hold(OBJECT, (self.value(field[-1]) for field in body["fields"]))
+        if kind == "UnaryExpr":
+            return Value(settled(self.value(body["expr"]).own), NOTHING, NUMBER, 0)
+        if kind not in {"ArithExpr", "BinExpr"}:
+            return Value(kinds=BOOLEAN)
+        one, other = self.value(body["lhs"]), self.value(body["rhs"])
+        if kind == "BinExpr" or (one.kinds | other.kinds) & SET:
+            return Value(NOTHING, one.inner | other.inner, SET, only(one.members | other.members))
+        return Value(settled(one.own | other.own), NOTHING, NUMBER, 0)
+
+    # --- what functions make of them ------------------------------------------------------------
+
+    def _call(self, node: Node, given: list[Node]) -> Value:
+        name = self.function(node)
         if name[0] == "data":
             found = self.context.find(name)
-            return self.substitute(found.sources, given) if found else NOTHING
-        return self._all(self, given) if ".".join(name) in _HANDING_ON else NOTHING
+            return self.substitute(found[0].value, node) if found else TRUSTED
+        if name == ("object", "get") and len(given) > 1:
+            return self._get(given)
+        if name in ORDERING and given:
+            each = self.members_of(given[0])
+            each = Value(settled(each.own), settled(each.inner), each.kinds, each.members)
+            return hold(ARRAY, [each]) if name == ("sort",) else each
+        return answer(".".join(name), [self.value(one) for one in given])
 
-    def substitute(self, sources: frozenset[int], given: list[Node]) -> frozenset[int]:
-        """Return what a function's sources are where it is called with these arguments."""
-        passed = (self.sources(given[number]) for number in sources if 0 <= number < len(given))
-        return (sources & {ANY}).union(*passed)
+    def _get(self, given: list[Node]) -> Value:
+        key, path = self.key(given[0]), _path(given)
+        if key is not None and key[0] != "%call":
+            found = self.at((*key, *path) if path else (*key, "["))
+        else:
+            found = member(self.value(given[0]))
+        return join(found, self.value(given[2])) if len(given) > 2 else found  # noqa: PLR2004
+
+    def substitute(self, value: Value, call: Node) -> Value:
+        """Return what a function answers where it is called with these arguments."""
+        if not value.own and not value.inner:
+            return value
+        kinds, members = value.kinds, value.members
+        given = [self.value(one) for one in unwrap(call)[1]["params"]]
+        for token in value.own:
+            if isinstance(token, int) and token >= 0 and is_raw(token):
+                number, below, _ = parts(token)
+                if number < len(given):
+                    arg = given[number]
+                    kinds |= arg.members if below else arg.kinds
+                    members |= arg.members
+        own = self.translate(value.own, call)
+        return Value(own, self.translate(value.inner, call), kinds, only(members))
+
+    def translate(self, tokens: frozenset[Token], call: Node) -> frozenset[Token]:
+        """Return tokens of a function in terms of what it is given here."""
+        found: set[Token] = set()
+        for token in tokens:
+            if isinstance(token, tuple) and token in {UNNAMED, SHIPPED}:
+                found.add(self.origin(call) or token)
+            elif isinstance(token, int) and token >= 0:
+                found |= self._passed(token, call)
+            elif isinstance(token, tuple) and token[0][1:].isdigit():
+                found |= self._renamed(token, call)
+            else:
+                found.add(token)
+        return frozenset(found)
+
+    def _passed(self, token: int, call: Node) -> frozenset[Token]:
+        number, below, is_mix = parts(token)
+        given = unwrap(call)[1]["params"]
+        if number >= len(given):
+            return NOTHING
+        arg = self.members_of(given[number]) if below else self.value(given[number])
+        tokens = arg.own | arg.inner if below else arg.own
+        return mixed(tokens) if is_mix else tokens
+
+    def _renamed(self, key: Key, call: Node) -> frozenset[Token]:
+        number, given = int(key[0][1:]), unwrap(call)[1]["params"]
+        if number >= len(given):
+            return NOTHING
+        arg = self.value(given[number])
+        found = frozenset(each for each in arg.own | arg.inner if isinstance(each, tuple))
+        if not any(map(is_raw, arg.own | arg.inner)):
+            return found
+        base = self.origin(given[number])
+        return found | {(*base, *key[1:]) if base else UNNAMED}
 
     # --- bodies ---------------------------------------------------------------------------------
 
     def inside(self, query: Node) -> Locals:
         """Return the variables within a comprehension or `every`, which sees those around it."""
         found = Locals(self.context, self)
-        self.context.establish([item["literal"] for item in query["stmts"]], found)
+        self.context.establish(query["stmts"], found)
         return found
 
     def take(self, patterns: Iterable[Node]) -> None:
         """Declare parameters."""
         for number, pattern in enumerate(patterns):
+            plain = unwrap(pattern)[0] == "Var"
             for name, _ in pattern_names(pattern, self.context.text):
-                plain = unwrap(pattern)[0] == "Var"
                 self._keys[name] = (f"%{number}",) if plain else (f"%{number}", name)
-            self._given[(f"%{number}",)] = frozenset({number})
+                self._bound.add(name)
+            self._given[(f"%{number}",)] = parameter(number)
 
     def read(self, statements: Iterable[Node]) -> None:
         """Bind what these statements bind. Twice, for what is used may be bound below."""
         statements = list(statements)
-        self._sources = dict(self._given)
+        self._values = dict(self._given)
         for statement in statements:
-            for name, _ in self._declared(statement):
+            for name, _ in self._declared(statement["literal"]):
                 self._keys[name] = (f"%{name}{self._depth}",)
         for _ in range(2):
             for statement in statements:
-                self._bind(*unwrap(statement))
+                named = not statement.get("with_mods")
+                self._bind(*unwrap(statement["literal"]), named=named)
 
     def _declared(self, statement: Node) -> Iterator[tuple[str, Node]]:
         """Yield what a statement declares in this body, not in comprehensions within it."""
@@ -225,54 +402,107 @@ class Locals:
         if kind == "Expr":
             kind, body = unwrap(body["expr"])
             if kind == "AssignExpr" and body["op"] == "ColEq":
-                yield from pattern_names(body["lhs"], self.context.text)
+                for name, span in pattern_names(body["lhs"], self.context.text):
+                    self._bound.add(name)
+                    yield name, span
         elif kind != "Every":
-            yield from declared({kind: {**body, "collection": None}}, self.context.text)
+            for name, span in declared({kind: {**body, "collection": None}}, self.context.text):
+                if kind == "SomeIn":
+                    self._bound.add(name)
+                yield name, span
 
-    def _bind(self, kind: str, body: Any) -> None:  # noqa: ANN401
+    def _bind(self, kind: str, body: Any, *, named: bool) -> None:  # noqa: ANN401
         if kind == "SomeIn":
-            sources = self._members(body["collection"])
+            value, base = self.members_of(body["collection"]), self.origin(body["collection"])
             for pattern in (body["key"], body["value"]):
-                self._give(pattern, sources)
+                self._give(pattern, value, (*base, "[") if base else None)
         if kind != "Expr":
             return
         kind, body = unwrap(body["expr"])
         if kind == "AssignExpr":
-            self._assign(body["lhs"], body["rhs"])
+            self._assign(body["lhs"], body["rhs"], named=named)
             if body["op"] == "Eq":
-                self._assign(body["rhs"], body["lhs"])
-        elif (
-            kind == "Call" and len(body["params"]) > 1 and self.function({kind: body}) == ("walk",)
-        ):
-            self._give(body["params"][1], self.sources(body["params"][0]))
+                self._assign(body["rhs"], body["lhs"], named=named)
+        elif kind == "Call" and len(body["params"]) > 1:
+            self._bind_answer(body)
 
-    def _members(self, node: Node) -> frozenset[int]:
-        key = self.key(node)
-        return self._key_sources((*key, "[")) if key and key[0] == "input" else self.sources(node)
+    def _bind_answer(self, body: Node) -> None:
+        """Bind the last argument of `walk(x, [path, value])` or `count(x, n)`."""
+        *given, last = body["params"]
+        names = [name for name, _ in pattern_names(last, self.context.text)]
+        if names and not any(name in self._bound or not self._is_free(name) for name in names):
+            value = self._call({"Call": {**body, "params": given}}, given)
+            self._give(last, value, None)
 
-    def _assign(self, pattern: Node, value: Node) -> None:
+    def _assign(self, pattern: Node, value: Node, *, named: bool) -> None:
         kind, body = unwrap(pattern)
-        if kind == "Var" and (body["value"] in self._keys or self._is_free(body["value"])):
+        names = [name for name, _ in pattern_names(pattern, self.context.text)]
+        if not names:
+            return
+        self._bound.update(names)
+        if (
+            named
+            and kind == "Var"
+            and (body["value"] in self._keys or self._is_free(body["value"]))
+        ):
             key = self.key(value)
             if key is not None and key[0] not in {"%call", f"%{body['value']}{self._depth}"}:
                 self._keys[body["value"]] = key
                 return
-        self._give(pattern, self.sources(value))
+        self._give(pattern, self.value(value), self.origin(value) if named else None)
 
-    def _give(self, pattern: Node | None, sources: frozenset[int]) -> None:
+    def _give(self, pattern: Node | None, value: Value, origin: Key | None) -> None:
+        plain = pattern is not None and ("start" in pattern or unwrap(pattern)[0] == "Var")
+        value = value if plain else member(value)
         for name, _ in pattern_names(pattern, self.context.text):
             if name != "_" and (name in self._keys or self._is_free(name)):
                 key = self._keys.setdefault(name, (f"%{name}{self._depth}",))
                 if len(key) == 1 and key[0].startswith("%"):
-                    self._sources[key] = self._sources.get(key, NOTHING) | sources
+                    before = self._values.get(key)
+                    self._values[key] = value if before is None else join(before, value)
+                    if origin is not None and plain:
+                        self._origins[key] = origin
 
     def give_every(self, body: Node, inner: Locals) -> None:
         """Bind the variables of an `every` in what is within it."""
+        value, base = self.members_of(body["domain"]), self.origin(body["domain"])
         for part in ("key", "value"):
-            inner.declare(body[part], self._members(body["domain"]))
+            inner.declare(body[part], value, (*base, "[") if base else None)
 
-    def declare(self, pattern: Node | None, sources: frozenset[int]) -> None:
-        """Declare the names of a pattern anew, made of `sources`."""
+    def declare(self, pattern: Node | None, value: Value, origin: Key | None) -> None:
+        """Declare the names of a pattern anew, made of `value`."""
         for name, _ in pattern_names(pattern, self.context.text):
-            self._keys[name] = (f"%{name}{self._depth}",)
-            self._given[self._keys[name]] = sources
+            key = self._keys[name] = (f"%{name}{self._depth}",)
+            self._bound.add(name)
+            self._given[key] = value
+            if origin is not None:
+                self._origins[key] = origin
+
+
+def _names(node: object) -> set[str]:
+    if isinstance(node, list):
+        return set().union(*map(_names, node))
+    if not isinstance(node, dict):
+        return set()
+    found = set().union(*(_names(body) for kind, body in node.items() if kind != "fcn"))
+    return found | {node["Var"]["value"]} if "Var" in node else found
+
+
+def _path(given: list[Node]) -> Key:
+    """Return where `object.get` looks, if that is written out."""
+    kind, body = unwrap(given[1]) if len(given) > 1 else ("", {})
+    parts_of = body["items"] if kind == "Array" else [given[1]] if kind else []
+    found = [unwrap(each) for each in parts_of]
+    if not all(kind in {"String", "RawString"} for kind, _ in found):
+        return ()
+    return tuple(each["value"] for _, each in found)
+
+
+def _literal(kind: str, body: Node) -> object:
+    if kind in {"Null", "Number"}:
+        return None if kind == "Null" else 0
+    return body["value"]
+
+
+def _raw(values: Iterable[Value]) -> frozenset[Token]:
+    return NOTHING.union(*(filter(is_raw, value.own | value.inner) for value in values))

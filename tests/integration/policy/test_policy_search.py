@@ -62,11 +62,11 @@ permit contains {"code": "small"} if {
 Hole = tuple[str, str, str, str]
 HOLES: Final[list[Hole]] = [
     (
-        "null is below every number",
+        "null among the amounts",
         """
 permit contains {"code": "tip"} if {
 	called("tip")
-	to_number(input.context.args.amount) <= 100
+	input.context.args.amount in {null, 1, 2, 3}
 }""",
         """
 permit contains {"code": "tip"} if {
@@ -77,13 +77,19 @@ permit contains {"code": "tip"} if {
         "no agent can call bank.tip with /amount is null",
     ),
     (
-        "a missing type guard",
+        "one zero too many",
         """
 permit contains {"code": "close"} if called("close")
 deny contains {"code": "large"} if {
 	called("close")
-	to_number(input.context.args.amount) > 100
-}""",
+	is_number(amount)
+	amount > 1000
+}
+deny contains {"code": "unclear"} if {
+	called("close")
+	not counted
+}
+counted if is_number(amount)""",
         """
 small if {
 	is_number(amount)
@@ -143,7 +149,10 @@ deny contains {"code": "embargo"} if {
     (
         "a phase forgotten",
         """
-permit contains {"code": "payment"} if called("pay")
+permit contains {"code": "payment"} if {
+	called("pay")
+	is_number(amount)
+}
 hold contains {"code": "ask"} if {
 	called("pay")
 	is_number(amount)
@@ -157,7 +166,10 @@ deny contains {"code": "too_much"} if {
 	spent + amount > 10000
 }""",
         """
-permit contains {"code": "payment"} if called("pay")
+permit contains {"code": "payment"} if {
+	called("pay")
+	is_number(amount)
+}
 hold contains {"code": "ask"} if {
 	called("pay")
 	is_number(amount)

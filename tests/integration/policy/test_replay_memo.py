@@ -163,7 +163,8 @@ def test_equal_inputs_are_evaluated_once(pair: Pair) -> None:
 
 
 def test_what_all_packages_read_whole_is_evaluated_each_time() -> None:
-    source = 'package policies.a\n\npermit contains {"code": "ok"} if count(input) > 3\n'
+    body = "{\n\tis_object(input)\n\tcount(input) > 3\n}"
+    source = f'package policies.a\n\npermit contains {{"code": "ok"}} if {body}\n'
     pair = Pair(make(a=source))
     try:
         asked = [read_asked(b'{"version":1,"phase":"call","resource":{}}')] * 3

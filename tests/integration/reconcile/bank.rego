@@ -15,6 +15,14 @@ amount := input.context.args.amount_cents
 
 permit contains {"code": "bank_tool"} if at_bank
 
+counted if is_number(amount)
+
+deny contains {"code": "amount_unclear"} if {
+	at_bank
+	amount != 0
+	not counted
+}
+
 deny contains {"code": "too_much"} if {
 	at_bank
 	is_number(amount)

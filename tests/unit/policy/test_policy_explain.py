@@ -37,7 +37,7 @@ def traced(rules: str, **args: Any) -> list[Traced]:  # noqa: ANN401
     return package.rules
 
 
-LIMIT = """deny contains {"code": "too_much"} if {
+LIMIT = """permit contains {"code": "too_much"} if {
 	input.phase in {"call", "resume"}
 	is_number(input.context.args.amount)
 	input.context.args.amount > data.limits.most
@@ -46,7 +46,7 @@ LIMIT = """deny contains {"code": "too_much"} if {
 
 def test_a_rule_that_fired_shows_its_items() -> None:
     (rule,) = traced(LIMIT, amount=500)
-    assert (rule.rule, rule.file, rule.row) == ("deny", "a.rego", 2)
+    assert (rule.rule, rule.file, rule.row) == ("permit", "a.rego", 2)
     assert rule.items == [{"code": "too_much"}]
     assert rule.stopped is None
 
@@ -105,9 +105,8 @@ def test_locals_texts_objects_and_else_are_told_as_they_are_written() -> None:
 
 
 def test_statements_are_asked_in_an_order_in_which_they_can_be() -> None:
-    rules = (
-        'deny contains {"code": "no"} if {\n\tn > 3\n\tis_number(n)\n\tn = input.context.args.n\n}'
-    )
+    body = "{\n\tn > 3\n\tis_number(n)\n\tn = input.context.args.n\n}"
+    rules = f'permit contains {{"code": "no"}} if {body}'
     (rule,) = traced(rules, n=2)
     assert rule.stopped is not None
     assert rule.stopped.text == "n > 3"
@@ -149,7 +148,7 @@ def test_a_permit_without_authority_is_seen() -> None:
 
 
 def test_what_fails_in_the_engine_is_named_without_a_reason() -> None:
-    (rule,) = traced('deny contains {"code": "no"} if to_number(input.context.args.n) == 1', n="x")
+    (rule,) = traced('deny contains {"code": "no"} if abs(input.context.args.n) == 1', n="x")
     assert rule.problem
 
 

@@ -82,7 +82,6 @@ UNGUARDED = [
     lines("over_twice(args.n)"),
     lines("n := args.n", "over(n)"),
     lines("is_number(args.a)", "args.b < 3"),
-    lines("is_null(args.n)", "args.n < 3"),
     lines("n := args.n", "not is_number(n)", "n > 3"),
     lines('type_name(args.n) == "null"', "args.m > 3"),
     lines("input.context.claimed.confidence < 0.5"),
@@ -109,16 +108,30 @@ GUARDED = [
     lines("numbered(args)", "args.n > 3"),
     lines("flag", "args.n > 3"),
     lines("over(number)"),
-    lines("count(args.list) > 3"),
+    lines("is_array(args.list)", "count(args.list) > 3"),
     lines("args.n + 1 > 3"),
-    lines("to_number(args.n) > 3"),
+    lines("is_string(args.n)", "to_number(args.n) > 3"),
+    lines("is_number(args.n)", "to_number(args.n) > 3"),
+    lines("to_number(substring(args.n, 0, 3)) > 3"),
+    lines("abs(args.n) < 3", "round(args.n) < 3", "ceil(args.n) < 3", "floor(args.n) < 3"),
+    lines("sum(args.list) < 3"),
+    lines("units.parse_bytes(args.size) < 3"),
+    lines('count(split(args.text, ",")) < 3'),
+    lines('count(split(json.marshal(args.any), "")) < 3'),
+    lines("count(args.any) > 0", "count(args.any) >= 1"),
+    lines("is_number(raw)", "args.n > 3"),
+    lines("is_string(args.day)", 'args.day >= "2026-01-01"'),
+    lines("every n in args.list { is_number(n) }", "max(args.list) < 3", "sort(args.list)[0] < 3"),
+    lines("every n in args.list { is_number(n) }", "some m in args.list", "m < 3"),
+    lines("every n in args.list { is_number(n.x) }", "some m in args.list", "m.x < 3"),
+    lines("is_number(args.n)", "max([args.n, 100]) == 100"),
+    lines("xs := sort(object.keys(args))", 'xs[0] > "a"'),
     lines("args.n == round(args.n)", "args.n > 3"),
     lines("args.n in {1, 2, 3}", "args.n > 2"),
     lines('type_name(args.n) == "number"', "args.n > 2"),
     lines("some n in args.list", "is_number(n)", "n > 3"),
     lines("every n in args.list {\n\t\tis_number(n)\n\t\tn > 3\n\t}"),
     lines("some i", "is_number(args.list[i])", "args.list[i] > 3"),
-    lines("max([n | some n in args.list; is_number(n)]) > 3"),
     lines('n := object.get(args, "n", 0)', "is_number(n)", "n > 3"),
     lines('is_number(object.get(args, "n", 0))', 'object.get(args, "n", 0) > 3'),
     lines("input.context.now_ns > 3"),
@@ -146,10 +159,10 @@ def test_a_fault_names_its_place_and_what_to_write() -> None:
     (fault,) = faults(lines('args.note > "a"'))
     assert fault.startswith(f"a.rego:{HEAD.count(chr(10)) + 2}:2: `args.note > …`")
     assert fault.endswith("write `is_string(args.note)` in the same body")
+    (fault,) = faults(lines('object.get(args, "n", 0) + 0 > 3', 'object.get(args, "n", 0) > 3'))
+    assert fault.endswith("then `is_number(x)`, and compare `x`")
     (fault,) = faults(lines("max(args.list) > 3"))
-    assert fault.endswith(
-        "bind it first: `x := max(args.list)`, then `is_number(x)`, and compare `x`"
-    )
+    assert fault.endswith("write `every x in args.list { is_number(x) }` in the same body")
     (fault,) = faults(lines("over(args.n)"))
     assert "`over` compares `args.n`" in fault
 

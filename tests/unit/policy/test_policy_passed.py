@@ -23,7 +23,7 @@ permit contains {"code": "small"} if {
 """
 _TYPED_BY_B: Final = """package policies.a
 
-deny contains {"code": "large"} if {
+permit contains {"code": "large"} if {
 	data.policies.b.is_amount(input.context.args.amount)
 	input.context.args.amount > 100
 }

@@ -61,3 +61,22 @@ hold contains {
 	is_number(input.context.args.amount)
 	input.context.args.amount > order_max
 }
+
+amount_known if is_number(input.context.args.amount)
+
+# METADATA
+# title: A standing order of what is no amount
+# description: Left out or null, the amount stays as it is.
+# scope: rule
+# custom:
+#   rationale: The rule above compares numbers only, and is silent about a text of digits.
+#   owasp: [LLM06]
+hold contains {
+	"code": "order_amount_unclear",
+	"message": "the amount of the standing order is no number",
+	"approval": approvals.standard,
+} if {
+	input.resource.id == "banking.update_scheduled_transaction"
+	input.context.args.amount != null
+	not amount_known
+}

@@ -41,3 +41,10 @@ test_one_up_to_the_cap_or_without_an_amount_does_not if {
 		codes(banking.hold) == set() with input as ask
 	}
 }
+
+test_what_is_no_amount_waits if {
+	every amount in ["5001", true, [], {}] {
+		ask := call("update_scheduled_transaction", {"id": 1, "amount": amount}, {"labels": []})
+		codes(banking.hold) == {"order_amount_unclear"} with input as ask
+	}
+}

@@ -1,0 +1,258 @@
+"""What loads limits what it says it limits: limits written in many ways, run on the engine."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+
+from gateway.adapters.policy.policy_bundle import Bundle, build_bundle, gate_folder
+from gateway.core.errors import ConfigurationError
+from tests.unit.policy.limit_forms import (
+    BINDINGS,
+    CHECKS,
+    DENY,
+    MADE,
+    PERMIT,
+    RULES,
+    SHAPES,
+    is_odd,
+    may_pass,
+    module,
+    passing,
+    policies,
+    write,
+)
+
+pytestmark = pytest.mark.req("POL-06")
+OWNED = {"authority": {"policies": {"a": ["*"]}}}
+
+
+def faults(rules: str) -> list[str]:
+    try:
+        build_bundle({"a.rego": module(rules)}, OWNED)
+    except ConfigurationError as error:
+        return str(error).splitlines()
+    return []
+
+
+@given(rules=policies())
+@settings(max_examples=400, deadline=None)
+def test_no_limit_that_loads_lets_pass_what_is_no_number_within_it(rules: str) -> None:
+    wrong = [value for value in passing(rules) if not may_pass(value, rules)]
+    # Most are refused for what they say; to ask the gate about these only is as good and faster.
+    assert not wrong or faults(rules), (wrong, rules)
+
+
+def test_many_of_these_limits_load_and_work() -> None:
+    choose = random.Random(6)  # noqa: S311 - always the same ones
+    loaded = 0
+    for _ in range(80):
+        binding, name = choose.choice(BINDINGS)
+        check, made = choose.choice(CHECKS), choose.choice(MADE)
+        rules = write(binding, name, check, made, choose.choice(SHAPES))
+        if is_odd(binding, check, made) or faults(rules):
+            continue
+        found = list(passing(rules))
+        assert all(may_pass(value, rules) for value in found), rules
+        loaded += 5 in found
+    assert loaded >= 10
+
+
+def codes(folder: Path, rules: str, **more: str) -> list[tuple[str, int]]:
+    """Return the codes of the mistakes in rules, and in which of their rows."""
+    head = module("").count("\n")
+    for name, text in {"a": module("") + rules + "\n", **more}.items():
+        (folder / f"{name}.rego").write_text(text)
+    (folder / "authority.json").write_text(json.dumps(OWNED["authority"]))
+    found = gate_folder(folder)
+    return [] if isinstance(found, Bundle) else [(each.code, each.row - head) for each in found]
+
+
+def permits(*conditions: str) -> str:
+    return f"{PERMIT} {{\n\tcalled\n\t" + "\n\t".join(conditions) + "\n}"
+
+
+MIXED: Final = [
+    'to_number(sprintf("%v", [args.n])) <= 100',
+    'n := sprintf("%v", [args.n]); is_string(n); to_number(n) <= 100',
+    "count(args.n) <= 3",
+    "n := count(args.n); is_number(n); n <= 3",
+    'count(sprintf("%v", [args.n])) <= 3',
+    "count({x | some x in args.n; is_string(x)}) <= 3",
+    "sum([x | some x in args.n; is_number(x)]) <= 100",
+    "xs := [x | some x in args.n; is_number(x)]; sum(xs) <= 100",
+    "number_or_none(args.n) <= 100",
+    "n := number_or_none(args.n); small_number(n)",
+    "amount <= 100",
+    "abs(amount) + 1 <= 100",
+    'type_name(args.n) <= "number"',
+]
+
+
+@pytest.mark.parametrize("condition", MIXED)
+def test_what_was_made_of_any_type_is_not_compared(tmp_path: Path, condition: str) -> None:
+    used = "\n\n".join(text for name, text in RULES.items() if name in condition)
+    rules = f"{used}\n\n{permits(condition)}"
+    assert ("unguarded_comparison", rules.count("\n")) in codes(tmp_path, rules)
+
+
+ORDERS: Final = [
+    ('format_int(args.n, 10) <= "200"', "letter by letter"),
+    ('concat("", [args.n]) <= "200"', "letter by letter"),
+    ('lower(args.n) <= "200"', "letter by letter"),
+    ('is_string(args.n); args.n <= "200"', "letter by letter"),
+    ('is_string(args.n); args.n > "1.5e3"', "letter by letter"),
+    ('is_string(args.n); args.n > "10 EUR"', "letter by letter"),
+    ("is_string(args.n); is_string(args.m); args.n <= args.m", "letter by letter"),
+    ("is_string(args.n); args.n <= data.limits.most", "letter by letter"),
+    ("is_string(args.n); args.n >= 18", "every number is below every text"),
+    ('input.context.now_ns < "2026-01-01"', "every number is below every text"),
+    ("is_boolean(args.n); args.n <= 100", "true or false"),
+    ("is_null(args.n); args.n <= 100", "null"),
+    ('args.n in {1, null}; args.n <= object.get(data.limits, "most", 7)', "null"),
+    ('is_number(args.n); args.n <= object.get(data.limits, "most", null)', "null"),
+    ("is_array(args.n); args.n <= [100]", "a list"),
+    ("[args.n] <= [100]", "a list"),
+    ("{args.n} <= {100}", "a set"),
+    ('{"a": args.n} <= {"a": 100}', "an object"),
+]
+
+
+@pytest.mark.parametrize(("condition", "words"), ORDERS)
+def test_only_numbers_are_limited_by_order(condition: str, words: str) -> None:
+    (fault,) = faults(permits(condition))
+    assert words in fault
+    assert fault.endswith(("in the same body", "`to_number(x)`"))
+
+
+def test_an_order_of_texts_that_read_like_no_number_is_meant(tmp_path: Path) -> None:
+    rules = permits('is_string(args.day); args.day >= "2026-01-01"', 'args.day < "b"')
+    assert codes(tmp_path, rules) == []
+    assert codes(tmp_path, permits("some a, b in input.subject.roles", 'a < "m"')) == []
+
+
+CONVERTED: Final = [
+    "to_number(args.n) <= 100",
+    "to_number(args.n) == 0",
+    "n := to_number(args.n)",
+    "to_number(args.n, n); n == 0",
+    "is_boolean(args.n); to_number(args.n) == 1",
+    'to_number(object.get(args, "n", "0")) == 1',
+]
+
+
+@pytest.mark.parametrize("condition", CONVERTED)
+def test_null_is_not_made_a_number(tmp_path: Path, condition: str) -> None:
+    assert codes(tmp_path, permits(condition)) == [("unguarded_conversion", 4)] or codes(
+        tmp_path, permits(condition)
+    ) == [("unguarded_conversion", 3)]
+
+
+def test_a_function_that_makes_a_number_of_its_parameter_is_looked_at_where_it_is_called(
+    tmp_path: Path,
+) -> None:
+    reads = "read(x) := to_number(x)\n\n"
+    ((code, _),) = codes(tmp_path, reads + permits("read(args.n) == 0"))
+    assert code == "unguarded_comparison"
+    assert codes(tmp_path, reads + permits("is_string(args.n)", "read(args.n) == 5")) == []
+
+
+# --- what is silent where the type is another one -----------------------------------------------
+
+FREE: Final = f"{PERMIT} called\n\n"
+LIMITED: Final = f"{DENY} {{\n\tcalled\n\tis_number(args.n)\n\targs.n > 100\n}}\n\n"
+KNOWN: Final = "known if is_number(args.n)\n\n"
+SPOKEN: Final = f"{KNOWN}{DENY} {{\n\tcalled\n\tnot known\n}}\n"
+OVER: Final = "over if {\n\tis_number(args.n)\n\targs.n > 100\n}\n\n"
+LISTED: Final = f"{DENY} {{\n\tsome n in args.list\n\tis_number(n)\n\tn > 100\n}}\n\n"
+READ: Final = f"{DENY} {{\n\tis_string(args.n)\n\tto_number(args.n) > 100\n}}\n\n"
+SILENT: Final = [
+    FREE + LIMITED,
+    LIMITED,
+    FREE + LIMITED.replace("deny", "hold"),
+    FREE + OVER + f"{DENY} over",
+    FREE + OVER + "worse if over\n\n" + f"{DENY} worse",
+    f"n := args.n if is_number(args.n)\n\n{FREE}{DENY} n > 100",
+    FREE + LISTED,
+    f"{FREE}{DENY} count([n | some n in args.list; is_number(n); n > 100]) > 0",
+    FREE + READ + SPOKEN,
+    OVER + f"{PERMIT} {{\n\tcalled\n\tnot over\n}}",
+    OVER + "fine if {\n\tcalled\n\tnot over\n}\n\n" + f"{PERMIT} fine",
+    OVER + "fine if {\n\tcalled\n\tnot over\n}\n\n" + FREE + f"{DENY} {{\n\tcalled\n\tnot fine\n}}",
+    f"{PERMIT} {{\n\tcalled\n\tcount([n | some n in args.list; is_number(n); n > 100]) == 0\n}}",
+    f"above(x) if {{\n\tis_number(x)\n\tx > 100\n}}\n\n{FREE}{DENY} above(args.n)",
+]
+
+
+@pytest.mark.parametrize("rules", SILENT)
+def test_a_limit_that_is_silent_for_another_type_is_told(tmp_path: Path, rules: str) -> None:
+    ((code, _),) = codes(tmp_path, rules)
+    assert code == "limit_silenced"
+
+
+HEARD: Final = [
+    FREE + LIMITED + SPOKEN,
+    FREE + LIMITED + SPOKEN.replace("deny", "hold"),
+    FREE + LIMITED + f"n := args.n if is_number(args.n)\n\n{DENY} not n",
+    FREE + LIMITED + KNOWN + f"unclear if not known\n\n{DENY} unclear",
+    FREE + OVER + SPOKEN + f"{DENY} over",
+    f"{PERMIT} is_number(args.n)\n\n" + LIMITED,
+    f'{PERMIT} input.phase == "list"\n\n{PERMIT} is_number(args.n)\n\n' + LIMITED,
+    f'{PERMIT} input.phase in {{"list", "issue"}}\n\n{PERMIT} is_number(args.n)\n\n' + LIMITED,
+    f"small if {{\n\tis_number(args.n)\n\targs.n <= 100\n}}\n\n{FREE}{DENY} not small",
+    f"{PERMIT} {{\n\tis_number(args.n)\n\tnot over\n}}\n\n" + OVER,
+    f"{PERMIT} {{\n\tcalled\n\tnot over\n}}\n\n" + OVER + SPOKEN,
+    FREE + LISTED + f"{DENY} {{\n\tsome n in args.list\n\tnot is_number(n)\n}}",
+    FREE + LISTED + f"known if every n in args.list {{ is_number(n) }}\n\n{DENY} not known",
+    FREE + LIMITED + READ + f"{KNOWN}known if is_string(args.n)\n\n{DENY} not known",
+    f"{FREE}{DENY} {{\n\tis_number(input.context.claimed.n)\n\tinput.context.claimed.n > 1\n}}",
+    f"{FREE}{DENY} {{\n\tis_number(input.context.budget.n)\n\tinput.context.budget.n < 1\n}}",
+    f"{FREE}{DENY} abs(args.n) > 100",
+    f'{FREE}{DENY} {{\n\tis_string(args.to)\n\tendswith(args.to, "x")\n}}',
+]
+
+
+@pytest.mark.parametrize("rules", HEARD)
+def test_a_limit_to_which_somebody_speaks_is_none_that_is_silent(
+    tmp_path: Path, rules: str
+) -> None:
+    assert codes(tmp_path, rules) == []
+
+
+def test_a_silent_limit_is_told_with_the_rule_that_would_speak() -> None:
+    (fault,) = faults(FREE + LIMITED)
+    assert "a.rego:" in fault
+    assert "this deny is silent where `input.context.args.n` is of another type" in fault
+    assert "`known if is_number(input.context.args.n)`" in fault
+
+
+def test_what_the_library_reads_counts_as_checked_by_it(tmp_path: Path) -> None:
+    lib = module("").replace("import input.context.args", "import data.countersign.lib.args as lib")
+    limit = lib + FREE + f'{DENY} lib.number("n") > 100\n'
+    spoken = limit + f'\nn := lib.number("n")\n\n{DENY} not n\n'
+    assert [code for code, _ in codes(tmp_path, "", a=limit)] == ["limit_silenced"]
+    assert codes(tmp_path, "", a=spoken) == []
+
+
+# --- with ---------------------------------------------------------------------------------------
+
+
+def test_what_is_put_in_the_place_of_the_input_has_to_be_of_a_known_type(tmp_path: Path) -> None:
+    small = "late if input.context.now_ns > 5\n\n"
+    put = "late with input.context.now_ns as args.n"
+    assert codes(tmp_path, small + permits(put)) == [("with_untyped", 5)]
+    assert codes(tmp_path, small + permits("late with input.context.now_ns as 7")) == []
+    mocked = permits("known with is_number as is_string")
+    assert ("with_untyped", 5) in codes(tmp_path, KNOWN + mocked)
+
+
+def test_a_check_under_with_says_nothing_of_the_call(tmp_path: Path) -> None:
+    rules = permits("is_number(args.n) with input.context.args.n as 5", "args.n <= 100")
+    assert codes(tmp_path, rules) == [("unguarded_comparison", 4)]
+    bound = permits("n := args.n with input.context.args.n as 5", "is_number(n)", "args.n <= 100")
+    assert codes(tmp_path, bound) == [("unguarded_comparison", 5)]
