@@ -26,6 +26,7 @@ from gateway.adapters.releases import impact_run
 from gateway.adapters.releases.release_guard import ReleaseGuard
 from gateway.adapters.releases.release_store import ReleaseStore
 from gateway.config import Config
+from gateway.config_models import AuditSection
 from gateway.config_release import (
     build_rules,
     find_differences,
@@ -146,6 +147,8 @@ class ReleaseKeeper:
                 _log.warning("policy_releases_off", hint="set `policy.publishers`")
             return Start(self._config, self._folder, {"mode": self.mode})
         require_two(self.rules)
+        if self.rules.log == AuditSection.model_fields["origin"].default:
+            _log.warning("release_log_unnamed", hint="give `audit.origin` a name of its own")
         publication = self._find_first()
         if publication is None:
             raise ConfigurationError(

@@ -260,7 +260,10 @@ def _publish_offline(
     async def work(offline: Offline) -> Done | Declined:
         keeper = ReleaseKeeper(settings, clock=offline.clock, ids=offline.ids)
         keeper.open_offline(offline.log)
-        desk = keeper.build_desk(lambda _person, _at: True)
+        # Only words that are said here and now: what waits from before was to be confirmed by
+        # somebody whom the gateway knows.
+        since_s = offline.clock.now_ns() // 1_000_000_000
+        desk = keeper.build_desk(lambda _person, said_at: said_at >= since_s)
         target = keeper.history.target
         head = {
             "environment": settings.environment,
@@ -284,7 +287,8 @@ def _publish_offline(
     done = run_offline(config, work)
     if isinstance(done, Declined):
         fail(Exit.ERROR, done.why)
-    return {"revision": done.revision, "number": done.number, "state": done.state}
+    told: dict[str, Any] = msgspec.to_builtins(done)
+    return told
 
 
 def _word(

@@ -68,6 +68,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "release_elsewhere": 409,
     "release_stale": 409,
     "release_conflict": 409,
+    "release_busy": 409,
     "release_closed": 409,
     "release_no_shadow": 409,
     "release_unseen": 409,

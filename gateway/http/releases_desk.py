@@ -104,15 +104,24 @@ class ReleaseDesk:
 
     def __init__(self, deps: ReleaseDeps) -> None:
         self.deps: Final = deps
-        # Words are looked at one after the other: trying a release out takes workers and time.
+        # Trying out and measuring take workers and time: one release after the other. Who waits to
+        # be measured keeps nobody from trying out, so that a proposal delays no way back.
         self._turn: Final = asyncio.Lock()
+        self._measuring: Final = asyncio.Lock()
+        self._under_way: Final[set[str]] = set()
 
     async def publish(self, by: str, word: Word) -> Done | Declined:
         """Take the word of `by`, an authenticated person with the role."""
 
         async def publish() -> Done | Declined:
-            async with self._turn:
+            if by in self._under_way:
+                why = "your last word is still looked at; wait for its answer"
+                return Declined("release_busy", why)
+            self._under_way.add(by)
+            try:
                 return await self._publish(by, word)
+            finally:
+                self._under_way.discard(by)
 
         return await self._unbroken(publish())
 
@@ -131,32 +140,42 @@ class ReleaseDesk:
             return Declined(error.code, str(error))
 
     async def _publish(self, by: str, word: Word) -> Done | Declined:
-        deps = self.deps
         try:
-            signed = read_statement(word.statement, deps.rules.keys)
-            answer = self._judge(by, signed)
-            if isinstance(answer, Declined):
-                return answer
-            if isinstance(answer, Enough) and not self._is_seen(answer, word.seen):
-                return Declined(
-                    "release_unseen",
-                    "look at what it would change first, and say that you did: "
-                    "`countersign policy publish` shows it",
-                )
-            said = signed.statement
-            release = await self._find(said.rev, word.archive)
-            if isinstance(release, Declined):
-                return release
-            await self._check_signature(release, signed, word.signature)
-            await deps.try_out(release)
+            signed = read_statement(word.statement, self.deps.rules.keys)
+            async with self._turn:
+                release = await self._try_out(by, signed, word)
         except (RequestError, ConfigurationError) as error:
             return Declined(error.code, str(error))
+        if isinstance(release, Declined):
+            return release
+        impact = None
+        if isinstance(self._judge(by, signed), Waits):
+            async with self._measuring:
+                impact = await self.deps.measure(release)
+        return await self._put_on_record(by, signed, impact)
+
+    async def _try_out(self, by: str, signed: Signed, word: Word) -> Release | Declined:
+        """Return the release of a word once it is known to fit here, and is kept."""
+        deps, said = self.deps, signed.statement
+        answer = self._judge(by, signed)
+        if isinstance(answer, Declined):
+            return answer
+        if isinstance(answer, Enough) and not self._is_seen(answer, word.seen):
+            return Declined(
+                "release_unseen",
+                "look at what it would change first, and say that you did: "
+                "`countersign policy publish` shows it",
+            )
+        release = await self._find(said.rev, word.archive)
+        if isinstance(release, Declined):
+            return release
+        await self._check_signature(release, signed, word.signature)
+        await deps.try_out(release)
         await asyncio.to_thread(deps.store.save, release)
         if word.signature:
             kept = (said.rev, said.number, signed.key.kid, word.signature)
             await asyncio.to_thread(deps.store.save_signature, *kept)
-        impact = await deps.measure(release) if isinstance(answer, Waits) else None
-        return await self._put_on_record(by, signed, impact)
+        return release
 
     def _judge(self, by: str, signed: Signed) -> Enough | Waits | Declined:
         deps = self.deps

@@ -249,3 +249,27 @@ def test_a_release_is_promoted_from_test_to_production_under_one_name(
     told = verify_alone(prod.site, *strangers)
     assert told.code == 1
     assert "two publishers had not signed" in told.out
+
+
+def test_what_a_publisher_said_before_they_were_stopped_counts_no_more(
+    house: House, start: Start
+) -> None:
+    first = house.publish_first()
+    served = start(house.site, step="never").wait_ready()
+    house.change()
+    path, _ = house.build("second.tar.gz")
+    assert house.publish(path, "pia").code == 7
+    kill = CliRunner().invoke(
+        build("kill"),
+        ["kill", "on", "--human", "pia", "--reason", "her key was stolen"],
+        env={"COUNTERSIGN_URL": served.site.url, "COUNTERSIGN_TOKEN": secret_of("opal")},
+    )
+    assert kill.exit_code == 0, kill.output
+    assert house.publish(path, "pia").code == 3
+    assert house.publish(path, "paul").code == 7
+    assert served.http.get("/readyz").json()["release"]["release"] == first
+    # Nor where nobody is asked: whoever has the machine and one key has no second word.
+    assert served.stop() == 0
+    words = ("--key", str(house.keys["paul"]), "--offline", "--config", str(house.site.path))
+    assert house.run("publish", str(path), *words).code == 7
+    assert [one["number"] for one in served.records("policy.publish")] == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -464,3 +465,52 @@ def loosely(ground: Ground) -> dict[str, bytes]:
     files = dict(load_bundle_dir(ground.policies).files)
     house.write_bytes(source)
     return files | {"policies/house.rego": source}
+
+
+async def test_a_person_has_one_word_at_a_time_and_measuring_delays_nobody_else(
+    tmp_path: Path,
+) -> None:
+    ground, first = await begin(tmp_path)
+    second, third = ground.release("second"), ground.release("third")
+    await ground.publish(second)
+    measuring, go_on = asyncio.Event(), asyncio.Event()
+
+    async def measure(_release: Release) -> None:
+        measuring.set()
+        await go_on.wait()
+
+    ground.over = {"measure": measure}
+    desk = ground.desk()
+    ground.desk = lambda: desk  # type: ignore[method-assign]  # one desk, as a gateway has
+    proposing = asyncio.create_task(ground.say("pia", third))
+    await measuring.wait()
+    busy = await ground.say("pia", third)
+    assert isinstance(busy, Declined)
+    assert busy.code == "release_busy"
+    # Pia's proposal is still measured; the way back is judged meanwhile.
+    back = asyncio.create_task(ground.say("paul", first, "rollback"))
+    go_on.set()
+    assert await proposing == Done(third.revision, 3, "proposed")
+    assert await back == Done(first.revision, 3, "proposed")
+    assert (await ground.say("pia", first, "rollback")).state == "active"  # type: ignore[union-attr]
+    await ground.die()
+
+
+async def test_what_waits_from_before_is_not_confirmed_offline(tmp_path: Path) -> None:
+    ground, _ = await begin(tmp_path)
+    second = ground.release("second")
+    await ground.say("pia", second)
+    await ground.die()
+    keeper = await ground.start(boot=False)
+    now_s = ground.clock.now_ns() // 1_000_000_000 + 1
+    ground.clock.wait(2)
+    ground.over = {"may_publish": lambda _person, at: at >= now_s}
+    assert keeper.history.proposals
+    waits = await ground.say("paul", second)
+    assert isinstance(waits, Done)
+    assert waits.state == "proposed"
+    both = await ground.say("pia", second)
+    assert isinstance(both, Done)
+    assert both.state == "published"
+    await ground.die()
+    assert verify(ground) == ""
