@@ -171,6 +171,16 @@ def pattern_names(pattern: object, text: bytes) -> Iterator[tuple[str, Node]]:
             yield from pattern_names(field[-1], text)
 
 
+def names_in(node: object) -> set[str]:
+    """Return the variables below a node, but for the names of functions that it calls."""
+    if isinstance(node, list):
+        return set().union(*map(names_in, node))
+    if not isinstance(node, dict):
+        return set()
+    found = set().union(*(names_in(body) for kind, body in node.items() if kind != "fcn"))
+    return found | {node["Var"]["value"]} if "Var" in node else found
+
+
 def declared(node: object, text: bytes) -> Iterator[tuple[str, Node]]:
     """Yield (name, span) of every variable that a node declares: `:=`, `some`, `every`, arguments.
 

@@ -48,7 +48,7 @@ from gateway.adapters.policy.policy_syntax import (
     Node,
     declared,
     is_literal,
-    pattern_names,
+    names_in,
     source_of,
     unwrap,
     written,
@@ -154,7 +154,7 @@ class Locals:
 
     def _answer(self, node: Node) -> Key | None:
         """Name the answer of `object.get` by how it is asked for, so that it can be guarded."""
-        if self.function(node) != ("object", "get") or "_" in _names(node):
+        if self.function(node) != ("object", "get") or "_" in names_in(node):
             return None
         text = " ".join(source_of(self.context.text, node).split())
         key = ("%call", text, self._locals_in(node))
@@ -164,7 +164,7 @@ class Locals:
 
     def _locals_in(self, node: Node) -> str:
         """Say which variables of this body a node names: a name may be declared anew below."""
-        keys = (self._variable(name) for name in sorted(_names(node)))
+        keys = (self._variable(name) for name in sorted(names_in(node)))
         return " ".join("/".join(key) for key in keys if key[0] not in {"input", "data"})
 
     def written(self, span: Node) -> str:
@@ -188,7 +188,7 @@ class Locals:
                 base = self.origin(body["params"][0])
                 return (*base, *path) if base else None
             text = " ".join(source_of(self.context.text, node).split())
-            return None if self._locals_in(node) or "_" in _names(node) else ("%call", text)
+            return None if self._locals_in(node) or "_" in names_in(node) else ("%call", text)
         key = self.key(node)
         return None if key is None else self.origin_of(key)
 
@@ -379,7 +379,7 @@ class Locals:
         """Declare parameters."""
         for number, pattern in enumerate(patterns):
             plain = unwrap(pattern)[0] == "Var"
-            for name, _ in pattern_names(pattern, self.context.text):
+            for name, _ in patternnames_in(pattern, self.context.text):
                 self._keys[name] = (f"%{number}",) if plain else (f"%{number}", name)
                 self._bound.add(name)
             self._given[(f"%{number}",)] = parameter(number)
@@ -402,7 +402,7 @@ class Locals:
         if kind == "Expr":
             kind, body = unwrap(body["expr"])
             if kind == "AssignExpr" and body["op"] == "ColEq":
-                for name, span in pattern_names(body["lhs"], self.context.text):
+                for name, span in patternnames_in(body["lhs"], self.context.text):
                     self._bound.add(name)
                     yield name, span
         elif kind != "Every":
@@ -429,14 +429,14 @@ class Locals:
     def _bind_answer(self, body: Node) -> None:
         """Bind the last argument of `walk(x, [path, value])` or `count(x, n)`."""
         *given, last = body["params"]
-        names = [name for name, _ in pattern_names(last, self.context.text)]
+        names = [name for name, _ in patternnames_in(last, self.context.text)]
         if names and not any(name in self._bound or not self._is_free(name) for name in names):
             value = self._call({"Call": {**body, "params": given}}, given)
             self._give(last, value, None)
 
     def _assign(self, pattern: Node, value: Node, *, named: bool) -> None:
         kind, body = unwrap(pattern)
-        names = [name for name, _ in pattern_names(pattern, self.context.text)]
+        names = [name for name, _ in patternnames_in(pattern, self.context.text)]
         if not names:
             return
         self._bound.update(names)
@@ -454,7 +454,7 @@ class Locals:
     def _give(self, pattern: Node | None, value: Value, origin: Key | None) -> None:
         plain = pattern is not None and ("start" in pattern or unwrap(pattern)[0] == "Var")
         value = value if plain else member(value)
-        for name, _ in pattern_names(pattern, self.context.text):
+        for name, _ in patternnames_in(pattern, self.context.text):
             if name != "_" and (name in self._keys or self._is_free(name)):
                 key = self._keys.setdefault(name, (f"%{name}{self._depth}",))
                 if len(key) == 1 and key[0].startswith("%"):
@@ -471,21 +471,12 @@ class Locals:
 
     def declare(self, pattern: Node | None, value: Value, origin: Key | None) -> None:
         """Declare the names of a pattern anew, made of `value`."""
-        for name, _ in pattern_names(pattern, self.context.text):
+        for name, _ in patternnames_in(pattern, self.context.text):
             key = self._keys[name] = (f"%{name}{self._depth}",)
             self._bound.add(name)
             self._given[key] = value
             if origin is not None:
                 self._origins[key] = origin
-
-
-def _names(node: object) -> set[str]:
-    if isinstance(node, list):
-        return set().union(*map(_names, node))
-    if not isinstance(node, dict):
-        return set()
-    found = set().union(*(_names(body) for kind, body in node.items() if kind != "fcn"))
-    return found | {node["Var"]["value"]} if "Var" in node else found
 
 
 def _path(given: list[Node]) -> Key:
