@@ -47,7 +47,6 @@ ALLOWED: Final = frozenset(
         "glob.match",
         "glob.quote_meta",
         "graph.reachable",
-        "graph.reachable_paths",
         "hex.decode",
         "hex.encode",
         "indexof",
@@ -66,8 +65,6 @@ ALLOWED: Final = frozenset(
         "json.filter",
         "json.is_valid",
         "json.marshal",
-        "json.marshal_with_options",
-        "json.patch",
         "json.remove",
         "json.unmarshal",
         "lower",
@@ -91,7 +88,6 @@ ALLOWED: Final = frozenset(
         "regex.match",
         "regex.replace",
         "regex.split",
-        "regex.template_match",
         "replace",
         "round",
         "semver.compare",
@@ -132,11 +128,7 @@ ALLOWED: Final = frozenset(
         "urlquery.decode_object",
         "urlquery.encode",
         "urlquery.encode_object",
-        "uuid.parse",
         "walk",
-        "yaml.is_valid",
-        "yaml.marshal",
-        "yaml.unmarshal",
     }
 )
 
@@ -150,6 +142,7 @@ _CLOCK: Final = (
 )
 _CERTIFICATES: Final = "put the names or keys that count into data.json"
 _SIGNS: Final = "policies sign nothing and hold no private keys"
+_YAML: Final = "engines read YAML differently; use `json.unmarshal`"
 
 REMEDIES: Final = {
     "http.send": _OUTSIDE,
@@ -175,5 +168,11 @@ REMEDIES: Final = {
     "all": "use `every x in xs { x == true }`",
     "net.cidr_overlap": "use `net.cidr_contains`",
     "re_match": "use `regex.match`",
+    "regex.template_match": "use `regex.match`",
+    "json.patch": "use `object.union` and `json.remove`",
+    "json.marshal_with_options": "use `json.marshal`",
+    "graph.reachable_paths": "use `graph.reachable`",
+    "uuid.parse": "engines read versions differently; use `regex.match`",
+    **dict.fromkeys(("yaml.is_valid", "yaml.marshal", "yaml.unmarshal"), _YAML),
 }
 """What to do instead, for those that authors reach for most."""

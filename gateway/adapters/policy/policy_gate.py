@@ -10,11 +10,13 @@ from gateway.adapters.policy import policy_ast
 from gateway.adapters.policy.input_types import InputTypes
 from gateway.adapters.policy.policy_ast import Fault, Use
 from gateway.adapters.policy.policy_builtins import ALLOWED, REMEDIES
+from gateway.adapters.policy.policy_counts import find_counted_texts
 from gateway.adapters.policy.policy_data_faults import find_data_faults
 from gateway.adapters.policy.policy_faults import Mistake, explain_syntax, find_long_lines
 from gateway.adapters.policy.policy_guards import find_unguarded
 from gateway.adapters.policy.policy_items import find_item_faults
 from gateway.adapters.policy.policy_library import Library, find_library_fault
+from gateway.adapters.policy.policy_literals import find_literal_faults
 from gateway.adapters.policy.policy_names import find_unknown_names, suggest
 from gateway.adapters.policy.policy_package import (
     DECISION_SETS,
@@ -143,6 +145,8 @@ def _find_faults(
     for source in asked:
         yield from find_unknown_names(source, definitions)
         yield from find_item_faults(source)
+        yield from find_literal_faults(source)
+        yield from find_counted_texts(source, definitions, types)
     yield from definitions.find_recursion(told)
     yield from definitions.find_conflicts(told)
     for fault in find_unguarded(definitions, types, told):

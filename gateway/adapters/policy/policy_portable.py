@@ -34,7 +34,7 @@ def find_unportable(source: Source) -> Iterator[Mistake]:
             yield Mistake(source.path, each.line, column, "rule_internal", message, hint)
     for rule in source.module.tree:
         for node in _leading_unions(rule):
-            yield _at(
+            yield mistake_at(
                 source,
                 node,
                 "union_first",
@@ -43,7 +43,7 @@ def find_unportable(source: Source) -> Iterator[Mistake]:
                 "bind the union first: `both := a | b`",
             )
         for node in _mixed_collections(rule):
-            yield _at(
+            yield mistake_at(
                 source,
                 node,
                 "in_mixed",
@@ -51,7 +51,7 @@ def find_unportable(source: Source) -> Iterator[Mistake]:
                 'bind the list first: `known := ["a", x]`, then `y in known`',
             )
         for node in _iterations(_partial_head(rule)):
-            yield _at(
+            yield mistake_at(
                 source,
                 node,
                 "iteration_in_head",
@@ -59,17 +59,9 @@ def find_unportable(source: Source) -> Iterator[Mistake]:
                 "is empty on OPA, undefined here",
                 "iterate in the body: `some x in …`",
             )
-        for node in _slashed_paths(rule):
-            yield _at(
-                source,
-                node,
-                "json_path",
-                "OPA finds what a path that begins with `/` names, the embedded engine does not",
-                'write it without: `"a/b"`',
-            )
         for node in _negated(rule):
             for found in _iterations(node):
-                yield _at(
+                yield mistake_at(
                     source,
                     found,
                     "iteration_below_not",
@@ -78,7 +70,8 @@ def find_unportable(source: Source) -> Iterator[Mistake]:
                 )
 
 
-def _at(source: Source, node: Node, code: str, message: str, hint: str) -> Mistake:
+def mistake_at(source: Source, node: Node, code: str, message: str, hint: str) -> Mistake:
+    """Return a mistake where an expression begins."""
     row, column = place(source.text.encode(), start_of(node))
     return Mistake(source.path, row, column, code, message, hint)
 
@@ -103,7 +96,7 @@ def _has_union(expression: Node) -> bool:
 
 
 def _mixed_collections(node: object) -> Iterator[Node]:
-    for kind, body in _below(node):
+    for kind, body in below(node):
         if kind == "Membership":
             values = _members(body["collection"])
             if 0 < sum(map(is_literal, values)) < len(values):
@@ -130,43 +123,34 @@ def _partial_head(rule: Node) -> list[Node]:
 
 def _iterations(node: object) -> Iterator[Node]:
     """Yield references with `[_]`, but those in comprehensions."""
-    for kind, body in _below(node, closures=False):
+    for kind, body in below(node, closures=False):
         if kind == "RefBrack" and "Var" in body["index"] and body["index"]["Var"]["value"] == "_":
             yield {kind: body}
 
 
-def _slashed_paths(node: object) -> Iterator[Node]:
-    """Yield paths that `json.remove` and `json.filter` are given as texts."""
-    for kind, body in _below(node):
-        if kind == "Call" and _written(body["fcn"]) in {"json.remove", "json.filter"}:
-            for path in _members(body["params"][-1]):
-                if str(unwrap(path)[1].get("value", "")).startswith("/"):
-                    yield path
-
-
-def _written(reference: Node) -> str:
+def written_name(reference: Node) -> str:
     """Return a plain reference as it is written; empty for any other."""
     kind, body = unwrap(reference)
     if kind == "Var":
         return str(body["value"])
-    return f"{_written(body['refr'])}.{body['field'][1]}" if kind == "RefDot" else ""
+    return f"{written_name(body['refr'])}.{body['field'][1]}" if kind == "RefDot" else ""
 
 
 def _negated(node: object) -> Iterator[Node]:
-    for kind, body in _below(node):
+    for kind, body in below(node):
         if kind == "NotExpr":
             yield body["expr"]
 
 
-def _below(node: object, *, closures: bool = True) -> Iterator[tuple[str, Node]]:
+def below(node: object, *, closures: bool = True) -> Iterator[tuple[str, Node]]:
     """Yield every tagged node below; without `closures`, none in comprehensions."""
     if isinstance(node, list):
         for item in node:
-            yield from _below(item, closures=closures)
+            yield from below(item, closures=closures)
     elif isinstance(node, dict):
         for kind, body in node.items():
             if kind in CLOSURES and not closures:
                 continue
             if isinstance(body, dict):
                 yield kind, body
-            yield from _below(body, closures=closures)
+            yield from below(body, closures=closures)

@@ -39,6 +39,8 @@ def current() -> dict[str, Any]:
 def call(builtin: dict[str, Any]) -> str:
     """Return a package that calls a function, whatever it takes."""
     operands = ", ".join(f"input.x[{n}]" for n in range(len(builtin["decl"].get("args", []))))
+    if builtin["name"] == "count":  # of what may be a text, it is refused
+        operands = f"[{operands}]"
     called = f"{builtin['name']}({operands})"
     body = f"y := {called}" if "result" in builtin["decl"] else called
     return (

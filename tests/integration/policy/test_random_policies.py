@@ -124,7 +124,6 @@ def test_random_policies_mean_the_same_to_both_engines(
 
 
 DIFFERENT = {
-    "json_path": 'x := json.remove(input.o, ["/a"])',
     "union_first": "x if { {input.a} | {2} == {5} }",
     "in_mixed": 'x if input.a in ["u", input.b]',
     "iteration_in_head": "h contains input.list[_] if input.a\n\nx if count(h) == 0",

@@ -9,7 +9,7 @@ import sys
 import pytest
 import regorus
 
-from gateway.adapters.regorus.engine_shims import SHIMS, install_shims, prepare_shims
+from gateway.adapters.regorus.engine_shims import ADDED, install_shims, prepare_shims
 from gateway.adapters.regorus.shim_tokens import TokenError, decode
 
 pytestmark = pytest.mark.req("POL-05")
@@ -56,4 +56,4 @@ def test_a_worker_loads_no_cryptography_unless_a_policy_checks_signatures() -> N
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     prepare_shims([])
-    assert len(SHIMS) == 22
+    assert len(ADDED) == 22
