@@ -66,7 +66,9 @@ PATHOLOGICAL = {
         "big := concat(s, [`xxxxxxxx` | some _ in numbers.range(1, 100000)])\n\n"
         "deny contains {`code`: concat(big, [big | some _ in numbers.range(1, n * 5000)])}"
     ),
-    "a wide format": "deny contains {`code`: `x`} if count(sprintf(`%999999999d`, [n])) > 3",
+    "a wide format": (
+        "deny contains {`code`: `x`} if contains(sprintf(concat(s, [`%99999`, `9999d`]), [n]), `x`)"
+    ),
     "too many reasons": (
         "deny contains {`code`: sprintf(`x%d`, [i])} if some i in numbers.range(n, 9000000)"
     ),
