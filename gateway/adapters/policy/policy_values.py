@@ -379,7 +379,7 @@ class Locals:
         """Declare parameters."""
         for number, pattern in enumerate(patterns):
             plain = unwrap(pattern)[0] == "Var"
-            for name, _ in patternnames_in(pattern, self.context.text):
+            for name, _ in pattern_names(pattern, self.context.text):
                 self._keys[name] = (f"%{number}",) if plain else (f"%{number}", name)
                 self._bound.add(name)
             self._given[(f"%{number}",)] = parameter(number)
@@ -402,7 +402,7 @@ class Locals:
         if kind == "Expr":
             kind, body = unwrap(body["expr"])
             if kind == "AssignExpr" and body["op"] == "ColEq":
-                for name, span in patternnames_in(body["lhs"], self.context.text):
+                for name, span in pattern_names(body["lhs"], self.context.text):
                     self._bound.add(name)
                     yield name, span
         elif kind != "Every":
@@ -429,14 +429,14 @@ class Locals:
     def _bind_answer(self, body: Node) -> None:
         """Bind the last argument of `walk(x, [path, value])` or `count(x, n)`."""
         *given, last = body["params"]
-        names = [name for name, _ in patternnames_in(last, self.context.text)]
+        names = [name for name, _ in pattern_names(last, self.context.text)]
         if names and not any(name in self._bound or not self._is_free(name) for name in names):
             value = self._call({"Call": {**body, "params": given}}, given)
             self._give(last, value, None)
 
     def _assign(self, pattern: Node, value: Node, *, named: bool) -> None:
         kind, body = unwrap(pattern)
-        names = [name for name, _ in patternnames_in(pattern, self.context.text)]
+        names = [name for name, _ in pattern_names(pattern, self.context.text)]
         if not names:
             return
         self._bound.update(names)
@@ -454,7 +454,7 @@ class Locals:
     def _give(self, pattern: Node | None, value: Value, origin: Key | None) -> None:
         plain = pattern is not None and ("start" in pattern or unwrap(pattern)[0] == "Var")
         value = value if plain else member(value)
-        for name, _ in patternnames_in(pattern, self.context.text):
+        for name, _ in pattern_names(pattern, self.context.text):
             if name != "_" and (name in self._keys or self._is_free(name)):
                 key = self._keys.setdefault(name, (f"%{name}{self._depth}",))
                 if len(key) == 1 and key[0].startswith("%"):
@@ -471,7 +471,7 @@ class Locals:
 
     def declare(self, pattern: Node | None, value: Value, origin: Key | None) -> None:
         """Declare the names of a pattern anew, made of `value`."""
-        for name, _ in patternnames_in(pattern, self.context.text):
+        for name, _ in pattern_names(pattern, self.context.text):
             key = self._keys[name] = (f"%{name}{self._depth}",)
             self._bound.add(name)
             self._given[key] = value
