@@ -49,6 +49,7 @@ from gateway.adapters.policy.policy_syntax import (
     declared,
     is_literal,
     names_in,
+    pattern_names,
     source_of,
     unwrap,
     written,
