@@ -57,8 +57,23 @@ question(phase, roles, args) := {{
 	"environment": "test",
 	"subject": {{"type": "agent", "id": "tester", "roles": roles, "on_behalf_of": null}},
 	"action": {{"name": "tools/call"}},
-	"resource": {{"type": "tool", "id": "{tool}", "server": "{server}"{effect}}},
-	"context": {{"args": args, "now_ns": 1700049600000000000}}, # a Wednesday, 12:00 UTC
+	"resource": {{
+		"type": "tool", "id": "{tool}", "server": "{server}"{effect},
+		"labels": [], "sensitive": [], "sinks": [], "sums": [],
+	}},
+	"context": {{
+		"args": args,
+		"now_ns": 1700049600000000000, # a Wednesday, 12:00 UTC
+		"token": {{"scopes": ["tools:call", "tools:list"], "constraints": []}},
+		"run": {{"calls": 0, "counts": {{}}, "sums": {{}}, "labels": []}},
+		"family": {{"counts": {{}}, "sums": {{}}, "last_24h": {{"counts": {{}}, "sums": {{}}}}}},
+		"claimed": {{}},
+	}},
+}}
+
+# What all packages say together: `decision("call", ["{role}"], {{}}).outcome == "permit"`.
+decision(phase, roles, args) := answer if {{
+	answer := data.countersign.decision with input as question(phase, roles, args)
 }}
 
 test_it_is_listed if {{
@@ -69,7 +84,7 @@ test_who_has_the_role_may if {{
 	count({name}.permit) == 1 with input as question("call", ["{role}"], {{}})
 }}
 
-# By this package. What all packages say together, `countersign policy eval` tells.
+# By this package.
 test_nobody_else_may[note] if {{
 	some note, roles in {{"no role": [], "another role": ["intern"]}}
 	count({name}.permit) == 0 with input as question("call", roles, {{}})

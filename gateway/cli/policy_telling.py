@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -45,5 +45,14 @@ def _item(item: object) -> str:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, dict) and {"outcome", "reasons"} <= value.keys():
+        return _decision(value)
     text = orjson.dumps(value).decode()
     return text if len(text) <= _VALUE_MAX else f"{text[: _VALUE_MAX - 1]}…"
+
+
+def _decision(value: dict[str, Any]) -> str:
+    """Return the outcome of a whole decision, and which packages say why."""
+    reasons = (each for each in value["reasons"] if isinstance(each, dict))
+    said = (f"{each.get('code')} ({each.get('policy', 'nobody')})" for each in reasons)
+    return f"{value['outcome']}: {', '.join(said)}"

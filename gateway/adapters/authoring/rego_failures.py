@@ -18,7 +18,13 @@ from gateway.adapters.authoring.policy_explain import Stop, Traced, find_missing
 from gateway.adapters.authoring.rego_cases import find_binding, read_name, write_name
 from gateway.adapters.authoring.rego_suite import Suite
 from gateway.adapters.policy.policy_ast import Module
-from gateway.adapters.policy.policy_probes import binds, in_order, references, write_imports
+from gateway.adapters.policy.policy_probes import (
+    binds,
+    global_names,
+    in_order,
+    references,
+    write_imports,
+)
 from gateway.adapters.policy.policy_syntax import (
     Node,
     alternatives,
@@ -126,7 +132,7 @@ class _Writer:
         first = find_binding(self._tail, statements, self._text) or []
         rest = [each for number, each in enumerate(statements) if number not in first]
         before: list[str] = []
-        bound: set[str] = set()
+        bound = global_names(self._module)
         steps = []
         for whole in (*(statements[at] for at in first), *in_order(rest, self._text)):
             steps.append(self._step(whole, before, bound))

@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.adapters.policy.policy_ast import Module
 from gateway.adapters.policy.policy_names import find_bound, find_used
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_syntax import (
@@ -74,6 +75,11 @@ def write_probes(source: Source, number: int) -> tuple[list[Probe], str]:
     return found, "\n".join(lines) + "\n"
 
 
+def global_names(module: Module) -> set[str]:
+    """Return the names that no statement binds, although it may look so: `f(x, limit)`."""
+    return {*module.imports, *(rule.name for rule in module.rules)}
+
+
 def write_imports(source: Source) -> Iterator[str]:
     """Yield a module's imports, for one that stands beside it."""
     for name, path in source.module.imports.items():
@@ -87,7 +93,7 @@ def _write(source: Source, alternative: Alternative, name: str, lines: list[str]
     text = source.text.encode()
     head = head_of(alternative.node)[1]
     before: list[str] = []
-    bound: set[str] = set()
+    bound = global_names(source.module)
     steps = []
     for number, whole in enumerate(in_order(list(alternative.whole), text)):
         statement, shown = whole["literal"], source_of(text, whole)
@@ -182,10 +188,20 @@ def _read(node: object) -> Iterator[Node]:
         for kind, body in node.items():
             if kind in REFERENCES:
                 yield {kind: body}
+                yield from _called({kind: body})
             elif kind == "Call":
                 yield from _read(body["params"])
             elif kind not in CLOSURES and kind != "span":
                 yield from _read(body)
+
+
+def _called(reference: Node) -> Iterator[Node]:
+    """Yield the call whose member a reference is: `decision(x)` of `decision(x).outcome`."""
+    kind, body = unwrap(reference)
+    if kind in {"RefDot", "RefBrack"}:
+        yield from _called(body["refr"])
+    elif kind == "Call":
+        yield reference
 
 
 def _asked(statement: Node, source: Source) -> str:

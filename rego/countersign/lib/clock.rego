@@ -36,7 +36,7 @@ sign(zone) := 1 if startswith(zone, "+")
 sign(zone) := -1 if startswith(zone, "-")
 
 # METADATA
-# title: The day (`mon` … `sun`) and the minute of the day in a zone
+# title: "The day (`mon` … `sun`) and the minute of the day in a zone: `[day, minute] := clock.local(\"UTC\")`"
 # scope: rule
 local(zone) := [day, minute] if {
 	now := input.context.now_ns

@@ -302,6 +302,20 @@ def test_failing_tests_show_the_values_at_which_they_stopped(tmp_path: Path) -> 
     assert "          input.resource.effect = undefined: `input.resource` has no `effect`\n" in out
 
 
+def test_a_new_package_can_ask_what_all_packages_say(tmp_path: Path) -> None:
+    shutil.copytree(default_pack(), folder := tmp_path / "policies")
+    run("new", folder, "mine", "--tool", "bank.pay", "--effect", "money", "--role", "clerk")
+    path = folder / "mine_test.rego"
+    path.write_text(
+        f'{path.read_text()}\ntest_all if decision("call", ["clerk"], {{}}).outcome == "permit"\n'
+    )
+    code, out, _ = run("test", folder, "-r", "mine_test.test_all")
+    assert code == Exit.TEST_FAILED
+    assert 'decision("call", ["clerk"], {}) = hold: money_needs_approval (high_risk)' in out
+    (folder / "data.json").write_text('{"settings": {"high_risk": {"except": ["bank.pay"]}}}')
+    assert run("test", folder, "-r", "mine_test")[0] == Exit.OK
+
+
 def test_tests_are_chosen_by_name(tmp_path: Path) -> None:
     folder = write(tmp_path, a_test=TESTS)
     code, out, _ = run("test", folder, "-r", r"a_test\.test_r")

@@ -84,6 +84,26 @@ def test_rules_that_a_test_puts_there_are_not_taken_apart(tmp_path: Path) -> Non
     assert found.stopped.values == {"count(a.permit)": [0], "a.permit": [{}]}
 
 
+def test_a_rule_that_a_call_ends_with_is_no_variable_of_the_test(tmp_path: Path) -> None:
+    body = "count(a.permit) + limit(data.limits, most) == 3"
+    (tmp_path / "more_test.rego").write_text("package a_test\nlimit(x, y) := x[y]\n")
+    (found,) = failures(tmp_path, f'most := "most"\n{body}')
+    assert found.stopped.values["most"] == ["most"]
+    whole = 'most := "most"\nlimit(x, y) := x[y]\ntest_x if limit(data.limits, most) == 3\n'
+    (tmp_path / "more_test.rego").unlink()
+    (tmp_path / "a_test.rego").write_text(f"package a_test\n{whole}")
+    (outcome,) = run_folder(tmp_path, explained=True).outcomes
+    assert outcome.failures[0].stopped.values["limit(data.limits, most)"] == [5]
+    assert outcome.failures[0].stopped.values["most"] == ["most"]
+
+
+def test_of_a_member_of_an_answer_the_whole_answer_is_told(tmp_path: Path) -> None:
+    rules = 'answer(x) := {"x": x}\ntest_x if answer(1).x == 2\n'
+    (tmp_path / "a_test.rego").write_text(f"package a_test\n{rules}")
+    (outcome,) = run_folder(tmp_path, explained=True).outcomes
+    assert outcome.failures[0].stopped.values == {"answer(1).x": [1], "answer(1)": [{"x": 1}]}
+
+
 def test_what_of_the_input_is_not_there_is_named(tmp_path: Path) -> None:
     (found,) = failures(tmp_path, f"count(a.deny) == 1 with input as {asking(9)}")
     (rule,) = found.asked
