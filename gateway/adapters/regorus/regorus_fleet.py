@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
@@ -34,6 +34,9 @@ LANE_PATIENCE_S: Final = 0.005
 SUSPECT_S: Final = 5.0
 SLOW_MAX: Final = 4
 """Workers that may be left alone at a time."""
+WILD_MAX: Final = 10
+"""Workers that suspects may cost; from then on a question of theirs gets `WILD_CPU_S`."""
+WILD_CPU_S: Final = 0.01
 _RESTART_DELAYS_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 _CRASHES_FREE: Final = 3
 """Workers lost before they answered anything, in a row, that are replaced at once."""
@@ -60,6 +63,7 @@ class Fleet:
         self._parked: deque[Request] = deque()
         self._suspects: dict[int, asyncio.TimerHandle] = {}
         self._breaker = Breaker()
+        self._wild: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._subsets: list[tuple[bytes, int]] = []
         self._opening = False
@@ -70,6 +74,11 @@ class Fleet:
     def pids(self) -> list[int]:
         """Process ids of the ready workers, those that decide first, the standby last."""
         return [link.pid for link in self._ready]
+
+    @property
+    def suspects(self) -> frozenset[int]:
+        """The subsets that have a worker of their own for now."""
+        return frozenset(self._suspects)
 
     async def start(self) -> None:
         """Bring up every worker and the standby, with the engines of all subsets defined by now.
@@ -183,9 +192,12 @@ class Fleet:
             self._give(lane, request)
         else:
             self._parked.append(request)
-            if not self._opening:
-                self._opening = True
-                self._start_task(self._open_lane())
+            self._prepare_lane()
+
+    def _prepare_lane(self) -> None:
+        if not self._opening:
+            self._opening = True
+            self._start_task(self._open_lane())
 
     async def _open_lane(self) -> None:
         try:
@@ -210,6 +222,8 @@ class Fleet:
 
     def _strike(self, request: Request) -> None:
         """Note on whose question policy ran wild. What names nobody is nobody's fault."""
+        if request.wild:
+            self._wild[request.subset] += 1
         if not request.wild or not request.asker:
             return
         now_s = asyncio.get_running_loop().time()
@@ -222,19 +236,22 @@ class Fleet:
         if self._lane is not None and not self._suspects:
             if self._lane.pending:
                 self._suspect(number)
-            else:
-                lane, self._lane = self._lane, None
-                self._start_task(self._bury(lane))
+                return
+            lane, self._lane = self._lane, None
+            self._start_task(self._bury(lane))
+        del self._wild[number]
 
     # --- what becomes of workers ------------------------------------------------------------------
 
     def _on_slow(self, link: WorkerLink) -> None:
         if len(self._slow) >= SLOW_MAX or self._stopped:
             return
-        head, rest = link.leave_alone()
+        # Whoever is behind many of these, however many they are: each costs little of a core.
+        often = self._wild[link.head.subset] >= WILD_MAX
+        head, rest = link.leave_alone(WILD_CPU_S if often else None)
         self._slow.add(link)
         self._suspect(head.about)
-        self._leave(link)
+        self._leave(link, to_a_request=True)
         for request in rest:
             if request.subset != CONTROL:
                 self.submit(request)
@@ -249,7 +266,7 @@ class Fleet:
             self._crashes = 0 if link.proven else self._crashes + 1
         if head is not None:
             self._strike(head)
-        self._leave(link)
+        self._leave(link, to_a_request=head is not None)
         self._start_task(self._bury(link))
         for request in rest:
             if request.subset == CONTROL:
@@ -262,12 +279,14 @@ class Fleet:
                 request.resent = request.resent or head is None
                 self.submit(request)
 
-    def _leave(self, link: WorkerLink) -> None:
+    def _leave(self, link: WorkerLink, *, to_a_request: bool) -> None:
         if link in self._ready:
             self._ready.remove(link)
             self._start_task(self._replace())
         if link is self._lane:
             self._lane = None
+            if to_a_request:
+                self._prepare_lane()  # whoever is next need not wait for it
 
     async def _bury(self, link: WorkerLink) -> None:
         await link.aclose()

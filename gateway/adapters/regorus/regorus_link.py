@@ -29,8 +29,8 @@ from gateway.core.errors import PolicyError
 
 PATIENCE_S: Final = 0.02
 """How long one evaluation may keep others waiting. Policies take a thousandth of it."""
-_WORKED_NS_PER_S: Final = 250_000_000
-"""A quarter of the time that patience lasts: on a busy machine nobody gets all of it."""
+_CPU_SHARE: Final = 4
+"""Slow is who has had a quarter of the time as CPU: on a busy machine nobody gets all of it."""
 _KINDS: Final = frozenset({ANSWER, UNDEFINED, FAULT})
 _REPLY_MAX_BYTES: Final = ANSWER_MAX_BYTES + 4096
 
@@ -101,6 +101,7 @@ class WorkerLink:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._alone: Request | None = None
+        self._cpu_s: float | None = None
         self.lost = False
         self._socket, self._progress, self._child = birth.connection, birth.progress, birth.child
         self._loop.add_reader(self._socket, self._on_readable)
@@ -212,24 +213,33 @@ class WorkerLink:
         head = self.pending[place or 0]
         elapsed_s = (time.monotonic_ns() - since_ns) / 1e9
         left_s = head.deadline_s - elapsed_s
-        if left_s <= 0:
-            head.wild = place is not None and self._has_worked()
+        spent = self._cpu_s is not None and place is not None and self._has_worked(self._cpu_s)
+        if left_s <= 0 or spent:
+            head.wild = place is not None and self._has_worked(self._patience_s / _CPU_SHARE)
             self._lose("policy_timeout", "policy took longer than its deadline")
             return
         # An engine is built once, from what has been loaded before: no use in leaving for that.
-        if place is not None and head.subset != CONTROL and self._alone is None:
-            if self._is_slow(elapsed_s):
+        if head.subset != CONTROL and self._alone is None:
+            if place is not None and self._is_slow(elapsed_s):
                 self._on_slow(self)
-            else:
-                left_s = min(left_s, max(self._patience_s - elapsed_s, self._patience_s / 2))
+            # A worker that has not begun yet, on a busy machine, is looked at again as well.
+            left_s = min(left_s, max(self._patience_s - elapsed_s, self._patience_s / 2))
+        elif self._cpu_s is not None:
+            left_s = min(left_s, self._cpu_s)
         self._arm(left_s)
 
-    def leave_alone(self) -> tuple[Request, list[Request]]:
+    @property
+    def head(self) -> Request:
+        """The pending request that the worker is at, or will begin with."""
+        return self.pending[self._working_on()[0] or 0]
+
+    def leave_alone(self, cpu_s: float | None = None) -> tuple[Request, list[Request]]:
         """Take from the worker all but what it is working on; it is lost once it answers that.
 
         Return that request, and the others. Evaluating changes nothing, so it harms nobody that
-        the worker may begin with some of them.
+        the worker may begin with some of them. With `cpu_s` it gets no more CPU than that.
         """
+        self._cpu_s = cpu_s
         place, _ = self._working_on()
         self._child.defer()
         self._alone = head = self.pending[place or 0]
@@ -242,12 +252,12 @@ class WorkerLink:
         """Whether the worker is slow, and not only waits for a core like everybody else."""
         if not self._patience_s <= elapsed_s < 2 * self._patience_s:
             return elapsed_s > self._patience_s
-        return self._has_worked()
+        return self._has_worked(self._patience_s / _CPU_SHARE)
 
-    def _has_worked(self) -> bool:
-        """Whether the worker has had enough CPU for what it is at, whoever else wants a core."""
+    def _has_worked(self, cpu_s: float) -> bool:
+        """Whether the worker has had so much CPU for what it is at, whoever else wants a core."""
         begun_ns: int = PROGRESS.unpack_from(self._progress, 0)[2]
-        return self._child.cpu_ns() - begun_ns >= self._patience_s * _WORKED_NS_PER_S
+        return self._child.cpu_ns() - begun_ns >= cpu_s * 1e9
 
     def _working_on(self) -> tuple[int | None, int]:
         """Return which pending request the worker is at, and since when (monotonic, ns).

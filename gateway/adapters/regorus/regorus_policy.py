@@ -21,6 +21,8 @@ from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Phase
 from gateway.core.policy.policy_answer import read_answer
 
+_TRIAL_DEADLINE_S: Final = 2.0
+"""At least: nobody waits for a trial, and a busy machine is no fault of the policies."""
 INPUT_MAX_BYTES: Final = 4 << 20
 """More than the largest body and the largest result that policy watches can make of an input."""
 
@@ -117,6 +119,11 @@ class RegorusPolicy:
     def nursery_pids(self) -> list[int]:
         """Process ids of what workers are copied from, which itself decides nothing."""
         return self._seed.pids + (self._active.fleet.template.pids if self._active else [])
+
+    @property
+    def suspects(self) -> int:
+        """How many sets of packages are asked in a worker of their own: they were slow lately."""
+        return len(self._active.fleet.suspects) if self._active else 0
 
     @property
     def healthy(self) -> bool:
@@ -242,14 +249,17 @@ class RegorusPolicy:
                 answer.cancel()  # nobody waits for these any more
         return found
 
-    def _ask(self, active: _Active, document: bytes) -> asyncio.Future[bytes | None]:
+    def _ask(
+        self, active: _Active, document: bytes, deadline_s: float = 0.0
+    ) -> asyncio.Future[bytes | None]:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         if len(document) > INPUT_MAX_BYTES:
             text = f"the input has {len(document)} bytes; policy is asked about {INPUT_MAX_BYTES}"
             answer.set_exception(PolicyError(text, code="policy_error"))
             return answer
         subset, asker = active.index.read(document)
-        active.fleet.submit(Request(subset, document, answer, self._deadline_s, asker=asker))
+        deadline_s = max(deadline_s, self._deadline_s)
+        active.fleet.submit(Request(subset, document, answer, deadline_s, asker=asker))
         return answer
 
     def _running(self) -> _Active:
@@ -259,7 +269,8 @@ class RegorusPolicy:
 
     async def _try(self, active: _Active) -> None:
         async def decide(_tool: str, _phase: Phase, document: bytes) -> Decision:
-            return read_answer(await self._ask(active, document), active.revision)
+            answer = await self._ask(active, document, _TRIAL_DEADLINE_S)
+            return read_answer(answer, active.revision)
 
         await try_bundle(decide)
 

@@ -44,6 +44,11 @@ n := input.context.args.n if is_number(input.context.args.n)
 
 s := input.context.args.s if is_string(input.context.args.s)
 
+deny contains {"code": "unclear"} if {
+	input.context.args.n != 0
+	not n
+}
+
 @RULES@
 """
 PANICS, HARMLESS = "regex.template_match(", "time.add_date("
@@ -212,6 +217,24 @@ async def test_who_has_policy_run_wild_again_and_again_is_refused_unasked(
     monkeypatch.setattr("gateway.adapters.regorus.regorus_breaker.SUSPENDED_S", 10.0)
     assert await tell(engine, wild) == "policy_suspended"
     assert engine.worker_pids == before
+
+
+async def test_wild_calls_by_many_cost_little_of_a_core_each(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = PATHOLOGICAL["a loop in a loop"].replace("`", '"')
+    engine = await start(hostile(rule), deadline_ms=300_000)  # longer than any test
+    first = asyncio.create_task(tell(engine, ask_of("a", "bad", n=1)))
+    await full(engine, 2)
+    while not engine.suspects:  # noqa: ASYNC110 - no event for it
+        await asyncio.sleep(0.005)
+    monkeypatch.setattr("gateway.adapters.regorus.regorus_fleet.WILD_MAX", 0)
+    for agent in "bcdefg":
+        found = [ask_of(agent, "bad", n=1), ask_of("good", "bad"), ask_of("good", "good")]
+        answers = await asyncio.gather(*(tell(engine, each) for each in found))
+        assert answers == ["policy_timeout", "hostile", "ok"]
+    assert not first.done()
+    first.cancel()
 
 
 async def test_too_many_suspects_are_refused_as_retryable(
