@@ -328,6 +328,102 @@ def test_a_proposal_is_withdrawn_by_its_release_or_its_id(
     assert (said["act"], said["rev"], said["shadow_s"]) == ("withdraw", revision, 60)
 
 
+def test_the_row_is_told_with_what_waits_what_was_withdrawn_and_by_whom(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pia", "paul"):
+        bench.run("keygen", bench.folder / f"{name}.pem")
+    head = head_of(bench, "pia", "paul")
+    pia, paul = (one["key"] for one in head["publishers"])
+    row = {"revision": "sha256:a", "number": 1, "action": "publish", "at": 0, "impact": None}
+    waiting = row | {"number": 2, "key": pia, "shadow_s": 0, "again": 1}
+    head |= {
+        "releases": [row | {"keys": [pia, paul, "unheard-of"], "state": "active"}],
+        "proposals": [waiting | {"expires": time.time() + 9}, waiting | {"expires": 0}],
+        "withdrawn": [{"number": 2, "revision": "sha256:b", "shadow_s": 0, "again": 0}],
+    }
+    serve(monkeypatch, head)
+    code, out, _ = bench.run("history")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines() if line[:1].isdigit()]
+    assert [one[:2] for one in rows] == [
+        ["2", "proposed"],
+        ["2", "expired"],
+        ["2", "withdrawn"],
+        ["1", "active"],
+    ]
+    assert rows[-1][-3:] == ["pia,", "paul,", "unheard-"]
+    assert "sha256:a, proposed: nothing is known of what it would change" in out
+    serve(monkeypatch, head)
+    assert json.loads(bench.run("history", "-o", "json")[1])["next"] == 2
+
+
+@pytest.mark.parametrize(
+    ("over", "lines"),
+    [
+        ({"mode": "off"}, ["prod: the files of the folder decide (`off`)"]),
+        (
+            {"waits_for_restart": True, "gate": "refused", "differs": ["policies/x\u202e.rego"]},
+            [
+                "prod: sha256:1 decides, by two publishers",
+                "published: sha256:2; it decides from the next restart on",
+                "the gate of this version refuses it; see `release_refused_by_gate` in the log",
+                "folder differs from the active release: policies/x\\u202e.rego",
+            ],
+        ),
+    ],
+)
+def test_what_decides_is_told_and_what_is_wrong_about_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, over: dict[str, Any], lines: list[str]
+) -> None:
+    told = {
+        "environment": "prod",
+        "mode": "required",
+        "active": "sha256:1",
+        "replaces": "sha256:2",
+        "waits_for_restart": False,
+        "gate": "passed",
+        "differs": [],
+    }
+    serve(monkeypatch, told | over)
+    assert bench.run("status")[1].splitlines() == lines
+    serve(monkeypatch, told | over)
+    assert json.loads(bench.run("status", "-o", "json")[1])["environment"] == "prod"
+
+
+def test_a_release_alone_is_compared_with_what_decides(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bench.build("before.tar.gz")
+    content = before.read_bytes()
+    house = bench.folder / "policies" / "house.rego"
+    house.write_text(HOUSE + "\n# \tmore\n")
+    after = bench.build("after.tar.gz")
+    sent = {"revision": "", "archive": base64.b64encode(content).decode()}
+    asked = serve(monkeypatch, head_of(bench), sent)
+    code, out, err = bench.run("diff", after)
+    assert code == 0, err
+    assert out.startswith("changed rego policies/house.rego\n")
+    assert "+#  more" in out  # a tab is a gap, and not a character to be wary of
+    assert asked[1][1].endswith("/" + "sha256:" + "1" * 64)
+    serve(monkeypatch, head_of(bench, active=None))
+    code, _, err = bench.run("diff", after)
+    assert (code, "no release decides there" in err) == (5, True)
+
+
+def test_a_release_that_decides_later_says_when(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run("keygen", bench.folder / "pia.pem")
+    archive = bench.build("r.tar.gz")
+    serve(monkeypatch, head_of(bench, "pia"), DONE | {"state": "published"})
+    code, _, err = bench.run("publish", archive, "--key", bench.folder / "pia.pem")
+    assert (code, "it decides from the next start on" in err) == (0, True)
+    serve(monkeypatch, head_of(bench, "pia"), DONE)
+    code, out, _ = bench.run("publish", archive, "--key", bench.folder / "pia.pem", "-o", "json")
+    assert json.loads(out) == DONE
+
+
 @pytest.mark.parametrize(
     ("impact", "line"),
     [
