@@ -7,7 +7,14 @@ from typing import Final
 
 from gateway.adapters.policy.policy_kinds import CHECKS, OPEN, TYPE_NAMES
 from gateway.adapters.policy.policy_made import Checks, Key, is_raw, lasts
-from gateway.adapters.policy.policy_syntax import CLOSURES, REFERENCES, Node, is_literal, unwrap
+from gateway.adapters.policy.policy_syntax import (
+    CLOSURES,
+    REFERENCES,
+    Node,
+    is_literal,
+    unwrap,
+    written,
+)
 from gateway.adapters.policy.policy_values import Locals, Summary
 
 Guards = Iterator[tuple[Key, int]]
@@ -16,6 +23,7 @@ ELSEWHERE: Final[Key] = ("input", "phase", "!")
 """Needed by what holds in phases without arguments only."""
 _WITH_ARGUMENTS: Final = frozenset({"call", "resume"})
 _TEXTS: Final = ("String", "RawString")
+_NO_MENTIONS: Final = frozenset({"NotExpr", "span", "fcn", "field"})
 
 
 def establish(statements: list[Node], scope: Locals) -> None:
@@ -23,6 +31,7 @@ def establish(statements: list[Node], scope: Locals) -> None:
     scope.read(statements)
     # What holds under a `with` says nothing of the input as it is.
     plain = [each["literal"] for each in statements if not each.get("with_mods")]
+    _add(scope.guarded, (pair for each in plain for pair in _said_by(each, scope)))
     # A guard may stand on another one, and may be written below what it guards.
     while _add(scope.guarded, [pair for each in plain for pair in _guards(each, scope)]):
         pass
@@ -42,18 +51,23 @@ def _add(guarded: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> bool:
     return more
 
 
+def _said_by(statement: Node, scope: Locals) -> Guards:
+    """Yield what the rules and functions that a statement uses establish by being defined."""
+    kind, body = unwrap(statement)
+    if kind in {"SomeIn", "Every"}:
+        yield from _mentions(body["collection" if kind == "SomeIn" else "domain"], scope)
+    elif kind == "Expr":
+        yield from _mentions(body["expr"], scope)
+
+
 def _guards(statement: Node, scope: Locals) -> Guards:
     """Yield the keys whose values are of these types where this statement holds."""
     kind, body = unwrap(statement)
-    if kind in {"NotExpr", "SomeVars"}:
-        return
-    if kind in {"SomeIn", "Every"}:
-        yield from _mentions(body["collection" if kind == "SomeIn" else "domain"], scope)
-        if kind == "Every":
-            yield from _of_every(body, scope)
+    if kind == "Every":
+        yield from _of_every(body, scope)
+    if kind != "Expr":
         return
     expression = body["expr"]
-    yield from _mentions(expression, scope)
     kind, body = unwrap(expression)
     if kind == "Call":
         yield from _checked(expression, scope)
@@ -77,7 +91,9 @@ def _of_every(body: Node, scope: Locals) -> Guards:
     inner = Locals(scope.context, scope)
     scope.give_every(body, inner)
     establish(body["query"]["stmts"], inner)
-    mine = inner.key({"Var": {"value": inner.written(body["value"]), "span": body["value"]}})
+    mine = inner.key(
+        {"Var": {"value": written(scope.context.text, body["value"]), "span": body["value"]}}
+    )
     for each, kinds in inner.guarded.items():
         if mine is not None and each[: len(mine)] == mine:
             for start in starts:
@@ -106,7 +122,7 @@ def _mentions(node: object, scope: Locals) -> Guards:
             yield from _mentions(item, scope)
     elif isinstance(node, dict):
         for kind, body in node.items():
-            if kind in CLOSURES or kind in {"NotExpr", "span", "fcn"} or not body:
+            if kind in CLOSURES or kind in _NO_MENTIONS or not body:
                 continue
             if kind in REFERENCES and (key := scope.key({kind: body})):
                 said = _said(key, scope)

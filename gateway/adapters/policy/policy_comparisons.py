@@ -48,6 +48,7 @@ from gateway.adapters.policy.policy_values import Context, Locals, Summary
 _WHY: Final = "null is below every number, a text above"
 _TEXTS: Final = ("String", "RawString")
 _ORDERS: Final = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
+_NO_VALUES: Final = frozenset({"span", "fcn", "field"})
 _FEW: Final = 1
 """`count(x) > 0` asks whether something is there, of whatever type."""
 
@@ -176,7 +177,7 @@ class Body:
                     self._call({kind: body}, scope)
                 elif kind in REFERENCES:
                     self._mention(scope.key({kind: body}), None, scope)
-                if kind not in {"span", "fcn"}:
+                if kind not in _NO_VALUES:
                     self._visit(body, scope)
 
     def _visit_closure(self, body: Node, scope: Locals) -> None:

@@ -168,10 +168,6 @@ class Locals:
         keys = (self._variable(name) for name in sorted(names_in(node)))
         return " ".join("/".join(key) for key in keys if key[0] not in {"input", "data"})
 
-    def written(self, span: Node) -> str:
-        """Return what the author wrote there."""
-        return written(self.context.text, span)
-
     def function(self, node: Node) -> Key:
         """Return the path of a called function: below `data`, or that of a built-in one."""
         found = self.key(unwrap(node)[1]["fcn"]) or ("",)
@@ -450,7 +446,8 @@ class Locals:
             if key is not None and key[0] not in {"%call", f"%{body['value']}{self._depth}"}:
                 self._keys[body["value"]] = key
                 return
-        self._give(pattern, self.value(value), self.origin(value) if named else None)
+        found = self.value(value)
+        self._give(pattern, found, self.origin(value) if named and found.own else None)
 
     def _give(self, pattern: Node | None, value: Value, origin: Key | None) -> None:
         plain = pattern is not None and ("start" in pattern or unwrap(pattern)[0] == "Var")
