@@ -16,26 +16,31 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gateway.core.calls.readings import Form, decode_all, split_leaves, split_words
+from gateway.core.calls.spellings import find_numbers
 
 _GRAM: Final = 5
-_TABLE_BYTES: Final = 8_192
-_TABLE_BITS: Final = 8 * _TABLE_BYTES
+_TABLE_BYTES: Final = (1_024, 8_192)
+_PER_BYTE: Final = 0.5
+"""So many runs a byte of the table, before it is doubled."""
+
 _WORDS_MAX: Final = 8_192
 _ENDS_MAX: Final = 256
 _CHARS_MAX: Final = 16_384
 """So much is taken in of one call. Where it says more, everything may be its own."""
 
 _LONG: Final = 8
-"""Words from this length on are known by their parts, too: numbers with a prefix, for one."""
+"""Words from this length on are known by their parts, too: numbers with a prefix, for one. Shorter
+ones have too few, and others would be taken for them."""
 
 
 class Echoes:
     """What one family has said."""
 
-    __slots__ = ("_ends", "_table", "_words", "whole")
+    __slots__ = ("_ends", "_runs", "_table", "_words", "whole")
 
     def __init__(self) -> None:
         self._table = bytearray()
+        self._runs = 0
         self._words: set[int] = set()
         self._ends: dict[str, str] = {}
         self.whole = True
@@ -48,8 +53,12 @@ class Echoes:
 
     def add(self, arguments: Mapping[str, Any]) -> None:
         """Remember what is said."""
-        parts = [(name, *split_leaves(value)) for name, value in arguments.items()]
-        said = sum(len(name) + sum(map(len, values + names)) for name, values, names in parts)
+        parts, said = [], 0
+        for argument, value in arguments.items():
+            values, names = split_leaves(value)
+            names.append(argument)
+            said += sum(map(len, values)) + sum(map(len, names))
+            parts.append((argument, values, names))
         if said > _CHARS_MAX:
             self.whole = False
             return
@@ -58,13 +67,15 @@ class Echoes:
             # A tool may put together what stands in several arguments, or came in several calls.
             joined = "".join([self._hear(value) for value in values])
             before = self._ends.get(argument, "")
-            self._take_in(end + joined)
-            self._take_in(before + joined[: _GRAM - 1])
+            self._join(end, joined)
+            self._join(before, joined)
+            if len(values) > 1:
+                self._take_runs(joined)
             end = (end + joined)[1 - _GRAM :]
             self._ends[argument] = (before + joined)[1 - _GRAM :]
-            for name in (argument, *names):
+            for name in names:
                 if hash(name) not in self._words:
-                    self._take_in(self._hear(name))
+                    self._hear(name)
         if len(self._words) > _WORDS_MAX or len(self._ends) > _ENDS_MAX:
             self.whole = False
 
@@ -80,34 +91,52 @@ class Echoes:
         found = known.get(key)
         if found is None:
             words, joined = split_words(site)
-            in_parts = len(joined) < _GRAM and all(self._has_word(word) for word in words)
+            in_parts = len(joined) < _LONG and all(self._has_word(word) for word in words)
             found = known[key] = not self.whole or in_parts or self._has_piece(joined)
         return found
 
     def _hear(self, text: str) -> str:
-        """Take in the words of a text and all other ways to read it; return the text joined."""
+        """Take in a text and all other ways to read it; return it joined."""
         readings, whole = decode_all(text)
         self.whole = self.whole and whole
         for reading in readings:
-            words, joined = split_words(reading)
-            self._words.update(map(hash, words))
-            self._take_in(joined)
+            self._take_in(*split_words(reading))
         words, joined = split_words(text)
-        self._words.update(map(hash, words))
-        self._words.add(hash(joined))
+        self._take_in(words, joined)
+        if len(joined) > _LONG:
+            self._words.update(hash(number.lstrip("0")) for number in find_numbers(text))
         return joined
 
-    def _take_in(self, joined: str) -> None:
-        if len(joined) < _GRAM:
+    def _take_in(self, words: tuple[str, ...], joined: str) -> None:
+        number = hash(joined)
+        is_known = number in self._words  # so are its runs, then
+        self._words.update(map(hash, words))
+        if not is_known:
+            self._words.add(number)
+            self._take_runs(joined)
+
+    def _join(self, before: str, after: str) -> None:
+        if before and after:
+            self._take_runs(before + after[: _GRAM - 1])
+
+    def _take_runs(self, joined: str) -> None:
+        runs = len(joined) - _GRAM + 1
+        if runs <= 0:
             return
-        table = self._table = self._table or bytearray(_TABLE_BYTES)
-        for at in range(len(joined) - _GRAM + 1):
-            slot = hash(joined[at : at + _GRAM]) % _TABLE_BITS
+        least, most = _TABLE_BYTES
+        table = self._table = self._table or bytearray(least)
+        self._runs += runs
+        while self._runs > _PER_BYTE * len(table) and len(table) < most:
+            table = self._table = table + table  # whatever is in it is found in either half
+        mask = 8 * len(table) - 1
+        for at in range(runs):
+            slot = hash(joined[at : at + _GRAM]) & mask
             table[slot >> 3] |= 1 << (slot & 7)
 
     def _has(self, text: str, at: int) -> bool:
-        slot = hash(text[at : at + _GRAM]) % _TABLE_BITS
-        return bool(self._table[slot >> 3] >> (slot & 7) & 1)
+        table = self._table
+        slot = hash(text[at : at + _GRAM]) & (8 * len(table) - 1)
+        return bool(table[slot >> 3] >> (slot & 7) & 1)
 
     def _holds(self, words: tuple[str, ...], joined: str, known: dict[str, bool]) -> bool:
         for word in words:
@@ -120,10 +149,10 @@ class Echoes:
         return True
 
     def _has_piece(self, joined: str) -> bool:
-        ends = len(joined) - _GRAM
-        if ends < 0 or not self._table:
+        if len(joined) < _LONG or not self._table:
             return hash(joined) in self._words
-        return self._has(joined, ends) and all(self._has(joined, at) for at in range(0, ends, 2))
+        ends = len(joined) - _GRAM
+        return self._has(joined, ends) and all(self._has(joined, at) for at in range(ends))
 
     def _has_word(self, word: str) -> bool:
         """Whether a word was said, or most of one whose end was."""

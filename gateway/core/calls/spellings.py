@@ -48,7 +48,7 @@ _URL_ONLY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,15}://[^/?#]*)(.*)", r
 _IBAN_ONLY: Final = re.compile(_IBAN)
 _NUMBER_ONLY: Final = re.compile(_NUMBER)
 _PARTED: Final = re.compile(r"(?<!\w)\w{1,16}(?:[-./]\w{1,16}){1,10}+")
-_DIGIT: Final = re.compile(r"\d")
+_DIGITS: Final = re.compile(r"\d(?:\D*\d){4}")
 _DIGITS_MIN: Final = 5
 _NO_DIGIT: Final = re.compile(r"[ ()./-]")
 _BARE: Final = re.compile(r"(?://)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)\.?(?::\d+)?(?:[/?#].*)?")
@@ -125,9 +125,17 @@ def addr_spec(value: str) -> str | None:
 
 def parted_numbers(text: str) -> Iterator[str]:
     """Yield the accounts and numbers in a text whose parts are joined by signs, without these."""
-    for found in _PARTED.findall(text) if _DIGIT.search(text) else ():
+    for found in _PARTED.findall(text) if _DIGITS.search(text) else ():
         if sum(map(str.isdigit, found)) >= _DIGITS_MIN:
             yield join_parts(found)
+
+
+def find_numbers(text: str) -> Iterator[str]:
+    """Yield the numbers in a text, without what parts them, and accounts in parts."""
+    if _DIGITS.search(text) is not None:
+        for found in _NUMBER_ONLY.findall(text):
+            yield _NO_DIGIT.sub("", found).lstrip("+")
+        yield from parted_numbers(text)
 
 
 def join_parts(text: str) -> str:

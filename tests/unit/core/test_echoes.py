@@ -87,6 +87,9 @@ def echoed(said: dict[str, Any], *texts: str, structured: Any = None) -> Sightin
         ({"account": "12345678"}, "0012345678"),
         ({"account": 12345678}, "12345678"),
         ({"account": "\u0661\u0662\u0663\u0664\u0665\u0666"}, "123456"),
+        ({"q": "pay to 12-345, please"}, "12345"),
+        ({"q": "pay to 12 345, please"}, "12345"),
+        ({"q": "A-1-2-3-4-5 it is"}, "a12345"),
         ({"phone": "030 123456"}, "+49 (30) 123-456"),
         ({"q": "Eve Evil"}, "EveEvil"),
         ({"q": "t.co"}, "https://t.co/x9"),
@@ -116,6 +119,14 @@ def test_what_is_said_bit_by_bit_is_said() -> None:
         seen.say({"file": "7", "append": bit})
     reads(seen, f"{EVE}\n", structured=[EVE])
     assert class_of(seen, EVE) == "unseen"
+
+
+def test_what_was_said_in_one_word_may_be_said_again_in_several() -> None:
+    seen = Sightings()
+    seen.say({"q": "evebadexample"})
+    seen.say({"q": EVE})
+    reads(seen, structured=["example: bad.eve"])
+    assert class_of(seen, "example: bad.eve") == "unseen"
 
 
 def test_a_search_the_next_page_and_a_validator_launder_nothing() -> None:
