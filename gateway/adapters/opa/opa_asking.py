@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from msgspec import Raw, UnsetType
 
 from gateway.adapters.opa.opa_link import OpaAnswer, OpaLink
@@ -63,14 +65,40 @@ class Pending:
 Ask = Callable[[Place], Awaitable[OpaAnswer | None]]
 
 
+_ODD_NUMBER: Final = re.compile(rb"[0-9][.eE]|-0")
+_SAFE: Final = 1 << 53
+
+
+def plain_numbers(document: bytes) -> bytes:
+    """Return an input whose numbers are written as the embedded engine reads them: 1.0 as 1.
+
+    OPA keeps a number as it was sent, and writes it so: `json.marshal(1.0)` would differ.
+    """
+    # A text may look like it, which only costs the reading.
+    if _ODD_NUMBER.search(document) is None:
+        return document
+    return orjson.dumps(_plain(orjson.loads(document)))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < _SAFE:
+        return int(value)
+    return value
+
+
 def ask_one(link: OpaLink, document: bytes, timeout_s: float) -> Ask:
     """Return the question what a bundle decides on one input."""
-    return lambda place: link.ask(place.one, document, timeout_s)
+    plain = plain_numbers(document)
+    return lambda place: link.ask(place.one, plain, timeout_s)
 
 
 def ask_many(link: OpaLink, documents: Sequence[bytes], deadline_s: float) -> Ask:
     """Return the question about many inputs, which may take as long as each of them."""
-    body = b'{"many":[%b]}' % b",".join(documents)
+    body = b'{"many":[%b]}' % b",".join(map(plain_numbers, documents))
     return lambda place: link.ask(place.many, body, deadline_s * len(documents))
 
 

@@ -10,11 +10,33 @@ import json
 import random
 from typing import Any
 
-TEXTS = ["", "a", "b", "abc", "Ünï", "acme.example", "x@acme.example", "2026-01-02T03:04:05Z", "7"]
+TEXTS = [
+    "",
+    "a",
+    "b",
+    "abc",
+    "Ünï",
+    "\u0130",
+    "😀",
+    "10.1.2.3",
+    "acme.example",
+    "x@acme.example",
+    "2026-01-02T03:04:05Z",
+    "7",
+]
 NUMBERS = [0, 1, -1, 2, 10, 100, 1.5, -0.5, 1000, 12345]
 """Fractions that both engines calculate with exactly: docs/opa.md tells of others."""
 FIELDS = ["a", "b", "c", "d", "list", "object", "text", "n"]
+ODD_TEXTS = [
+    "\u0130", "\u212a", "stra\u00dfe", "\u1e9e", "\u03a3\u03c2", "e\u0301", "a😀b", "👨\u200d👩",
+    "\u0663", "\uff11\uff12", "\u00a0", " 5", "5\n", "1e3", "-0", "::ffff:10.1.2.3", "010.1.2.3",
+    "10.1.2.3", "2024-02-29 23:59:60Z", "2024-02-29T23:59:59Z", "v1.0.0", "1.0.0-rc.1", "a~1b",
+    "%zz", "a+b%20c", "YQ", "w6k=", "\u2028<&>", "aaa", "a.example", "a\nb", "\\d", "[[a]",
+    "$1", "{a,b}",
+]  # fmt: skip
+"""What functions of texts have been seen to read differently."""
 HOSTILE: list[Any] = [
+    *ODD_TEXTS,
     None, True, False, "", "\u0000", "x" * 300, "😀", -1, 0, 1.5, 99999, [], {}, [None],
     [[]], {"": {}}, {"a": {"a": {}}}, ["a", 1, None], "null", "true", "1", " a ", "A",
 ]  # fmt: skip
