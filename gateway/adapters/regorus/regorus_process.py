@@ -14,8 +14,9 @@ commands over their control socket, one at a time:
     command  u32 length, JSON {"do": ...}, in its first message the descriptors to hand on
     reply    u32 length, JSON, with a descriptor of the new process where the system has such
 
-`fork` with `role` `template` (and the child's control socket) or `worker` (its socket, and the
-bytes shared for progress) is answered with `{"pid": ...}`; every other command is the evaluator's.
+A long one is `{"do": "attached"}`, and stands in the file that comes with it. `fork` with `role`
+`template` (and the child's control socket) or `worker` (its socket, and the bytes shared for
+progress) is answered with `{"pid": ...}`; every other command is the evaluator's.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _READ_BYTES: Final = 1 << 20
 
 
 class _Order(msgspec.Struct):
-    """What of a command says who carries it out. A bundle's megabytes are only looked through."""
+    """What of a command says who carries it out."""
 
     do: str
     role: str = ""
@@ -66,7 +67,11 @@ def breed(control: socket.socket, evaluator: Evaluator) -> None:
     while (received := _receive(control)) is not None:
         command, descriptors = received
         order = _decode_order(command)
-        if order.do == "fork":
+        if order.do == "attached":
+            with os.fdopen(descriptors[0], "rb", buffering=0) as shared:
+                shared.seek(0)
+                command = shared.readall()
+        elif order.do == "fork":
             _fork(control, evaluator, order.role, descriptors)
             continue
         kind, reply = evaluator.answer(0, CONTROL, command)
