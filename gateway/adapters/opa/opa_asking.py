@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from msgspec import Raw, UnsetType
 
 from gateway.adapters.opa.opa_link import OpaAnswer, OpaLink
@@ -65,7 +64,11 @@ class Pending:
 Ask = Callable[[Place], Awaitable[OpaAnswer | None]]
 
 
-_ODD_NUMBER: Final = re.compile(rb"[0-9][.eE]|-0")
+_ODD_NUMBER: Final = re.compile(rb"[:,\[]\s*(?:-?[0-9]+[.eE]|-0)")
+_PLAIN_NUMBER: Final = re.compile(rb"-?[1-9][0-9]*|0")
+_TEXT_OR_NUMBER: Final = re.compile(
+    rb'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?', re.DOTALL
+)
 _SAFE: Final = 1 << 53
 
 
@@ -73,21 +76,22 @@ def plain_numbers(document: bytes) -> bytes:
     """Return an input whose numbers are written as the embedded engine reads them: 1.0 as 1.
 
     OPA keeps a number as it was sent, and writes it so: `json.marshal(1.0)` would differ.
+    Numbers beyond 2^53 stay as they are.
     """
     # A text may look like it, which only costs the reading.
     if _ODD_NUMBER.search(document) is None:
         return document
-    return orjson.dumps(_plain(orjson.loads(document)))
+    return _TEXT_OR_NUMBER.sub(_plain, document)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < _SAFE:
-        return int(value)
-    return value
+def _plain(found: re.Match[bytes]) -> bytes:
+    written = found[0]
+    if written[:1] == b'"' or _PLAIN_NUMBER.fullmatch(written):
+        return written
+    value = float(written)
+    if abs(value) >= _SAFE:
+        return written
+    return repr(int(value) if value.is_integer() else value).encode()
 
 
 def ask_one(link: OpaLink, document: bytes, timeout_s: float) -> Ask:
