@@ -16,7 +16,7 @@ from tests.integration.policy.conftest import SHOP, Start, make_bundle, question
 
 pytestmark = pytest.mark.req("POL-08")
 
-STRICTER = SHOP.replace("amount > 100", "amount > 10")
+STRICTER = SHOP.replace(" > 100", " > 10")
 
 
 def evaluator(deadline_ms: int = 10_000) -> ShadowEvaluator[Bundle]:
