@@ -53,7 +53,7 @@ QUICK: Final = Plan(
     kill=KillPlan(8),
     tokens=TokenPlan(1_000, 3.0),
     replay=ReplayPlan(5_000, 1_000),
-    engine=EnginePlan(1_000, 1.0, 8),
+    engine=EnginePlan(1_000, 1.0, 50),
 )
 FULL: Final = Plan(
     pairs=5,
