@@ -262,8 +262,8 @@ def _publish_offline(
         keeper.open_offline(offline.log)
         # Only words that are said here and now: what waits from before was to be confirmed by
         # somebody whom the gateway knows.
-        since_s = offline.clock.now_ns() // 1_000_000_000
-        desk = keeper.build_desk(lambda _person, said_at: said_at >= since_s)
+        keeper.history.proposals.clear()
+        desk = keeper.build_desk(lambda _person, _said_at: True)
         target = keeper.history.target
         head = {
             "environment": settings.environment,

@@ -271,6 +271,10 @@ class ReleaseDesk:
 
 
 def note(history: History, entry: Entry, clock: Clock) -> None:
-    """Let the history know of a record that was made now, as a start would from the log."""
-    now_us = clock.now_ns() // 1_000
+    """Let the history know of a record that was made now, as a start would from the log.
+
+    Its time is raised to the latest one, as the log does: else what is proposed after a clock ran
+    ahead would be over at once.
+    """
+    now_us = max(clock.now_ns() // 1_000, history.latest_s * 1_000_000)
     history.fold({**entry.fields, "type": entry.type, "op": entry.op, "ts": now_us})

@@ -502,10 +502,8 @@ async def test_what_waits_from_before_is_not_confirmed_offline(tmp_path: Path) -
     await ground.say("pia", second)
     await ground.die()
     keeper = await ground.start(boot=False)
-    now_s = ground.clock.now_ns() // 1_000_000_000 + 1
-    ground.clock.wait(2)
-    ground.over = {"may_publish": lambda _person, at: at >= now_s}
     assert keeper.history.proposals
+    keeper.history.proposals.clear()  # as the command does
     waits = await ground.say("paul", second)
     assert isinstance(waits, Done)
     assert waits.state == "proposed"
@@ -514,3 +512,20 @@ async def test_what_waits_from_before_is_not_confirmed_offline(tmp_path: Path) -
     assert both.state == "published"
     await ground.die()
     assert verify(ground) == ""
+
+
+async def test_a_clock_that_ran_ahead_and_was_put_back_keeps_nobody_from_publishing(
+    tmp_path: Path,
+) -> None:
+    ground, _ = await begin(tmp_path)
+    second, third = ground.release("second"), ground.release("third")
+    await ground.say("pia", second)
+    ground.clock.wait(90_000)
+    assert ground.gateway is not None
+    await ground.gateway.tick()
+    ground.clock.wait(-90_000)
+    waits = await ground.say("paul", second)  # Pia's word was over, and is not revived
+    assert isinstance(waits, Done)
+    assert waits.state == "proposed"
+    assert (await ground.publish(third)).state == "active"
+    await ground.die()
