@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from gateway.adapters.policy.input_types import InputTypes
 from gateway.adapters.policy.policy_faults import Mistake
+from gateway.adapters.policy.policy_kinds import TEXTS
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.policy_rules import Definitions
@@ -143,9 +144,8 @@ def _is_named(node: Node, body: _Body, depth: int) -> bool:
         return all(_is_collection(value, body, depth + 1) for value in values)
     path = (*body.source.module.imports.get(path[0], path[:1]), *path[1:])
     if path[0] == "input":
-        return len(path) == 1 or body.types.is_typed(
-            path[1:]
-        )  # what the gateway gives; no agent chooses it
+        found = body.types.kinds(path[1:])
+        return len(path) == 1 or (found is not None and not found[0] & TEXTS)
     if path[0] == "data" and path[1:2] not in {("policies",), ("countersign",)}:
         return True  # what the policy's author gives
     if path[0] != "data":

@@ -73,6 +73,7 @@ COUNTED = [
     "f(x) := y if {\n\tsome y in [1, 2]\n\tcount(x) == y\n}",
     f"text := {ARGS}.body\n\nx if count(text) == 2",
     f"x if {{\n\tsome each in {ARGS}.list\n\tcount(each) == 2\n}}",
+    "x if count(input.subject.owner) == 2",
     f"x := [n | n := count(object.get({ARGS}, `a`, ``))]",
 ]
 
