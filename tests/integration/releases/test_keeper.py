@@ -496,24 +496,6 @@ async def test_a_person_has_one_word_at_a_time_and_measuring_delays_nobody_else(
     await ground.die()
 
 
-async def test_what_waits_from_before_is_not_confirmed_offline(tmp_path: Path) -> None:
-    ground, _ = await begin(tmp_path)
-    second = ground.release("second")
-    await ground.say("pia", second)
-    await ground.die()
-    keeper = await ground.start(boot=False)
-    assert keeper.history.proposals
-    keeper.history.proposals.clear()  # as the command does
-    waits = await ground.say("paul", second)
-    assert isinstance(waits, Done)
-    assert waits.state == "proposed"
-    both = await ground.say("pia", second)
-    assert isinstance(both, Done)
-    assert both.state == "published"
-    await ground.die()
-    assert verify(ground) == ""
-
-
 async def test_a_clock_that_ran_ahead_and_was_put_back_keeps_nobody_from_publishing(
     tmp_path: Path,
 ) -> None:
