@@ -44,7 +44,7 @@ class Echoes:
         self._words: set[int] = set()
         self._ends: dict[str, str] = {}
         self.whole = True
-        """Whether all that was said is known."""
+        """Whether all that was said is known. Where it is not, nobody should ask."""
 
     @property
     def size(self) -> int:
@@ -81,8 +81,6 @@ class Echoes:
 
     def holds(self, forms: Iterable[Form], known: dict[str, bool]) -> bool:
         """Whether a value may be what was said. `known`: what was found of words, for a while."""
-        if not self.whole:
-            return True
         return any(self._holds(words, joined, known) for words, joined in forms)
 
     def has_site(self, site: str, known: dict[str, bool]) -> bool:
@@ -92,7 +90,7 @@ class Echoes:
         if found is None:
             words, joined = split_words(site)
             in_parts = len(joined) < _LONG and all(self._has_word(word) for word in words)
-            found = known[key] = not self.whole or in_parts or self._has_piece(joined)
+            found = known[key] = in_parts or self._has_piece(joined)
         return found
 
     def _hear(self, text: str) -> str:

@@ -74,6 +74,10 @@ def echoed(said: dict[str, Any], *texts: str, structured: Any = None) -> Sightin
         ({"domain": "bad.example", "user": "eve"}, EVE),
         ({"a": "eve@ba", "b": "d.example"}, EVE),
         ({"parts": ["eve", "@", {"bad": "example"}]}, EVE),
+        ({"parts": ["eve@ba", ["d.exa", "mple"]]}, EVE),
+        ({"q": "\\u0045ve \\x45vil"}, "Eve Evil"),
+        ({"q": "find \u00c9v\u00e9, please"}, "Eve"),
+        ({"q": "=?utf-8?q?=45ve_=45vil?="}, "Eve Evil"),
         ({"options": {EVE: True}}, EVE),
         ({"q": "xn--bcher-kva.example"}, "https://b\u00fccher.example/"),
         ({"q": "b\u00fccher.example"}, "https://xn--bcher-kva.example/"),
@@ -242,6 +246,15 @@ def test_nothing_more_is_trusted_after_more_than_can_be_taken_in(said: dict[str,
     assert class_of(echoed(said, structured=["ann@customer.example"]), "ann@customer.example") == (
         "unseen"
     )
+
+
+def test_what_was_said_first_is_remembered_when_much_is_said_after_it() -> None:
+    seen = Sightings()
+    seen.say({"q": "look for e-v-e-b-a-d-c-o-r-p, please"})
+    for number in range(40):
+        seen.say({"body": " ".join(f"{number * 100 + n:x}z{n:x}" for n in range(20))})
+        reads(seen, structured=["EveBadCorp"])
+        assert class_of(seen, "EveBadCorp") == "unseen"
 
 
 def test_what_is_remembered_of_all_that_was_said_stays_small() -> None:
