@@ -74,6 +74,9 @@ COUNTED = [
     f"text := {ARGS}.body\n\nx if count(text) == 2",
     f"x if {{\n\tsome each in {ARGS}.list\n\tcount(each) == 2\n}}",
     "x if count(input.subject.owner) == 2",
+    f"x if {{\n\tsome k in [`a`]\n\tcount({ARGS}[k]) == 2\n}}",
+    f"f(x) := {ARGS}.body if x\n\nx if count(f(1)) == 2",
+    f"x if 2 == count({ARGS}.a)",
     f"x := [n | n := count(object.get({ARGS}, `a`, ``))]",
 ]
 
@@ -94,6 +97,8 @@ UNCOUNTED = [
     "own := [1]\n\nx if count(own) == 1",
     "x if {\n\townd := [1 | true]\n\tcount(ownd) == 1\n}",
     "x if count(data.settings.t.list) == 3",
+    'x if count(input["resource"].sinks) == 3',
+    "x if {\n\tsome k in [`a`]\n\tcount(data.settings.t[k]) == 3\n}",
     f"x if {{\n\tis_string({ARGS}.body)\n\tcount(trim({ARGS}.body, ` `)) > 0\n}}",
     f"x if {{\n\tis_string({ARGS}.body)\n\t1 <= count(trim({ARGS}.body, ` `))\n}}",
 ]
