@@ -52,11 +52,12 @@ _CAP: Final = """\
 #   applies_to: {tools: ["@TOOL@"]}
 package policies.cap_@NUMBER@
 
-amount := input.context.args.amount_cents if is_number(input.context.args.amount_cents)
+deny contains {"code": "over_cap_@NUMBER@"} if not within
 
-deny contains {"code": "over_cap_@NUMBER@"} if amount > 10000@NUMBER@
-
-deny contains {"code": "cap_unclear_@NUMBER@"} if not amount
+within if {
+	is_number(input.context.args.amount_cents)
+	input.context.args.amount_cents <= 10000@NUMBER@
+}
 """
 _BOMB: Final = """\
 # METADATA
