@@ -41,6 +41,8 @@ def call(builtin: dict[str, Any]) -> str:
     operands = ", ".join(f"input.x[{n}]" for n in range(len(builtin["decl"].get("args", []))))
     if builtin["name"] == "count":  # of what may be a text, it is refused
         operands = f"[{operands}]"
+    elif builtin["name"] in {"max", "min", "sort", "to_number"}:  # and these of any type
+        operands = operands.replace("input", "data")
     called = f"{builtin['name']}({operands})"
     body = f"y := {called}" if "result" in builtin["decl"] else called
     return (
