@@ -24,6 +24,7 @@ _STEADY: Final = (
 )
 """Parts of the input that many calls have in common. What is listed decides about speed alone."""
 
+_PREPARED_MAX: Final = 8
 _INDEX_MAX: Final = 16_384
 """Answers that are remembered: one for each tool and phase that is asked about."""
 
@@ -87,6 +88,13 @@ class Index:
         key = (asked.id, asked.server, asked.effect, question.phase)
         found = self._found.get(key)
         return self._add(key) if found is None else found, question.subject.id
+
+    def prepare(self, other: Index) -> None:
+        """Have those engines defined that the index of another bundle was asked for last."""
+        asked = {number: key for key, number in other._found.items() if number != _EVERYTHING}
+        for key in list(asked.values())[-_PREPARED_MAX:]:
+            if key not in self._found:
+                self._add(key)
 
     def heard(self, tool_id: str, server: str, effect: str, phase: str) -> list[str]:
         """Return the packages that a call concerns: `heard` of main.rego."""

@@ -175,6 +175,8 @@ class RegorusPolicy:
                 each
             ) in samples:  # what the trial asks of is built once, and copied with the workers
                 active.index.find(each)
+            if self._active is not None:  # and what calls under way will ask for next
+                active.index.prepare(self._active.index)
             await fleet.start()
             try:
                 await self._try(active)

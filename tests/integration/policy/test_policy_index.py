@@ -188,6 +188,18 @@ def test_the_index_answers_as_a_stock_opa_does(
             assert found == answer, (document, shown(bundle))
 
 
+def test_what_another_bundle_was_asked_for_is_defined_before_it_is_asked() -> None:
+    source = write("p0", {"tools": ["shop.*"]}, [("deny", CONDITIONS[0])], reads=False)
+    before, after = (Asked(build_bundle({"p0.rego": text}, {})) for text in (source, source + "\n"))
+    resource = {"id": "shop.pay", "server": "shop", "effect": "money"}
+    document = json.dumps({"version": 1, "phase": "call", "resource": resource}).encode()
+    before.by_index(document)
+    after.index.prepare(before.index)
+    assert len(after.definitions.subsets) == 1
+    assert after.by_index(document) == before.by_index(document)
+    assert len(after.definitions.subsets) == 1
+
+
 def test_what_is_remembered_of_the_index_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.adapters.regorus.regorus_index._INDEX_MAX", 3)
     source = write("p0", {"tools": ["shop.*"]}, [("deny", CONDITIONS[0])], reads=False)
