@@ -17,6 +17,7 @@ from gateway.core.calls.spellings import (
     loose,
     parted_numbers,
     pieces,
+    plain_signs,
     site_of,
     tokens,
 )
@@ -128,7 +129,8 @@ def _seen(document: Any) -> tuple[frozenset[int], bool]:  # noqa: ANN401 - any J
                 found.add(loose(token).casefold())
                 found.update(WORD.findall(loose(token).casefold()))
             found.update(parted_numbers(piece))
-            for reading in decode_all(piece)[0]:
+            plain = plain_signs(piece)
+            for reading in (*decode_all(piece)[0], *([plain] if plain != piece else ())):
                 found.update(WORD.findall(reading.casefold()))
                 found.update(loose(token).casefold() for token in tokens(reading))
         if (inner := _as_json(text)) is not None:

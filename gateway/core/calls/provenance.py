@@ -37,6 +37,7 @@ from gateway.core.calls.spellings import (
     is_joint,
     join_parts,
     loose,
+    plain_host,
 )
 from gateway.core.pointer import split
 
@@ -196,7 +197,8 @@ class Sightings:
             return "trusted"
         if not self.untrusted:
             return "unseen"
-        spellings = {exact.casefold(), loose(exact).casefold(), join_parts(exact)}
+        plain = plain_host(exact).casefold()
+        spellings = {exact.casefold(), plain, loose(exact).casefold(), join_parts(exact)}
         if not self.untrusted.isdisjoint(map(hash, spellings)):
             return "untrusted"
         host = host_of(exact)

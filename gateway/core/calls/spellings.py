@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
@@ -33,7 +34,7 @@ _KINDS: Final = (
 _QUOTED: Final = re.compile(r"'([^'\n]{1,256})'|\"([^\"\n]{1,256})\"|`([^`\n]{1,256})`")
 _LINE: Final = re.compile(r"\s*(?:[-*]\s+)?(?:[\w .-]{1,64}?:\s+)?(.*?)\s*")
 WORD: Final = re.compile(r"\w{1,256}")
-_HOST: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,15}://(?:[^/?#@]*@)?([^/?#:]+)")
+_HOST: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,15}://(?:[^/?#]*@)?([^/?#:]+)")
 _JOINTS: Final = re.compile(r"[\s,;<>()\[\]\"']*")
 _ADDRESS: Final = re.compile(f"{_URL}|{_EMAIL}|{_IBAN}")
 _EMAIL_ONLY: Final = re.compile(_EMAIL)
@@ -56,6 +57,9 @@ _BARE: Final = re.compile(r"(?://)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)\.?(?::\d+
 
 _COUNTRY: Final = 2
 """Letters of a country's domain."""
+
+_UNSEEN: Final = {ord("\u3002"): ".", **dict.fromkeys(range(0xFE00, 0xFE10))}
+"""The dot of other scripts, and signs that only choose between pictures."""
 
 _SMALL: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -95,9 +99,22 @@ def is_joint(value: str) -> bool:
 
 
 def host_of(value: str) -> str:
-    """Return the host of a URL; nothing for anything else."""
+    """Return the host of a URL as it is looked up; nothing for anything else."""
     found = _HOST.match(value) if "://" in value else None
-    return found[1].translate(_SMALL) if found else ""
+    return plain_host(found[1]) if found else ""
+
+
+def plain_host(text: str) -> str:
+    """Return a host in small letters and plain signs, without the dot of the root (UTS 46)."""
+    return plain_signs(text).lower().rstrip(".")
+
+
+def plain_signs(text: str) -> str:
+    """Return a text as it is read where letters in circles, wide dots and the like are plain."""
+    if text.isascii():
+        return text
+    plain = unicodedata.normalize("NFKC", text).translate(_UNSEEN)
+    return "".join(sign for sign in plain if unicodedata.category(sign) != "Cf")
 
 
 def site_of(value: str) -> str:
