@@ -148,7 +148,7 @@ class Judge:
             if isinstance(charge, Charge):
                 self._note(resolved, caller, reads=reads)
         if isinstance(charge, Refusal):
-            return Denied(_denied(charge.code, decision.revision), document, charge)
+            return Denied(_denied(charge.code, decision), document, charge)
         if isinstance(decision, Hold):
             permit = Permit(decision.reasons, decision.obligations, decision.revision)
             return Permitted(permit, document, charge, held=decision)
@@ -179,7 +179,7 @@ class Judge:
                 limits=pick(decision.obligations, Limit),
             )
         if isinstance(unmet, Refusal):
-            return Considered(_denied(unmet.code, decision.revision), document, unmet)
+            return Considered(_denied(unmet.code, decision), document, unmet)
         return Considered(decision, document)
 
     async def judge_result(self, resolved: ResolvedCall, answer: UpstreamResult) -> Judged | None:
@@ -187,7 +187,7 @@ class Judge:
         if not self.watches_result(resolved.tool.id):
             return None
         if len(answer.result or answer.error or b"") > self._limits.watched_result_max_bytes:
-            return Judged(_denied("result_withheld", self._policy.revision), None)
+            return Judged(_failed("result_withheld", self._policy.revision), None)
         view = _result_view(answer, self._limits.json_max_depth)
         document = self._document(resolved, "result", result=view)
         return Judged(await self._ask(resolved.tool.id, "result", document), document)
@@ -331,7 +331,7 @@ class Judge:
         try:
             return await self._policy.decide(tool_id, phase, document)
         except PolicyError as error:
-            return _denied(error.code, self._policy.revision)
+            return _failed(error.code, self._policy.revision)
 
     def _turn(
         self, spender: Spender, tool_id: str, phase: Phase, *, reads: bool
@@ -358,8 +358,13 @@ def _call_hash(resolved: ResolvedCall) -> int:
     return hash((resolved.tool.id, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 
-def _denied(code: str, revision: str) -> Deny:
+def _failed(code: str, revision: str) -> Deny:
     return Deny((Reason(code),), revision)
+
+
+def _denied(code: str, decision: Permit | Hold) -> Deny:
+    """Refuse what policy let go; what it obliged to is recorded with the refusal."""
+    return Deny((Reason(code),), decision.revision, decision.obligations)
 
 
 def _result_view(answer: UpstreamResult, max_depth: int) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def print_impact(
         why = _say_errors(told["errors"]) if kind == "error" else ""
         lines.append(f"{_words(kind):<24}{told['counts'][kind]:>10,}{why}")
     lines += [f"{visible(name):<24}{count:>10,}" for name, count in told["missing"].items()]
+    if by_type := told.get("by_type"):
+        lines += ["", f"Of {by_type:,}, only the types of obligations are on record."]
     rows = msgspec.convert(told["rows"], list[Row])
     for kind in CHANGES:
         lines += _tell_kind(kind, [row for row in rows if row.kind == kind], examples)

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from msgspec import Struct
 
+from gateway.core.canonical import digest, encode_record
 from gateway.core.policy.obligations import ANNOTATE, KINDS, AddLabel, read
 
 Outcome = Literal["permit", "deny", "hold"]
@@ -50,6 +51,16 @@ def labels_of(obligations: Sequence[Obligation]) -> tuple[str, ...]:
     return tuple(label for each in pick(obligations, AddLabel) for label in each.labels)
 
 
+def duties_digest(obligations: Sequence[Obligation]) -> str | None:
+    """Return a digest of what the gateway must do, in order; None where that is nothing.
+
+    `annotate` has no part in it: it obliges to nothing, and may quote what a digest would give
+    away to whoever guesses.
+    """
+    duties = [each.spec for each in obligations if each.type != ANNOTATE]
+    return digest(encode_record({"obligations": duties})) if duties else None
+
+
 class Stage(Struct, frozen=True, forbid_unknown_fields=True):
     """One way to meet a stage: `approve` votes of members of any of `groups`; `deny` refuse."""
 
@@ -88,10 +99,14 @@ class Hold(Struct, frozen=True):
 
 
 class Deny(Struct, frozen=True):
-    """Policy, or the lack of any usable answer from it, forbids the call."""
+    """Policy, or the lack of any usable answer from it, forbids the call.
+
+    `unmet`: what policy obliged to, where it let the call go and the gateway had to refuse it.
+    """
 
     reasons: tuple[Reason, ...]
     revision: str
+    unmet: tuple[Obligation, ...] = ()
 
 
 Decision = Permit | Hold | Deny

@@ -15,7 +15,16 @@ from gateway.core.calls.family import Charge
 from gateway.core.catalog import Tool
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import Delivery
-from gateway.core.policy.decision import Deny, Hold, Obligation, Permit, Reason
+from gateway.core.policy.decision import (
+    Deny,
+    Hold,
+    Obligation,
+    Permit,
+    Reason,
+    duties_digest,
+    pick,
+)
+from gateway.core.policy.obligations import Limit
 from gateway.core.refusal import Refusal
 from gateway.core.tags import arguments_tag
 from gateway.core.tokens.token import Claims
@@ -56,12 +65,25 @@ def codes(reasons: Sequence[Reason]) -> list[str]:
 
 
 def build_decision(decision: Permit | Hold | Deny) -> dict[str, Any]:
-    """What was decided and why; what must be done for it, by type."""
+    """What was decided and why; what must be done for it, by type and digest.
+
+    Of a denial: what could not be done, and the limits of which one was reached.
+    """
     outcome = {Permit: "permit", Hold: "hold", Deny: "deny"}[type(decision)]
     fields: dict[str, Any] = {"outcome": outcome, "reasons": codes(decision.reasons)}
-    if not isinstance(decision, Deny) and decision.obligations:
-        fields["obligations"] = [obligation.type for obligation in decision.obligations]
+    duties = decision.unmet if isinstance(decision, Deny) else decision.obligations
+    if duties:
+        fields["obligations"] = [duty.type for duty in duties]
+        if (found := duties_digest(duties)) is not None:
+            fields["obligations_digest"] = found
+    if isinstance(decision, Deny) and (limits := pick(decision.unmet, Limit)):
+        fields["limits"] = [_limit(each) for each in limits]
     return fields
+
+
+def _limit(limit: Limit) -> dict[str, Any]:
+    fields: dict[str, Any] = {"max_calls": limit.max_calls}
+    return fields if limit.window_s is None else fields | {"window_s": limit.window_s}
 
 
 def _policy_openings(

@@ -35,6 +35,7 @@ def describe(impact: Impact, revision: str) -> dict[str, Any]:
         "counts": {kind: impact.kinds[kind] for kind in KINDS},
         "errors": dict(impact.errors),
         "missing": dict(impact.missing),
+        "by_type": impact.by_type,
         "by_tool": impact.by("tool"),
         "by_agent": impact.by("agent"),
         "by_rule": impact.by("rule"),

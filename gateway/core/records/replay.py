@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.approvals.approval import spec_digest
-from gateway.core.policy.decision import Decision, Deny, Hold, Permit, Phase
+from gateway.core.policy.decision import Decision, Deny, Hold, Permit, Phase, duties_digest
 from gateway.core.records.call_records import codes
 
 Kind = Literal["agreed", "gateway", "differs", "altered", "erased", "lost", "unreplayable"]
@@ -185,7 +185,10 @@ def compare(record: Mapping[str, Any], question: Question, again: Decision | str
             return Verdict("gateway", f"policy had not answered: `{reasons[0]}`")
         let_go = isinstance(again, Permit) or question.phase == "resume"
         if reasons[0] in SPENT and let_go and not isinstance(again, Deny):
-            return Verdict("gateway", f"policy permits; the gateway refused: `{reasons[0]}`")
+            other = _find_other_duties(recorded, again) if "obligations" in recorded else None
+            return other or Verdict(
+                "gateway", f"policy permits; the gateway refused: `{reasons[0]}`"
+            )
     return told
 
 
@@ -211,11 +214,22 @@ def _find_difference(
         return _differs("outcome", recorded.get("outcome"), outcome)
     if recorded.get("reasons") != codes(again.reasons):
         return _differs("reasons", recorded.get("reasons"), codes(again.reasons))
-    obligations = [] if isinstance(again, Deny) else [each.type for each in again.obligations]
-    told = recorded.get("obligations", [])
-    if told != obligations:
-        return _differs("obligations", told, obligations)
-    return _find_other_approval(record, question, again) if isinstance(again, Hold) else None
+    other = _find_other_duties(recorded, again)
+    if other is not None or not isinstance(again, Hold):
+        return other
+    return _find_other_approval(record, question, again)
+
+
+def _find_other_duties(recorded: Mapping[str, Any], again: Decision) -> Verdict | None:
+    """Compare what must be done: by type, and in full where its digest is on record."""
+    duties = () if isinstance(again, Deny) else again.obligations
+    types, told = [each.type for each in duties], recorded.get("obligations", [])
+    if told != types:
+        return _differs("obligations", told, types)
+    digest = recorded.get("obligations_digest")  # earlier versions recorded none
+    if digest is None or digest == duties_digest(duties):
+        return None
+    return _differs("obligations digest", digest, duties_digest(duties))
 
 
 def _find_other_approval(

@@ -18,6 +18,7 @@ from gateway.core.policy.decision import (
     Reason,
     Stage,
 )
+from gateway.core.records.call_records import build_decision
 from gateway.core.records.replay import (
     Question,
     compare,
@@ -110,6 +111,38 @@ def test_a_decision_is_compared_with_what_policy_says_again(
     verdict = compare(said, question, again)
     assert verdict.kind == kind
     assert bool(verdict.what) == (kind != "agreed")
+
+
+LIMIT = Obligation("limit", {"type": "limit", "max_calls": 3})
+WIDER = Obligation("limit", {"type": "limit", "max_calls": 3_000_000})
+
+
+@pytest.mark.parametrize(
+    ("decided", "again", "kind"),
+    [
+        (Permit(OK, (LIMIT,), "r"), Permit(OK, (LIMIT,), "r"), "agreed"),
+        (Permit(OK, (LIMIT,), "r"), Permit(OK, (WIDER,), "r"), "differs"),
+        (Permit(OK, (), "r"), Permit(OK, (WIDER,), "r"), "differs"),
+        (Deny((Reason("limit_exhausted"),), "r", (LIMIT,)), Permit(OK, (LIMIT,), "r"), "gateway"),
+        (Deny((Reason("limit_exhausted"),), "r", (LIMIT,)), Permit(OK, (WIDER,), "r"), "differs"),
+        (Deny((Reason("limit_exhausted"),), "r", (LIMIT,)), PERMIT, "differs"),
+    ],
+)
+def test_what_must_be_done_is_compared_in_full_where_its_digest_is_on_record(
+    decided: Permit | Deny, again: Decision, kind: str
+) -> None:
+    fields = build_decision(decided)
+    type_ = "call.refused" if isinstance(decided, Deny) else "call.intent"
+    said = {"type": type_, "decision": fields, "policy": {"rev": "r"}}
+    verdict = compare(said, CALL, again)
+    assert verdict.kind == kind
+    if kind == "differs":
+        assert "obligations" in verdict.what
+    if fields.get("obligations") == ["limit"] and again != PERMIT:  # an earlier version's record
+        if isinstance(decided, Deny):
+            del fields["obligations"]
+        fields.pop("obligations_digest")
+        assert compare(said, CALL, again).kind in {"agreed", "gateway"}
 
 
 def test_a_difference_is_told_with_both_sides() -> None:
