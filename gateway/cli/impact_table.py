@@ -23,9 +23,16 @@ _WHY_UNMEASURED: Final = {
 
 
 def print_impact(
-    told: Mapping[str, Any], examples: Path | None = None, *, err: bool = False
+    told: Mapping[str, Any],
+    examples: Path | None = None,
+    *,
+    err: bool = False,
+    more: str = "all with `-o json`",
 ) -> None:
-    """Print all of it. `examples`: the folder in which the inputs of the examples lie."""
+    """Print it. `examples`: the folder in which the inputs of the examples lie.
+
+    `more`: how to get at the rows that are too many to print.
+    """
     lines = [f"candidate  {visible(told['candidate'])}"]
     if since_s := told.get("since_s"):
         lines.append(f"since      {_when(since_s)}")
@@ -40,7 +47,7 @@ def print_impact(
         lines += ["", f"Of {by_type:,}, only the types of obligations are on record."]
     rows = msgspec.convert(told["rows"], list[Row])
     for kind in CHANGES:
-        lines += _tell_kind(kind, [row for row in rows if row.kind == kind], examples)
+        lines += _tell_kind(kind, [row for row in rows if row.kind == kind], examples, more)
     typer.echo("\n".join([*lines, "", told["note"]]), err=err)
 
 
@@ -58,7 +65,7 @@ def say_impact(told: Mapping[str, Any] | None) -> str:
     return f"of {told['decisions']:,} decisions since {_when(told['since_s'])}: {changed}{failed}"
 
 
-def _tell_kind(kind: Kind, rows: Sequence[Row], examples: Path | None) -> list[str]:
+def _tell_kind(kind: Kind, rows: Sequence[Row], examples: Path | None, more: str) -> list[str]:
     if not rows:
         return []
     lines = ["", f"{_words(kind)}, by rule, tool and agent"]
@@ -69,7 +76,7 @@ def _tell_kind(kind: Kind, rows: Sequence[Row], examples: Path | None) -> list[s
             where = f"  {examples / one.file}" if examples is not None and one.file else ""
             lines.append(f"{'':>12}record {one.seq}, {one.op}: {one.was} → {one.now}{where}")
     if len(rows) > _ROWS_SHOWN:
-        lines.append(f"{'':>12}and {len(rows) - _ROWS_SHOWN} more; all with `-o json`")
+        lines.append(f"{'':>12}and {len(rows) - _ROWS_SHOWN} more; {more}")
     return lines
 
 

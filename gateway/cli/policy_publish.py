@@ -6,7 +6,7 @@ import base64
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -32,6 +32,7 @@ from gateway.cli.policy_release import ROUTE, Archive, fetch, told
 from gateway.core import canonical
 from gateway.core.approvals.approval import person
 from gateway.core.approvals.declined import Declined
+from gateway.core.records import impact_told
 from gateway.core.releases.opa_signature import scope_of, sign_bundle
 from gateway.core.releases.publisher_keys import PrivateKey
 from gateway.core.releases.release import Release, read_archive, write_archive
@@ -49,7 +50,13 @@ FROM_TOKEN: Final = "COUNTERSIGN_FROM_TOKEN"  # noqa: S105 - the name of a varia
 _PATIENCE_S: Final = 120.0
 """Trying a release out and measuring what it would change takes a gateway longer than an answer."""
 
-YesOption = Annotated[bool, typer.Option("--yes", help="Ask nothing before signing.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", help="Ask nothing before signing; needed without a terminal.")
+]
+ImpactOption = Annotated[
+    Path | None,
+    typer.Option("--impact", metavar="FILE", help="Write all that it would change here, as JSON."),
+]
 Revision = Annotated[str, typer.Argument(metavar="REVISION", help="`sha256:…`, of `history`.")]
 ShadowOption = Annotated[
     str, typer.Option("--shadow", help="How long it runs beside what decides, such as `10m`.")
@@ -62,6 +69,7 @@ def publish(
     as_: AsOption = None,
     *,
     shadow: ShadowOption = "",
+    impact: ImpactOption = None,
     yes: YesOption = False,
     offline: OfflineOption = False,
     config: ConfigFile = DEFAULT_FILE,
@@ -74,12 +82,14 @@ def publish(
     """
     content = told(archive.read_bytes)
     release = told(lambda: read_archive(content).release)
-    seconds = _read_span(shadow)
+    seconds, agree = _read_span(shadow), _Agree(impact, yes=yes)
     if offline:
-        _tell(_publish_offline(config, content, release, (key, as_), seconds), output)
+        done = _publish_offline(config, content, release, (key, as_), seconds, agree=agree)
+        _tell(done, output)
         return
     head = ask("GET", ROUTE)
-    _publish(head, choose_key(head, key, as_), release, seconds, yes=yes, output=output)
+    signer = choose_key(head, key, as_)
+    _publish(head, signer, release, seconds, agree=agree, output=output)
 
 
 def rollback(
@@ -87,6 +97,7 @@ def rollback(
     key: KeysOption = None,
     as_: AsOption = None,
     *,
+    impact: ImpactOption = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -95,7 +106,7 @@ def rollback(
     signer = choose_key(head, key, as_)
     known = _known(head, revision)
     waiting = _find_waiting(head, signer, known, 0)
-    body = _word(head, signer.key, "rollback", known, 0) | _seen(waiting, yes=yes)
+    body = _word(head, signer.key, "rollback", known, 0) | _seen(waiting, _Agree(impact, yes=yes))
     _tell(ask("POST", ROUTE, body=body, timeout_s=_PATIENCE_S), output)
 
 
@@ -106,6 +117,7 @@ def promote(
     as_: AsOption = None,
     *,
     shadow: ShadowOption = "",
+    impact: ImpactOption = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -123,7 +135,8 @@ def promote(
         fail(Exit.VERIFICATION_FAILED, f"{url} sent another release than `{there['active']}`")
     head = ask("GET", ROUTE)
     signer = choose_key(head, key, as_)
-    _publish(head, signer, release, _read_span(shadow), yes=yes, output=output)
+    agree = _Agree(impact, yes=yes)
+    _publish(head, signer, release, _read_span(shadow), agree=agree, output=output)
 
 
 def withdraw(
@@ -186,20 +199,55 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+class _Agree:
+    """Asks whoever comes second, before they sign, and shows them what they sign."""
+
+    def __init__(self, file: Path | None, *, yes: bool) -> None:
+        """`file`: gets the whole table. `yes`: ask nothing."""
+        self._file: Final = file
+        self._yes: Final = yes
+
+    def ask(self, told: Mapping[str, Any] | None, whole: Mapping[str, Any] | None) -> None:
+        """Exit unless they agree. `told`: what the record says of `whole`."""
+        if whole is not None:
+            more = "all with `--impact FILE`" if self._file is None else f"all in `{self._file}`"
+            self._write(whole)
+            print_impact(whole, err=True, more=more)
+        say(f"before you sign: {say_impact(told)}")
+        if self._yes:
+            return
+        if not is_terminal():
+            fail(Exit.USAGE, "nobody can be asked here; look at what it would change, add `--yes`")
+        typer.confirm("sign it?", abort=True, err=True)
+
+    def _write(self, whole: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write_bytes(impact_told.write(whole))
+        except OSError as error:
+            fail(Exit.ERROR, f"`{self._file}` cannot be written: {error.strerror}")
+
+
+def is_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
 def _publish(
     head: dict[str, Any],
     signer: Signer,
     release: Release,
     shadow_s: int,
     *,
-    yes: bool,
+    agree: _Agree,
     output: Output,
 ) -> None:
     waiting = _find_waiting(head, signer, release.revision, shadow_s)
     if waiting is not None and waiting["shadow_s"] and not shadow_s:
         shadow_s = waiting["shadow_s"]
         say(f"it was proposed with {shadow_s} s in the shadow, and so you say it, too")
-    body = _word(head, signer.key, "publish", release.revision, shadow_s) | _seen(waiting, yes=yes)
+    body = _word(head, signer.key, "publish", release.revision, shadow_s) | _seen(waiting, agree)
     body["signature"] = _opa_signature(head, signer.key, release)
     body["archive"] = base64.b64encode(write_archive(release)).decode()
     _tell(ask("POST", ROUTE, body=body, timeout_s=_PATIENCE_S), output)
@@ -220,20 +268,17 @@ def _find_waiting(
     return next((one for one in found if one["shadow_s"] == shadow_s), next(iter(found), None))
 
 
-def _seen(waiting: dict[str, Any] | None, *, yes: bool) -> dict[str, str]:
+def _seen(waiting: dict[str, Any] | None, agree: _Agree) -> dict[str, str]:
     """Show who comes second what it would have changed, and return that they were shown it."""
     if waiting is None:
         return {}
     impact = waiting["impact"]
     digest = "" if impact is None else str(impact.get("digest", ""))
-    if digest:
-        whole = ask("GET", f"{ROUTE}/impacts/{digest}")
-        if canonical.digest_of(whole) != digest:
-            fail(Exit.VERIFICATION_FAILED, "the gateway shows another impact than it recorded")
-        print_impact(whole, err=True)
-    say(f"{waiting['revision']}, proposed: {say_impact(impact)}")
-    if not yes and sys.stdin.isatty():
-        typer.confirm("sign it?", abort=True, err=True)
+    whole = ask("GET", f"{ROUTE}/impacts/{digest}") if digest else None
+    if whole is not None and canonical.digest_of(whole) != digest:
+        fail(Exit.VERIFICATION_FAILED, "the gateway shows another impact than it recorded")
+    say(f"{waiting['revision']} was proposed")
+    agree.ask(impact, whole)
     return {"seen": digest} if digest else {}
 
 
@@ -249,6 +294,8 @@ def _publish_offline(
     release: Release,
     at_hand: tuple[Sequence[Path] | None, Sequence[str] | None],
     shadow_s: int,
+    *,
+    agree: _Agree,
 ) -> dict[str, Any]:
     """Publish on the log of a stopped gateway, with the keys of all publishers at hand."""
     from gateway.cli.config import read_config  # noqa: PLC0415
@@ -279,6 +326,8 @@ def _publish_offline(
             signature = _opa_signature(head, signer.key, release)
             proposed = told.impact if isinstance(told, Done) else None
             seen = str((proposed or {}).get("digest", ""))
+            if proposed and proposed.get("unmeasured") != "no_decisions":
+                agree.ask(proposed, keeper.store.load_impact(seen) if seen else None)
             told = await desk.publish(signer.id, Word(word["statement"], signature, content, seen))
             if isinstance(told, Declined):
                 return told

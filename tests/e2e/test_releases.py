@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 import pytest
 from typer.testing import CliRunner
 
@@ -92,7 +93,8 @@ class House:
 
     def publish(self, path: Path, by: str, *more: str) -> Done:
         """Give the word of a publisher for a release."""
-        return self.run("publish", str(path), "--key", str(self.keys[by]), *more, by=by)
+        key = ("--key", str(self.keys[by]))
+        return self.run("publish", str(path), *key, "--yes", *more, by=by)
 
     def change(self) -> None:
         """Forbid a tool, in the folder."""
@@ -176,6 +178,11 @@ def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
     assert (withdrawn.code, withdrawn.out) == (0, f"{second}: number 2, withdrawn\n")
     assert house.publish(path, "paul").code == 7
     assert "policy.withdraw" in {one["type"] for one in served.records("policy.withdraw")}
+    words = ("publish", str(path), "--key", str(house.keys["pia"]))
+    unasked = house.run(*words, "--impact", str(site.folder / "impact.json"))
+    assert (unasked.code, "add `--yes`" in unasked.err) == (2, True)
+    whole = orjson.loads((site.folder / "impact.json").read_bytes())
+    assert whole["counts"]["newly_denied"] == 2
     done = house.publish(path, "pia")
     assert (done.code, done.out) == (0, f"{second}: number 2, active\n")
     assert "house:not_today  stub.echo" in done.err  # who comes second is shown it first
@@ -183,7 +190,7 @@ def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
 
     # Back, by two again.
     assert house.run("rollback", first, "--key", str(house.keys["paul"]), by="paul").code == 7
-    assert house.run("rollback", first, "--key", str(house.keys["pia"])).code == 0
+    assert house.run("rollback", first, "--key", str(house.keys["pia"]), "--yes").code == 0
     assert agent.call("stub__echo").text == "{}"
     assert served.stop() == 0
     again = start(site, step="never").wait_ready()
@@ -226,7 +233,8 @@ def test_a_release_is_promoted_from_test_to_production_under_one_name(
         done = prod.run("promote", revision, "--from", there.site.url, *keys, by=by)
         assert done.code == 2
         assert f"`pia` ({prod.keys['pia']}), `paul` ({prod.keys['paul']})" in done.err
-        done = prod.run(*("promote", revision, "--from", there.site.url, "--as", by, *keys), by=by)
+        words = ("promote", revision, "--from", there.site.url, "--as", by, "--yes", *keys)
+        done = prod.run(*words, by=by)
         assert done.code == code, done.err
     assert agent.call("stub__echo").code == "not_today"
 

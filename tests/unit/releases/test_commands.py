@@ -14,11 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.adapters.releases.release_keys import load_key
-from gateway.cli import build
+from gateway.cli import build, policy_publish
 from gateway.cli.impact_table import say_impact
+from gateway.core import canonical
 from gateway.core.errors import ConfigurationError
 from gateway.core.records import impact_told
-from gateway.core.records.impact import Impact
+from gateway.core.records.impact import Change, Impact
 from gateway.core.releases.publisher_keys import public_of
 from gateway.core.releases.release import read_archive
 from gateway.core.releases.statement import read_statement
@@ -286,7 +287,13 @@ def test_who_comes_second_says_it_as_the_first_one_did_and_is_shown_the_impact(
         "proposals": [waiting],
         "withdrawn": [{"number": 2, "revision": revision, "shadow_s": 600, "again": 0}],
     }
-    words = ("publish", archive, "--key", bench.folder / "paul.pem")
+    alone = ("publish", archive, "--key", bench.folder / "paul.pem")
+    asked = serve(monkeypatch, head, whole)
+    code, _, err = bench.run(*alone)  # nobody is there to be asked
+    assert (code, len(asked)) == (2, 2)
+    assert "newly denied" in err
+    assert "look at what it would change, add `--yes`" in err
+    words = (*alone, "--yes")
     asked = serve(monkeypatch, head, whole, DONE)
     code, _, err = bench.run(*words)
     assert code == 0, err
@@ -304,6 +311,65 @@ def test_who_comes_second_says_it_as_the_first_one_did_and_is_shown_the_impact(
         asked = serve(monkeypatch, head, DONE)
         assert bench.run(*words)[0] == 0
         assert "seen" not in asked[-1][2]["json"]
+
+
+def waiting_with_much(bench: Bench) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Return a release, what a gateway says of its proposal, and a table longer than a screen."""
+    for name in ("pia", "paul"):
+        bench.run("keygen", bench.folder / f"{name}.pem")
+    archive = bench.build("r.tar.gz")
+    revision = read_archive(archive.read_bytes()).release.revision
+    impact = Impact()
+    for number in range(30):
+        change = Change("newly_permitted", "deny", "permit", (f"p:r{number}",))
+        impact.add(change, tool="s.t", agent="ann", seq=number, op="op")
+    whole = impact_told.describe(impact, revision)
+    head = head_of(bench, "pia", "paul")
+    head["proposals"] = [
+        {
+            "id": "p1",
+            "revision": revision,
+            "key": head["publishers"][0]["key"],
+            "shadow_s": 0,
+            "again": 0,
+            "expires": time.time() + 60,
+            "impact": impact_told.summarize(whole),
+        }
+    ]
+    return archive, head, whole
+
+
+@pytest.mark.parametrize("said", ["y", "n"])
+def test_who_comes_second_is_asked_at_their_terminal(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    archive, head, whole = waiting_with_much(bench)
+    monkeypatch.setattr(policy_publish, "is_terminal", lambda: True)
+    asked = serve(monkeypatch, head, whole, DONE)
+    words = ["policy", "publish", str(archive), "--key", str(bench.folder / "paul.pem")]
+    done = CliRunner().invoke(build("policy"), words, input=f"{said}\n")
+    assert "sign it?" in done.stderr
+    assert (done.exit_code, len(asked)) == ((0, 3) if said == "y" else (1, 2))
+
+
+def test_all_that_a_release_would_change_can_be_had_before_it_is_signed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, head, whole = waiting_with_much(bench)
+    file = bench.folder / "impact.json"
+    words = ("publish", archive, "--key", bench.folder / "paul.pem")
+    asked = serve(monkeypatch, head, whole)
+    code, _, err = bench.run(*words)
+    assert (code, "and 10 more; all with `--impact FILE`" in err) == (2, True)
+    asked = serve(monkeypatch, head, whole)
+    code, _, err = bench.run(*words, "--impact", file)
+    assert (code, f"and 10 more; all in `{file}`" in err, len(asked)) == (2, True, 2)
+    written = json.loads(file.read_bytes())
+    assert [row["rule"] for row in written["rows"]] == [row["rule"] for row in whole["rows"]]
+    assert canonical.digest(file.read_bytes()) == head["proposals"][0]["impact"]["digest"]
+    serve(monkeypatch, head, whole)
+    code, _, err = bench.run(*words, "--yes", "--impact", bench.folder / "no" / "file")
+    assert (code, "cannot be written" in err) == (1, True)
 
 
 def test_a_proposal_is_withdrawn_by_its_release_or_its_id(
