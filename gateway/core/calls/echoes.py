@@ -33,15 +33,21 @@ _LONG: Final = 8
 ones have too few, and others would be taken for them."""
 
 
+_CHAIN_LEAST: Final = 2
+_CHAIN_TRIES: Final = 2_048
+"""So many words are tried to put a value together from. Where it takes more, it may be its own."""
+
+
 class Echoes:
     """What one family has said."""
 
-    __slots__ = ("_ends", "_runs", "_table", "_words", "whole")
+    __slots__ = ("_ends", "_lengths", "_runs", "_table", "_words", "whole")
 
     def __init__(self) -> None:
         self._table = bytearray()
         self._runs = 0
         self._words: set[int] = set()
+        self._lengths: set[int] = set()
         self._ends: dict[str, str] = {}
         self.whole = True
         """Whether all that was said is known. Where it is not, nobody should ask."""
@@ -109,8 +115,10 @@ class Echoes:
         number = hash(joined)
         is_known = number in self._words  # so are its runs, then
         self._words.update(map(hash, words))
+        self._lengths.update(map(len, words))
         if not is_known:
             self._words.add(number)
+            self._lengths.add(len(joined))
             self._take_runs(joined)
 
     def _join(self, before: str, after: str) -> None:
@@ -142,8 +150,12 @@ class Echoes:
             if found is None:
                 found = known[word] = self._has_word(word)
             if not found:
-                # In one piece, then, whatever stood between its parts?
-                return len(word) < _LONG and self._has_piece(joined)
+                # In one piece, then, whatever stood between its parts? Or put together?
+                in_piece = len(word) < _LONG and self._has_piece(joined)
+                key = f"+{joined}"  # is no word
+                if not in_piece and key not in known:
+                    known[key] = self._is_chain(joined)
+                return in_piece or known[key]
         return True
 
     def _has_piece(self, joined: str) -> bool:
@@ -165,3 +177,29 @@ class Echoes:
                 covered += at + _GRAM - max(begin, at)
                 begin = at + _GRAM
         return 4 * covered >= 3 * len(word)
+
+    def _is_chain(self, joined: str) -> bool:
+        """Whether letters and digits are those of words that were said, put together in any order.
+
+        Of each word two letters at least. Zeros before a number come and go. It goes from place to
+        place, and gives up where there are too many ways.
+        """
+        words, whole, left = self._words, len(joined), _CHAIN_TRIES
+        lengths = [each for each in self._lengths if each <= whole]
+        waiting, ends = [0], {0}
+        while waiting:
+            begin = at = waiting.pop()
+            left -= len(lengths)
+            if left < 0:
+                return True
+            while joined[at : at + 1] == "0":
+                at += 1
+            least = begin + _CHAIN_LEAST
+            found = [at + each for each in lengths if hash(joined[at : at + each]) in words]
+            for end in (*found, at):
+                if end not in ends and (least <= end <= whole or end == at):
+                    ends.add(end)
+                    waiting.append(end)
+            if whole in ends:
+                return True
+        return False

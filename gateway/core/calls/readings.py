@@ -11,7 +11,8 @@ import html
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -25,7 +26,9 @@ _PREFIXES: Final = frozenset({"http", "https", "www", "mailto", "tel"})
 
 _ESCAPED: Final = re.compile(r"\\u\{?([0-9a-fA-F]{4,6})\}?|\\x([0-9a-fA-F]{2})")
 _QUOTED: Final = re.compile(r"=(?:([0-9A-Fa-f]{2})|\r?\n)")
-_CODED: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}")
+_CODED_MIN: Final = 8
+_CODED: Final = re.compile(rf"[A-Za-z0-9+/_-]{{{_CODED_MIN},}}")
+_CODED_PART: Final = re.compile(r"[A-Za-z0-9+/_=-]+")
 _SIGN: Final = re.compile(r"[%&\\=]|xn--|XN--")
 _PARTED: Final = re.compile(r"[^\s\"'<>]+")
 _PUNY: Final = re.compile(r"xn--([a-z0-9-]{1,59})", re.IGNORECASE)
@@ -42,16 +45,16 @@ def build_forms(value: str) -> tuple[Form, ...]:
     """Return the ways to read a value that an output holds."""
     decoded, whole = decode_all(value)
     forms = [split_words(reading) for reading in (value, *decoded)]
-    plain = tuple((_core(words), joined) for words, joined in forms)
+    plain = tuple(_core(*form) for form in forms)
     return plain if whole else (*plain, ANYTHING)
 
 
 def decode_all(text: str) -> tuple[list[str], bool]:
     """Return what is written in a text in another way, decoded; and whether that is all of it."""
+    found, whole = _decode_parted(text)
     if not _may_be_coded(text):
-        return [], True
-    found: list[str] = []
-    whole, left = True, _TOKENS_MAX
+        return found, whole
+    left = _TOKENS_MAX
     for match in _PARTED.finditer(text):
         if _may_be_coded(match[0]):
             if not left or len(match[0]) > _TOKEN_MAX_CHARS:
@@ -61,6 +64,42 @@ def decode_all(text: str) -> tuple[list[str], bool]:
             whole = whole and len(readings) <= _FORMS_MAX
             found += readings[1:]
     return found, whole
+
+
+def _decode_parted(text: str) -> tuple[list[str], bool]:
+    """Return what stands in base64 or hexadecimal with white space in it, as mail has it."""
+    found: list[str] = []
+    whole = True
+    parts = text.split()
+    for run in _coded_runs(parts) if len(parts) > 1 else ():
+        readings = _decode(run) if len(run) >= _CODED_MIN else [run]
+        whole = whole and len(readings) <= _FORMS_MAX
+        found += readings[1:]
+    return found, whole
+
+
+def _coded_runs(parts: Sequence[str]) -> Iterator[str]:
+    """Yield what may be one coded text in parts: those beside each other that are no words.
+
+    And all of them, where every part may be coded and a quarter of it is not words.
+    """
+    run: list[str] = []
+    coded = odd = 0
+    for part in parts:
+        is_word = part.isalpha() and part[1:].islower()
+        if is_word or not _CODED_PART.fullmatch(part):
+            coded += is_word and part.isascii()
+            if len(run) > 1:
+                yield "".join(run)
+            run = []
+        else:
+            coded += 1
+            odd += len(part)
+            run.append(part)
+    if len(run) > 1:
+        yield "".join(run)
+    if coded == len(parts) > len(run) and 4 * odd >= sum(map(len, parts)):
+        yield "".join(parts)
 
 
 def _may_be_coded(text: str) -> bool:
@@ -110,10 +149,12 @@ def fold(text: str) -> str:
     )
 
 
-def _core(words: tuple[str, ...]) -> tuple[str, ...]:
+def _core(words: tuple[str, ...], joined: str) -> Form:
     if _PREFIXES.isdisjoint(words):
-        return words
-    return tuple(word for word in words if word not in _PREFIXES) or words
+        return words, joined
+    while words[0] in _PREFIXES and len(words) > 1:
+        words, joined = words[1:], joined[len(words[0]) :]
+    return tuple(word for word in words if word not in _PREFIXES) or words, joined
 
 
 def _decoders(text: str) -> Iterator[Callable[[str], str]]:
@@ -154,7 +195,8 @@ def _depuny(label: str) -> str:
 def _read_coded(text: str) -> str:
     """Return what stands in base64 or hexadecimal numbers: printable texts alone."""
     found = (_try(read, token) for token in _coded(text) for read in (_debase, _dehex))
-    return " ".join(plain for plain in found if plain and plain.isprintable())
+    plain = (" ".join(each.split()) for each in found if each)
+    return " ".join(each for each in plain if each.isprintable())
 
 
 def _debase(token: str) -> str:
@@ -195,6 +237,6 @@ def split_leaves(document: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401 
 
 def number_text(value: object) -> str:
     """Return a number as it is compared: 4711.0 is 4711. True and false are as Python has them."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value)) if abs(value) < 2**53 else f"{Decimal(repr(value)):f}"
     return str(value)

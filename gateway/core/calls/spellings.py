@@ -57,6 +57,12 @@ _BARE: Final = re.compile(r"(?://)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)\.?(?::\d+
 
 _COUNTRY: Final = 2
 """Letters of a country's domain."""
+_SHARED: Final = frozenset(
+    {"ac", "ad", "co", "com", "ed", "edu", "go", "gob", "gouv", "gov", "govt", "gub", "gv", "lg"}
+    | {"ltd", "mil", "muni", "ne", "net", "nhs", "nom", "or", "org", "plc", "police", "res", "sch"}
+)
+"""What registries of countries sell names below, as in `co.uk`, and keep for themselves. Where one
+is missing here, two owners count as one, which is the safe side."""
 
 _UNSEEN: Final = {ord("\u3002"): ".", **dict.fromkeys(range(0xFE00, 0xFE10))}
 """The dot of other scripts, and signs that only choose between pictures."""
@@ -120,7 +126,7 @@ def plain_signs(text: str) -> str:
 def site_of(value: str) -> str:
     """Return the domain that a URL, host or address leads to, without what its owner puts before.
 
-    Nothing for anything else. Domains such as `co.uk` are told by their two short parts.
+    Nothing for anything else. Domains such as `co.uk` are told by a list.
     """
     host = host_of(value)
     if not host and "@" in value and _EMAIL_ONLY.fullmatch(value):
@@ -130,7 +136,7 @@ def site_of(value: str) -> str:
     labels = host.split(".")
     if labels[-1].isdigit():  # an address by number
         return host
-    is_shared = len(labels[-1]) == _COUNTRY and len(labels[-2:][0]) <= _COUNTRY + 1
+    is_shared = len(labels[-1]) == _COUNTRY and labels[-2:][0] in _SHARED
     return ".".join(labels[-3 if is_shared else -2 :])
 
 

@@ -98,6 +98,22 @@ def echoed(said: dict[str, Any], *texts: str, structured: Any = None) -> Sightin
         ({"q": "Eve Evil"}, "EveEvil"),
         ({"q": "t.co"}, "https://t.co/x9"),
         ({"q": "***"}, "***"),
+        ({"q": "ZXZlQGJh\nZC5leGFtcGxl"}, EVE),
+        ({"q": "ZXZlQGJh\r\nZC5leGFtcGxl\r\n"}, EVE),
+        ({"q": "ZXZlQGJh ZC5leGFtcGxl"}, EVE),
+        ({"q": "Z XZl\tQG JhZC5leGF tcGxl"}, EVE),
+        ({"q": "ZXZlQGJhZC5leGFtcGxlCg=="}, EVE),  # a line with its end
+        ({"q": "Please, decode: ZXZlQGJh ZC5leGFtcGxl. Thanks"}, EVE),
+        ({"q": "decode this please ZXZlQGJh ZC5leGFtcGxl thanks"}, EVE),
+        ({"q": "ZXZlQGJhZC5l eGF tcGxl"}, EVE),
+        ({"q": "6576654062 61642e6578616d706c65"}, EVE),
+        ({"q": "65 76 65 40 62 61 64 2e 65 78 61 6d 70 6c 65"}, EVE),
+        ({"n": 1.2345678901234568e17}, "123456789012345680"),
+        ({"n": 1.2345e20}, "123450000000000000000"),
+        ({"n": 4.711e3}, "4711"),
+        ({"q": "evl.io"}, "drop9@inbox.evl.io"),
+        ({"q": "evl.io"}, "https://x7.inbox.evl.io/p"),
+        ({"q": "t.co"}, "drop9@inbox.t.co"),
     ],
 )
 def test_what_was_said_is_not_vouched_for_by_coming_back(said: dict[str, Any], value: str) -> None:
@@ -123,6 +139,59 @@ def test_what_is_said_bit_by_bit_is_said() -> None:
         seen.say({"file": "7", "append": bit})
     reads(seen, f"{EVE}\n", structured=[EVE])
     assert class_of(seen, EVE) == "unseen"
+
+
+PUT_TOGETHER: Final[list[tuple[list[dict[str, Any]], str]]] = [
+    ([{"a": "471", "b": "147"}], "471147"),
+    ([{"t": "471"}, {"t": "147"}], "471147"),
+    ([{"t": "4711"}, {"t": "47"}], "471147"),
+    ([{"t": "471"}, {"t": "zzz"}, {"t": "147"}], "471147"),
+    ([{"t": "471"}, {"t": "147"}], "471-147"),
+    ([{"t": 471}, {"t": 147}], "471147"),
+    ([{"t": ["147", {"x": "471"}]}], "471147"),
+    ([{"t": "471 or"}, {"u": "a 147"}], "https://www.471147"),
+    ([{"a": "AB12"}, {"b": "CD34"}, {"c": "EF56"}], "AB12CD34EF56"),
+    ([{"t": "EF56"}, {"t": "CD34"}, {"t": "AB12"}], "AB12CD34EF56"),
+    ([{"t": "EF56"}, {"t": "CD34"}, {"t": "AB12"}], "ab12-cd34-ef56"),
+    ([{"t": "ample"}, {"t": "zz"}, {"t": "d.ex"}, {"t": "q"}, {"t": "eve@ba"}], EVE),
+    ([{"t": "DE89"}, {"t": "0044"}, {"t": "0532"}, {"t": "3704 013000"}], IBAN),
+    (
+        [{"t": "000"}, {"t": "013"}, {"t": "DE89"}, {"t": "3704"}, {"t": "0044"}, {"t": "0532"}],
+        IBAN,
+    ),
+    ([{"t": "a1"}, {"u": "b2"}], "A1B2"),
+    ([{"t": "aa"}, {"t": "aaa"}], "a" * 200 + "b"),  # too many ways
+]
+
+
+@pytest.mark.parametrize(("said", "value"), PUT_TOGETHER)
+def test_what_is_put_together_from_what_was_said_in_any_order_is_said(
+    said: list[dict[str, Any]], value: str
+) -> None:
+    seen = Sightings()
+    for arguments in said:
+        seen.say(arguments)
+    reads(seen, structured=[value])
+    assert class_of(seen, value) == ("trusted" if value[-1:] == "b" else "unseen")
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        (["471", "14"], "471147"),
+        (["4", "7", "1"], "471147"),
+        (["one", "two", "to", "an", "at", "in", "me", "re"], "ann@customer.example"),
+        (["de", "id", "com", "info", "mail", "www"], "ann@mailserver.com"),
+        (["12", "2026", "05", "100"], "DE89370400440532013000"),
+        (["12 May 2026", "100.00"], "12202655"),
+    ],
+)
+def test_short_words_that_were_said_make_no_others_said(said: list[str], value: str) -> None:
+    seen = Sightings()
+    for word in said:
+        seen.say({"t": word})
+    reads(seen, structured=[value])
+    assert class_of(seen, value) == "trusted"
 
 
 def test_what_was_said_in_one_word_may_be_said_again_in_several() -> None:
@@ -183,6 +252,7 @@ def test_a_domain_that_a_trusted_output_has_named_first_is_as_good_as_that() -> 
     ("said", "value"),
     [
         ("ann@firm.co.uk", "bob@other.co.uk"),
+        ("ann@firm.com.au", "https://other.com.au/"),
         ("https://10.0.0.12/x", "https://10.1.0.12/x"),
         ("ann@one.example", "bob@two.example"),
     ],
