@@ -9,6 +9,7 @@ from typing import Any, Final
 from gateway.adapters.policy import policy_ast
 from gateway.adapters.policy.input_types import InputTypes
 from gateway.adapters.policy.policy_ast import Fault, Use
+from gateway.adapters.policy.policy_bindings import find_binding_faults
 from gateway.adapters.policy.policy_builtins import ALLOWED, REMEDIES
 from gateway.adapters.policy.policy_counts import find_counted_texts
 from gateway.adapters.policy.policy_data_faults import find_data_faults
@@ -144,6 +145,7 @@ def _find_faults(
         return
     for source in asked:
         yield from find_unknown_names(source, definitions)
+        yield from find_binding_faults(source, definitions)
         yield from find_item_faults(source)
         yield from find_literal_faults(source)
         yield from find_counted_texts(source, definitions, types)

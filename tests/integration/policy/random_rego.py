@@ -106,7 +106,7 @@ class Author:
     def _body(self) -> str:
         bound, self._bound = self._bound, list(self._bound)
         lines = [self._statement() for _ in range(self._pick.randint(1, 4))]
-        if self._chance(0.3):
+        if self._chance(0.1):
             self._pick.shuffle(lines)
         self._bound = bound
         return "{\n\t" + "\n\t".join(lines) + "\n}"
@@ -116,7 +116,7 @@ class Author:
     def _statement(self) -> str:
         makers = [
             self._assign, self._assign, self._compare, self._member, self._not, self._some,
-            self._every, self._guarded, self._truth, self._with,
+            self._every, self._guarded, self._truth, self._with, self._take_apart,
         ]  # fmt: skip
         made: str = self._one(makers)()
         return made
@@ -151,9 +151,34 @@ class Author:
     def _every(self) -> str:
         source = self._one([self._ref(), self._list()])
         bound, self._bound = self._bound, [*self._bound, "e"]
-        inner = self._check("e")
+        lines = [self._check("e")]
+        if self._chance(0.4):
+            lines.append(self._one([self._compare, self._member, self._some, self._take_apart])())
         self._bound = bound
+        inner = "\n\t\t".join(lines)
         return f"every e in {source} {{\n\t\t{inner}\n\t}}"
+
+    def _take_apart(self) -> str:
+        source = self._one([self._ref(), self._list(), f"[{self._list()}, {self._ref()}]"])
+        before = list(self._bound)
+        pattern = self._pattern(before, 2)
+        forms = [
+            f"{pattern} = {source}", f"{source} = {pattern}", f"some {pattern} in {source}",
+            f"{pattern} := {source}", f"some _, {pattern} in {source}",
+            f"walk({source}, [_, {pattern}])", f"walk({source}, {pattern})",
+        ]  # fmt: skip
+        return str(self._one(forms))
+
+    def _pattern(self, before: list[str], depth: int) -> str:
+        """Return a pattern of new names, and of such as are bound."""
+        if depth < 2 and self._chance(0.7):
+            old = self._one(before) if before else "_"
+            return str(self._one([self._new("p"), self._new("p"), "_", self._literal(), old]))
+        parts = [self._pattern(before, depth - 1) for _ in range(self._pick.randint(1, 3))]
+        if self._chance(0.04):
+            members = (f'"{key}": {part}' for key, part in zip("abc", parts, strict=False))
+            return "{" + ", ".join(members) + "}"
+        return "[" + ", ".join(parts) + "]"
 
     def _guarded(self) -> str:
         ref = self._ref()
