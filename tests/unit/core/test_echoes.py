@@ -155,12 +155,9 @@ PUT_TOGETHER: Final[list[tuple[list[dict[str, Any]], str]]] = [
     ([{"t": "EF56"}, {"t": "CD34"}, {"t": "AB12"}], "ab12-cd34-ef56"),
     ([{"t": "ample"}, {"t": "zz"}, {"t": "d.ex"}, {"t": "q"}, {"t": "eve@ba"}], EVE),
     ([{"t": "DE89"}, {"t": "0044"}, {"t": "0532"}, {"t": "3704 013000"}], IBAN),
-    (
-        [{"t": "000"}, {"t": "013"}, {"t": "DE89"}, {"t": "3704"}, {"t": "0044"}, {"t": "0532"}],
-        IBAN,
-    ),
+    ([{"t": each} for each in ("000", "013", "DE89", "3704", "0044", "0532")], IBAN),
     ([{"t": "a1"}, {"u": "b2"}], "A1B2"),
-    ([{"t": "aa"}, {"t": "aaa"}], "a" * 200 + "b"),  # too many ways
+    ([{"t": "a" * length} for length in range(2, 30)], f"{'a' * 150}b"),  # too many ways
 ]
 
 
@@ -172,7 +169,7 @@ def test_what_is_put_together_from_what_was_said_in_any_order_is_said(
     for arguments in said:
         seen.say(arguments)
     reads(seen, structured=[value])
-    assert class_of(seen, value) == ("trusted" if value[-1:] == "b" else "unseen")
+    assert class_of(seen, value) == "unseen"
 
 
 @pytest.mark.parametrize(
