@@ -15,7 +15,8 @@ from gateway.adapters.policy.policy_syntax import (
     unwrap,
     written,
 )
-from gateway.adapters.policy.policy_values import Locals, Summary
+from gateway.adapters.policy.policy_uses import Summary
+from gateway.adapters.policy.policy_values import Locals
 
 Guards = Iterator[tuple[Key, int]]
 _PHASE: Final = ("input", "phase")

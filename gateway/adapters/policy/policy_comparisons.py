@@ -43,7 +43,22 @@ from gateway.adapters.policy.policy_syntax import (
     start_of,
     unwrap,
 )
-from gateway.adapters.policy.policy_values import Context, Locals, Summary
+from gateway.adapters.policy.policy_uses import (
+    BELOW,
+    DEFINED,
+    FALSE,
+    MEMBER,
+    TRUE,
+    Summary,
+    Use,
+    Word,
+    given_in,
+    silence_of,
+    spoken_of,
+    uses_in,
+    word_of,
+)
+from gateway.adapters.policy.policy_values import Context, Locals
 
 _WHY: Final = "null is below every number, a text above"
 _TEXTS: Final = ("String", "RawString")
@@ -56,9 +71,21 @@ _FEW: Final = 1
 class Body:
     """One body of a rule."""
 
-    def __init__(self, context: Context, patterns: list[Node], alternative: Alternative) -> None:
+    def __init__(
+        self,
+        context: Context,
+        patterns: list[Node],
+        alternative: Alternative,
+        *,
+        counts: bool = False,
+    ) -> None:
+        """Read it. `counts`: only that it gives a value counts, not which, as in `permit`."""
         self._context = context
         self._alternative = alternative
+        self.patterns = patterns
+        self._uses: dict[int, Use] = {}
+        self._asked: dict[Key, list[Use]] = {}
+        self._called: dict[int, Key] = {}
         self._locals = Locals(context)
         self._locals.take(patterns)
         self._faults: list[tuple[Node, str, str, str]] = []
@@ -73,6 +100,9 @@ class Body:
         self.compared: set[int] = set()
         self.checked: set[int] = set()
         self._read(list(alternative.whole), self._locals)
+        if counts:
+            given = (each for value in alternative.values for each in given_in(value))
+            self._uses |= {id(unwrap(each)[1]): DEFINED for each in given}
         self._visit(list(alternative.values), self._locals)
         self._conclude()
 
@@ -111,6 +141,26 @@ class Body:
         """Return what is not in the head because of a check in this body, as it is mixed."""
         return self._locals.left_out(self._alternative.values)
 
+    @property
+    def rule(self) -> Node:
+        """The rule that it is a body of."""
+        return self._alternative.node
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is what a rule is where no other body gives it a value."""
+        return self._alternative.default
+
+    def is_always(self) -> bool:
+        """Whether it gives a value in any case: a default, or an `else` without a body."""
+        plain = all(unwrap(each)[0] == "Var" for each in self.patterns)
+        return plain and not self._alternative.whole and self.word() is not None
+
+    def word(self) -> Word | None:
+        """Return the value that it gives, if that is written out."""
+        values = self._alternative.values
+        return word_of(values[-1]) if values else TRUE
+
     def is_false(self) -> bool:
         """Whether this gives the rule the value false, written out."""
         values = self._alternative.values
@@ -131,12 +181,34 @@ class Body:
     def _read(self, statements: list[Node], scope: Locals) -> None:
         establish(statements, scope)
         for statement in statements:
+            self._note_uses(statement, scope)
+        for statement in statements:
             changes = statement.get("with_mods") or ()
             was, self._closed = self._closed, self._closed or bool(changes)
             self._visit_statement(*unwrap(statement["literal"]), scope)
             self._closed = was
             for change in changes:
                 self._visit_with(change, scope)
+
+    def _note_uses(self, statement: Node, scope: Locals) -> None:
+        """Note what a statement asks of the rules in it; if nothing negates it, of their names."""
+        kind, body = unwrap(statement["literal"])
+        if kind == "SomeIn":
+            self._uses[id(unwrap(body["collection"])[1])] = MEMBER
+        if kind not in {"Expr", "NotExpr"}:
+            return
+        plain = kind == "Expr" and scope is self._locals and not statement.get("with_mods")
+        for node, use in uses_in(body["expr"]):
+            self._uses[id(unwrap(node)[1])] = use
+            key = scope.key(node) if plain and unwrap(node)[0] in REFERENCES else None
+            if key is not None:
+                self._asked.setdefault(key, []).append(use)
+        kind, body = unwrap(body["expr"])
+        if plain and kind == "AssignExpr" and {"Var", "Call"} == {*body["lhs"], *body["rhs"]}:
+            name, call = (body["lhs"], body["rhs"])[:: 1 if "Var" in body["lhs"] else -1]
+            key = scope.key(name)
+            if key is not None:
+                self._called[id(unwrap(call)[1])] = key
 
     def _visit_statement(self, kind: str, body: Any, scope: Locals) -> None:  # noqa: ANN401
         if kind == "Every":
@@ -176,9 +248,14 @@ class Body:
                 elif kind == "Call":
                     self._call({kind: body}, scope)
                 elif kind in REFERENCES:
-                    self._mention(scope.key({kind: body}), None, scope)
+                    self._refer(kind, body, scope)
                 if kind not in _NO_VALUES:
                     self._visit(body, scope)
+
+    def _refer(self, kind: str, body: Node, scope: Locals) -> None:
+        self._mention(scope.key({kind: body}), {kind: body}, scope)
+        if kind != "Var":
+            self._uses[id(unwrap(body["refr"])[1])] = BELOW
 
     def _visit_closure(self, body: Node, scope: Locals) -> None:
         inner = Locals(self._context, scope)
@@ -323,27 +400,43 @@ class Body:
                 hint = f"bind it first: `x := {text}`, then `is_string(x)`, and `to_number(x)`"
             self._fault(given, "unguarded_conversion", message, hint)
 
-    def _mention(self, key: Key | None, call: Node | None, scope: Locals) -> Summary | None:
+    def _mention(self, key: Key | None, node: Node, scope: Locals) -> Summary | None:
         """Note what a rule or function that is used here says of its limits."""
         found = self._context.find(key) if key is not None and key[0] == "data" else None
-        if found is None:
+        if key is None or found is None:
             return None
         said = found[0]
         if not (said.needs or said.mute or said.lax or said.speaks):
             return said
 
-        mute, lax = _translated(said.mute, call, scope), _translated(said.lax, call, scope)
-        needs = _translated(said.needs, call, scope)
+        call = node if "Call" in node else None
+        here, known = self._asked_of(key, node, below=found[1])
+        mute, lax = (_translated(keys, call, scope) for keys in silence_of(said, here, known))
+        true = any(use.admits(FALSE) is False for use in (here, *known) if use)
+        needs = _translated(said.needs if true else said.sure, call, scope)
         if self._negated:
             mute, lax = lax, mute
             self._speaks.append(needs)
         else:
-            self._speaks.append(_translated(said.speaks, call, scope))
+            # `known == false` says what `not known` says, where it is one of the two.
+            false = said.total and here is not None and here.admits(FALSE) and not here.admits(TRUE)
+            unknown = _translated(said.needs, call, scope) if false else {}
+            spoken = spoken_of(said, [here, *known])
+            self._speaks += [_translated(spoken, call, scope), unknown]
             if not self._closed:
                 self._needs.append(needs)
         self._mute += [mute, lax] if self._closed else [mute]
         self._lax += [mute, lax] if self._closed else [lax]
         return said
+
+    def _asked_of(self, key: Key, node: Node, *, below: bool) -> tuple[Use | None, list[Use]]:
+        """Return what is asked of a rule's value: here, and in other statements of the body."""
+        at = id(unwrap(node)[1])
+        if below:
+            return BELOW, []
+        if self._negated or self._closed:
+            return self._uses.get(at), []
+        return self._uses.get(at), self._asked.get(self._called.get(at, key), [])
 
     # --- telling --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ for a value of another type (`policy_limits`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import structs
@@ -41,7 +41,8 @@ from gateway.adapters.policy.policy_made import (
 from gateway.adapters.policy.policy_package import DECISION_SETS, LIBRARY, Source
 from gateway.adapters.policy.policy_rules import Definitions, Name
 from gateway.adapters.policy.policy_syntax import Node, alternatives, head_of, indices, parameters
-from gateway.adapters.policy.policy_values import Context, Summary
+from gateway.adapters.policy.policy_uses import UNDEFINED, Slip, Summary, word_of
+from gateway.adapters.policy.policy_values import Context
 
 _LIBRARY: Final = LIBRARY[1:]
 
@@ -76,7 +77,12 @@ class _Reader:
         for source, rule in self._definitions.rules[name]:
             kind |= _partial(rule)
             for alternative in alternatives(rule):
-                body = Body(self._context(source), parameters(rule), alternative)
+                body = Body(
+                    self._context(source),
+                    parameters(rule),
+                    alternative,
+                    counts=name[1] == "permit",
+                )
                 bodies.append(body)
                 if source.path in self.told:
                     self.found += body.mistakes(source.path)
@@ -117,8 +123,6 @@ def _partial(rule: Node) -> int:
 
 def _summary(partial: int, bodies: list[Body]) -> Summary:
     true = [body for body in bodies if not body.is_false()]
-    speaks = narrowed(body.speaks for body in bodies)
-    mute = widened(body.mute for body in bodies)
     return Summary(
         value=_of_members(partial, bodies) if partial else _of_one(bodies),
         alias=bodies[0].alias() if len(bodies) == 1 and not partial else None,
@@ -127,10 +131,64 @@ def _summary(partial: int, bodies: list[Body]) -> Summary:
         shown={} if partial else common([body.lasting() for body in bodies]),
         true={} if partial else common([body.lasting() for body in true]),
         needs={} if partial else common([body.needs for body in true]),
-        mute={key: kinds for key, kinds in mute.items() if not covers(speaks, key, kinds)},
+        sure={} if partial else common([body.needs for body in bodies]),
+        mute=_mute(bodies, partial),
         lax=widened(body.lax for body in bodies),
-        speaks=speaks,
+        speaks=tuple((body.word(), body.speaks) for body in bodies if body.speaks),
+        slips=() if partial else tuple(_slips(bodies)),
+        total=not partial and any(body.is_always() for body in bodies),
+        partial=bool(partial),
     )
+
+
+def _mute(bodies: list[Body], partial: int) -> dict[Key, int]:
+    """Return what the bodies limit, but for what one speaks of that gives the same value."""
+    found = []
+    for word in {body.word() for body in bodies}:
+        alike = [body for body in bodies if partial or body.word() == word]
+        spoken = narrowed(body.speaks for body in alike)
+        mute = widened(body.mute for body in alike)
+        found.append({key: mute[key] for key in mute if not covers(spoken, key, mute[key])})
+    return widened(found)
+
+
+def _slips(bodies: list[Body]) -> Iterator[Slip]:
+    """Yield what a rule is where a limit in one of its bodies is silent."""
+    for number, body in enumerate(bodies):
+        word = body.word()
+        if body.lax:
+            yield Slip(UNDEFINED, word, body.lax)
+        before = [*bodies[:number], *(bodies[number + 1 :] if body.is_default else ())]
+        told = narrowed(each.speaks for each in before if each.word() not in {None, word})
+        for limit in bodies:
+            limited = limit.word()
+            if (
+                limit.mute
+                and (limited is None or limited != word)
+                and _follows(body, limit, before)
+            ):
+                keys = {
+                    key: kinds
+                    for key, kinds in limit.mute.items()
+                    if key not in body.needs and not covers(told, key, kinds)
+                }
+                yield Slip(limited, word, keys)
+
+
+def _follows(body: Body, limit: Body, before: list[Body]) -> bool:
+    """Whether a body gives the value because another one does not: an `else`, or a default.
+
+    Where one says false and the other does not, they stand against each other in any order.
+    """
+    if body.is_default or body.rule is limit.rule:
+        return body is not limit and any(each is limit for each in before)
+    return limit.is_false() and not _apart(body.patterns, limit.patterns)
+
+
+def _apart(one: list[Node], other: list[Node]) -> bool:
+    """Whether no arguments fit both of these patterns."""
+    words = zip(map(word_of, one), map(word_of, other), strict=False)
+    return any(first and second and first != second for first, second in words)
 
 
 def _shipped(summary: Summary) -> Summary:
@@ -144,9 +202,11 @@ def _shipped(summary: Summary) -> Summary:
         summary,
         value=structs.replace(value, own=renamed(value.own), inner=renamed(value.inner)),
         needs=_renamed(summary.needs),
+        sure=_renamed(summary.sure),
         mute=_renamed(summary.mute),
         lax=_renamed(summary.lax),
-        speaks=_renamed(summary.speaks),
+        slips=tuple(structs.replace(each, keys=_renamed(each.keys)) for each in summary.slips),
+        speaks=tuple((word, _renamed(keys)) for word, keys in summary.speaks),
     )
 
 

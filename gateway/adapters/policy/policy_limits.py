@@ -4,6 +4,7 @@
 comparison sound takes the limit away. So somebody has to speak then: a deny or hold that stands on
 the check having failed, or every permit of the package by needing the same check. The other way
 round, a permit that stands on `not over`, where `over` needs a number, lets everything else pass.
+So does one that asks for what is left then: `count(objections) == 0`, an `else`, a default.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _mistake(limit: Limits, key: Key) -> Mistake:
     silent = (
         f"this {what} is silent where {name} is of another type, so the limit is not applied"
         if what in _LIMITING
-        else f"this permit lets {name} pass where it is of another type: what it negates is silent"
+        else f"this permit lets {name} pass where it is of another type: its limit is silent then"
     )
     return Mistake(limit.path, row, col, "limit_silenced", silent, _hint(key))
 

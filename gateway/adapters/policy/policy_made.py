@@ -71,6 +71,11 @@ def is_raw(token: Token) -> bool:
     return isinstance(token, int) and (token == ANY or (token >= 0 and not token & 2))
 
 
+def raw_of(values: Iterable[Value]) -> frozenset[Token]:
+    """Return what in these values and in their members may still be of any type."""
+    return NOTHING.union(*(filter(is_raw, value.own | value.inner) for value in values))
+
+
 def is_mixed(token: Token) -> bool:
     """Whether types can no longer be told from this."""
     return isinstance(token, int) and not is_raw(token)

@@ -25,7 +25,6 @@ from gateway.adapters.policy.policy_made import (
     TRUSTED,
     UNKNOWN,
     UNNAMED,
-    Checks,
     Key,
     Token,
     Value,
@@ -40,6 +39,7 @@ from gateway.adapters.policy.policy_made import (
     parameter,
     parts,
     plain,
+    raw_of,
     settled,
 )
 from gateway.adapters.policy.policy_syntax import (
@@ -54,33 +54,10 @@ from gateway.adapters.policy.policy_syntax import (
     unwrap,
     written,
 )
+from gateway.adapters.policy.policy_uses import Summary
 
 _COLLECTIONS: Final = {"Array": ARRAY, "Set": SET, "Object": OBJECT}
 _CLOSURE_KINDS: Final = {"ArrayCompr": ARRAY, "SetCompr": SET, "ObjectCompr": OBJECT}
-
-
-class Summary(Struct, frozen=True):
-    """What a rule or function is to those who use it. A parameter's key is `("%0",)`."""
-
-    value: Value = TRUSTED
-    alias: Key | None = None
-    """What a rule is another name of: `amount := input.context.args.amount`."""
-    compared: frozenset[int] = frozenset()
-    """Parameters that it compares, or makes a number of, and whose type it does not establish."""
-    checked: frozenset[int] = frozenset()
-    """Parameters that it compares after a check, by number: what was mixed before stays so."""
-    shown: Checks = {}
-    """What certainly is of these types where the rule is defined."""
-    true: Checks = {}
-    """The same where the rule is true."""
-    needs: Checks = {}
-    """Keys, those of members included, without whose types it is not defined or not true."""
-    mute: Checks = {}
-    """Keys that it limits, and of which it says nothing where they are of another type."""
-    lax: Checks = {}
-    """Keys that it limits, and which it lets pass where they are of another type."""
-    speaks: Checks = {}
-    """Keys about which it speaks because they are of another type."""
 
 
 class Context(Struct, frozen=True):
@@ -271,9 +248,9 @@ class Locals:
         if len(self.guarded) == len(self.outer_guarded):
             return NOTHING
         heads = list(heads)
-        with_checks = _raw(map(self.value, heads))
+        with_checks = raw_of(map(self.value, heads))
         mine, self.guarded = self.guarded, self.outer_guarded
-        without = _raw(map(self.value, heads))
+        without = raw_of(map(self.value, heads))
         self.guarded = mine
         return mixed(without - with_checks)
 
@@ -491,7 +468,3 @@ def _literal(kind: str, body: Node) -> object:
     if kind in {"Null", "Number"}:
         return None if kind == "Null" else 0
     return body["value"]
-
-
-def _raw(values: Iterable[Value]) -> frozenset[Token]:
-    return NOTHING.union(*(filter(is_raw, value.own | value.inner) for value in values))

@@ -28,6 +28,8 @@ RULES: Final = {
     "small": "small(x) if x <= 100",
     "small_number": "small_number(x) if {\n\tis_number(x)\n\tx <= 100\n}",
     "over_number": "over_number(x) if {\n\tis_number(x)\n\tx > 100\n}",
+    "tier_of": 'tier_of(x) := "b" if {\n\tis_number(x)\n\tx > 100\n} else := "a"',
+    "level_of": 'level_of(x) := "a" if {\n\tis_number(x)\n\tx <= 100\n} else := "b"',
     "raw": "raw := args.n",
     "amount": "default amount := 0\n\namount := args.n if is_number(args.n)",
     "checked": "checked := args.n if is_number(args.n)",
@@ -96,6 +98,20 @@ SHAPES: Final = [
     f"fine if {{0}} within {{1}}\n{PERMIT} fine",
     f"fine if {{0}} within {{1}}\n{DENY} {{2}} not fine {{1}}\n{_FREE}",
     f"large if {{0}} above {{1}}\nfine if {{2}} not large {{1}}\n{PERMIT} fine",
+    f"objections contains 1 if {{0}} above {{1}}\n{PERMIT} {{2}} count(objections) == 0 {{1}}",
+    f"objections contains 1 if {{0}} above {{1}}\n{PERMIT} {{2}} objections == set() {{1}}",
+    f"objections contains 1 if {{0}} above {{1}}\n{DENY} count(objections) > 0\n{_FREE}",
+    f'tier := "b" if {{0}} above {{1}} else := "a"\n{PERMIT} {{2}} tier == "a" {{1}}',
+    f'tier := "b" if {{0}} above {{1}} else := "a"\n{DENY} tier != "a"\n{_FREE}',
+    f'default tier := "a"\n\ntier := "b" if {{0}} above {{1}}\n{PERMIT} {{2}} tier != "b" {{1}}',
+    f"tier := 9 if {{0}} above {{1}} else := 0\n{PERMIT} {{2}} tier < 5 {{1}}",
+    f"tier if {{0}} above {{1}} else := false\n{PERMIT} {{2}} tier == false {{1}}",
+    f"default tier := true\n\ntier := false if {{0}} above {{1}}\n{PERMIT} {{2}} tier {{1}}",
+    f'level := "a" if {{0}} within {{1}} else := "b"\n{PERMIT} {{2}} level == "a" {{1}}',
+    f'level := "a" if {{0}} within {{1}} else := "b"\n{DENY} {{2}} level == "b" {{1}}\n{_FREE}',
+    f'{PERMIT} {{0}} x := made; tier_of(x) == "a" {{1}}',
+    f'{PERMIT} {{0}} x := made; tier := tier_of(x); tier != "b" {{1}}',
+    f'{PERMIT} {{0}} x := made; level_of(x) == "a" {{1}}',
 ]
 """Where the limit stands: `within` and `above` are its two conditions."""
 
@@ -173,8 +189,8 @@ def passing(rules: str) -> Iterator[Any]:
 
 def may_pass(value: object, rules: str) -> bool:
     """Whether rules that the gate accepts may let a value pass."""
-    limited = any(word in rules for word in ("deny", "hold", "not large"))
-    counted = "count(" in rules
+    limited = any(word in rules for word in ("deny", "hold", "not large", "tier", "objections"))
+    counted = "count(" in rules.replace("count(objections)", "")
     if value == ABSENT:
         return limited or "object.get(" in rules
     if value is None:

@@ -148,9 +148,10 @@ CONVERTED: Final = [
 
 @pytest.mark.parametrize("condition", CONVERTED)
 def test_null_is_not_made_a_number(tmp_path: Path, condition: str) -> None:
-    assert codes(tmp_path, permits(condition)) == [("unguarded_conversion", 4)] or codes(
-        tmp_path, permits(condition)
-    ) == [("unguarded_conversion", 3)]
+    found = [
+        row for code, row in codes(tmp_path, permits(condition)) if code == "unguarded_conversion"
+    ]
+    assert found in ([3], [4])
 
 
 def test_a_function_that_makes_a_number_of_its_parameter_is_looked_at_where_it_is_called(
@@ -187,6 +188,133 @@ SILENT: Final = [
     f"{PERMIT} {{\n\tcalled\n\tcount([n | some n in args.list; is_number(n); n > 100]) == 0\n}}",
     f"above(x) if {{\n\tis_number(x)\n\tx > 100\n}}\n\n{FREE}{DENY} above(args.n)",
 ]
+
+
+ABOVE: Final = "{\n\tis_number(args.n)\n\targs.n > 100\n}"
+WITHIN: Final = ABOVE.replace(">", "<=")
+OBJECTIONS: Final = f"objections contains 1 if {ABOVE}\n\n"
+TIER: Final = f'tier := "high" if {ABOVE} else := "low"\n\n'
+BY_DEFAULT: Final = f'default tier := "low"\n\ntier := "high" if {ABOVE}\n\n'
+TIERS: Final = (
+    f'tier := "high" if {ABOVE} else := "mid" if {ABOVE.replace("100", "10")} else := "low"\n\n'
+)
+TIER_OF: Final = (
+    'tier_of(x) := "high" if {\n\tis_number(x)\n\tx > 100\n} else := "low"\n\n'
+    'same(x) := tier_of(x)\n\ndefault named(_) := "low"\n\nnamed(x) := "high" if '
+    'tier_of(x) == "high"\n\n'
+)
+RISK: Final = f"risk := 10 if {ABOVE} else := 0\n\n"
+OVER_OR_NOT: Final = f"over := true if {ABOVE} else := false\n\n"
+BUT: Final = f"default fine := true\n\nfine := false if {ABOVE}\n\n"
+VERDICT: Final = f'verdict := {{"ok": false}} if {ABOVE} else := {{"ok": true}}\n\n'
+OR_NONE: Final = f'{KNOWN}tier := "high" if {ABOVE} else := "none" if not known else := "low"\n\n'
+SAYS_NOTHING: Final = [
+    OBJECTIONS + permits("count(objections) == 0"),
+    OBJECTIONS + permits("0 = count(objections)"),
+    OBJECTIONS + permits("count(objections) < 1"),
+    OBJECTIONS + permits("not count(objections) > 0"),
+    OBJECTIONS + permits("n := count(objections)", "n == 0"),
+    OBJECTIONS + permits("objections == set()"),
+    OBJECTIONS + permits("all := objections", "set() == all"),
+    OBJECTIONS + permits("every each in objections { each == 2 }"),
+    OBJECTIONS + permits("sum(objections) < 1"),
+    OBJECTIONS + permits("{1} - objections == {1}"),
+    OBJECTIONS + f"none := count(objections) == 0\n\n{permits('none')}",
+    OBJECTIONS + f"none(xs) if count(xs) == 0\n\n{permits('none(objections)')}",
+    OBJECTIONS.replace("objections contains 1", 'said["n"] := 1') + permits("said == {}"),
+    OBJECTIONS.replace("objections contains 1", 'said["n"] := 1')
+    + permits('object.get(said, "n", 0) == 0'),
+    TIER + permits('tier == "low"'),
+    TIER + permits('tier = "low"'),
+    TIER + permits('tier != "high"'),
+    TIER + permits('tier in {"low", "none"}'),
+    TIER + permits('startswith(tier, "lo")'),
+    TIER + permits("mine := tier", 'mine == "low"'),
+    TIER + permits('[tier] == ["low"]'),
+    TIER + permits('{"low": 1}[tier] == 1'),
+    TIER + f'low if tier == "low"\n\n{permits("low")}',
+    TIER + f'low if tier == "low"\n\n{FREE}{DENY} not low',
+    TIER + f'{FREE}{DENY} not tier == "low"',
+    TIER + f'{FREE}{DENY} tier != "low"',
+    TIER + 'permit contains {"code": {"low": "p"}[tier]} if called',
+    BY_DEFAULT + permits('tier == "low"'),
+    BY_DEFAULT + f'{FREE}{DENY} tier == "high"',
+    TIERS + permits('tier in {"low", "mid"}'),
+    TIER_OF + permits('tier_of(args.n) == "low"'),
+    TIER_OF + permits("tier := tier_of(args.n)", 'tier == "low"'),
+    TIER_OF + permits('same(args.n) == "low"'),
+    TIER_OF + permits('named(args.n) == "low"'),
+    RISK + permits("risk < 5"),
+    RISK + permits("risk == 0"),
+    OVER_OR_NOT + permits("over == false"),
+    OVER_OR_NOT + permits("over != true"),
+    OVER_OR_NOT + f"fine := over == false\n\n{permits('fine')}",
+    f"default over := false\n\n{OVER}{permits('over == false')}",
+    f"default known := false\n\n{KNOWN}{OVER}{permits('known == false', 'not over')}",
+    BUT + permits("fine"),
+    f"fine := false if {ABOVE} else := true\n\n{permits('fine')}",
+    f"fine := false if {ABOVE}\n\nfine := true if called\n\n{permits('fine')}",
+    VERDICT + permits("verdict.ok"),
+    f'tier := "high" if not small else := "low"\n\nsmall if {WITHIN}\n\n{FREE}{DENY} tier == "low"',
+    f'{OR_NONE}{FREE}{DENY} tier == "high"',
+]
+
+
+@pytest.mark.parametrize("rules", SAYS_NOTHING)
+def test_what_a_rule_is_when_its_limit_is_silent_permits_nothing(
+    tmp_path: Path, rules: str
+) -> None:
+    ((code, _),) = codes(tmp_path, rules)
+    assert code == "limit_silenced"
+
+
+SMALL: Final = f"small contains 1 if {WITHIN}\n\n"
+LEVEL: Final = f'level := "low" if {WITHIN} else := "high"\n\n'
+SAYS_ENOUGH: Final = [
+    KNOWN
+    + OBJECTIONS
+    + "objections contains 2 if not known\n\n"
+    + permits("count(objections) == 0"),
+    OBJECTIONS + permits("is_number(args.n)", "count(objections) == 0"),
+    OBJECTIONS + permits("count(objections) == 0") + "\n\n" + SPOKEN,
+    SMALL + permits("count(small) > 0"),
+    SMALL + permits("count(small) != 0"),
+    SMALL + permits("not count(small) == 0"),
+    SMALL + permits("1 in small"),
+    SMALL + permits("some each in small", "each == 1"),
+    SMALL.replace("small contains 1", 'small["n"] := 1') + permits("small.n == 1"),
+    f"{SMALL}{FREE}{DENY} {{\n\tcalled\n\tcount(small) == 0\n}}",
+    f"{SMALL}{FREE}{DENY} {{\n\tcalled\n\tnot count(small) >= 1\n}}",
+    LEVEL + permits('level == "low"'),
+    LEVEL + permits('level != "high"'),
+    LEVEL + permits('level in ["low", "none"]'),
+    LEVEL + permits("mine := level", 'mine == "low"', 'startswith(mine, "l")'),
+    LEVEL + permits('not level == "high"'),
+    f'{LEVEL}{FREE}{DENY} {{\n\tcalled\n\tlevel == "high"\n}}',
+    f'{LEVEL}{FREE}{DENY} {{\n\tcalled\n\tlevel != "low"\n}}',
+    f"default small := false\n\nsmall if {WITHIN}\n\n{permits('small')}",
+    f"risk := 0 if {WITHIN} else := 10\n\n{permits('risk < 5')}",
+    'level(x) := "low" if {\n\tis_number(x)\n\tx <= 100\n} else := "high"\n\n'
+    + permits("found := level(args.n)", 'found == "low"'),
+    'tier("a", x) := "high" if {\n\tis_number(x)\n\tx > 100\n}\n\ntier("b", _) := "low"\n\n'
+    + permits('tier("b", args.n) == "low"'),
+    f'{KNOWN}tier := "high" if {ABOVE} else := "high" if not known else := "low"\n\n'
+    + permits('tier == "low"'),
+    f'{OR_NONE}{FREE}{DENY} tier != "low"',
+    f"{KNOWN}{BUT}fine := false if not known\n\n{permits('fine')}",
+    f"{FREE}{LIMITED}default known := false\n\n{KNOWN}{DENY} {{\n\tcalled\n\tknown == false\n}}",
+    f'fine if {WITHIN}\n\nfine if "vip" in input.subject.roles\n\n{permits("fine")}',
+    f'tier := "high" if not small else := "low"\n\nsmall if {WITHIN}\n\n'
+    + permits('tier == "low"'),
+    TIER + 'permit contains {"code": sprintf("p_%s", [tier])} if called',
+    TIER + 'permit contains {"code": "p", "reason": tier} if called',
+    TIER + 'permit contains {"code": "p", "reason": mine} if {\n\tcalled\n\tmine := tier\n}',
+]
+
+
+@pytest.mark.parametrize("rules", SAYS_ENOUGH)
+def test_what_holds_only_where_a_limit_has_spoken_is_accepted(tmp_path: Path, rules: str) -> None:
+    assert codes(tmp_path, rules) == []
 
 
 @pytest.mark.parametrize("rules", SILENT)
