@@ -11,7 +11,7 @@ import html
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import unquote
@@ -29,6 +29,8 @@ _QUOTED: Final = re.compile(r"=(?:([0-9A-Fa-f]{2})|\r?\n)")
 _CODED_MIN: Final = 8
 _CODED: Final = re.compile(rf"[A-Za-z0-9+/_-]{{{_CODED_MIN},}}")
 _CODED_PART: Final = re.compile(r"[A-Za-z0-9+/_=-]+")
+_ALL_CODED: Final = re.compile(r"[A-Za-z0-9+/_=\s-]+", re.ASCII)
+_ODD: Final = 3
 _SIGN: Final = re.compile(r"[%&\\=]|xn--|XN--")
 _PARTED: Final = re.compile(r"[^\s\"'<>]+")
 _PUNY: Final = re.compile(r"xn--([a-z0-9-]{1,59})", re.IGNORECASE)
@@ -55,12 +57,13 @@ def decode_all(text: str) -> tuple[list[str], bool]:
     if not _may_be_coded(text):
         return found, whole
     left = _TOKENS_MAX
-    for match in _PARTED.finditer(text):
-        if _may_be_coded(match[0]):
-            if not left or len(match[0]) > _TOKEN_MAX_CHARS:
+    has_sign = _SIGN.search(text) is not None
+    for token in _PARTED.findall(text):
+        if (has_sign or len(token) >= _CODED_MIN) and _may_be_coded(token):
+            if not left or len(token) > _TOKEN_MAX_CHARS:
                 return found, False
             left -= 1
-            readings = _decode(match[0])
+            readings = _decode(token)
             whole = whole and len(readings) <= _FORMS_MAX
             found += readings[1:]
     return found, whole
@@ -68,38 +71,39 @@ def decode_all(text: str) -> tuple[list[str], bool]:
 
 def _decode_parted(text: str) -> tuple[list[str], bool]:
     """Return what stands in base64 or hexadecimal with white space in it, as mail has it."""
+    parts = text.split()
+    if len(parts) < 2:  # noqa: PLR2004 - in parts
+        return [], True
+    odd = [at for at, part in enumerate(parts) if not (part.isalpha() and part[1:].islower())]
+    runs = _coded_runs(parts, odd) if len(odd) > 1 else []
+    # Parts may look like words: then it is all of them, if a third is none.
+    if (
+        odd
+        and _ODD * sum([len(parts[at]) for at in odd]) >= len(text)
+        and _ALL_CODED.fullmatch(text)
+    ):
+        runs.append("".join(parts))
     found: list[str] = []
     whole = True
-    parts = text.split()
-    for run in _coded_runs(parts) if len(parts) > 1 else ():
-        readings = _decode(run) if len(run) >= _CODED_MIN else [run]
-        whole = whole and len(readings) <= _FORMS_MAX
-        found += readings[1:]
+    for run in runs:
+        if len(run) >= _CODED_MIN:
+            readings = _decode(run)
+            whole = whole and len(readings) <= _FORMS_MAX
+            found += readings[1:]
     return found, whole
 
 
-def _coded_runs(parts: Sequence[str]) -> Iterator[str]:
-    """Yield what may be one coded text in parts: those beside each other that are no words.
-
-    And all of them, where every part may be coded and a quarter of it is not words.
-    """
-    run: list[str] = []
-    coded = odd = 0
-    for part in parts:
-        is_word = part.isalpha() and part[1:].islower()
-        if is_word or not _CODED_PART.fullmatch(part):
-            coded += is_word and part.isascii()
-            if len(run) > 1:
-                yield "".join(run)
-            run = []
-        else:
-            coded += 1
-            odd += len(part)
-            run.append(part)
-    if len(run) > 1:
-        yield "".join(run)
-    if coded == len(parts) > len(run) and 4 * odd >= sum(map(len, parts)):
-        yield "".join(parts)
+def _coded_runs(parts: Sequence[str], odd: Iterable[int]) -> list[str]:
+    """Return what may be one coded text in parts: those beside each other that are no words."""
+    runs: list[list[str]] = [[]]
+    last = -1
+    for at in odd:
+        if _CODED_PART.fullmatch(parts[at]):
+            if at != last + 1:
+                runs.append([])
+            runs[-1].append(parts[at])
+            last = at
+    return ["".join(run) for run in runs if len(run) > 1]
 
 
 def _may_be_coded(text: str) -> bool:
