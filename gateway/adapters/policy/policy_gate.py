@@ -13,6 +13,7 @@ from gateway.adapters.policy.policy_bindings import find_binding_faults
 from gateway.adapters.policy.policy_builtins import ALLOWED, REMEDIES
 from gateway.adapters.policy.policy_counts import find_counted_texts
 from gateway.adapters.policy.policy_data_faults import find_data_faults
+from gateway.adapters.policy.policy_digits import find_digit_faults
 from gateway.adapters.policy.policy_faults import Mistake, explain_syntax, find_long_lines
 from gateway.adapters.policy.policy_guards import find_unguarded
 from gateway.adapters.policy.policy_items import find_item_faults
@@ -146,6 +147,7 @@ def _find_faults(
     for source in asked:
         yield from find_unknown_names(source, definitions)
         yield from find_binding_faults(source, definitions)
+        yield from find_digit_faults(source)
         yield from find_item_faults(source)
         yield from find_literal_faults(source)
         yield from find_counted_texts(source, definitions, types)

@@ -65,11 +65,46 @@ def format_int(value: object, base: object) -> str:
     return format(int(number(value)), _BASES[base])
 
 
+def _whole(value: object) -> int:
+    given = number(value)
+    if given != int(given):
+        raise RefusedError("bits are those of whole numbers")
+    return int(given)
+
+
+def bits_and(one: object, other: object) -> int:
+    """Return the bits that both numbers have."""
+    return _whole(one) & _whole(other)
+
+
+def bits_or(one: object, other: object) -> int:
+    """Return the bits that one of two numbers has."""
+    return _whole(one) | _whole(other)
+
+
+def bits_xor(one: object, other: object) -> int:
+    """Return the bits that only one of two numbers has."""
+    return _whole(one) ^ _whole(other)
+
+
+def bits_negate(value: object) -> int:
+    """Return a number with every bit turned."""
+    return ~_whole(value)
+
+
+def shift_right(value: object, places: object) -> int:
+    """Return a whole number moved down by places of two."""
+    by = _whole(places)
+    if by < 0:
+        raise RefusedError("it moves by 0 places or more")
+    return _whole(value) >> by
+
+
 def shift_left(value: object, places: object) -> int:
     """Return a whole number moved by places of two."""
-    given, by = number(value), number(places)
-    if not isinstance(given, int) or not isinstance(by, int) or not 0 <= by <= _BITS_MAX:
-        raise RefusedError("it moves whole numbers by 0 to 53 places")
+    given, by = _whole(value), _whole(places)
+    if not 0 <= by <= _BITS_MAX:
+        raise RefusedError("it moves by 0 to 53 places")
     return int(number(given << by))
 
 
@@ -107,7 +142,12 @@ def _ask_unit(name: str, text: object) -> object:
 
 SHIMS: Final[dict[str, tuple[int, Any]]] = {
     "abs": (1, absolute),
+    "bits.and": (2, bits_and),
     "bits.lsh": (2, shift_left),
+    "bits.negate": (1, bits_negate),
+    "bits.or": (2, bits_or),
+    "bits.rsh": (2, shift_right),
+    "bits.xor": (2, bits_xor),
     "ceil": (1, ceil),
     "floor": (1, floor),
     "format_int": (2, format_int),
