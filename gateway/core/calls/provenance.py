@@ -37,6 +37,7 @@ from gateway.core.calls.spellings import (
     is_joint,
     join_parts,
     loose,
+    names_above,
     plain_host,
 )
 from gateway.core.pointer import split
@@ -201,10 +202,12 @@ class Sightings:
         spellings = {exact.casefold(), plain, loose(exact).casefold(), join_parts(exact)}
         if not self.untrusted.isdisjoint(map(hash, spellings)):
             return "untrusted"
-        host = host_of(exact)
-        if not host or hash(host) in self.trusted or host in allowed:
-            return "unseen"
-        return "untrusted" if hash(host.casefold()) in self.untrusted else "unseen"
+        for name in names_above(host_of(exact)):
+            if hash(name) in self.trusted or name in allowed:
+                return "unseen"
+            if hash(name.casefold()) in self.untrusted:
+                return "untrusted"
+        return "unseen"
 
     def _is_coded_out_of(self, value: str, allowed: Collection[str]) -> bool:
         """Whether a value, decoded, stood in something untrusted."""

@@ -115,6 +115,15 @@ def plain_host(text: str) -> str:
     return plain_signs(text).lower().rstrip(".")
 
 
+def names_above(host: str) -> Iterator[str]:
+    """Yield a host, and the domains that it is in, the nearest first: who owns them has it too."""
+    if host:
+        yield host
+    while host.count(".") > 1:
+        host = host.partition(".")[2]
+        yield host
+
+
 def plain_signs(text: str) -> str:
     """Return a text as it is read where letters in circles, wide dots and the like are plain."""
     if text.isascii():

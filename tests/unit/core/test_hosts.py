@@ -50,6 +50,28 @@ def test_a_strangers_host_in_other_signs_is_known_in_plain_ones(host: str, text:
     assert class_of(found, "https://evil.example/x?q=1") == "untrusted"
 
 
+def test_what_is_below_a_strangers_domain_is_the_strangers() -> None:
+    found = has_read("see evil.example, and pages.house.example")
+    assert class_of(found, "https://4711.data.evil.example/p.png") == "untrusted"
+    assert class_of(found, "https://www.evil.example") == "untrusted"
+    assert class_of(found, "https://notevil.example/") == "unseen"
+    assert class_of(found, "https://house.example/") == "unseen"
+    assert class_of(found, "https://x.pages.house.example/") == "untrusted"
+    assert class_of(has_read("see http://desk:80/x"), "http://desk/y") == "untrusted"
+
+
+def test_the_nearest_domain_that_is_known_says_whose_it_is() -> None:
+    found = has_read("see house.example, and evil.house.example")
+    text = "ours is https://docs.house.example/start"
+    body = orjson.dumps({"content": [{"type": "text", "text": text}]})
+    found.learn(read_output(body, untrusted=False))
+    assert class_of(found, "https://docs.house.example/start") == "trusted"
+    assert class_of(found, "https://docs.house.example/new") == "unseen"
+    assert class_of(found, "https://a.docs.house.example/new") == "unseen"
+    assert class_of(found, "https://a.evil.house.example/new") == "untrusted"
+    assert class_of(found, "https://other.house.example/new") == "untrusted"
+
+
 @pytest.mark.parametrize(
     ("url", "host"),
     [
