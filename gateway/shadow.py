@@ -28,6 +28,10 @@ PAUSE_S: Final = 0.016
 """Between batches: at most 1,000 decisions a second, a few percent of the loop. More are a sample,
 and what is not compared is counted as dropped."""
 
+FAULT_PAUSE_S: Final = 0.1
+FAULT_PAUSE_MAX_S: Final = 30.0
+"""After a fault, before it goes on with new workers; doubled each time in a row, to the second."""
+
 _log: Final = structlog.get_logger("gateway.shadow")
 
 B = TypeVar("B")
@@ -59,7 +63,9 @@ class Report(Struct, frozen=True, kw_only=True):
     """What a shadow has seen. `observed` = compared + dropped + waiting.
 
     `counts`: decisions by what became of them (`gateway.core.records.impact.Kind`). `since_s`,
-    `until_s`: seconds since the epoch.
+    `until_s`: seconds since the epoch. `state`: `failed` from a fault of the gateway's own until it
+    compares again; `faults`: how many there were, `fault`: the type of the last one. What it
+    could not compare is `dropped`.
     """
 
     label: str
@@ -75,6 +81,8 @@ class Report(Struct, frozen=True, kw_only=True):
     by_tool: dict[str, dict[str, int]]
     by_rule: dict[str, dict[str, int]]
     by_agent: dict[str, dict[str, int]]
+    faults: int = 0
+    fault: str = ""
 
     @property
     def changed(self) -> int:
@@ -87,6 +95,8 @@ Note = Callable[[Literal["start", "stop"], Report], Awaitable[None]]
 
 Pair = tuple[Asked, Decision, Decision | str]
 """What was asked, what was decided, and what the candidate says, or why it says nothing."""
+
+_Seen = tuple[str, Phase, bytes, Decision]
 
 Told = Callable[[Sequence[Pair]], Awaitable[None]]
 """Is told what was compared, a few at once."""
@@ -110,7 +120,9 @@ class ShadowEvaluator(Generic[B]):
         note: Note | None = None,
         told: Told = _tell_nobody,
         waiting_max: int = WAITING_MAX,
+        fault_pause_s: float = FAULT_PAUSE_S,
     ) -> None:
+        self._fault_pause_s: Final = fault_pause_s
         self._told: Final = told
         self.note: Note | None = note
         self._build: Final = build
@@ -130,7 +142,15 @@ class ShadowEvaluator(Generic[B]):
             await self._end()
             engine = self._build(bundle)
             await engine.start()
-            run = _Run(engine, label, self._now_s(), self._waiting_max, self._told)
+            run = _Run(
+                engine,
+                lambda: self._build(bundle),
+                label=label,
+                since_s=self._now_s(),
+                waiting_max=self._waiting_max,
+                told=self._told,
+                fault_pause_s=self._fault_pause_s,
+            )
             try:
                 await self._tell("start", run.report(None))
             except BaseException:
@@ -169,16 +189,28 @@ class ShadowEvaluator(Generic[B]):
 
 
 class _Run:
-    """One candidate under way."""
+    """One candidate under way. `make`: makes its engine anew, after a fault."""
 
     def __init__(
-        self, engine: ShadowEngine, label: str, since_s: int, waiting_max: int, told: Told
+        self,
+        engine: ShadowEngine,
+        make: Callable[[], ShadowEngine],
+        *,
+        label: str,
+        since_s: int,
+        waiting_max: int,
+        told: Told,
+        fault_pause_s: float,
     ) -> None:
         self._told: Final = told
-        self._engine: Final = engine
+        self._engine = engine
+        self._make: Final = make
+        self._fault_pause_s: Final = fault_pause_s
+        self._faults = self._in_a_row = 0
+        self._fault = ""
         self._label: Final = label
         self._since_s: Final = since_s
-        self._waiting: Final[deque[tuple[str, Phase, bytes, Decision]]] = deque()
+        self._waiting: Final[deque[_Seen]] = deque()
         self._waiting_max: Final = waiting_max
         self._waiting_bytes = 0
         self._wake: Final = asyncio.Event()
@@ -193,7 +225,7 @@ class _Run:
     def take(self, tool_id: str, phase: Phase, document: bytes, decision: Decision) -> None:
         self._observed += 1
         full = len(self._waiting) >= self._waiting_max
-        if full or self._waiting_bytes > WAITING_BYTES_MAX or self._state != "running":
+        if full or self._waiting_bytes > WAITING_BYTES_MAX or self._state == "stopped":
             self._dropped += 1
             return
         self._waiting.append((tool_id, phase, document, decision))
@@ -211,26 +243,48 @@ class _Run:
         await self._engine.stop()
 
     async def _work(self) -> None:
-        try:
-            while True:
-                await self._wake.wait()
-                while self._waiting:
+        """Compare what comes. INVARIANT: no fault ends it: halts stand on what is compared."""
+        while True:
+            await self._wake.wait()
+            while self._waiting:
+                try:
                     await self._next()
+                except Exception as error:  # noqa: BLE001 - told, and not the end
+                    self._note(error)
+                    await self._restart()
+                else:
+                    self._state, self._in_a_row = "running", 0
                     await asyncio.sleep(PAUSE_S)
-                self._wake.clear()
-        except Exception as error:  # noqa: BLE001 - a fault of ours ends the shadow, and no call
-            self._state = "failed"
-            _log.error("shadow_failed", error=type(error).__name__, label=self._label)
-        finally:
-            self._dropped += len(self._waiting)
-            self._waiting.clear()
+            self._wake.clear()
+
+    def _note(self, error: Exception) -> None:
+        self._state, self._fault = "failed", type(error).__name__
+        self._faults += 1
+        self._in_a_row += 1
+        _log.error("shadow_failed", error=self._fault, label=self._label, faults=self._faults)
+
+    async def _restart(self) -> None:
+        """Go on with new workers, after a while: what breaks at once keeps no core busy."""
+        while True:
+            doubled = self._fault_pause_s * 2 ** min(self._in_a_row - 1, 16)
+            await asyncio.sleep(min(doubled, FAULT_PAUSE_MAX_S))
+            try:
+                await self._engine.stop()
+                self._engine = self._make()  # kept first: `end` must find it
+                await self._engine.start()
+            except Exception as error:  # noqa: BLE001 - as in `_work`
+                self._note(error)
+            else:
+                return
 
     async def _next(self) -> None:
         """Evaluate the next few. Once taken from the queue they are compared or dropped."""
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         self._waiting_bytes -= sum(len(document) for _, _, document, _ in batch)
         self._dropped += len(batch)  # until they are compared
-        asked = [read_asked(document) for _, _, document, _ in batch]
+        batch, asked = self._read(batch)
+        if not batch:
+            return
         try:
             answers = await self._engine.decide(asked)
         except PolicyError as error:
@@ -240,6 +294,18 @@ class _Run:
             self._compare(phase, each, decision, answer)
         made = (decision for _, _, _, decision in batch)
         await self._told(list(zip(asked, made, answers, strict=True)))
+
+    def _read(self, batch: list[_Seen]) -> tuple[list[_Seen], list[Asked]]:
+        """Return what can be read, so that one input that cannot be keeps no other away."""
+        kept, asked = list[_Seen](), list[Asked]()
+        for one in batch:
+            try:
+                asked.append(read_asked(one[2]))
+            except ValueError as error:
+                self._note(error)
+            else:
+                kept.append(one)
+        return kept, asked
 
     def _compare(self, phase: Phase, asked: Asked, made: Decision, answer: Decision | str) -> None:
         impact = self._impact
@@ -267,6 +333,8 @@ class _Run:
             by_tool=_plain(impact.by("tool")),
             by_rule=_plain(impact.by("rule")),
             by_agent=_plain(impact.by("agent")),
+            faults=self._faults,
+            fault=self._fault,
         )
 
 

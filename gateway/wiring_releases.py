@@ -240,6 +240,7 @@ class ReleaseKeeper:
             "differs": self._differs[:32],
             "gate": self._gate,
             "waits_for_restart": target is not None and target.number == self._waits,
+            "watch": {"watching": self.is_watching, "faults": self.guard.faults},
         }
 
     def tell(self) -> dict[str, Any]:

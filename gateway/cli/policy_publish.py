@@ -189,6 +189,8 @@ def status(output: OutputOption = Output.TABLE) -> None:
         print(f"published: {found['replaces']}; it decides from the next restart on")
     if found["gate"] == "refused":
         print("the gate of this version refuses it; see `release_refused_by_gate` in the log")
+    if faults := found.get("watch", {}).get("faults"):
+        print(f"comparing it with the release before broke {faults} times; a halt may come late")
     for place in found["differs"]:
         print(f"folder differs from the active release: {visible(place)}")
 

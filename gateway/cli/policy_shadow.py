@@ -73,6 +73,10 @@ def _show(found: dict[str, Any], output: Output) -> None:
     print(f"candidate  {visible(found['label'])}  {found['revision']}  {found['state']}")
     seen = ("observed", "compared", "dropped", "changed")
     print("  ".join(f"{name} {found[name]:,}" for name in seen))
+    if faults := found.get("faults"):
+        print(
+            f"broke      {faults:,} times (`{visible(found['fault'])}`); what it missed is dropped"
+        )
     for kind, count in found["counts"].items():
         print(f"{kind.replace('_', ' '):<20}{count:>10,}")
         if kind in _KINDS:

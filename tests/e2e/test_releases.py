@@ -182,7 +182,7 @@ def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
     unasked = house.run(*words, "--impact", str(site.folder / "impact.json"))
     assert (unasked.code, "add `--yes`" in unasked.err) == (2, True)
     whole = orjson.loads((site.folder / "impact.json").read_bytes())
-    assert whole["counts"]["newly_denied"] == 2
+    assert whole["counts"]["newly_denied"] == 3
     done = house.publish(path, "pia")
     assert (done.code, done.out) == (0, f"{second}: number 2, active\n")
     assert "house:not_today  stub.echo" in done.err  # who comes second is shown it first

@@ -32,14 +32,22 @@ class ReleaseGuard:
         self._after: Bundle | None = None
         self._again: ShadowEngine | None = None
         self._beside: Final = ShadowEvaluator(build, now_s=now_s, told=self._told)
+        self._unwatched = 0
+
+    @property
+    def faults(self) -> int:
+        """How often comparing broke, or could not begin. It goes on with new workers."""
+        report = self._beside.report() if self._after is not None else None
+        return self._unwatched + (0 if report is None else report.faults)
 
     async def watch(self, before: Bundle, after: Bundle) -> None:
         """Begin to compare `after`, which decides, with `before`. Never raises."""
         await self.end()
-        self.compared, self._after = Compared(), after
+        self.compared, self._after, self._unwatched = Compared(), after, 0
         try:
             await self._beside.start(before, before.revision)
-        except CountersignError as error:
+        except (CountersignError, OSError) as error:
+            self._unwatched = 1
             _log.warning("release_not_watched", release=after.revision, problem=str(error))
 
     async def end(self) -> None:
@@ -70,10 +78,16 @@ class ReleaseGuard:
         after = self._after
         if not failed or after is None:
             return made
-        if self._again is None:
-            self._again = engine = self._build(after)  # kept first: `end` must find it
-            await engine.start()
-        answers = await self._again.decide([pairs[number][0] for number in failed])
+        try:
+            if self._again is None:
+                self._again = engine = self._build(after)  # kept first: `end` must find it
+                await engine.start()
+            answers = await self._again.decide([pairs[number][0] for number in failed])
+        except Exception:
+            broken, self._again = self._again, None  # the next ones are asked of another
+            if broken is not None:
+                await broken.stop()
+            raise
         for number, answer in zip(failed, answers, strict=True):
             made[number] = answer
         return made

@@ -152,23 +152,84 @@ async def test_what_waits_when_it_ends_was_never_compared() -> None:
     assert await shadow.stop() is None
 
 
-async def test_a_fault_ends_the_shadow_and_no_call() -> None:
-    def fail(asked: Asked) -> Decision:
+def fail(asked: Asked) -> Decision:
+    if asked.tool_id == "shop.broken":
         raise RuntimeError(asked.tool_id)
+    return PERMIT
 
+
+async def faulty(shadow: ShadowEvaluator[str], count: int) -> Report:
+    """Return the report once it broke so often."""
+    async with asyncio.timeout(10):
+        while (report := shadow.report()) is None or report.faults < count:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    return report
+
+
+async def test_a_fault_ends_no_call_and_is_told_and_the_comparison_goes_on_anew() -> None:
+    twins: list[Twin] = []
+
+    def build(_bundle: str) -> Twin:
+        twins.append(Twin(fail))
+        return twins[-1]
+
+    shadow = ShadowEvaluator(build, now_s=lambda: 7, fault_pause_s=0)
+    await shadow.start("bundle", "x")
+    shadow.observe("shop.broken", "call", document("shop.broken"), PERMIT)
+    report = await faulty(shadow, 1)
+    assert (report.state, report.fault, report.dropped) == ("failed", "RuntimeError", 1)
+    for _ in range(3):
+        shadow.observe("shop.pay", "call", document(), DENY)
+    report = await compared(shadow, 3)
+    assert (report.state, report.faults, report.dropped) == ("running", 1, 1)
+    assert report.counts == {"newly_permitted": 3}
+    assert [twin.running for twin in twins] == [False, True]
+    stopped = await shadow.stop()
+    assert stopped is not None
+    assert (stopped.state, stopped.faults) == ("stopped", 1)
+    assert not twins[-1].running
+
+
+async def test_workers_that_do_not_start_again_are_started_until_they_do() -> None:
+    left = [RuntimeError("no room"), OSError("no room")]
+
+    class Reluctant(Twin):
+        async def start(self) -> None:
+            if self.asked and left:
+                raise left.pop()
+            await super().start()
+
+    twin = Reluctant(fail)
+    shadow = ShadowEvaluator(lambda _bundle: twin, now_s=lambda: 7, fault_pause_s=0)
+    await shadow.start("bundle", "x")
+    shadow.observe("shop.broken", "call", document("shop.broken"), PERMIT)
+    assert (await faulty(shadow, 3)).state == "failed"
+    shadow.observe("shop.pay", "call", document(), PERMIT)
+    assert (await compared(shadow, 1)).state == "running"
+    await shadow.stop()
+
+
+async def test_an_input_that_cannot_be_read_keeps_no_other_away() -> None:
     shadow = evaluator(Twin(fail))
     await shadow.start("bundle", "x")
-    for _ in range(40):
-        shadow.observe("shop.pay", "call", document(), PERMIT)
-        await asyncio.sleep(0)
-    async with asyncio.timeout(10):
-        while (report := shadow.report()) is None or report.state != "failed":  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    shadow.observe("shop.pay", "call", document(), PERMIT)
-    report = shadow.report()
-    assert report is not None
-    assert report.dropped == report.observed == 41
+    for content in (b"{", document(), b"[]"):
+        shadow.observe("shop.pay", "call", content, PERMIT)
+    report = await compared(shadow, 1)
+    assert (report.faults, report.dropped, report.state) == (2, 2, "running")
+    shadow.observe("shop.pay", "call", b"{", PERMIT)
+    assert (await faulty(shadow, 3)).compared == 1
     await shadow.stop()
+
+
+async def test_while_it_waits_to_begin_anew_it_can_be_ended() -> None:
+    shadow = ShadowEvaluator(lambda _bundle: Twin(fail), now_s=lambda: 7, fault_pause_s=3_600)
+    await shadow.start("bundle", "x")
+    shadow.observe("shop.broken", "call", document("shop.broken"), PERMIT)
+    await faulty(shadow, 1)
+    shadow.observe("shop.pay", "call", document(), PERMIT)
+    report = await shadow.stop()
+    assert report is not None
+    assert (report.state, report.observed, report.dropped) == ("failed", 2, 2)
 
 
 async def test_workers_that_are_gone_are_errors_of_the_candidate() -> None:

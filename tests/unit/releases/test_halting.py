@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import ClassVar
 
 import orjson
 import pytest
@@ -204,4 +205,48 @@ async def test_a_release_before_that_does_not_start_any_more_is_compared_with_no
     await guard.watch(OLD, NEW)
     await compare(guard, "denied")
     assert guard.compared.after.calls == 0
+    assert guard.faults == 1
     await guard.end()
+
+
+class Breaking(Twin):
+    """A twin whose first question breaks it, once."""
+
+    broke: ClassVar[set[str]] = set()
+
+    async def decide(self, questions: Sequence[Asked]) -> list[Decision | str]:
+        if self.revision not in self.broke:
+            self.broke.add(self.revision)
+            raise RuntimeError("a fault of ours")
+        return await super().decide(questions)
+
+
+async def test_comparing_that_breaks_is_told_and_goes_on_so_that_a_release_is_still_halted() -> (
+    None
+):
+    made: list[Twin] = []
+
+    def build(bundle: Bundle) -> Twin:
+        made.append(Breaking(bundle.revision, [PERMIT, PERMIT]))
+        return made[-1]
+
+    guard = ReleaseGuard(build, now_s=lambda: 0)
+    await guard.watch(OLD, NEW)
+    await compare(guard, "free")  # breaks the one before
+    await faulty(guard, 1)
+    await compare(guard, "late")  # breaks the new one, asked again
+    await faulty(guard, 2)
+    assert guard.compared.after.calls == 0
+    await compare(guard, "denied", "late")
+    await until(guard, 2)
+    assert guard.compared.after == Rates(2, 1, 0)
+    assert [one.revision for one in made if one.running] == ["old", "new"]
+    await guard.end()
+    assert not any(one.running for one in made)
+    assert guard.faults == 0
+
+
+async def faulty(guard: ReleaseGuard, count: int) -> None:
+    async with asyncio.timeout(5):
+        while guard.faults < count:  # noqa: ASYNC110 - counted by a task
+            await asyncio.sleep(0.002)
