@@ -94,10 +94,13 @@ class Echoes:
         key = f"@{site}"  # is no word
         found = known.get(key)
         if found is None:
-            words, joined = split_words(site)
-            in_parts = len(joined) < _LONG and all(self._has_word(word) for word in words)
-            found = known[key] = in_parts or self._has_piece(joined)
+            readings = (site, *decode_all(site)[0])  # a name in other letters, by both spellings
+            found = known[key] = any(self._names(*split_words(each)) for each in readings)
         return found
+
+    def _names(self, words: tuple[str, ...], joined: str) -> bool:
+        in_parts = len(joined) < _LONG and all(self._has_word(word) for word in words)
+        return in_parts or self._has_piece(joined)
 
     def _hear(self, text: str) -> str:
         """Take in a text and all other ways to read it; return it joined."""
@@ -159,8 +162,11 @@ class Echoes:
         return True
 
     def _has_piece(self, joined: str) -> bool:
-        if len(joined) < _LONG or not self._table:
-            return hash(joined) in self._words
+        if hash(joined) in self._words:
+            return True
+        # Of short words, numbers alone: others have letters in common with too much.
+        if (len(joined) < _LONG and (len(joined) <= _GRAM or joined.isalpha())) or not self._table:
+            return False
         ends = len(joined) - _GRAM
         return self._has(joined, ends) and all(self._has(joined, at) for at in range(ends))
 

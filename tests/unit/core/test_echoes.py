@@ -81,6 +81,7 @@ def echoed(said: dict[str, Any], *texts: str, structured: Any = None) -> Sightin
         ({"options": {EVE: True}}, EVE),
         ({"q": "xn--bcher-kva.example"}, "https://b\u00fccher.example/"),
         ({"q": "b\u00fccher.example"}, "https://xn--bcher-kva.example/"),
+        ({"q": "b\u00fccher.example"}, "ann@xn--bcher-kva.example"),
         ({"host": "bad.example"}, "https://bad.example/"),
         ({"url": "HTTPS://BAD%2Eexample/pub/x"}, "https://bad.example/pub/x"),
         ({"iban": "DE89-3704-0044-0532-0130-00"}, IBAN),
@@ -157,6 +158,8 @@ PUT_TOGETHER: Final[list[tuple[list[dict[str, Any]], str]]] = [
     ([{"t": "DE89"}, {"t": "0044"}, {"t": "0532"}, {"t": "3704 013000"}], IBAN),
     ([{"t": each} for each in ("000", "013", "DE89", "3704", "0044", "0532")], IBAN),
     ([{"t": "a1"}, {"u": "b2"}], "A1B2"),
+    ([{"t": each} for each in "471147"], "471147"),
+    ([{"t": "no. 47"}, {"t": "1"}, {"t": "1"}, {"t": "47"}], "471147"),
     ([{"t": "a" * length} for length in range(2, 30)], f"{'a' * 150}b"),  # too many ways
 ]
 
@@ -177,6 +180,7 @@ def test_what_is_put_together_from_what_was_said_in_any_order_is_said(
     [
         (["471", "14"], "471147"),
         (["4", "7", "1"], "471147"),
+        (["471146", "571148"], "471147"),
         (["one", "two", "to", "an", "at", "in", "me", "re"], "ann@customer.example"),
         (["de", "id", "com", "info", "mail", "www"], "ann@mailserver.com"),
         (["12", "2026", "05", "100"], "DE89370400440532013000"),
