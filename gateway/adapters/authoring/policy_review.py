@@ -7,6 +7,7 @@ from pathlib import Path
 from gateway.adapters.policy.policy_ast import Fault, parse_module
 from gateway.adapters.policy.policy_bundle import read_sources
 from gateway.adapters.policy.policy_faults import Mistake
+from gateway.adapters.policy.policy_lookups import find_looked_up_limits
 from gateway.adapters.policy.policy_names import find_oddities
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_rules import Definitions
@@ -15,11 +16,13 @@ from gateway.adapters.policy.policy_rules import Definitions
 def find_warnings(folder: Path) -> list[Mistake]:
     """Return unused variables and imports, and names that hide another, tests included.
 
+    And limits that are looked up by a word that an agent may choose.
     Files that cannot be parsed are left to the gate.
     """
     found = read_parsed(folder, tests=True)
     definitions = Definitions(found)
-    return [odd for source in found for odd in find_oddities(source, definitions)]
+    odd = [each for source in found for each in find_oddities(source, definitions)]
+    return odd + [each for source in found for each in find_looked_up_limits(source)]
 
 
 def read_parsed(folder: Path, *, tests: bool = False) -> list[Source]:
