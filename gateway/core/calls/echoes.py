@@ -94,8 +94,10 @@ class Echoes:
         key = f"@{site}"  # is no word
         found = known.get(key)
         if found is None:
-            readings = (site, *decode_all(site)[0])  # a name in other letters, by both spellings
-            found = known[key] = any(self._names(*split_words(each)) for each in readings)
+            found = self._names(*split_words(site))
+            if not found and "xn--" in site:  # a name in other letters, by its other spelling
+                found = any(self._names(*split_words(each)) for each in decode_all(site)[0])
+            known[key] = found
         return found
 
     def _names(self, words: tuple[str, ...], joined: str) -> bool:
