@@ -18,7 +18,7 @@ from gateway.core.calls.spellings import VALUE_MAX_CHARS, host_of
 from gateway.core.pointer import split
 
 TEXT_MAX_CHARS: Final = 65_536
-"""So much of a text is searched; calls wait for it. What is longer holds a link that is unknown."""
+"""So much at a pointer is searched; calls wait for it. What is longer holds an unknown link."""
 
 UNKNOWN: Final = "\0"
 """Stands for links that were not looked for: a value that nobody has seen."""
@@ -50,7 +50,7 @@ _NAMES_HOST: Final = re.compile(
 """A host after fewer signs than a link has: one with a dot, by number, or after a long name."""
 
 _LINK: Final = re.compile(r"[^\s\"'<>|`]{1,2000}+")
-_AUTHORITY: Final = re.compile(r"[^\s\"<>/?#]{0,2000}+")
+_AUTHORITY: Final = re.compile(r"[^\s/?#]{0,2000}+")
 _HOST: Final = re.compile(r"[^\s\"'<>|`\\^{}/?#]{0,300}+")
 _TAIL: Final = ".,;:!?)]*_}{^\\"
 """What ends a sentence or a mark-up rather than a link."""
@@ -58,7 +58,7 @@ _TAIL: Final = ".,;:!?)]*_}{^\\"
 _CODED: Final = re.compile(r"[&\\]|=\s*+[\"']")
 _ZEROS: Final = re.compile(r"(&#x?)0++", re.IGNORECASE)
 _IGNORED: Final = re.compile(
-    r"&(?:#(?:9|10|13)|#x[9ad]|tab|newline)\b;?|&#\d{8,}+;?", re.IGNORECASE
+    r"&(?:#(?:9|10|13)(?!\d);?|#x[9ad](?![0-9a-f]);?|tab;|newline;|#\d{8,}+;?)", re.IGNORECASE
 )
 """Breaks, which browsers drop within a URL, and numbers of no letter."""
 
@@ -70,19 +70,24 @@ def find_links(arguments: Mapping[str, Any], pointers: Iterable[str]) -> dict[st
     """Return the links in the texts at each pointer that has any, as values to look up."""
     found = {}
     for pointer in pointers:
-        left = iter(range(_STARTS_MAX))
         texts = (text for part in parts_at(arguments, split(pointer)) for text in _texts(part))
-        links = list(islice((link for text in texts for link in _links(text, left)), _LINKS_MAX))
+        links = list(islice(_links_in(texts), _LINKS_MAX))
         if links:
             found[pointer] = links
     return found
 
 
+def _links_in(texts: Iterable[str]) -> Iterator[str]:
+    left, room = iter(range(_STARTS_MAX)), TEXT_MAX_CHARS
+    for text in texts:
+        if len(text) > room:
+            yield UNKNOWN
+        yield from _links(text[:room], left)
+        room = max(0, room - len(text))
+
+
 def _links(text: str, left: Iterator[int]) -> Iterator[str]:
     """Yield the links of a text as it stands, and those that lead elsewhere in another reading."""
-    if len(text) > TEXT_MAX_CHARS:
-        yield UNKNOWN
-        text = text[:TEXT_MAX_CHARS]
     known: set[str] = set()
     for reading in _readings(text):
         hosts: set[str] = set()

@@ -77,6 +77,7 @@ def test_links_are_found_in_texts(text: str, links: list[str]) -> None:
         "https&colon;//evil&period;example/x",
         "https&#000000000058;//evil.example/x",
         "ht&Tab;tps://evi&#10;l.example/x",
+        "//evi&#xAl.exam&#13ple/x",
         "[a](https\\://evil.example/x)",
         "[a](https:\\/\\/evil\\.example)",
         # behind a name
@@ -87,6 +88,8 @@ def test_links_are_found_in_texts(text: str, links: list[str]) -> None:
         "https://good.example|@evil.example/x",
         "https://good.example'@evil.example/x",
         "https://'@evil.example/x",
+        '[a](https://good.example"@evil.example/x)',
+        "[a](https://good.example>@evil.example/x)",
         "www.good.example@evil.example/x",
         "https://" + "a" * 500 + "@evil.example/x",
         "https:" + "a" * 500 + "@evil.example/x",
@@ -165,6 +168,8 @@ def test_each_pointer_has_its_own_links() -> None:
 def test_what_is_not_searched_is_no_text_without_links() -> None:
     text = "https://a.example " + " " * TEXT_MAX_CHARS + "https://b.example"
     assert find_links({"body": text}, ["/body"]) == {"/body": [UNKNOWN, "https://a.example"]}
+    texts = ["https://a.example", "w" * (TEXT_MAX_CHARS - 20), "https://b.example", "", "more"]
+    assert find_links({"body": texts}, ["/body"])["/body"].count(UNKNOWN) == 2
 
 
 @settings(max_examples=60, deadline=None)
