@@ -286,12 +286,14 @@ class ReleaseKeeper:
 
     async def _measure(self, release: Release) -> dict[str, Any] | None:
         """Return what a record says of what a release would have changed; keep the whole of it."""
+        target = self.history.target
         order = impact_run.Order(
             log=str(self._config.audit.dir),
             kek=str(self._config.audit.kek),
             releases=str(self._config.audit.dir / FOLDER),
             revision=release.revision,
             since_s=0,
+            before="" if target is None else target.revision,
         )
         found = await impact_run.measure(order, now_s=self._clock.now_ns() // 1_000_000_000)
         if isinstance(found, str):

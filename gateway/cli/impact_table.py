@@ -45,10 +45,26 @@ def print_impact(
     lines += [f"{visible(name):<24}{count:>10,}" for name, count in told["missing"].items()]
     if by_type := told.get("by_type"):
         lines += ["", f"Of {by_type:,}, only the types of obligations are on record."]
+    lines += say_clock(told.get("clock"))
     rows = msgspec.convert(told["rows"], list[Row])
     for kind in CHANGES:
         lines += _tell_kind(kind, [row for row in rows if row.kind == kind], examples, more)
     typer.echo("\n".join([*lines, "", told["note"]]), err=err)
+
+
+def say_clock(told: Mapping[str, Any] | None) -> list[str]:
+    """Return what is said of packages that read the time; nothing where none does."""
+    if told is None or not told["reads"]:
+        return []
+    lines = ["", f"These packages read the time: {_names(told['reads'])}."]
+    if told.get("changed"):
+        lines.append(f"WARNING: new or changed among them: {_names(told['changed'])}.")
+    lines.append("Past calls do not show what their rules say at another time; read them.")
+    return lines
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(map(visible, names))
 
 
 def say_impact(told: Mapping[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.adapters.audit.replay_inputs import Inputs
+from gateway.adapters.authoring.clock_readers import tell_clock
 from gateway.adapters.policy.policy_bundle import restore_bundle
 from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, visible
 from gateway.cli.audit_announce import UrlOption
@@ -69,10 +70,10 @@ def diff(
         assert vault is not None  # noqa: S101 - there is a key
         why = (url, purpose or "policy diff", None)
         records = announced(places.log, Asked(since=since, until=until), None, why)
-        bundle = told(lambda: restore_bundle(other.policy_files))
+        bundle, was = (told(lambda of=of: restore_bundle(of.policy_files)) for of in (other, one))  # type: ignore[misc]
         impact = impact_told.describe(
             measure(bundle, records, Inputs(places.log, vault)), other.revision
-        )
+        ) | {"clock": tell_clock(bundle, was)}
     _print(found, impact, output)
 
 

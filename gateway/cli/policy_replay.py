@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -15,6 +15,7 @@ import typer
 from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.adapters.audit.replay_impact import Keep, PolicyReplay
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
+from gateway.adapters.authoring.clock_readers import tell_clock
 from gateway.adapters.authoring.replay_memo import MEMO_MAX, Candidate
 from gateway.adapters.policy.bundle_store import load_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
@@ -110,7 +111,7 @@ def replay(
     records = announced(places.log, asked, limit, (url, purpose, examples))
     keep = None if examples is None else _keep_in(examples)
     impact = measure(bundle, records, Inputs(places.log, vault), keep=keep, workers=workers)
-    _print(impact, bundle.revision, examples, output)
+    _print(impact_told.describe(impact, bundle.revision), bundle, examples, output)
     _exit(impact, fail_on_change=fail_on_change)
 
 
@@ -196,8 +197,8 @@ def _exit(impact: Impact, *, fail_on_change: bool) -> None:
         raise typer.Exit(Exit.TEST_FAILED)
 
 
-def _print(impact: Impact, revision: str, examples: Path | None, output: Output) -> None:
-    told = impact_told.describe(impact, revision)
+def _print(told: dict[str, Any], bundle: Bundle, examples: Path | None, output: Output) -> None:
+    told |= {"clock": tell_clock(bundle)}
     if output is Output.JSON:
         typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     else:

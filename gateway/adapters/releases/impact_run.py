@@ -22,6 +22,7 @@ from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.audit_query import find_records
 from gateway.adapters.audit.replay_impact import PolicyReplay
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
+from gateway.adapters.authoring.clock_readers import tell_clock
 from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.policy_bundle import restore_bundle
 from gateway.adapters.releases.release_store import ReleaseStore
@@ -35,13 +36,17 @@ _READ_MAX: Final = 16 << 20
 
 
 class Order(Struct, frozen=True):
-    """What is measured: a release that is kept, over the decisions of a log since a time."""
+    """What is measured: a release that is kept, over the decisions of a log since a time.
+
+    `before`: the release whose place it takes, where there is one.
+    """
 
     log: str
     kek: str
     releases: str
     revision: str
     since_s: int
+    before: str = ""
 
 
 class Span(NamedTuple):
@@ -101,7 +106,8 @@ async def _run(order: Order, patience_s: float) -> bytes | None:
 async def replay(order: Order) -> bytes:
     """Do what was ordered, here; empty where nothing was decided in that time."""
     log, kek = Path(order.log), Path(order.kek)
-    release = ReleaseStore(Path(order.releases)).load(order.revision)
+    store = ReleaseStore(Path(order.releases))
+    bundle = restore_bundle(store.load(order.revision).policy_files)
     since = Filter(since_us=order.since_s * 1_000_000)
     records = find_records(log, Decisions(Selection(since)))
     if not list_segments(log):
@@ -109,7 +115,7 @@ async def replay(order: Order) -> bytes:
     if not kek.is_file():  # noqa: ASYNC240 - nothing else runs here
         raise FileNotFoundError(kek)  # it must not be made
     vault = Vault(log / "openings" / "keys", load_or_create_kek(kek), "", Files())
-    candidate = Candidate(restore_bundle(release.policy_files), workers=1)
+    candidate = Candidate(bundle, workers=1)
     await candidate.start()
     try:
         impact = await PolicyReplay(candidate, Inputs(log, vault)).run(records)
@@ -118,7 +124,9 @@ async def replay(order: Order) -> bytes:
     if not impact.total and not impact.missing:
         return b""
     told: dict[str, Any] = impact_told.describe(impact, order.revision)
-    return impact_told.write(told | {"since_s": order.since_s})
+    before = restore_bundle(store.load(order.before).policy_files) if order.before else None
+    clock = tell_clock(bundle, before)
+    return impact_told.write(told | {"since_s": order.since_s, "clock": clock})
 
 
 def main() -> None:

@@ -89,6 +89,39 @@ async def test_recorded_decisions_are_put_to_a_release_and_told_in_numbers(tmp_p
     await ground.die()
 
 
+async def test_a_rule_that_waits_for_a_time_is_told_though_the_past_does_not_show_it(
+    tmp_path: Path,
+) -> None:
+    ground, _, order = await with_traffic(tmp_path)
+    first = ground.release("first")
+    [package] = ground.policies.glob("*.rego")
+    package.write_text(
+        package.read_text()
+        + """
+permit contains {"code": "later"} if {
+	input.resource.effect == "money"
+	input.context.now_ns > 4000000000000000000
+}
+"""
+    )
+    later = ground.assemble()
+    assert ground.gateway is not None
+    ground.gateway.store.save(later)
+    given = {name: getattr(order, name) for name in Order.__struct_fields__}
+    given |= {"revision": later.revision, "before": first.revision}
+    told = impact_told.read(await replay(Order(**given)))
+    assert told["changed"] == 0
+    assert told["clock"] == {"reads": ["house"], "changed": ["house"]}
+    keeper = ground.gateway
+    ground.over = {"measure": keeper.build_desk(lambda _person, _at: True).deps.measure}
+    await ground.say("pia", later)
+    digest = ground.records("policy.propose")[-1]["impact"]["digest"]
+    kept = keeper.store.load_impact(digest)
+    assert kept is not None
+    assert kept["clock"] == told["clock"]
+    await ground.die()
+
+
 async def test_a_proposal_is_told_and_recorded_with_what_it_would_have_changed(
     tmp_path: Path,
 ) -> None:

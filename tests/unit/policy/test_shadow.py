@@ -200,7 +200,7 @@ async def test_workers_that_do_not_start_again_are_started_until_they_do() -> No
             await super().start()
 
     twin = Reluctant(fail)
-    shadow = ShadowEvaluator(lambda _bundle: twin, now_s=lambda: 7, fault_pause_s=0)
+    shadow = ShadowEvaluator[str](lambda _bundle: twin, now_s=lambda: 7, fault_pause_s=0)
     await shadow.start("bundle", "x")
     shadow.observe("shop.broken", "call", document("shop.broken"), PERMIT)
     assert (await faulty(shadow, 3)).state == "failed"
@@ -222,7 +222,7 @@ async def test_an_input_that_cannot_be_read_keeps_no_other_away() -> None:
 
 
 async def test_while_it_waits_to_begin_anew_it_can_be_ended() -> None:
-    shadow = ShadowEvaluator(lambda _bundle: Twin(fail), now_s=lambda: 7, fault_pause_s=3_600)
+    shadow = ShadowEvaluator[str](lambda _bundle: Twin(fail), now_s=lambda: 7, fault_pause_s=3_600)
     await shadow.start("bundle", "x")
     shadow.observe("shop.broken", "call", document("shop.broken"), PERMIT)
     await faulty(shadow, 1)

@@ -224,6 +224,7 @@ class Breaking(Twin):
 async def test_comparing_that_breaks_is_told_and_goes_on_so_that_a_release_is_still_halted() -> (
     None
 ):
+    Breaking.broke.clear()
     made: list[Twin] = []
 
     def build(bundle: Bundle) -> Twin:
