@@ -27,6 +27,7 @@ from gateway.core.policy.decision import (
     Permit,
     Phase,
     Reason,
+    duties_digest,
 )
 from gateway.core.tokens.token import Claims, Grant
 from tests.unit.path.world import HOLD, PERMIT, REVIEWS, REVISION, World, build_claims
@@ -414,6 +415,7 @@ async def test_labels_of_a_result_count_before_it_leaves_and_survive_a_restart()
         "outcome": "permit",
         "reasons": ["fine"],
         "obligations": ["add_label"],
+        "obligations_digest": duties_digest(permit(spec).obligations),
     }
     # and what it said counts as untrusted, though the manifest did not know
     assert await provenance(world, "evil@bad.example") == "untrusted"
