@@ -39,7 +39,7 @@ def find_digit_faults(source: Source) -> Iterator[Mistake]:
     for kind, body in below(source.module.tree):
         if kind == "Number":
             digits = written(text, body["span"])
-            if not digits.isdigit() and (fault := _fault(digits)):
+            if not digits.lstrip("-").isdigit() and (fault := _fault(digits)):
                 yield mistake_at(source, {kind: body}, *fault)
         elif kind == "Call" and written_name(body["fcn"]) == "bits.lsh" and _is_open(body):
             yield mistake_at(source, {kind: body}, *_SHIFT)
