@@ -40,7 +40,14 @@ from gateway.adapters.policy.policy_made import (
 )
 from gateway.adapters.policy.policy_package import DECISION_SETS, LIBRARY, Source
 from gateway.adapters.policy.policy_rules import Definitions, Name
-from gateway.adapters.policy.policy_syntax import Node, alternatives, head_of, indices, parameters
+from gateway.adapters.policy.policy_syntax import (
+    Node,
+    alternatives,
+    head_of,
+    indices,
+    parameters,
+    unwrap,
+)
 from gateway.adapters.policy.policy_uses import UNDEFINED, Slip, Summary, word_of
 from gateway.adapters.policy.policy_values import Context
 
@@ -73,9 +80,10 @@ class _Reader:
     def summarise(self, name: Name) -> None:
         """Read every alternative of a rule; keep what the rule is to those who use it."""
         bodies: list[Body] = []
-        kind = 0
+        kind, dotted = 0, False
         for source, rule in self._definitions.rules[name]:
             kind |= _partial(rule)
+            dotted |= unwrap(head_of(rule)[1]["refr"])[0] != "Var"
             for alternative in alternatives(rule):
                 body = Body(
                     self._context(source),
@@ -90,6 +98,8 @@ class _Reader:
                         at = head_of(rule)[1]["span"]
                         self.limits.append(Limits(name, source.path, body, at))
         found = _summary(kind, bodies)
+        if dotted and not kind:
+            found = structs.replace(found, total=False, partial=True)
         self._summaries[name] = (
             _shipped(found) if name[0][: len(LIBRARY) - 1] == _LIBRARY else found
         )

@@ -48,18 +48,31 @@ def _of_package(rules: list[Limits]) -> Iterator[Mistake]:
     told = [each for each in rules if each.name[1] in _LIMITING]
     permits = [each for each in rules if each.name[1] == "permit"]
     spoken = narrowed(each.body.speaks for each in told)
+    # Who speaks where no arguments are says nothing of a call.
+    in_calls = narrowed(each.body.speaks for each in told if not _is_elsewhere(each))
     limited = widened(each.body.mute for each in told)
-    concerned = [each.body.needs for each in permits if ELSEWHERE not in each.body.needs]
+    concerned = [each.body.needs for each in permits if not _is_elsewhere(each)]
     needed = common(concerned)
     for each in told:
         for key in sorted(each.body.mute):
             kinds = limited[key]
-            if _is_said(key) and not (covers(spoken, key, kinds) or covers(needed, key, kinds)):
+            heard = in_calls if _is_of_calls(each, key) else spoken
+            if _is_said(key) and not (covers(heard, key, kinds) or covers(needed, key, kinds)):
                 yield _mistake(each, key)
     for each in permits:
         for key, kinds in sorted(each.body.lax.items()):
-            if _is_said(key) and not covers(spoken, key, kinds):
+            heard = in_calls if _is_of_calls(each, key) else spoken
+            if _is_said(key) and not covers(heard, key, kinds):
                 yield _mistake(each, key)
+
+
+def _is_elsewhere(limit: Limits) -> bool:
+    return ELSEWHERE in limit.body.needs
+
+
+def _is_of_calls(limit: Limits, key: Key) -> bool:
+    """Whether this limits an argument, in phases that have arguments."""
+    return key[:3] == _SAID[0] and not _is_elsewhere(limit)
 
 
 def _is_said(key: Key) -> bool:

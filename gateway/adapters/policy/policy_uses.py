@@ -119,16 +119,18 @@ def silence_of(said: Summary, here: Use | None, known: list[Use]) -> tuple[Check
 
     `known` is what other statements ask, all of which have to hold.
     """
+    # What a part of it is instead counts for a whole as well: `m.a := 1 if { … } else := 0`.
+    passed = widened(_passing(said.slips, here, known))
     if not said.partial:
-        lax = _passing(said.slips, here, known)
         heard = _heard(said, here)
         mute = {key: kinds for key, kinds in said.mute.items() if key not in heard}
-        return widened([mute, *_stopped(said.slips, here)]), widened(lax)
+        return widened([mute, *_stopped(said.slips, here)]), passed
+    lax = widened([said.lax, passed])
     if here == FEW:
-        return said.lax, said.mute
+        return said.lax, widened([said.mute, passed])
     if here in {BELOW, MEMBER, MORE, HOLDS, DEFINED}:
-        return said.mute, said.lax
-    both = widened([said.mute, said.lax])
+        return said.mute, lax
+    both = widened([said.mute, lax])
     return both, both
 
 

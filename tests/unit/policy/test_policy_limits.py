@@ -255,6 +255,10 @@ SAYS_NOTHING: Final = [
     f"fine := false if {ABOVE} else := true\n\n{permits('fine')}",
     f"fine := false if {ABOVE}\n\nfine := true if called\n\n{permits('fine')}",
     VERDICT + permits("verdict.ok"),
+    f'm.a := "high" if {ABOVE}\n\nm.b := 1\n\n' + permits('object.get(m, "a", "low") == "low"'),
+    f'm.a := "high" if {ABOVE} else := "low"\n\n' + permits('m.a == "low"'),
+    FREE + LIMITED + SPOKEN.replace("called", 'input.phase == "list"'),
+    OVER + permits("not over") + "\n\n" + SPOKEN.replace("called", 'input.phase == "list"'),
     f'tier := "high" if not small else := "low"\n\nsmall if {WITHIN}\n\n{FREE}{DENY} tier == "low"',
     f'{OR_NONE}{FREE}{DENY} tier == "high"',
 ]
@@ -278,6 +282,11 @@ SAYS_ENOUGH: Final = [
     OBJECTIONS + permits("is_number(args.n)", "count(objections) == 0"),
     OBJECTIONS + permits("count(objections) == 0") + "\n\n" + SPOKEN,
     SMALL + permits("count(small) > 0"),
+    f'm.a := "low" if {WITHIN}\n\nm.b := 1\n\n' + permits('m.a == "low"'),
+    (LIMITED + SPOKEN).replace("called", 'input.phase == "result"'),
+    (FREE + LIMITED + SPOKEN)
+    .replace("called", 'input.phase == "result"')
+    .replace("args.n", "input.context.result.structured.n"),
     SMALL + permits("count(small) != 0"),
     SMALL + permits("not count(small) == 0"),
     SMALL + permits("1 in small"),
