@@ -201,6 +201,26 @@ def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(
     assert verify_alone(site).code == 0, verify_alone(site).out
 
 
+def test_with_both_keys_at_hand_nobody_signs_for_two_without_a_look(
+    house: House, start: Start
+) -> None:
+    house.publish_first()
+    served = start(house.site, step="never").wait_ready()
+    assert served.agent().call("stub__echo").text == "{}"
+    assert served.stop() == 0
+    house.change()
+    path, second = house.build("second.tar.gz")
+    keys = [word for key in house.keys.values() for word in ("--key", str(key))]
+    words = ("publish", str(path), *keys, "--offline", "--config", str(house.site.path))
+    unasked = house.run(*words)
+    assert (unasked.code, "add `--yes`" in unasked.err) == (2, True), unasked.err
+    assert "house:not_today  stub.echo" in unasked.err
+    assert not any(one["release"] == second for one in served.records("policy.publish"))
+    assert house.run(*words, "--yes").code == 0
+    assert [one["release"] for one in served.records("policy.publish")][1:] == [second]
+    assert verify_alone(house.site).code == 0
+
+
 def test_a_release_is_promoted_from_test_to_production_under_one_name(
     build_site: Build, start: Start
 ) -> None:
