@@ -133,9 +133,7 @@ def test_trusted_fields_of_an_untrusted_output_are_believed_and_nothing_beside_t
         assert class_of(found, "bob@x.example") == "trusted"
         assert class_of(found, "evil@bad.example") == "untrusted"
     first = Sightings()
-    first.learn(
-        read_output(body, untrusted=True, trusted_at=["/mails/0/from", "/no", "/mails/9"])
-    )
+    first.learn(read_output(body, untrusted=True, trusted_at=["/mails/0/from", "/no", "/mails/9"]))
     assert class_of(first, "alice@x.example") == "trusted"
     assert class_of(first, "bob@x.example") == "untrusted"
 
