@@ -95,7 +95,7 @@ def test_a_hold_is_a_hold_in_every_other_phase(phase: Phase) -> None:
 def test_records_and_decisions_say_the_same_in_the_same_words() -> None:
     reasons = (Reason("ok", policy="a"),)
     redact = Obligation("redact", {"type": "redact"})
-    decisions = [
+    decisions: list[Permit | Hold | Deny] = [
         Permit(reasons, (redact,), REV),
         Permit(reasons, (Obligation("annotate", {"type": "annotate"}),), REV),
         Deny(reasons, REV),

@@ -61,7 +61,7 @@ def test_what_engines_read_differently_is_refused_with_its_place(rule: str, said
     ],
 )
 def test_what_they_read_alike_passes(rule: str) -> None:
-    assert build_bundle({"t.rego": f"package policies.t\n\n{rule}\n"}, {})
+    assert build_bundle({"t.rego": f"package policies.t\n\n{rule}\n"}, {}).files
 
 
 ARGS = "input.context.args"
@@ -106,7 +106,7 @@ UNCOUNTED = [
 
 @pytest.mark.parametrize("rule", UNCOUNTED)
 def test_what_is_no_text_and_whether_anything_is_there_may_be_asked(rule: str) -> None:
-    assert build_bundle({"t.rego": f"package policies.t\n\n{rule}\n"}, {})
+    assert build_bundle({"t.rego": f"package policies.t\n\n{rule}\n"}, {}).files
 
 
 @pytest.mark.parametrize(
