@@ -82,6 +82,7 @@ def _explain(fault: ErrorDetails, path: KeyPath) -> tuple[str, str]:
         .replace("String ", "")
         .replace("Tuple ", "")
         .replace("'", "`")
+        .replace("a valid tuple", "a list")
     )
     if kind in ("string_pattern_mismatch", "literal_error"):  # the hint says it better
         message = "is not of the right form"

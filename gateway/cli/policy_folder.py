@@ -41,9 +41,16 @@ Input = Annotated[
 def load(directory: Path) -> Bundle:
     """Return the bundle in a folder, or end with every reason why there is none."""
     try:
-        return load_bundle_dir(directory)
+        return load_bundle_dir(require_folder(directory))
     except ConfigurationError as error:
         raise failed(error) from None
+
+
+def require_folder(directory: Path) -> Path:
+    """Return the folder, or end where there is none."""
+    if not directory.is_dir():
+        raise usage(f"there is no folder `{directory}`; name the one with the policies")
+    return directory
 
 
 def failed(error: CountersignError, code: Exit = Exit.ERROR) -> typer.Exit:
@@ -70,7 +77,10 @@ def read_input(document: Path) -> tuple[Phase, bytes, dict[str, Any]]:
         raise failed(error, Exit.USAGE) from None
     phase = value.get("phase") if isinstance(value, dict) else None
     if not isinstance(value, dict) or phase not in get_args(Phase):
-        raise usage(f"`phase` is none of {', '.join(get_args(Phase))}")
+        raise usage(
+            f"`phase` is none of {', '.join(get_args(Phase))}; "
+            "`countersign policy question TOOL` prints a complete input"
+        )
     return cast("Phase", phase), raw, orjson.loads(raw)
 
 

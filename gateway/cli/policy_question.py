@@ -150,6 +150,12 @@ def _put_history(
     if repeats:
         made[tool] = max(made.get(tool, 0), repeats)
     spent = _pairs("--sum", sums, lambda name: name if "#" in name else f"{tool}#{name}", _number)
+    for key in spent:
+        if not key.partition("#")[2].startswith("/"):
+            raise usage(
+                f"`--sum {key.removeprefix(f'{tool}#')}=…` names no argument; write its JSON "
+                "Pointer: `/amount=500`, or `bank.pay#/amount=500`"
+            )
     calls = sum(made.values())
     recent = [name for name, count in made.items() for _ in range(min(count, _RECENT_MAX))]
     context["run"] |= {

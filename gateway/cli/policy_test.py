@@ -6,6 +6,7 @@ import base64
 import re
 import signal
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import orjson
@@ -14,6 +15,7 @@ import typer
 from gateway.adapters.authoring.rego_cases import Case
 from gateway.adapters.authoring.rego_coverage import report_coverage
 from gateway.adapters.authoring.rego_tests import RuleOutcome, TestRun, run_folder
+from gateway.adapters.policy.policy_bundle import AUTHORITY_FILE
 from gateway.cli.exits import Exit
 from gateway.cli.policy_folder import Directory, Format, Output, failed, usage
 from gateway.cli.policy_telling import tell_rule, tell_stop
@@ -66,7 +68,26 @@ def run_all(
         raise usage(f"`--run` is no regular expression: {error}") from None
     share = report_coverage(found) if measured else {}
     _print(found, share if coverage else None, output, verbose=verbose)
+    if not found.outcomes:
+        typer.echo(_why_none(directory, run), err=True)
+    elif any(each.outcome == "FAIL" for each in found.outcomes):
+        _note_authority(directory)
     _judge(found, threshold, share.get("coverage", 0.0), fail_on_empty=fail_on_empty)
+
+
+def _why_none(directory: Path, run: str) -> str:
+    if run and any(directory.rglob("*_test.rego")):
+        return f"no test found: no full name (`data.PACKAGE.test_…`) is matched by `-r {run}`"
+    return "no tests found; write rules named `test_…` in *_test.rego"
+
+
+def _note_authority(directory: Path) -> None:
+    """Tell whoever named a folder too high, or forgot the file, why nothing is permitted."""
+    if (directory / AUTHORITY_FILE).exists():
+        return
+    below = [file.parent for file in sorted(directory.rglob(AUTHORITY_FILE))]
+    hint = f"did you mean {below[0]}?" if below else "see docs/policies.md"
+    typer.echo(f"note: no {AUTHORITY_FILE} in {directory}, so no permit counts; {hint}", err=True)
 
 
 def _print(
@@ -82,8 +103,6 @@ def _print(
 
 
 def _judge(found: TestRun, threshold: float, share: float, *, fail_on_empty: bool) -> None:
-    if not found.outcomes:
-        typer.echo("no tests found; write rules named `test_…` in *_test.rego", err=True)
     if any(each.outcome in {"FAIL", "ERROR"} for each in found.outcomes):
         raise typer.Exit(Exit.TEST_FAILED)
     if share < threshold:

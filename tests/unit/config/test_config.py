@@ -131,7 +131,7 @@ def test_every_bound_of_a_grant_is_read(load: Load) -> None:
     ("bound", "told"),
     [
         ("constraints: {/a: {domain: [A.b]}}", "at `/a`: `A.b` is no domain"),
-        ("constraints: {/a: {domain: a.b}}", "should be a valid tuple; expected host names"),
+        ("constraints: {/a: {domain: a.b}}", "should be a list; expected host names"),
         ("constraints: {/a: {length: {min: -1}}}", "greater than or equal to 0; expected at least"),
         ("constraints: {/a: {count: {min: 2, max: 1}}}", "at `/a`: `count` has a `min` above"),
         ("constraints: {/a: {lenght: {}}}", "unknown key `lenght`; did you mean `length`?"),
