@@ -73,6 +73,8 @@ def compile_schema(schema: object, reviewed: Mapping[str, Any] | None = None) ->
     """
     validators = _compile(schema)
     if reviewed is not None:
+        if reviewed.get("type") != "object":
+            raise ValueError("`in` of its manifest is not of type `object`; add `type: object`")
         validators += _compile(dict(reviewed))
     return CompiledSchema(validators)
 

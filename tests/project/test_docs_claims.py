@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from connectors.manifest import load_manifest
+from connectors.schema import compile_schema
 from gateway.adapters.policy.policy_bundle import build_bundle, default_pack, load_bundle_dir
 from gateway.config import config_schema
 from gateway.config_checks import LIMIT_NAMES
@@ -76,7 +77,8 @@ def test_the_manifest_pages_example_loads(tmp_path: Path) -> None:
     for number, text in enumerate(blocks("docs/manifests.md", "yaml")):
         path = tmp_path / f"{number}.yaml"
         path.write_text(text)
-        assert load_manifest(path).tools
+        for review in load_manifest(path).tools:
+            compile_schema({"type": "object"}, review.input_schema)
     assert (tmp_path / "0.yaml").exists()
 
 

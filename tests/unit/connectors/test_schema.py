@@ -151,6 +151,11 @@ def test_a_schema_that_cannot_be_used_says_why(schema: object, problem: str) -> 
         compile_schema(schema)
 
 
+def test_what_a_reviewer_demands_is_told_from_what_the_server_says() -> None:
+    with pytest.raises(ValueError, match="`in` of its manifest is not of type `object`; add"):
+        compile_schema(obj(), {"properties": {"a": {"maximum": 1}}})
+
+
 def test_a_reference_within_data_is_none() -> None:
     schema = obj(properties={"a": {"default": {"$ref": "https://evil.example/s"}}})
     assert accepts(schema, {"a": 1})
