@@ -12,6 +12,7 @@ import typer
 from gateway.adapters.authoring.policy_deployment import find_mismatches
 from gateway.adapters.authoring.policy_linters import ask_linters
 from gateway.adapters.authoring.policy_review import find_warnings, read_parsed
+from gateway.adapters.authoring.role_limits import find_role_limits
 from gateway.adapters.policy.policy_bundle import Bundle, gate_folder
 from gateway.adapters.policy.policy_faults import Mistake, read_engine_error
 from gateway.cli.exits import Exit
@@ -57,9 +58,11 @@ def check(
         mistakes += find_warnings(directory)
         mistakes += ask_linters(directory, notes) if tools else []
     if isinstance(found, Bundle):
+        sources = read_parsed(directory)
+        mistakes += find_role_limits(sources, found.packages)
         deployment = read_deployment(directory, config, notes)
         if deployment is not None:
-            mistakes += find_mismatches(found, read_parsed(directory), deployment)
+            mistakes += find_mismatches(found, sources, deployment)
     _print(found, mistakes, notes, output)
     wrong = {mistake.severity for mistake in mistakes}
     if "error" in wrong or (strict and wrong):
