@@ -56,7 +56,8 @@ def diff(
 ) -> None:
     """Say what two releases differ in; with `--since`, also what B would have changed.
 
-    Revisions are asked of the gateway. `--since` reads recorded inputs, as `policy replay` does.
+    Revisions are asked of the gateway. `--since` reads recorded inputs, as `policy replay` does;
+    where the gateway is told of it, that takes the role `auditor` or `admin`.
     """
     if not after:
         before, after = _what_decides(), before

@@ -105,6 +105,9 @@ def rollback(
     head = ask("GET", ROUTE)
     signer = choose_key(head, key, as_)
     known = _known(head, revision)
+    if known == head["replaces"]:
+        when = "right now" if known == head["active"] else "from the next restart on"
+        fail(Exit.CONFLICT, f"`{known}` decides {when}; name an older one of `policy history`")
     waiting = _find_waiting(head, signer, known, 0)
     body = _word(head, signer.key, "rollback", known, 0) | _seen(waiting, _Agree(impact, yes=yes))
     _tell(ask("POST", ROUTE, body=body, timeout_s=_PATIENCE_S), output)

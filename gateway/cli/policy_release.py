@@ -55,7 +55,10 @@ def keygen(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the key.")],
     algorithm: Annotated[Algorithm, typer.Option("--alg", help="Its kind.")] = Algorithm.ED25519,
 ) -> None:
-    """Make a publisher's key: FILE is secret, FILE.pub is for OPA's `--verification-key`."""
+    """Make a publisher's key: FILE is secret, FILE.pub is for OPA's `--verification-key`.
+
+    Prints the key's id, and the entry for `policy.publishers`.
+    """
     key = told(lambda: create_key(path, "EdDSA" if algorithm is Algorithm.ED25519 else "ES256"))
     print(f"kid: {key.kid}\nfor `policy.publishers`:\n  - id: YOUR-ID\n    key: {key.text}")
 

@@ -18,7 +18,8 @@ from gateway.adapters.audit.replay_inputs import Decisions, Inputs
 from gateway.adapters.authoring.clock_readers import tell_clock
 from gateway.adapters.authoring.replay_memo import MEMO_MAX, Candidate
 from gateway.adapters.policy.bundle_store import load_bundle
-from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
+from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
+from gateway.adapters.releases.release_store import ReleaseStore
 from gateway.cli.audit_announce import Announcer, UrlOption
 from gateway.cli.audit_filters import (
     AgentOption,
@@ -111,6 +112,8 @@ def replay(
     records = announced(places.log, asked, limit, (url, purpose, examples))
     keep = None if examples is None else _keep_in(examples)
     impact = measure(bundle, records, Inputs(places.log, vault), keep=keep, workers=workers)
+    if not impact.total and not impact.missing:
+        raise fail(_why_nothing(asked), Exit.NOT_FOUND)
     _print(impact_told.describe(impact, bundle.revision), bundle, examples, output)
     _exit(impact, fail_on_change=fail_on_change)
 
@@ -151,12 +154,22 @@ def announced(
 def _load(directory: Path | None, release: str, store: Path) -> Bundle:
     if (directory is None) == (not release):
         raise fail("name the candidate: a folder, or `--release`", Exit.USAGE)
+    if directory is not None and not directory.exists():
+        raise fail(f"`{directory}` is not there; name a folder or a release's file", Exit.USAGE)
     try:
         if directory is None:
-            return load_bundle(store, release)
+            return _load_release(release, store)
         return read_bundle(directory) if directory.is_file() else load_bundle_dir(directory)
     except CountersignError as error:
         raise fail(str(error), Exit.ERROR) from None
+
+
+def _load_release(revision: str, store: Path) -> Bundle:
+    """Return the policies of a release, or the bundle that a decision names: people have both."""
+    releases = ReleaseStore(store.parent / "releases")
+    if releases.has(revision):
+        return restore_bundle(releases.load(revision).policy_files)
+    return load_bundle(store, revision)
 
 
 def count_workers() -> int:
@@ -187,9 +200,14 @@ async def _run(run: PolicyReplay, candidate: Candidate, records: Iterator[Found]
         await candidate.stop()
 
 
+def _why_nothing(asked: Asked) -> str:
+    given = [f"`--{name} {value}`" for name, value in asked.said().items()]
+    if not given:
+        return "no record tells of a decision"
+    return f"no record of a decision matches {', '.join(given)}; ask for more"
+
+
 def _exit(impact: Impact, *, fail_on_change: bool) -> None:
-    if not impact.total and not impact.missing:
-        raise fail("no record tells of a decision", Exit.NOT_FOUND)
     if not impact.total:
         why = ", ".join(f"{count} {name}" for name, count in impact.missing.most_common())
         raise fail(f"no input could be had ({why}); is the KEK the log's?", Exit.ERROR)

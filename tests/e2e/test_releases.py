@@ -139,6 +139,17 @@ def assert_shown(house: House, before: str, after: Path) -> None:
     impact = house.run("replay", str(after), *since, by="aud")
     assert impact.code == 0, impact.err
     assert "not_today" in impact.out
+    # By the revision that `build` and `history` print, too.
+    again = house.run("replay", "--release", before, *since, by="aud")
+    assert again.code == 0, again.err
+    assert "newly denied                     0" in again.out
+    nobody = house.run("replay", str(after), *since, "--agent", "nobody", by="aud")
+    assert (nobody.code, nobody.out) == (5, "")
+    assert (
+        "no record of a decision matches `--agent nobody`, `--since 7d`; ask for more" in nobody.err
+    )
+    gone = house.run("replay", str(after.with_name("gone")), *since, by="aud")
+    assert "is not there; name a folder or a release's file" in gone.err
 
 
 def test_a_release_is_built_signed_by_two_and_decides_and_files_change_nothing(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.adapters.releases.release_keys import load_key
 from gateway.cli import build, policy_publish
+from gateway.cli.exits import Exit
 from gateway.cli.impact_table import say_impact
 from gateway.core import canonical
 from gateway.core.errors import ConfigurationError
@@ -422,6 +423,22 @@ def test_the_row_is_told_with_what_waits_what_was_withdrawn_and_by_whom(
     assert "sha256:a, proposed: nothing is known of what it would change" in out
     serve(monkeypatch, head)
     assert json.loads(bench.run("history", "-o", "json")[1])["next"] == 2
+
+
+@pytest.mark.parametrize(
+    ("active", "when"), [("1", "right now"), ("3", "from the next restart on")]
+)
+def test_there_is_no_way_back_to_what_decides(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, active: str, when: str
+) -> None:
+    bench.run("keygen", bench.folder / "pia.pem")
+    now = "sha256:" + "1" * 64
+    releases = [{"revision": now}]
+    head = head_of(bench, "pia", active="sha256:" + active * 64, releases=releases)
+    serve(monkeypatch, head)
+    code, _, err = bench.run("rollback", now, "--key", bench.folder / "pia.pem")
+    assert code == Exit.CONFLICT
+    assert f"`{now}` decides {when}; name an older one of `policy history`" in err
 
 
 @pytest.mark.parametrize(
