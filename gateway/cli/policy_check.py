@@ -12,6 +12,7 @@ import typer
 from gateway.adapters.authoring.policy_deployment import find_mismatches
 from gateway.adapters.authoring.policy_linters import ask_linters
 from gateway.adapters.authoring.policy_review import find_warnings, read_parsed
+from gateway.adapters.authoring.policy_settings import find_setting_faults
 from gateway.adapters.authoring.role_limits import find_role_limits
 from gateway.adapters.policy.policy_bundle import Bundle, gate_folder
 from gateway.adapters.policy.policy_faults import Mistake, read_engine_error
@@ -60,6 +61,7 @@ def check(
     if isinstance(found, Bundle):
         sources = read_parsed(directory)
         mistakes += find_role_limits(sources, found.packages)
+        mistakes += find_setting_faults(found, sources, _read(directory / "data.json"))
         deployment = read_deployment(directory, config, notes)
         if deployment is not None:
             mistakes += find_mismatches(found, sources, deployment)
@@ -67,6 +69,10 @@ def check(
     wrong = {mistake.severity for mistake in mistakes}
     if "error" in wrong or (strict and wrong):
         raise typer.Exit(Exit.ERROR)
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def _try(bundle: Bundle) -> list[Mistake]:

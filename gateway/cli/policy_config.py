@@ -16,21 +16,32 @@ from gateway.core.errors import ConfigurationError
 def read_deployment(directory: Path, config: Path | None, notes: list[str]) -> Deployment | None:
     """Return what the configuration names; None where there is none to ask.
 
-    One that is given must be readable, or the command ends. One that is found must name this folder
-    as its `policy.path`: policies of others say nothing about it.
+    One that is given must be readable, or the command ends.
+    """
+    try:
+        found = find_config(directory, config, notes)
+        return None if found is None else _read(*found)
+    except ConfigurationError as error:
+        raise failed(error) from None
+
+
+def find_config(
+    directory: Path, config: Path | None, notes: list[str]
+) -> tuple[Config, Path] | None:
+    """Return the configuration given, or the one beside the folder; None where there is none.
+
+    One that is found must name this folder as its `policy.path`: policies of others say nothing
+    about it. Raises `ConfigurationError` where one that is given cannot be read.
     """
     if config is not None:
-        try:
-            return _read(load_config(config, os.environ), config)
-        except ConfigurationError as error:
-            raise failed(error) from None
+        return load_config(config, os.environ), config
     for path in (directory.resolve().parent / DEFAULT_FILE, Path.cwd() / DEFAULT_FILE):
         if not path.is_file():
             continue
         try:
             found = load_config(path, os.environ)
             if found.policy.path.resolve() == directory.resolve():
-                return _read(found, path)
+                return found, path
         except ConfigurationError:
             notes.append(
                 f"{path} cannot be read, so not asked what it names: `countersign config check`"
@@ -50,4 +61,14 @@ def _read(config: Config, path: Path) -> Deployment:
             for tool in manifest.tools
         ),
         people=tuple(frozenset((*human.roles, *human.groups)) for human in config.humans),
+        agents=frozenset(each.id for each in config.clients),
+        sums=frozenset(
+            f"{manifest.id}.{tool.name}#{pointer}"
+            for manifest in manifests
+            for tool in manifest.tools
+            for pointer in tool.sums
+        ),
+        labels=frozenset(
+            label for manifest in manifests for tool in manifest.tools for label in tool.labels
+        ),
     )

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.adapters.policy.policy_bundle import AUTHORITY_FILE, Bundle
+from gateway.adapters.authoring.policy_words import Known, find_unknown_words
+from gateway.adapters.policy.policy_bundle import AUTHORITY_FILE, Bundle, default_pack
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_names import suggest
 from gateway.adapters.policy.policy_package import Package, Source
@@ -28,13 +29,17 @@ _APPROVALS: Final = "countersign.lib.approvals"
 class Deployment(Struct, frozen=True):
     """What one names. `tools`: (id, server, effect). `people`: roles and groups of each.
 
-    `file` is how it is called in what is told.
+    `file` is how it is called in what is told. `sums`: keys, `<tool id>#<pointer>`. `labels`: what
+    manifests give tools.
     """
 
     file: str
     servers: frozenset[str]
     tools: tuple[tuple[str, str, str], ...]
     people: tuple[frozenset[str], ...]
+    agents: frozenset[str] = frozenset()
+    sums: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
 
     @property
     def groups(self) -> frozenset[str]:
@@ -61,8 +66,20 @@ def find_mismatches(
     return [
         *_approver_faults(bundle, sources, data, deployment),
         *_scope_faults(bundle, sources, deployment),
+        *_word_faults(sources, deployment),
         *_data_faults(bundle, data, deployment),
     ]
+
+
+def _word_faults(sources: list[Source], deployment: Deployment) -> list[Mistake]:
+    known = Known(
+        deployment.file,
+        frozenset(id_ for id_, _, _ in deployment.tools) | deployment.agents,
+        deployment.servers,
+        deployment.sums,
+        deployment.labels,
+    )
+    return find_unknown_words(sources, known)
 
 
 # --- who approves -------------------------------------------------------------------------------
@@ -164,7 +181,7 @@ def _scope_faults(
     ids = [id_ for id_, _, _ in deployment.tools]
     for package in bundle.packages.values():
         scope = package.scope
-        if scope is None or (scope.tools is None and scope.servers is None):
+        if scope is None or _waits(package, scope):
             continue
         written = next(each for each in sources if each.name == package.name)
         unknown = False
@@ -182,7 +199,20 @@ def _scope_faults(
         if not unknown and not _is_heard(scope, deployment):
             text = f"no tool of {deployment.file} is what `policies.{package.name}` is about"
             hint = "its selectors match one by one, and never all of them; look at `effects`"
+            if scope.tools is None and scope.servers is None:
+                hint = "no manifest gives a tool one of these `effects`; did a review say another?"
             yield _in_annotation(written, "applies_to", "package_unheard", text, hint)
+
+
+def _waits(package: Package, scope: Scope) -> bool:
+    """Whether nothing is odd in it where no tool matches yet.
+
+    The default pack is about what any deployment may come to have; who launches calls no tool.
+    """
+    if scope.tools is not None or scope.servers is not None:
+        return False
+    shipped = (default_pack() / _file_of(package)).is_file()
+    return scope.effects is None or shipped or scope.phases == ("issue",)
 
 
 def _is_heard(scope: Scope, deployment: Deployment) -> bool:

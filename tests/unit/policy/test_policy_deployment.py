@@ -120,8 +120,17 @@ def test_a_package_about_what_is_not_there_is_told(scope: str, code: str, words:
     assert words in text
 
 
-def test_what_is_about_effects_or_runs_alone_waits_for_tools_to_come() -> None:
-    assert warnings("", "effects: [delete]") == []
+def test_what_is_about_effects_that_no_tool_has_is_told() -> None:
+    ((row, code, text),) = warnings("", "effects: [delete, privilege]")
+    assert (row, code) == (3, "package_unheard")
+    assert text.endswith(
+        "no manifest gives a tool one of these `effects`; did a review say another?"
+    )
+    assert warnings("", "effects: [delete, money]") == []
+
+
+def test_what_is_about_runs_alone_waits_for_no_tool() -> None:
+    assert warnings("", "{effects: [delete], phases: [issue]}") == []
     assert warnings("", "phases: [issue]") == []
     assert warnings("", "{tools: [billing.refund], phases: [list]}") == []
 
