@@ -24,14 +24,15 @@ from gateway.adapters.authoring.search import Finding, Ground, Search, Seed
 from gateway.adapters.authoring.search_constants import find_constants
 from gateway.adapters.authoring.search_engine import SearchEngine
 from gateway.adapters.authoring.search_minimise import Minimiser
+from gateway.adapters.authoring.search_runs import World
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
 from gateway.cli.audit_announce import Announcer, UrlOption
 from gateway.cli.audit_filters import Asked, SinceOption, fail, open_vault, require_log, span_of
 from gateway.cli.audit_replay import find_places
 from gateway.cli.exits import Exit
+from gateway.cli.policy_config import find_config
 from gateway.cli.policy_replay import count_workers
 from gateway.cli.search_ground import SEEDS_MAX, Tools, build_ground, load_tools, read_seed
-from gateway.config import load_config
 from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.policy.sentences import TEMPLATES, read_sentence
 from gateway.core.policy.statement import Statement, StatementError, read_statement
@@ -44,7 +45,12 @@ StatementOption = Annotated[
     typer.Option("--statement", "-s", metavar="TEXT|FILE", help="A sentence, or a YAML file."),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Take manifests and environment from here.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Take manifests and environment from here; where no manifest is given, by default "
+        "COUNTERSIGN_CONFIG, or countersign.yaml here or above DIR, if these are its policies.",
+    ),
 ]
 ManifestOption = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="A manifest; repeatable.")
@@ -82,6 +88,10 @@ class Searched(Struct, frozen=True, kw_only=True):
     finding: Finding | None = None
     steps_before: int = 0
     files: tuple[str, ...] = ()
+    is_cut: bool = False
+    is_reached: bool = True
+    unmet: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
 
 
 class Limits(Struct, frozen=True):
@@ -125,9 +135,12 @@ def search(
 ) -> None:
     """Search for a run that breaks a statement; exit with 9 when there is one."""
     statements = _read_statements(statement)
+    try:
+        config, manifests, own = _from_config(directory, config, is_asked=not manifest)
+    except CountersignError as error:
+        raise fail(str(error), Exit.ERROR) from None
     seeds = _read_seeds((config, log, kek), since, url, purpose) if recorded else ()
     try:
-        manifests, own = _from_config(config)
         tools = load_tools([*manifests, *(manifest or [])], _pairs(definitions or []))
         bundle = load_bundle_dir(directory)
     except CountersignError as error:
@@ -197,6 +210,10 @@ async def _search_one(ground: Ground, statement: Statement, limits: Limits) -> S
         tools=run.tools,
         finding=finding,
         steps_before=steps,
+        is_cut=run.is_cut,
+        is_reached=run.premise.is_reached,
+        unmet=run.premise.unmet(),
+        orphans=run.premise.orphans,
     )
 
 
@@ -245,11 +262,24 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
 
 
-def _from_config(config: Path | None) -> tuple[list[Path], list[str]]:
+def _from_config(
+    directory: Path, config: Path | None, *, is_asked: bool
+) -> tuple[Path | None, list[Path], list[str]]:
+    """Return the configuration, its manifests and its environment; `is_asked`: to look for one."""
+    notes: list[str] = []
+    named = os.environ.get("COUNTERSIGN_CONFIG", "")
+    if config is None and not is_asked:
+        return None, [], []
+    given = config or (Path(named) if named else None)
+    found = find_config(directory, given, notes)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    if found is None:
+        return None, [], []
+    read, path = found
     if config is None:
-        return [], []
-    found = load_config(config, os.environ)
-    return [server.manifest for server in found.servers.values()], [found.environment]
+        typer.echo(f"note: tools and environment are those of {path}", err=True)
+    return path, [server.manifest for server in read.servers.values()], [read.environment]
 
 
 def _pairs(given: Sequence[str]) -> dict[str, Path]:
@@ -327,23 +357,56 @@ def _write(each: Searched, out: Path | None) -> list[Path]:
 
 def _over(each: Searched, told: _Told) -> str:
     ground = told.ground
+    others = [id_ for id_ in ground.stage.tools if id_ not in each.tools]
     return (
         f"{each.tries:,} runs ({each.decisions:,} decisions, seed {told.limits.seed}) of "
-        f"{len(each.tools)} tools ({', '.join(each.tools[:_SHOWN])}) in "
+        f"{_list(each.tools)}{f', also after {_list(others)},' if others else ''} in "
         f"{', '.join(ground.environments)}, around {len(ground.pool.numbers)} numbers and "
         f"{len(ground.pool.strings)} strings, from {len(ground.seeds)} recorded calls"
     )
+
+
+def _list(tools: Sequence[str]) -> str:
+    more = len(tools) - _SHOWN
+    return ", ".join(tools[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _say_limits(each: Searched, limits: Limits) -> Iterator[str]:
+    """Yield what a search that found nothing leaves open, beyond that it proves nothing."""
+    if each.is_cut:
+        yield (
+            f"`--seconds {limits.seconds:g}` ended it after {each.tries:,} of {limits.tries:,} "
+            "runs; give it more"
+        )
+    if not each.is_reached:
+        unmet = "; ".join(f"none with `{said}`" for said in each.unmet) or "never all at once"
+        yield f"no tried call met all of its conditions ({unmet}), so it was not put to the test"
+    for label in () if each.is_reached else each.orphans:
+        yield f"no manifest gives the label `{label}`; a policy's `add_label` would have to"
+
+
+def _say_world(world: World) -> str:
+    roles = f"with the roles {', '.join(world.roles)}" if world.roles else "without roles"
+    parts = [f"agent `{world.agent}` {roles}", f"in {world.environment}"]
+    parts += [f"of the owner {world.owner}"] if world.owner else []
+    parts += [f"for {world.human}"] if world.human else []
+    if world.allowed_values:
+        values = [value for each in world.allowed_values.values() for value in each]
+        parts.append(f"the launcher named {orjson.dumps(values).decode()}")
+    return ", ".join(parts)
 
 
 def _print(each: Searched, told: _Told, files: Sequence[Path]) -> None:
     text = each.statement.text
     if each.finding is None:
         typer.echo(f"none found: {text}\n  tried {_over(each, told)}; that proves nothing")
+        for line in _say_limits(each, told.limits):
+            typer.echo(f"  {line}")
         return
     typer.echo(f"counterexample: {text}")
     typer.echo(
         f"  run {each.tries:,}; {each.steps_before} calls, minimised to "
-        f"{len(each.finding.scenario.steps)}"
+        f"{len(each.finding.scenario.steps)}; {_say_world(each.finding.scenario.world)}"
     )
     for number, moment in enumerate(each.finding.moments):
         args = orjson.dumps(each.finding.scenario.steps[moment.step].args).decode()
@@ -365,6 +428,9 @@ def _describe(each: Searched, told: _Told, files: Sequence[Path]) -> dict[str, A
         "tries": each.tries,
         "decisions": each.decisions,
         "over": _over(each, told),
+        "premise_reached": each.is_reached,
+        "ended": "found" if each.finding else "seconds" if each.is_cut else "tries",
+        "notes": [] if each.finding else list(_say_limits(each, told.limits)),
     }
     if each.finding is not None:
         steps = each.finding.scenario.steps

@@ -1,8 +1,9 @@
 """The search for a run that breaks a statement (POL-09). It finds, or it says how far it looked.
 
-First single calls, drawn around the values that somebody wrote down; then runs made of calls that
-go, the same one again and again and different ones in a row; then all of it at random. The same
-seed tries the same runs in the same order.
+Where a statement speaks of a run's labels, first runs of a call that gives them and one that the
+statement is about. Then single calls, drawn around the values that somebody wrote down; then runs
+made of calls that go, the same one again and again and different ones in a row; then all of it at
+random. The same seed tries the same runs in the same order.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final
 import orjson
 from msgspec import Struct, structs
 
+from gateway.adapters.authoring.search_premise import Premise
 from gateway.adapters.authoring.search_runs import (
     WEEKEND_S,
     WORKDAY_S,
@@ -37,6 +39,8 @@ _LENGTHS: Final = (2, 3, 4, 6, 10, 20)
 _LENGTH_MAX: Final = 400
 _SINGLES: Final = 0.4
 _SINGLES_MAX: Final = 1_500
+_LEADING: Final = 0.3
+_LEADING_MAX: Final = 600
 
 
 class Finding(Struct, frozen=True):
@@ -72,11 +76,12 @@ class _Going(Struct, frozen=True):
 
 
 class Search:
-    """One statement's search. `tries` runs were played."""
+    """One statement's search. `tries` runs were played; `is_cut`, where time ended it before."""
 
     def __init__(self, ground: Ground, statement: Statement, seed: int) -> None:
         """Raises `StatementError` where the statement speaks of no tool that there is."""
         self.tries = 0
+        self.is_cut = False
         self._ground: Final = ground
         self._statement: Final = statement
         self._random: Final = Random(f"{seed}:{statement.id}:{statement.text}")  # noqa: S311
@@ -85,6 +90,8 @@ class Search:
             for tool in ground.stage.tools.values()
         }
         self.tools: Final = self._find_tools()
+        self.premise: Final = Premise(statement, ground.stage.tools, self.tools)
+        self._went: Final[dict[str, list[Step]]] = {}
         self._going: Final[list[_Going]] = []
         self._others: Final[list[_Going]] = []
 
@@ -112,11 +119,14 @@ class Search:
                     break
                 if (found := await self._play(batch)) is not None:
                     return found
+        self.is_cut = self.tries < tries
         return None
 
     def _stages(self, tries: int) -> Iterable[Callable[[int], list[Scenario]]]:
         """Yield what draws the next few runs; the next stage comes when one draws none."""
-        singles = min(int(tries * _SINGLES), _SINGLES_MAX)
+        leading = min(ceil(tries * _LEADING), _LEADING_MAX) if self.premise.before else 0
+        singles = leading + min(int(tries * _SINGLES), _SINGLES_MAX)
+        yield lambda count: [self._led() for _ in range(min(count, leading - self.tries))]
 
         def draw_singles(count: int) -> list[Scenario]:
             return [self._single() for _ in range(min(count, singles - self.tries))]
@@ -130,10 +140,15 @@ class Search:
         played = await asyncio.gather(*map(self._ground.stage.play, batch))
         for scenario, moments in zip(batch, played, strict=True):
             self.tries += 1
+            self._see(moments)
             if (found := self.judge(scenario, moments)) is not None:
                 return found
             self._learn(scenario, moments)
         return None
+
+    def _see(self, moments: Sequence[Moment]) -> None:
+        for moment in () if self.premise.is_reached else moments:
+            self.premise.see(moment, orjson.loads(moment.document), self.facts)
 
     def judge(self, scenario: Scenario, moments: Sequence[Moment]) -> Finding | None:
         """Return the finding that a played run is, if any: up to where it breaks the statement."""
@@ -145,7 +160,12 @@ class Search:
         return None
 
     def _learn(self, scenario: Scenario, moments: Sequence[Moment]) -> None:
-        """Keep single calls that go: what sequences are made of."""
+        """Keep calls that go: what sequences are made of."""
+        for moment in moments if self.premise.before else ():
+            if moment.goes in {"permit", "approved"}:
+                went = self._went.setdefault(moment.tool, [])
+                went.append(scenario.steps[moment.step])
+                del went[:-_KEPT]
         if len(scenario.steps) != 1 or not moments or moments[-1].goes in {"deny", "hold"}:
             return
         step = scenario.steps[0]
@@ -164,6 +184,23 @@ class Search:
         return max((float(value) for value in values if is_number(value)), default=0.0)
 
     # --- what is drawn ---
+
+    def _led(self) -> Scenario:
+        """Draw a run that gets the labels which the statement speaks of, and then a call."""
+        random = self._random
+        tools = [*map(random.choice, self.premise.before), random.choice(self.tools)]
+        world = self._world()
+        if random.random() < 0.5:  # noqa: PLR2004
+            world = self._fit(World(environment=world.environment))
+        steps = []
+        for tool in tools:
+            went = self._went.get(tool)
+            is_known = went is not None and random.random() < 0.5  # noqa: PLR2004
+            steps.append(random.choice(went) if went and is_known else self._step(tool))
+        texts = tuple(each for each in steps[-1].args.values() if isinstance(each, str))
+        if texts and random.random() < 0.3:  # noqa: PLR2004
+            world = structs.replace(world, allowed_values={"named": texts})  # by the launcher
+        return Scenario(world, tuple(steps))
 
     def _single(self) -> Scenario:
         random = self._random

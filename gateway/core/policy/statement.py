@@ -21,6 +21,12 @@ Goes = Literal["permit", "approved", "hold", "deny"]
 `hold`: people are asked. `deny`: it goes nowhere."""
 
 OUTCOMES: Final[tuple[Goes, ...]] = get_args(Goes)
+_SAID: Final[Mapping[Goes, str]] = {
+    "permit": "goes unasked",
+    "approved": "goes once approved",
+    "hold": "is held",
+    "deny": "is denied",
+}
 SPECIAL: Final = ("moved", "call.sums", "run.sums")
 _NAMES: Final = {
     "effect": "/resource/effect",
@@ -90,6 +96,18 @@ class Condition(Struct, frozen=True):
         """Whether it is true of an input."""
         return self.test(self.value(document, facts))
 
+    @property
+    def said(self) -> str:
+        """The condition in words, as it was written."""
+        if isinstance(self.right, list):
+            return f"{self.left} is one of {', '.join(map(str, self.right))}"
+        is_test = isinstance(self.right, str) and (
+            self.right.startswith("not ")
+            or _ORDERED.fullmatch(self.right)
+            or _WORDED.fullmatch(self.right)
+        )
+        return f"{self.left} {self.right}" if is_test else f"{self.left} is {_plain(self.right)}"
+
 
 class Statement(Struct, frozen=True):
     """What must never happen: one of `outcomes` where every condition holds."""
@@ -126,10 +144,22 @@ def read_statement(given: object, id_: str) -> Statement:
     if not isinstance(body["when"], dict):
         raise StatementError("`when` is a mapping of expressions to tests")
     conditions = tuple(read_condition(left, right) for left, right in body["when"].items())
-    text = given.get("text") or f"never: {body}"
-    return Statement(
-        str(given.get("id") or id_), str(text), _read_outcomes(body.get("outcome")), conditions
-    )
+    outcomes = _read_outcomes(body.get("outcome"))
+    text = given.get("text") or _sentence(outcomes, conditions)
+    return Statement(str(given.get("id") or id_), str(text), outcomes, conditions)
+
+
+def _sentence(outcomes: frozenset[Goes], conditions: tuple[Condition, ...]) -> str:
+    """Say a statement that nobody has put in words."""
+    words = [_SAID[each] for each in OUTCOMES if each in outcomes]
+    if {"permit", "approved"} <= outcomes:
+        words = ["goes", *words[2:]]
+    return f"no call {' or '.join(words)} where {' and '.join(each.said for each in conditions)}"
+
+
+def _plain(value: object) -> str:
+    words = {True: "true", False: "false", None: "null"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _read_outcomes(given: object) -> frozenset[Goes]:

@@ -440,3 +440,137 @@ def test_a_search_leaves_no_files_that_nobody_asked_for(
     assert "`--out DIR`" in result.stdout
     assert list(away.iterdir()) == []
     assert not bank.out.exists()
+
+
+PACK: Final = Path(__file__).parents[3] / "rego/policies"
+AFTER: Final = "no agent can use external_send tools after reading {} data"
+
+
+@pytest.mark.parametrize("unless", ["", " without a hold"])
+def test_the_default_pack_breaks_the_sentence_about_labels_within_few_runs(
+    bank: Bank, unless: str
+) -> None:
+    arguments = bank.arguments(AFTER.format("untrusted") + unless, tries=300)
+    arguments[2] = str(PACK)
+    result = CliRunner().invoke(app, [*arguments, "-o", "json"])
+    (found,) = json.loads(result.stdout)
+    assert result.exit_code == Exit.TEST_FAILED, found
+    assert found["premise_reached"]
+    assert found["ended"] == "found"
+    assert [moment["tool"] for moment in found["moments"]][:2] == ["bank.inbox", "bank.export"]
+
+
+def test_labels_that_only_a_policy_gives_are_searched_too(bank: Bank) -> None:
+    bank.write(
+        """
+permit contains {"code": "close"} if called("close")
+permit contains {"code": "export"} if called("export")
+obligation contains {"type": "add_label", "labels": ["secret"]} if called("close")
+"""
+    )
+    _, (found,) = bank.search(AFTER.format("secret"), tries=300)
+    assert [moment["tool"] for moment in found["moments"]] == ["bank.close", "bank.export"]
+
+
+def test_a_premise_that_no_run_reached_is_said_not_to_have_been_put_to_the_test(
+    bank: Bank,
+) -> None:
+    bank.write('permit contains {"code": "any"} if acting')
+    label = bank.arguments(AFTER.format("confidental"), tries=60)
+    result = CliRunner().invoke(app, label)
+    assert result.exit_code == Exit.OK
+    assert "none with `run.labels has confidental`" in result.stdout
+    assert "not put to the test" in result.stdout
+    assert "no manifest gives the label `confidental`" in result.stdout
+    assert "of bank.export, also after bank." in result.stdout
+    _, (number,) = bank.search("no agent can call bank.pay with /amount < 0", tries=60)
+    assert number["premise_reached"] is False
+    assert "`args[/amount] < 0`" in number["notes"][0]
+
+
+def test_a_premise_that_was_reached_and_held_is_not_said_to_be_missing(bank: Bank) -> None:
+    _, (none,) = bank.write(HOLES[7][2]).search(HOLES[7][3], tries=60)
+    assert (none["found"], none["premise_reached"], none["ended"]) == (False, True, "tries")
+    assert none["notes"] == []
+
+
+def test_a_search_that_time_ended_says_so_and_how_far_it_came(bank: Bank) -> None:
+    bank.write('permit contains {"code": "any"} if acting')
+    arguments = bank.arguments("no agent can call bank.pay with /amount < 0", tries=1_000_000)
+    result = CliRunner().invoke(app, [*arguments, "--seconds", "0.2"])
+    assert result.exit_code == Exit.OK
+    assert "`--seconds 0.2` ended it after " in result.stdout
+    assert " of 1,000,000 runs" in result.stdout
+
+
+CONFIG: Final = """public_url: https://gateway.example
+environment: staging
+policy: {path: %s}
+servers:
+  bank: {manifest: bank.yaml, transport: http, url: "http://127.0.0.1:1/mcp"}
+"""
+
+
+@pytest.mark.parametrize("by", ["above", "named", "variable"])
+def test_the_configuration_is_found_as_check_finds_it(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    bank.write('permit contains {"code": "any"} if acting')
+    file = bank.folder / ("countersign.yaml" if by == "above" else "other.yaml")
+    file.write_text(CONFIG % bank.policies)
+    arguments = ["policy", "search", str(bank.policies), "-s", "no agent can use delete tools"]
+    if by == "named":
+        arguments += ["--config", str(file)]
+    if by == "variable":
+        monkeypatch.setenv("COUNTERSIGN_CONFIG", str(file))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == Exit.TEST_FAILED, result.output
+    assert "agent `agent` without roles, in staging" in result.stdout
+    assert (f"are those of {file}" in result.stderr) == (by != "named")
+
+
+def test_the_configuration_of_other_policies_is_not_asked(bank: Bank) -> None:
+    bank.write('permit contains {"code": "any"} if acting')
+    (bank.folder / "countersign.yaml").write_text(CONFIG % (bank.folder / "away"))
+    arguments = ["policy", "search", str(bank.policies), "-s", "no agent can use delete tools"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == Exit.USAGE
+    assert "there are no tools" in result.stderr
+
+
+def test_who_it_was_that_broke_a_statement_is_told(bank: Bank) -> None:
+    bank.write(
+        """
+permit contains {"code": "close"} if {
+	called("close")
+	"clerk" in input.subject.roles
+	input.subject.owner == "finance"
+}"""
+    )
+    result = CliRunner().invoke(app, bank.arguments("no agent can use delete tools"))
+    assert result.exit_code == Exit.TEST_FAILED
+    assert "agent `agent` with the roles clerk, in prod, of the owner finance" in result.stdout
+
+
+UNNAMED: Final = [
+    (
+        "outcome: goes, when: {tool: bank.pay, 'args[/amount]': not <= 5}",
+        "goes",
+        "tool is bank.pay",
+    ),
+    ("when: {tool: bank.pay, 'args[/to]': null}", "goes unasked", "args[/to] is null"),
+    ("outcome: [hold, deny], when: {tool: [bank.pay, bank.tip]}", "is held or is denied", "one of"),
+]
+
+
+@pytest.mark.parametrize(("never", "goes", "where"), UNNAMED)
+def test_a_statement_without_words_is_told_as_a_sentence(
+    bank: Bank, never: str, goes: str, where: str
+) -> None:
+    bank.write("")
+    file = bank.folder / "statements.yaml"
+    file.write_text(f"[{{never: {{{never}}}}}]")
+    _, (found,) = bank.search(str(file), tries=20)
+    assert found["statement"].startswith(f"no call {goes} where ")
+    assert where in found["statement"]
+    assert "{" not in found["statement"]
