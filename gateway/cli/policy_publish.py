@@ -165,7 +165,7 @@ def withdraw(
 
 
 def history(output: OutputOption = Output.TABLE) -> None:
-    """List what was published, newest first, and what waits for a second publisher."""
+    """List what was published or withdrawn, newest first, and what waits for a second publisher."""
     found = ask("GET", ROUTE)
     if output is Output.JSON:
         print_json(found)
@@ -173,9 +173,9 @@ def history(output: OutputOption = Output.TABLE) -> None:
     ids = {one["key"]: one["id"] for one in found["publishers"]}
     rows: list[tuple[str, ...]] = [("NUMBER", "STATE", "ACTION", "WHEN", "REVISION", "BY")]
     rows += [_row(one, _waits(one), ids) for one in found["proposals"]]
-    for one in found["withdrawn"]:
-        rows.append((str(one["number"]), "withdrawn", "", "", one["revision"], ""))
-    rows += [_row(one, one["state"], ids) for one in found["releases"]]
+    row = [*found["releases"], *found["withdrawals"]]
+    for one in sorted(row, key=lambda one: (one["number"], one["at"]), reverse=True):
+        rows.append(_row(one, one.get("state", "withdrawn"), ids))
     print_rows(rows)
     for one in found["proposals"]:
         print(f"\n{one['revision']}, proposed: {say_impact(one['impact'])}")

@@ -22,6 +22,7 @@ from gateway.core.errors import RequestError
 from gateway.core.people.registry import ADMIN, AUDITOR, OPERATOR
 from gateway.core.releases.archive import ARCHIVE_MAX_BYTES
 from gateway.core.releases.history import Publication
+from gateway.core.releases.history import Withdrawal as Taken
 from gateway.core.releases.publishing import PUBLISHER
 from gateway.core.releases.release import write_archive
 from gateway.http.admin_route import (
@@ -156,6 +157,7 @@ class ReleaseAdmin:
                 for one in history.proposals.values()
             ],
             "withdrawn": [msgspec.to_builtins(one) for one in history.withdrawn()],
+            "withdrawals": [_view_withdrawal(one) for one in reversed(history.withdrawals)],
             "publishers": [
                 {"id": one.id, "key": kid} for kid, one in sorted(rules.publishers.items())
             ],
@@ -173,6 +175,18 @@ def view(publication: Publication) -> dict[str, Any]:
         "at": publication.at,
         "shadow_s": publication.shadow_s,
         "impact": publication.impact,
+    }
+
+
+def _view_withdrawal(one: Taken) -> dict[str, Any]:
+    return {
+        "revision": one.revision,
+        "number": one.number,
+        "action": "withdraw",
+        "key": one.kid,
+        "at": one.at,
+        "shadow_s": one.shadow_s,
+        "again": one.again,
     }
 
 

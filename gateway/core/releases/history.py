@@ -82,6 +82,17 @@ class Publication(Struct, frozen=True, kw_only=True):
     impact: Mapping[str, Any] | None = None
 
 
+class Withdrawal(Struct, frozen=True, kw_only=True):
+    """What was proposed and taken back: by whose key, and when. `at` in seconds."""
+
+    number: int
+    revision: str
+    shadow_s: int
+    again: int
+    kid: str
+    at: int
+
+
 class Standing(Struct, frozen=True):
     """A publication as it stands now."""
 
@@ -92,6 +103,7 @@ class Standing(Struct, frozen=True):
 class History:
     """The row of releases. `target` should decide, `active` is what was last put on record.
 
+    `withdrawals`: everything that was ever taken back, oldest first.
     `latest_s`: the latest time that it heard of. A clock that is put back revives no proposal.
     """
 
@@ -105,6 +117,7 @@ class History:
         self._before: dict[int, int] = {}
         self._activated: set[int] = set()
         self._left: set[str] = set()
+        self.withdrawals: list[Withdrawal] = []
         self._withdrawn: set[Said] = set()
 
     @property
@@ -219,6 +232,16 @@ class History:
     def _withdraw(self, record: Mapping[str, Any]) -> None:
         said = _said(record)
         self._withdrawn.add(said)
+        self.withdrawals.append(
+            Withdrawal(
+                number=said.number,
+                revision=said.revision,
+                shadow_s=said.shadow_s,
+                again=said.again,
+                kid=record["kids"][0],
+                at=record["ts"] // 1_000_000,
+            )
+        )
         self.proposals = {key: one for key, one in self.proposals.items() if one.said != said}
 
     def _activate(self, found: Publication) -> None:

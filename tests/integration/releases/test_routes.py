@@ -247,7 +247,13 @@ async def test_a_proposal_is_withdrawn_by_another_publisher_and_never_decides(ap
     for by, state in (("pia", "proposed"), ("paul", "active")):
         done = await api.post(by, **await api.word(by, second, again=1))
         assert done.json()["state"] == state
+    head = (await api.get("aud")).json()
+    assert head["withdrawn"] == []  # the next place in the row; what was stays told
+    [told] = head["withdrawals"]
+    assert (told["revision"], told["number"], told["action"]) == (second.revision, 2, "withdraw")
+    assert told["key"] == public_of(KEYS["paul"]).kid
     [record] = api.ground.records("policy.withdraw")
+    assert told["at"] == record["ts"] // 1_000_000
     assert (record["release"], record["number"], record["action"]) == (
         second.revision,
         2,

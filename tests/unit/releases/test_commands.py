@@ -169,6 +169,7 @@ def head_of(bench: Bench, *names: str, **over: Any) -> dict[str, Any]:  # noqa: 
         "releases": [],
         "proposals": [],
         "withdrawn": [],
+        "withdrawals": [],
         "publishers": publishers,
     } | over
 
@@ -404,10 +405,14 @@ def test_the_row_is_told_with_what_waits_what_was_withdrawn_and_by_whom(
     pia, paul = (one["key"] for one in head["publishers"])
     row = {"revision": "sha256:a", "number": 1, "action": "publish", "at": 0, "impact": None}
     waiting = row | {"number": 2, "key": pia, "shadow_s": 0, "again": 1}
+    withdrawn = {"revision": "sha256:b", "action": "withdraw", "at": -1, "again": 0, "shadow_s": 0}
     head |= {
         "releases": [row | {"keys": [pia, paul, "unheard-of"], "state": "active"}],
         "proposals": [waiting | {"expires": time.time() + 9}, waiting | {"expires": 0}],
-        "withdrawn": [{"number": 2, "revision": "sha256:b", "shadow_s": 0, "again": 0}],
+        "withdrawals": [
+            withdrawn | {"number": 2, "key": paul, "at": 1_700_000_000},
+            withdrawn | {"number": 1, "key": pia},
+        ],
     }
     serve(monkeypatch, head)
     code, out, _ = bench.run("history")
@@ -418,8 +423,10 @@ def test_the_row_is_told_with_what_waits_what_was_withdrawn_and_by_whom(
         ["2", "expired"],
         ["2", "withdrawn"],
         ["1", "active"],
+        ["1", "withdrawn"],
     ]
-    assert rows[-1][-3:] == ["pia,", "paul,", "unheard-"]
+    assert rows[2][2:] == ["withdraw", "2023-11-14", "22:13:20Z", "sha256:b", "paul"]
+    assert rows[3][-3:] == ["pia,", "paul,", "unheard-"]
     assert "sha256:a, proposed: nothing is known of what it would change" in out
     serve(monkeypatch, head)
     assert json.loads(bench.run("history", "-o", "json")[1])["next"] == 2

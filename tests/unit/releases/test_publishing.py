@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.approvals.declined import Declined
 from gateway.core.releases.history import History
+from gateway.core.releases.publisher_keys import public_of
 from gateway.core.releases.publishing import (
     Enough,
     Waits,
@@ -313,6 +314,10 @@ def test_what_was_withdrawn_by_any_publisher_is_never_enough_again() -> None:
     assert isinstance(ask(history, say(PIA, TWO), by="pia"), Waits)
     publish(history, TWO)
     assert history.withdrawn() == []
+    # Who took what back, and when, stays known.
+    kid = public_of(PAUL).kid
+    told = [(one.revision, one.again, one.kid, one.at) for one in history.withdrawals]
+    assert told == [(ONE, 0, kid, NOW_S), (ONE, 1, kid, NOW_S)]
 
 
 def test_what_was_withdrawn_does_not_decide_though_the_log_says_so() -> None:
