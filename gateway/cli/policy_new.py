@@ -37,9 +37,9 @@ asked if input.phase in {{"call", "resume"}}
 # What an agent may know of. Whether it may do it is judged when it is called.
 permit contains {{"code": "{name}_listed"}} if input.phase == "list"
 
-# Who may. Arguments stand in `input.context.args`; check their type before you compare them:
-#   is_number(input.context.args.amount)
-#   input.context.args.amount <= 100
+# Who may. A role may permit, never limit: an agent that was handed authority may lack it.
+# Check the type of an argument before you compare it:
+#   is_number(input.context.args.amount); input.context.args.amount <= 100
 permit contains {{"code": "{name}_permitted"}} if {{
 	asked
 	"{role}" in input.subject.roles
