@@ -20,9 +20,17 @@ def read_deployment(directory: Path, config: Path | None, notes: list[str]) -> D
     """
     try:
         found = find_config(directory, config, notes)
-        return None if found is None else _read(*found)
     except ConfigurationError as error:
         raise failed(error) from None
+    if found is None:
+        return None
+    try:
+        return _read(*found)
+    except ConfigurationError as error:
+        if config is not None:
+            raise failed(error) from None
+        notes.append(_unread(found[1]))
+        return None
 
 
 def find_config(
@@ -43,11 +51,13 @@ def find_config(
             if found.policy.path.resolve() == directory.resolve():
                 return found, path
         except ConfigurationError:
-            notes.append(
-                f"{path} cannot be read, so not asked what it names: `countersign config check`"
-            )
+            notes.append(_unread(path))
             return None
     return None
+
+
+def _unread(path: Path) -> str:
+    return f"{path} cannot be read, so not asked what it names: `countersign config check`"
 
 
 def _read(config: Config, path: Path) -> Deployment:
