@@ -73,7 +73,7 @@ class Stage(Struct, frozen=True, forbid_unknown_fields=True):
 class ApprovalSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """Who must agree, how long it may take and who then sends the call.
 
-    `stages` are all needed, in order; within one, any alternative suffices. `ttl_s` in seconds.
+    `stages` are all needed, in any order; in one, any alternative suffices. `ttl_s` in seconds.
     """
 
     stages: tuple[tuple[Stage, ...], ...]
