@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -46,6 +46,7 @@ _BOMBS: Final = (("others", "bench.bomb", 10), ("same", "bench.*", 10), ("many",
 _CAPS: Final = 16
 _DEADLINE_MS: Final = 50
 _LENIENT_MS: Final = 2_000
+_LOADS: Final = 4
 _CAP: Final = """\
 # METADATA
 # custom:
@@ -85,7 +86,7 @@ class EnginePlan(Struct, frozen=True):
 def measure_engine(folder: Path, plan: EnginePlan) -> dict[str, float | int]:
     """Return the figures under flat keys. `folder` is made."""
     results = {**_time_pack(plan.rounds), **_time_packages(plan.rounds)}
-    results |= asyncio.run(_load_worker(plan.load_s))
+    results |= _load_a_worker(plan.load_s)
     results |= asyncio.run(_reload(folder / "reload", plan.reloads))
     for name, bombed, per_s in _BOMBS:
         results |= asyncio.run(_throw_bombs(name, bombed, per_s, plan.load_s))
@@ -179,6 +180,14 @@ def _build_company(heard: int, others: int) -> Bundle:
 # --- through the port ---------------------------------------------------------------------------
 
 
+def _load_a_worker(seconds: float) -> dict[str, float | int]:
+    """Return what `_load_worker` does; begin anew where the machine kept a worker for too long."""
+    for _ in range(_LOADS - 1):
+        with suppress(_ReplacedError):
+            return asyncio.run(_load_worker(seconds))
+    return asyncio.run(_load_worker(seconds))
+
+
 async def _load_worker(seconds: float) -> dict[str, float | int]:
     """Return decisions for each second of a worker's CPU, with many callers."""
     bundle = load_bundle_dir(default_pack())
@@ -192,16 +201,23 @@ async def _load_worker(seconds: float) -> dict[str, float | int]:
         while time.monotonic() < end:
             await asyncio.gather(*(policy.decide(_TOOL, "call", each) for each in documents))
             done += len(documents)
+        if policy.worker_pids[0] != pid:  # and its CPU time is lost with it
+            raise _ReplacedError("a policy worker was replaced under load")
         used = _cpu_s(pid) - before
-        if policy.worker_pids[0] != pid:
-            raise MeasurementError("a policy worker was replaced under load")
     finally:
         await policy.stop()
     return {"decisions_per_s_core": round(done / used)}
 
 
+class _ReplacedError(MeasurementError):
+    """A worker whose CPU time was being counted is no more, and its time with it."""
+
+
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
+    try:
+        fields = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        raise _ReplacedError("a policy worker was replaced under load") from None
     return int(fields[0]) / 1e9
 
 
