@@ -43,6 +43,10 @@ def call(builtin: dict[str, Any]) -> str:
         operands = f"[{operands}]"
     elif builtin["name"] in {"max", "min", "sort", "to_number"}:  # and these of any type
         operands = operands.replace("input", "data")
+    elif builtin["name"] == "bits.lsh":  # by places that are written out
+        operands = "input.x[0], 3"
+    elif builtin["name"] == "walk":  # its answer is taken apart where it is asked
+        return "\n\nx contains y if walk(input.x, [_, y])\n"
     called = f"{builtin['name']}({operands})"
     body = f"y := {called}" if "result" in builtin["decl"] else called
     return (

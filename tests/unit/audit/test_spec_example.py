@@ -13,7 +13,7 @@ from gateway.core.log.chain_check import Break, ChainCheck
 from gateway.core.log.note import parse_vkey
 
 PAGE = (Path(__file__).parents[3] / "docs" / "spec" / "audit-log-v1.md").read_text("utf-8")
-STATEMENTS = {"sentences", "statement"}
+STATEMENTS = {"search_premise", "sentences", "statement"}
 
 
 @pytest.mark.req("GW-13")
