@@ -6,16 +6,15 @@ That engines differ there is shown by `tests/integration/policy/test_random_poli
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from gateway.adapters.policy.policy_bindings import TAKES
-from gateway.adapters.policy.policy_bundle import build_bundle
+from gateway.adapters.policy.policy_bundle import build_bundle, find_rego_root
 from gateway.core.errors import ConfigurationError
 
 pytestmark = pytest.mark.req("POL-05")
-CAPABILITIES = Path("rego/capabilities.json")
+CAPABILITIES = find_rego_root() / "capabilities.json"
 
 
 def refused(*lines: str) -> str:
