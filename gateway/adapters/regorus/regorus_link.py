@@ -40,9 +40,20 @@ class Request:
 
     A `CONTROL` request says with `about` which subset's engine it builds. `asker` is the subject
     of the question, `wild` whether a worker was lost to it that had worked on it all the time.
+    `cpu_s`: how much CPU it may cost, beside the time that it may take.
     """
 
-    __slots__ = ("about", "answer", "asker", "deadline_s", "payload", "resent", "subset", "wild")
+    __slots__ = (
+        "about",
+        "answer",
+        "asker",
+        "cpu_s",
+        "deadline_s",
+        "payload",
+        "resent",
+        "subset",
+        "wild",
+    )
 
     def __init__(
         self,
@@ -53,8 +64,10 @@ class Request:
         *,
         about: int = 0,
         asker: str = "",
+        cpu_s: float | None = None,
     ) -> None:
         self.subset = subset
+        self.cpu_s = cpu_s
         self.asker = asker
         self.about = about or subset
         self.payload = payload
@@ -213,7 +226,8 @@ class WorkerLink:
         head = self.pending[place or 0]
         elapsed_s = (time.monotonic_ns() - since_ns) / 1e9
         left_s = head.deadline_s - elapsed_s
-        spent = self._cpu_s is not None and place is not None and self._has_worked(self._cpu_s)
+        cpu_s = self._cpu_s if head.cpu_s is None else head.cpu_s
+        spent = cpu_s is not None and place is not None and self._has_worked(cpu_s)
         if left_s <= 0 or spent:
             head.wild = place is not None and self._has_worked(self._patience_s / _CPU_SHARE)
             self._lose("policy_timeout", "policy took longer than its deadline")
@@ -224,8 +238,8 @@ class WorkerLink:
                 self._on_slow(self)
             # A worker that has not begun yet, on a busy machine, is looked at again as well.
             left_s = min(left_s, max(self._patience_s - elapsed_s, self._patience_s / 2))
-        elif self._cpu_s is not None:
-            left_s = min(left_s, self._cpu_s)
+        if cpu_s is not None:
+            left_s = min(left_s, cpu_s)
         self._arm(left_s)
 
     @property

@@ -22,7 +22,10 @@ from gateway.core.policy.decision import Decision, Phase
 from gateway.core.policy.policy_answer import read_answer
 
 _TRIAL_DEADLINE_S: Final = 2.0
-"""At least: nobody waits for a trial, and a busy machine is no fault of the policies."""
+"""At least, of which the worker may have the deadline's worth of CPU.
+
+Nobody waits for a trial, and a busy machine is no fault of the policies.
+"""
 INPUT_MAX_BYTES: Final = 4 << 20
 """More than the largest body and the largest result that policy watches can make of an input."""
 
@@ -252,7 +255,7 @@ class RegorusPolicy:
         return found
 
     def _ask(
-        self, active: _Active, document: bytes, deadline_s: float = 0.0
+        self, active: _Active, document: bytes, *, trial: bool = False
     ) -> asyncio.Future[bytes | None]:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         if len(document) > INPUT_MAX_BYTES:
@@ -260,8 +263,10 @@ class RegorusPolicy:
             answer.set_exception(PolicyError(text, code="policy_error"))
             return answer
         subset, asker = active.index.read(document)
-        deadline_s = max(deadline_s, self._deadline_s)
-        active.fleet.submit(Request(subset, document, answer, deadline_s, asker=asker))
+        deadline_s, cpu_s = self._deadline_s, None
+        if trial:
+            deadline_s, cpu_s = max(_TRIAL_DEADLINE_S, deadline_s), deadline_s
+        active.fleet.submit(Request(subset, document, answer, deadline_s, asker=asker, cpu_s=cpu_s))
         return answer
 
     def _running(self) -> _Active:
@@ -271,7 +276,7 @@ class RegorusPolicy:
 
     async def _try(self, active: _Active) -> None:
         async def decide(_tool: str, _phase: Phase, document: bytes) -> Decision:
-            answer = await self._ask(active, document, _TRIAL_DEADLINE_S)
+            answer = await self._ask(active, document, trial=True)
             return read_answer(answer, active.revision)
 
         await try_bundle(decide)
