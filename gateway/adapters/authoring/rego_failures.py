@@ -101,7 +101,9 @@ def find_failures(suite: Suite, test: FailedTest) -> list[Failure]:
                 step = asking.find_step(steps, case)
                 if step is not None:
                     found.append(Failure(case, test.file, *asking.tell(step, case)))
-    except BaseException:  # noqa: BLE001 - a Rust panic is no Exception
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - a Rust panic is no Exception; the verdict stands without it
         return found
     return found
 
