@@ -31,6 +31,20 @@ class RefusedError(ValueError):
     """An argument on which engines may differ, so the decision fails. Its text holds none of it."""
 
 
+def text_of(value: object) -> str:
+    """Return what must be a text. Raises `TypeError`, which denies, for anything else."""
+    if not isinstance(value, str):
+        raise TypeError("a text is needed")
+    return value
+
+
+def whole_of(value: object) -> int:
+    """Return what must be a whole number. Raises `TypeError`, which denies, for anything else."""
+    if type(value) is not int:
+        raise TypeError("a whole number is needed")
+    return value
+
+
 class _Here(threading.local):
     """An engine is bound to its thread, so each thread has its own."""
 

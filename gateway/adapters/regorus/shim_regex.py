@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from gateway.adapters.policy.policy_patterns import Pattern, translate
-from gateway.adapters.regorus.shim_natives import RefusedError, ask_native
+from gateway.adapters.regorus.shim_natives import RefusedError, ask_native, text_of, whole_of
 
 _INSERTED: Final = re.compile(
     r"\$(?:\$|(?:0|[1-9][0-9]{0,2}|[A-Za-z_][0-9A-Za-z_]*)(?![0-9A-Za-z_]|[^\x00-\x7f])"
@@ -22,11 +22,11 @@ _DOT: Final = (".",)
 
 def match(pattern: object, text: object) -> bool:
     """Whether a pattern is found in a text."""
-    asked = _text(pattern)
+    asked = text_of(pattern)
     quick = _quick(asked)
     if quick is not None:
-        return quick(_text(text)) is not None
-    found: bool = ask_native("regex.match", _read(asked).text, _text(text))
+        return quick(text_of(text)) is not None
+    found: bool = ask_native("regex.match", _read(asked).text, text_of(text))
     return found
 
 
@@ -74,24 +74,26 @@ def is_valid(pattern: object) -> bool:
 
 def find_n(pattern: object, text: object, number: object) -> list[str]:
     """Return what a pattern finds."""
-    found: list[str] = ask_native("regex.find_n", _read(pattern).text, _text(text), _whole(number))
+    found: list[str] = ask_native(
+        "regex.find_n", _read(pattern).text, text_of(text), whole_of(number)
+    )
     return found
 
 
 def find_all_string_submatch_n(pattern: object, text: object, number: object) -> list[list[str]]:
     """Return what a pattern and its groups find."""
     found: list[list[str]] = ask_native(
-        "regex.find_all_string_submatch_n", _read(pattern).text, _text(text), _whole(number)
+        "regex.find_all_string_submatch_n", _read(pattern).text, text_of(text), whole_of(number)
     )
     return found
 
 
 def replace(text: object, pattern: object, value: object) -> str:
     """Return a text with what a pattern finds replaced; `$1` and `${name}` stand for groups."""
-    inserted = _text(value)
+    inserted = text_of(value)
     if "$" in _INSERTED.sub("", inserted):
         raise RefusedError("`$` in a replacement is followed by what engines read differently")
-    found: str = ask_native("regex.replace", _text(text), _read(pattern).text, inserted)
+    found: str = ask_native("regex.replace", text_of(text), _read(pattern).text, inserted)
     return found
 
 
@@ -100,7 +102,7 @@ def split(pattern: object, text: object) -> list[str]:
     read = _read(pattern)
     if read.empty:
         raise RefusedError("engines split differently by a pattern that may be empty")
-    found: list[str] = ask_native("regex.split", read.text, _text(text))
+    found: list[str] = ask_native("regex.split", read.text, text_of(text))
     return found
 
 
@@ -112,29 +114,17 @@ def glob_match(pattern: object, delimiters: object, text: object) -> bool:
         parted = tuple(delimiters) or _DOT
     else:
         raise RefusedError("delimiters are a list, or null")
-    found: bool = ask_native("regex.match", _read_glob(_text(pattern), parted), _text(text))
+    found: bool = ask_native("regex.match", _read_glob(text_of(pattern), parted), text_of(text))
     return found
 
 
 def quote_meta(text: object) -> str:
     """Return a text as a glob that matches it."""
-    return re.sub(r"[*?\\\[\]{}]", lambda found: "\\" + found[0], _text(text))
+    return re.sub(r"[*?\\\[\]{}]", lambda found: "\\" + found[0], text_of(text))
 
 
 def _read(pattern: object) -> Pattern:
-    return translate(_text(pattern))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is needed")
-    return value
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int:
-        raise TypeError("a whole number is needed")
-    return value
+    return translate(text_of(pattern))
 
 
 @lru_cache(maxsize=512)

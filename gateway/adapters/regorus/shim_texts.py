@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from gateway.adapters.regorus.shim_natives import RefusedError
+from gateway.adapters.regorus.shim_natives import RefusedError, text_of, whole_of
 
 _INT64: Final = 1 << 63
 _QUERY: Final = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*", re.DOTALL)
@@ -24,30 +24,18 @@ _VERSION: Final = re.compile(
 _LEADING_ZERO: Final = re.compile(r"0[0-9]+", re.ASCII)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is needed")
-    return value
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int:
-        raise TypeError("a whole number is needed")
-    return value
-
-
 # --- letters ----------------------------------------------------------------------------------
 
 
 def lower(text: object) -> str:
     """Return a text in small letters, each by itself (Go's `unicode.ToLower`)."""
-    given = _text(text)
+    given = text_of(text)
     return given.lower() if given.isascii() else "".join(map(_lower_one, given))
 
 
 def upper(text: object) -> str:
     """Return a text in capitals, each by itself (Go's `unicode.ToUpper`): `ß` stays."""
-    given = _text(text)
+    given = text_of(text)
     return given.upper() if given.isascii() else "".join(map(_upper_one, given))
 
 
@@ -71,7 +59,7 @@ def _upper_one(letter: str) -> str:
 
 def substring(text: object, offset: object, length: object) -> str:
     """Return a part of a text; a negative length means up to its end."""
-    given, start, size = _text(text), _whole(offset), _whole(length)
+    given, start, size = text_of(text), whole_of(offset), whole_of(length)
     if start < 0:
         raise RefusedError("a part of a text begins before it")
     return given[start:] if size < 0 else given[start : start + size]
@@ -79,12 +67,12 @@ def substring(text: object, offset: object, length: object) -> str:
 
 def indexof(text: object, part: object) -> int:
     """Return where a text has a part, -1 if nowhere."""
-    return _text(text).find(_searched(part))
+    return text_of(text).find(_searched(part))
 
 
 def indexof_n(text: object, part: object) -> list[int]:
     """Return every place where a text has a part."""
-    given, searched = _text(text), _searched(part)
+    given, searched = text_of(text), _searched(part)
     found, at = [], given.find(searched)
     while at >= 0:
         found.append(at)
@@ -93,19 +81,19 @@ def indexof_n(text: object, part: object) -> list[int]:
 
 
 def _searched(part: object) -> str:
-    if not _text(part):
+    if not text_of(part):
         raise RefusedError("an empty text is everywhere")
-    return _text(part)
+    return text_of(part)
 
 
 def count(text: object, part: object) -> int:
     """Return how often a text has a part, counted without overlaps."""
-    return _text(text).count(_text(part))
+    return text_of(text).count(text_of(part))
 
 
 def replace(text: object, part: object, value: object) -> str:
     """Return a text with every part replaced."""
-    return _text(text).replace(_searched(part), _text(value))
+    return text_of(text).replace(_searched(part), text_of(value))
 
 
 def replace_n(changes: object, text: object) -> str:
@@ -114,8 +102,8 @@ def replace_n(changes: object, text: object) -> str:
         raise TypeError("an object of texts is needed")
     parts = sorted(map(_searched, changes), key=str.encode)
     if not parts:
-        return _text(text)
-    return re.sub("|".join(map(re.escape, parts)), lambda found: changes[found[0]], _text(text))
+        return text_of(text)
+    return re.sub("|".join(map(re.escape, parts)), lambda found: changes[found[0]], text_of(text))
 
 
 # --- encodings --------------------------------------------------------------------------------
@@ -131,7 +119,7 @@ def base64_is_valid(text: object) -> bool:
 
 def base64_decode(text: object) -> str:
     """Return what base64 stands for."""
-    given = _text(text)
+    given = text_of(text)
     if not base64_is_valid(given):
         raise RefusedError("a text is no base64")
     return _decoded(base64.b64decode(given))
@@ -139,7 +127,7 @@ def base64_decode(text: object) -> str:
 
 def base64url_decode(text: object) -> str:
     """Return what base64url stands for, with its padding or without."""
-    given = _text(text)
+    given = text_of(text)
     if re.fullmatch(r"[A-Za-z0-9_-]*={0,2}", given) is None or (
         given.endswith("=") and len(given) % 4
     ):
@@ -160,12 +148,12 @@ def _decoded(raw: bytes) -> str:
 
 def urlquery_encode(text: object) -> str:
     """Return a text as it stands in a query (Go's `url.QueryEscape`)."""
-    return quote_from_bytes(_text(text).encode(), safe=" ").replace(" ", "+")
+    return quote_from_bytes(text_of(text).encode(), safe=" ").replace(" ", "+")
 
 
 def urlquery_decode(text: object) -> str:
     """Return what stands in a query (Go's `url.QueryUnescape`)."""
-    given = _text(text)
+    given = text_of(text)
     if _QUERY.fullmatch(given) is None:
         raise RefusedError("`%` is followed by no two digits")
     return _decoded(unquote_to_bytes(given.replace("+", " ")))
@@ -176,7 +164,7 @@ def urlquery_encode_object(fields: object) -> str:
     if not isinstance(fields, dict):
         raise TypeError("an object is needed")
     found = []
-    for name in sorted(map(_text, fields), key=str.encode):
+    for name in sorted(map(text_of, fields), key=str.encode):
         values = fields[name] if isinstance(fields[name], list) else [fields[name]]
         found += [f"{urlquery_encode(name)}={urlquery_encode(value)}" for value in values]
     return "&".join(found)
@@ -185,7 +173,7 @@ def urlquery_encode_object(fields: object) -> str:
 def urlquery_decode_object(text: object) -> dict[str, list[str]]:
     """Return the fields of a query."""
     found: dict[str, list[str]] = {}
-    for part in _text(text).split("&"):
+    for part in text_of(text).split("&"):
         if ";" in part:
             raise RefusedError("a query has a `;`")
         if part:
@@ -204,7 +192,7 @@ def semver_is_valid(text: object) -> bool:
 
 def semver_compare(one: object, other: object) -> int:
     """Return -1, 0 or 1: which of two versions comes first."""
-    left, right = _read_version(_text(one)), _read_version(_text(other))
+    left, right = _read_version(text_of(one)), _read_version(text_of(other))
     if left is None or right is None:
         raise RefusedError("a text is no version")
     return (left > right) - (left < right)
