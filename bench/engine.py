@@ -22,13 +22,13 @@ from msgspec import Struct
 from bench.policies import REFUNDS, agent_name, build_data, write_policies
 from bench.processes import MeasurementError
 from bench.requests import build_arguments
+from gateway.adapters.policy.gate.policy_passed import passed
 from gateway.adapters.policy.policy_bundle import (
     Bundle,
     build_bundle,
     default_pack,
     load_bundle_dir,
 )
-from gateway.adapters.policy.policy_passed import passed
 from gateway.adapters.policy.policy_sample import build_sample
 from gateway.adapters.regorus.regorus_fleet import Fleet, load_command
 from gateway.adapters.regorus.regorus_index import Index

@@ -14,9 +14,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.adapters.authoring.policy_words import Known, find_unknown_words
+from gateway.adapters.policy.gate.policy_names import suggest
 from gateway.adapters.policy.policy_bundle import AUTHORITY_FILE, Bundle, default_pack
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_names import suggest
 from gateway.adapters.policy.policy_package import Package, Source
 from gateway.adapters.policy.policy_scope import Scope
 from gateway.adapters.policy.policy_syntax import Node, head_of, place, unwrap, whole_span

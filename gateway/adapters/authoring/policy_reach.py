@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.adapters.policy.gate.policy_portable import below, written_name
 from gateway.adapters.policy.policy_package import Source
-from gateway.adapters.policy.policy_portable import below, written_name
 from gateway.adapters.policy.policy_syntax import Node, alternatives, head_of, parameters, unwrap
 
 _DEPTH_MAX: Final = 8

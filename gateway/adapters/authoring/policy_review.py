@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.adapters.authoring.policy_lookups import find_looked_up_limits
+from gateway.adapters.policy.gate.policy_names import find_oddities
+from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_ast import Fault, parse_module
 from gateway.adapters.policy.policy_bundle import read_sources
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_lookups import find_looked_up_limits
-from gateway.adapters.policy.policy_names import find_oddities
 from gateway.adapters.policy.policy_package import Source
-from gateway.adapters.policy.policy_rules import Definitions
 
 
 def find_warnings(folder: Path) -> list[Mistake]:

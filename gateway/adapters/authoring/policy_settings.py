@@ -13,9 +13,9 @@ from functools import cache
 from typing import Any, Final
 
 from gateway.adapters.authoring.policy_notes import read_notes
+from gateway.adapters.policy.gate.policy_names import suggest
 from gateway.adapters.policy.policy_bundle import Bundle, default_pack
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_names import suggest
 from gateway.adapters.policy.policy_package import Source
 from gateway.core.errors import ConfigurationError
 

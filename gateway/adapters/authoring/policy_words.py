@@ -20,10 +20,10 @@ from gateway.adapters.authoring.policy_reach import (
     texts_of,
 )
 from gateway.adapters.authoring.policy_settings import shipped_text
+from gateway.adapters.policy.gate.policy_names import suggest
+from gateway.adapters.policy.gate.policy_portable import below, mistake_at
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_names import suggest
 from gateway.adapters.policy.policy_package import LIBRARY, Source
-from gateway.adapters.policy.policy_portable import below, mistake_at
 from gateway.adapters.policy.policy_syntax import Node, unwrap
 
 Kind = Literal["tool", "server", "sum", "label", "tool_label"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.adapters.policy.policy_names import find_bound, find_used
+from gateway.adapters.policy.gate.policy_names import find_bound, find_used
 from gateway.adapters.policy.policy_syntax import Node, declared, source_of, unwrap
 
 Path = tuple[str, ...]

@@ -11,8 +11,9 @@ import msgspec
 import regorus
 from msgspec import Struct
 
+from gateway.adapters.policy.gate.policy_authority import expand_authority
+from gateway.adapters.policy.gate.policy_gate import read_scopes
 from gateway.adapters.policy.policy_ast import Fault, Module, parse_module
-from gateway.adapters.policy.policy_authority import expand_authority
 from gateway.adapters.policy.policy_bundle import (
     MAIN_PATH,
     find_rego_root,
@@ -21,7 +22,6 @@ from gateway.adapters.policy.policy_bundle import (
     read_folder,
 )
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_gate import read_scopes
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.regorus.regorus_worker import build_engine
 

@@ -18,9 +18,9 @@ from gateway.adapters.authoring.policy_reach import (
     path_of,
     plain_rules,
 )
+from gateway.adapters.policy.gate.policy_portable import mistake_at, written_name
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import Package, Source
-from gateway.adapters.policy.policy_portable import mistake_at, written_name
 from gateway.adapters.policy.policy_syntax import (
     Alternative,
     Node,

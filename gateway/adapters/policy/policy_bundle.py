@@ -11,10 +11,10 @@ from typing import Any, Final
 import orjson
 from msgspec import Struct
 
-from gateway.adapters.policy.input_types import SCHEMA_PATH, published
-from gateway.adapters.policy.policy_authority import expand_authority
+from gateway.adapters.policy.gate.input_types import SCHEMA_PATH, published
+from gateway.adapters.policy.gate.policy_authority import expand_authority
+from gateway.adapters.policy.gate.policy_gate import read_packages
 from gateway.adapters.policy.policy_faults import Mistake, in_file
-from gateway.adapters.policy.policy_gate import read_packages
 from gateway.adapters.policy.policy_library import PREFIX as LIBRARY_PREFIX
 from gateway.adapters.policy.policy_library import parse_library
 from gateway.adapters.policy.policy_package import Package

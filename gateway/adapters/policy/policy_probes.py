@@ -12,8 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.adapters.policy.gate.policy_names import find_bound, find_used
 from gateway.adapters.policy.policy_ast import Module
-from gateway.adapters.policy.policy_names import find_bound, find_used
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_syntax import (
     CLOSURES,

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from gateway.adapters.policy.policy_bindings import TAKES
+from gateway.adapters.policy.gate.policy_bindings import TAKES
 from gateway.adapters.policy.policy_bundle import build_bundle, find_rego_root
 from gateway.core.errors import ConfigurationError
 

@@ -9,7 +9,7 @@ import regorus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.policy.input_types import SCHEMA_PATH, InputTypes, published
+from gateway.adapters.policy.gate.input_types import SCHEMA_PATH, InputTypes, published
 from gateway.adapters.policy.policy_bundle import (
     MAIN_PATH,
     build_bundle,

@@ -5,6 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gateway.adapters.policy.bundle_store import load_bundle, save_bundle
+from gateway.adapters.policy.gate.policy_gate import (
+    _module_faults,
+    _uncertain,
+    _undefined_faults,
+)
+from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_bundle import (
     Bundle,
     build_bundle,
@@ -13,13 +19,7 @@ from gateway.adapters.policy.policy_bundle import (
     restore_bundle,
 )
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_gate import (
-    _module_faults,
-    _uncertain,
-    _undefined_faults,
-)
 from gateway.adapters.policy.policy_library import parse_library
-from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.regorus.regorus_index import describe_subset
 from gateway.core.errors import ConfigurationError
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.adapters.policy import policy_ast
+from gateway.adapters.policy.gate.policy_passed import passed
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
-from gateway.adapters.policy.policy_passed import passed
 from gateway.core.errors import ConfigurationError
 
 _ASKS_B: Final = """package policies.a

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from gateway.adapters.policy.input_types import InputTypes
+from gateway.adapters.policy.gate.input_types import InputTypes
 from gateway.adapters.policy.policy_package import Package, Source, close_over, find_reads
 
 _KEPT_MAX: Final = 8192

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from gateway.adapters.policy.gate.policy_portable import below, mistake_at, written_name
+from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_builtins import ALLOWED
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import Source
-from gateway.adapters.policy.policy_portable import below, mistake_at, written_name
-from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.policy.policy_syntax import (
     Node,
     declared,

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
+from gateway.adapters.policy.gate.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import Source
-from gateway.adapters.policy.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.policy_syntax import Node, unwrap, written
 
 _PLACES_MAX: Final = 53

@@ -7,19 +7,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.adapters.policy import policy_ast
-from gateway.adapters.policy.input_types import InputTypes
+from gateway.adapters.policy.gate.input_types import InputTypes
+from gateway.adapters.policy.gate.policy_bindings import find_binding_faults
+from gateway.adapters.policy.gate.policy_counts import find_counted_texts
+from gateway.adapters.policy.gate.policy_data_faults import find_data_faults
+from gateway.adapters.policy.gate.policy_digits import find_digit_faults
+from gateway.adapters.policy.gate.policy_guards import find_unguarded
+from gateway.adapters.policy.gate.policy_items import find_item_faults
+from gateway.adapters.policy.gate.policy_literals import find_literal_faults
+from gateway.adapters.policy.gate.policy_names import find_unknown_names, suggest
+from gateway.adapters.policy.gate.policy_passed import Outline, name_packages, outline, passed
+from gateway.adapters.policy.gate.policy_portable import find_unportable
+from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_ast import Fault, Use
-from gateway.adapters.policy.policy_bindings import find_binding_faults
 from gateway.adapters.policy.policy_builtins import ALLOWED, REMEDIES
-from gateway.adapters.policy.policy_counts import find_counted_texts
-from gateway.adapters.policy.policy_data_faults import find_data_faults
-from gateway.adapters.policy.policy_digits import find_digit_faults
 from gateway.adapters.policy.policy_faults import Mistake, explain_syntax, find_long_lines
-from gateway.adapters.policy.policy_guards import find_unguarded
-from gateway.adapters.policy.policy_items import find_item_faults
 from gateway.adapters.policy.policy_library import Library, find_library_fault
-from gateway.adapters.policy.policy_literals import find_literal_faults
-from gateway.adapters.policy.policy_names import find_unknown_names, suggest
 from gateway.adapters.policy.policy_package import (
     DECISION_SETS,
     LIBRARY,
@@ -27,9 +30,6 @@ from gateway.adapters.policy.policy_package import (
     Source,
     build_packages,
 )
-from gateway.adapters.policy.policy_passed import Outline, name_packages, outline, passed
-from gateway.adapters.policy.policy_portable import find_unportable
-from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.policy.policy_scope import Scope, read_annotations, read_scope
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from gateway.adapters.policy.gate.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_patterns import (
@@ -19,7 +20,6 @@ from gateway.adapters.policy.policy_patterns import (
     PatternError,
     translate,
 )
-from gateway.adapters.policy.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.policy_syntax import Node, unwrap
 
 Fault = tuple[str, str, str]

@@ -17,8 +17,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from gateway.adapters.policy.gate.policy_names import suggest
 from gateway.adapters.policy.policy_faults import Mistake, in_file
-from gateway.adapters.policy.policy_names import suggest
 from gateway.adapters.policy.policy_package import Source
 from gateway.core.names import is_server_id
 

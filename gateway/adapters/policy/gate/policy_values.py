@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.adapters.policy.input_types import InputTypes
+from gateway.adapters.policy.gate.input_types import InputTypes
+from gateway.adapters.policy.gate.policy_uses import Summary
 from gateway.adapters.policy.policy_answers import answer
 from gateway.adapters.policy.policy_kinds import (
     ARRAY,
@@ -54,7 +55,6 @@ from gateway.adapters.policy.policy_syntax import (
     unwrap,
     written,
 )
-from gateway.adapters.policy.policy_uses import Summary
 
 _COLLECTIONS: Final = {"Array": ARRAY, "Set": SET, "Object": OBJECT}
 _CLOSURE_KINDS: Final = {"ArrayCompr": ARRAY, "SetCompr": SET, "ObjectCompr": OBJECT}

@@ -15,12 +15,15 @@ from typing import Final
 
 from msgspec import structs
 
-from gateway.adapters.policy.input_types import InputTypes
-from gateway.adapters.policy.policy_checks import establish
-from gateway.adapters.policy.policy_comparisons import Body
+from gateway.adapters.policy.gate.input_types import InputTypes
+from gateway.adapters.policy.gate.policy_checks import establish
+from gateway.adapters.policy.gate.policy_comparisons import Body
+from gateway.adapters.policy.gate.policy_limits import Limits, find_silenced
+from gateway.adapters.policy.gate.policy_rules import Definitions, Name
+from gateway.adapters.policy.gate.policy_uses import UNDEFINED, Slip, Summary, word_of
+from gateway.adapters.policy.gate.policy_values import Context
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_kinds import BOOLEAN, OBJECT, SET
-from gateway.adapters.policy.policy_limits import Limits, find_silenced
 from gateway.adapters.policy.policy_made import (
     NOTHING,
     SHIPPED,
@@ -39,7 +42,6 @@ from gateway.adapters.policy.policy_made import (
     widened,
 )
 from gateway.adapters.policy.policy_package import DECISION_SETS, LIBRARY, Source
-from gateway.adapters.policy.policy_rules import Definitions, Name
 from gateway.adapters.policy.policy_syntax import (
     Node,
     alternatives,
@@ -48,8 +50,6 @@ from gateway.adapters.policy.policy_syntax import (
     parameters,
     unwrap,
 )
-from gateway.adapters.policy.policy_uses import UNDEFINED, Slip, Summary, word_of
-from gateway.adapters.policy.policy_values import Context
 
 _LIBRARY: Final = LIBRARY[1:]
 

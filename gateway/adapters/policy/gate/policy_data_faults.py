@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from gateway.adapters.policy.policy_authority import find_authority_faults
+from gateway.adapters.policy.gate.policy_authority import find_authority_faults
 from gateway.adapters.policy.policy_faults import Mistake, in_file
 from gateway.adapters.policy.policy_package import Source
 

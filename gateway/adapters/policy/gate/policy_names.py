@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, Final
 
+from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_builtins import ALLOWED
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import Source
-from gateway.adapters.policy.policy_rules import Definitions
 from gateway.adapters.policy.policy_syntax import (
     HEADS,
     Node,

@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from gateway.adapters.policy.policy_checks import establish
+from gateway.adapters.policy.gate.policy_checks import establish
+from gateway.adapters.policy.gate.policy_uses import (
+    BELOW,
+    DEFINED,
+    FALSE,
+    MEMBER,
+    TRUE,
+    Summary,
+    Use,
+    Word,
+    given_in,
+    silence_of,
+    spoken_of,
+    uses_in,
+    word_of,
+)
+from gateway.adapters.policy.gate.policy_values import Context, Locals
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_kinds import (
     CHECKS,
@@ -43,22 +59,6 @@ from gateway.adapters.policy.policy_syntax import (
     start_of,
     unwrap,
 )
-from gateway.adapters.policy.policy_uses import (
-    BELOW,
-    DEFINED,
-    FALSE,
-    MEMBER,
-    TRUE,
-    Summary,
-    Use,
-    Word,
-    given_in,
-    silence_of,
-    spoken_of,
-    uses_in,
-    word_of,
-)
-from gateway.adapters.policy.policy_values import Context, Locals
 
 _WHY: Final = "null is below every number, a text above"
 _TEXTS: Final = ("String", "RawString")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from gateway.adapters.policy.gate.policy_uses import Summary
+from gateway.adapters.policy.gate.policy_values import Locals
 from gateway.adapters.policy.policy_kinds import CHECKS, OPEN, TYPE_NAMES
 from gateway.adapters.policy.policy_made import Checks, Key, is_raw, lasts
 from gateway.adapters.policy.policy_syntax import (
@@ -15,8 +17,6 @@ from gateway.adapters.policy.policy_syntax import (
     unwrap,
     written,
 )
-from gateway.adapters.policy.policy_uses import Summary
-from gateway.adapters.policy.policy_values import Locals
 
 Guards = Iterator[tuple[Key, int]]
 _PHASE: Final = ("input", "phase")
