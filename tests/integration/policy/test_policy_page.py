@@ -78,7 +78,7 @@ def test_the_question_with_a_past_is_answered_by_it(
 
 def test_codes_of_the_page_are_those_of_the_gate() -> None:
     root = Path(__file__).resolve().parents[3] / "gateway"
-    code = "".join(path.read_text() for path in (root / "adapters" / "policy").glob("policy_*.py"))
+    code = "".join(path.read_text() for path in (root / "adapters" / "policy").rglob("policy_*.py"))
     table = PAGE.split("| refused | code | why |", 1)[1].split("\n\n", 1)[0]
     named = {
         name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[2])
