@@ -6,7 +6,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Mapping
 from decimal import Context, Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -15,6 +15,9 @@ from gateway.core.calls.provenance import Class, Sightings
 SAFE: Final = 2**53
 EXACT: Final = Context(prec=500)
 """Holds any sum of doubles up to `SAFE` without rounding: a sum that rounds forgets amounts."""
+
+Exact: TypeAlias = int | Decimal
+"""A number without rounding: an `int` as long as only whole ones are added, which is cheaper."""
 
 WINDOW_MAX_CALLS: Final = 256
 """So many times are remembered: of each tool, and of all together."""
@@ -44,7 +47,7 @@ class Charge(Struct, frozen=True):
 
 
 class Family:
-    """The running totals of one token family. Sums are exact decimals.
+    """The running totals of one token family. Sums are exact.
 
     Also those of a token that was handed on and counts calls; it is one of its family's `members`.
     `step` counts every call that was ever charged; `times` of each tool are in seconds.
@@ -73,7 +76,7 @@ class Family:
         self.calls = 0
         self.step = 0
         self.counts: dict[str, int] = {}
-        self.sums: dict[str, Decimal] = {}
+        self.sums: dict[str, Exact] = {}
         self.labels: set[str] = set()
         self.recent: deque[str] = deque(maxlen=_RECENT)
         self.times: dict[str, list[int]] = {}
@@ -102,36 +105,40 @@ class Family:
         """Add a charge: when reserved, and again when the log is replayed at start."""
         self.calls += 1
         self.step += 1
-        self.counts[charge.tool] = self.counts.get(charge.tool, 0) + 1
-        for key, amount in charge.sums.items():
-            self.sums[key] = EXACT.add(self.sums.get(key, Decimal(0)), Decimal(amount))
-        self.labels.update(charge.labels)
+        _add(self.counts, self.sums, charge)
+        if charge.labels:
+            self.labels.update(charge.labels)
         self.recent.append(charge.tool)
-        for name in ("", charge.tool):
-            times = self.times.setdefault(name, [])
-            insort(times, charge.at)
-            if len(times) >= 2 * WINDOW_MAX_CALLS:
-                del times[:WINDOW_MAX_CALLS]
-        self._count_egress(charge, 1)
+        self._note_time("", charge.at)
+        self._note_time(charge.tool, charge.at)
+        if charge.egress is not None:
+            self._count_egress(charge, charge.egress, 1)
 
     def give_back(self, charge: Charge) -> None:
         """Undo a charge whose call was certainly not sent. Labels and history never shrink."""
         self.calls -= 1
-        self.counts[charge.tool] -= 1
-        for key, amount in charge.sums.items():
-            self.sums[key] = EXACT.subtract(self.sums[key], Decimal(amount))
+        _take_away(self.counts, self.sums, charge)
         for name in ("", charge.tool):
             times = self.times.get(name, [])
             if charge.at in times:
                 times.remove(charge.at)
-        self._count_egress(charge, -1)
-
-    def _count_egress(self, charge: Charge, by: int) -> None:
         if charge.egress is not None:
-            servers, classes = self.egress["servers"], self.egress["classes"]
-            server = charge.tool.partition(".")[0]
-            servers[server] = servers.get(server, 0) + by
-            classes[charge.egress] = classes.get(charge.egress, 0) + by
+            self._count_egress(charge, charge.egress, -1)
+
+    def _note_time(self, tool: str, at: int) -> None:
+        times = self.times.get(tool)
+        if times is None:
+            self.times[tool] = [at]
+            return
+        insort(times, at)
+        if len(times) >= 2 * WINDOW_MAX_CALLS:
+            del times[:WINDOW_MAX_CALLS]
+
+    def _count_egress(self, charge: Charge, egress: Class, by: int) -> None:
+        servers, classes = self.egress["servers"], self.egress["classes"]
+        server = charge.tool.partition(".")[0]
+        servers[server] = servers.get(server, 0) + by
+        classes[egress] = classes.get(egress, 0) + by
 
     def calls_since(self, tool: str, since_s: int) -> int:
         """How many calls of a tool there were after `since_s`; at most `WINDOW_MAX_CALLS`."""
@@ -181,7 +188,7 @@ class Family:
         family.calls = data["calls"]
         family.step = data.get("step", data["calls"])
         family.counts = dict(data["counts"])
-        family.sums = {key: Decimal(value) for key, value in data["sums"].items()}
+        family.sums = {key: read_exact(value) for key, value in data["sums"].items()}
         family.labels = set(data["labels"])
         family.recent.extend(data["recent"])
         for name, times in data.get("times", {}).items():
@@ -201,9 +208,9 @@ class Day:
     __slots__ = ("counts", "hours", "sums")
 
     def __init__(self) -> None:
-        self.hours: dict[int, tuple[dict[str, int], dict[str, Decimal]]] = {}
+        self.hours: dict[int, tuple[dict[str, int], dict[str, Exact]]] = {}
         self.counts: dict[str, int] = {}
-        self.sums: dict[str, Decimal] = {}
+        self.sums: dict[str, Exact] = {}
 
     def apply(self, charge: Charge) -> None:
         """Add a charge to its hour."""
@@ -217,9 +224,7 @@ class Day:
         found = self.hours.get(charge.at // _HOUR_S)
         if found is not None:
             for counts, sums in (found, (self.counts, self.sums)):
-                counts[charge.tool] -= 1
-                for key, amount in charge.sums.items():
-                    sums[key] = EXACT.subtract(sums[key], Decimal(amount))
+                _take_away(counts, sums, charge)
 
     def pass_on(self, now_s: int) -> None:
         """Let go of the hours that are more than a day behind."""
@@ -251,7 +256,7 @@ class Day:
         """Rebuild a day from `dump`."""
         day = cls()
         for hour, (counts, sums) in data["hours"].items():
-            exact = {key: Decimal(value) for key, value in sums.items()}
+            exact = {key: read_exact(value) for key, value in sums.items()}
             day.hours[int(hour)] = (dict(counts), exact)
         day._recount()
         return day
@@ -262,21 +267,48 @@ class Day:
             for tool, count in counts.items():
                 self.counts[tool] = self.counts.get(tool, 0) + count
             for key, amount in sums.items():
-                self.sums[key] = EXACT.add(self.sums.get(key, Decimal(0)), amount)
+                self.sums[key] = add(self.sums.get(key, 0), amount)
 
 
-def view_sums(sums: Mapping[str, Decimal]) -> dict[str, int | float]:
+def view_sums(sums: Mapping[str, Exact]) -> dict[str, int | float]:
     """Return sums as the numbers that policies see."""
     return {key: as_number(value) for key, value in sums.items()}
 
 
-def as_number(value: Decimal) -> int | float:
+def as_number(value: Exact) -> int | float:
     """Return a whole number as one, as far as JSON holds it."""
+    if isinstance(value, int):
+        return value if value <= SAFE else float(value)
     exact = value <= SAFE and value == value.to_integral_value()
     return int(value) if exact else float(value)
 
 
-def _add(counts: dict[str, int], sums: dict[str, Decimal], charge: Charge) -> None:
+def read_exact(text: str) -> Exact:
+    """Return a number out of a charge or a snapshot."""
+    return int(text) if text.isdecimal() else Decimal(text)
+
+
+def add(one: Exact, other: Exact) -> Exact:
+    """Return a sum without rounding."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    return EXACT.add(one, other)
+
+
+def subtract(one: Exact, other: Exact) -> Exact:
+    """Return a difference without rounding."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one - other
+    return EXACT.subtract(one, other)
+
+
+def _add(counts: dict[str, int], sums: dict[str, Exact], charge: Charge) -> None:
     counts[charge.tool] = counts.get(charge.tool, 0) + 1
     for key, amount in charge.sums.items():
-        sums[key] = EXACT.add(sums.get(key, Decimal(0)), Decimal(amount))
+        sums[key] = add(sums.get(key, 0), read_exact(amount))
+
+
+def _take_away(counts: dict[str, int], sums: dict[str, Exact], charge: Charge) -> None:
+    counts[charge.tool] -= 1
+    for key, amount in charge.sums.items():
+        sums[key] = subtract(sums[key], read_exact(amount))

@@ -11,7 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from gateway.core.calls.family import EXACT, LABELS_MAX, SAFE, Charge, Day, Family, as_number
+from gateway.core.calls.family import (
+    LABELS_MAX,
+    SAFE,
+    Charge,
+    Day,
+    Exact,
+    Family,
+    add,
+    as_number,
+    read_exact,
+    subtract,
+)
 from gateway.core.calls.provenance import UNTRUSTED, Class, Output
 from gateway.core.catalog import Tool
 from gateway.core.pointer import MISSING, resolve
@@ -116,44 +127,31 @@ class Ledger:
     ) -> Charge | Refusal:
         """Return what `reserve` would charge, or why it would refuse. Charges nothing."""
         # 1. Its own calls, then those of everybody above: siblings share what their parent has.
-        if _is_exhausted(self._count(spender.node, tool), grant.max_calls):
+        if self._is_exhausted(spender.node, tool, grant.max_calls):
             return Refusal("decide", "calls_exhausted")
         for node, given in spender.above:
-            if _is_exhausted(self._count(node, tool), given.max_calls(tool)):
+            if self._is_exhausted(node, tool, given.max_calls(tool)):
                 return Refusal("decide", "calls_exhausted")
         # 2. Amounts that cannot be added up, or would refill what was spent.
-        sums: dict[str, str] = {}
-        for pointer in tool.review.sums:
-            value = resolve(arguments, pointer)
-            if pointer in tool.review.sums_optional and (value is MISSING or value is None):
-                continue
-            amount = _decimal(value)
-            if amount is None or not 0 <= amount <= SAFE:
-                return Refusal("decide", "arguments_invalid", f"`{pointer}` must be 0 to 2^53")
-            sums[f"{tool.id}#{pointer}"] = str(amount)
+        sums = _read_sums(tool, arguments)
+        if isinstance(sums, Refusal):
+            return sums
         # 3. The budget of the whole family.
         if self._exceeds(spender, tool, sums):
             return Refusal("decide", "budget_exhausted")
         # 4. What policy allows of this tool, and labels without end.
         family = self.family(spender.root)
-        if any(_is_reached(limit, family, tool.id, now_s) for limit in limits):
+        if limits and any(_is_reached(limit, family, tool.id, now_s) for limit in limits):
             return Refusal("decide", "limit_exhausted")
-        joined = tuple(dict.fromkeys((*tool.review.labels, *labels)))
+        own = tool.review.labels
+        joined = tuple(dict.fromkeys((*own, *labels))) if own or labels else ()
         if (
             len(family.labels) + len(joined) > LABELS_MAX
             and len(family.labels.union(joined)) > LABELS_MAX
         ):
             return Refusal("decide", "obligation_unmet")
-        return Charge(
-            spender.root,
-            tool.id,
-            sums,
-            joined,
-            spender.also,
-            at=now_s,
-            payer=spender.payer,
-            egress=egress,
-        )
+        also = spender.also
+        return Charge(spender.root, tool.id, sums, joined, also, now_s, spender.payer, egress)
 
     def give_back(self, charge: Charge) -> None:
         """Undo a charge whose call was certainly not sent."""
@@ -211,9 +209,11 @@ class Ledger:
             self._now_s = max(self._now_s, charge.at)
             self.day(charge.payer, charge.at).apply(charge)
 
-    def _count(self, node: str, tool: Tool) -> int:
+    def _is_exhausted(self, node: str, tool: Tool, limit: int | None) -> bool:
+        if limit is None:
+            return False
         family = self._families.get(node)
-        return 0 if family is None else family.counts.get(tool.id, 0)
+        return (0 if family is None else family.counts.get(tool.id, 0)) >= limit
 
     def _exceeds(self, spender: Spender, tool: Tool, sums: Mapping[str, str]) -> bool:
         budget = spender.budget
@@ -227,7 +227,7 @@ class Ledger:
                 continue
             if key not in sums:  # nothing adds it up any more: it cannot be kept
                 return True
-            spent = EXACT.add(family.sums.get(key, Decimal(0)), Decimal(sums[key]))
+            spent = add(family.sums.get(key, 0), read_exact(sums[key]))
             if spent > Decimal(str(most)):
                 return True
         return False
@@ -296,16 +296,28 @@ def _is_reached(limit: Limit, family: Family, tool_id: str, now_s: int, *, more:
     return family.calls_since(tool_id, now_s - window_s) + more > limit.max_calls
 
 
-def _is_exhausted(spent: int, limit: int | None) -> bool:
-    return limit is not None and spent >= limit
+def _read_sums(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, str] | Refusal:
+    """Return the amounts that a call spends, or say which cannot be added up."""
+    sums: dict[str, str] = {}
+    for pointer in tool.review.sums:
+        value = resolve(arguments, pointer)
+        if pointer in tool.review.sums_optional and (value is MISSING or value is None):
+            continue
+        amount = _read_amount(value)
+        if amount is None:
+            return Refusal("decide", "arguments_invalid", f"`{pointer}` must be 0 to 2^53")
+        sums[f"{tool.id}#{pointer}"] = amount
+    return sums
 
 
-def _decimal(value: object) -> Decimal | None:
+def _read_amount(value: object) -> str | None:
+    """Return an amount as charges have it; None for what cannot be added up."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return Decimal(str(value))
+    amount = value if isinstance(value, int) else Decimal(str(value))
+    return str(amount) if 0 <= amount <= SAFE else None
 
 
-def _left(most: float, spent: Decimal | None) -> dict[str, int | float]:
-    rest = EXACT.subtract(Decimal(str(most)), spent or Decimal(0))
+def _left(most: float, spent: Exact | None) -> dict[str, int | float]:
+    rest = subtract(Decimal(str(most)), spent or 0)
     return {"max": most, "left": as_number(max(rest, Decimal(0)))}
