@@ -1,5 +1,8 @@
 """Which release decides: found in the log, checked, put to use, watched, and taken back.
 
+What it must show before stands in `wiring_release_trial`, what is told of it in
+`wiring_release_lookout`.
+
 `ReleaseKeeper` stands between the log, the store of releases and the policy in use. In `dev`, and
 with `policy.releases: off`, the files of the folder decide and it does nothing but say so.
 """
@@ -7,33 +10,22 @@ with `policy.releases: off`, the files of the folder decide and it does nothing 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 from fastapi import APIRouter
 
-from connectors.manifest import load_manifest
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.observed_policy import ObservedPolicy
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
-from gateway.adapters.policy.policy_watch import Fingerprint, take_fingerprint
-from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 from gateway.adapters.releases import impact_run
 from gateway.adapters.releases.release_guard import ReleaseGuard
 from gateway.adapters.releases.release_store import ReleaseStore
 from gateway.config import Config
 from gateway.config_models import AuditSection
-from gateway.config_release import (
-    build_rules,
-    find_differences,
-    find_parts_fault,
-    overlay,
-    require_two,
-)
+from gateway.config_release import build_rules, overlay, require_two
 from gateway.core.entry import Entry
 from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.ports import Clock, Ids, PolicyEngine
@@ -43,15 +35,16 @@ from gateway.core.releases.difference import is_policy_only
 from gateway.core.releases.halting import Limits, Rates, find_jump
 from gateway.core.releases.history import History, Publication
 from gateway.core.releases.publishing import Mode, Rules, find_unsigned
-from gateway.core.releases.release import MANIFESTS, Release
+from gateway.core.releases.release import Release
 from gateway.http.humans import Admit
 from gateway.http.releases import ReleaseAdmin
 from gateway.http.releases_desk import ReleaseDeps, ReleaseDesk, note
 from gateway.shadow import ShadowEngine
+from gateway.wiring_release_lookout import ReleaseLookout
+from gateway.wiring_release_trial import try_out
 
 FOLDER: Final = "releases"
 """Where releases are kept, below the folder of the log."""
-_TRIAL_DEADLINE_MS: Final = 2_000
 _log: Final = structlog.get_logger("gateway.releases")
 
 Activate = Callable[[Bundle, Mapping[str, Any]], Awaitable[None]]
@@ -110,6 +103,7 @@ class ReleaseKeeper:
         self._ids = ids
         self._shadow = shadow
         self._folder = None if self.mode == "required" else load_bundle_dir(config.policy.path)
+        self._lookout: Final = ReleaseLookout(config, ids)
         self._audit: FileAuditLog | None = None
         self._running: Release | None = None
         self._first: Publication | None = None
@@ -122,12 +116,9 @@ class ReleaseKeeper:
         )
         self._row: Final = asyncio.Lock()
         self._decides: Bundle | None = None
-        self._gate: Literal["unknown", "passed", "refused"] = "unknown"
         self._watch: _Watch | None = None
         self._shadowed: tuple[int, int] | None = None
         self._waits = 0
-        self._differs: list[str] = []
-        self._seen: Fingerprint | None = None
 
     @property
     def is_watching(self) -> bool:
@@ -163,7 +154,7 @@ class ReleaseKeeper:
         place = self.store.place(release.revision)
         config = overlay(self._config, release, place)
         self._decides = bundle = await asyncio.to_thread(restore_bundle, release.policy_files)
-        await self.look_for_drift()
+        await self._look_for_drift()
         return Start(config, bundle, records.activation(publication))
 
     def started(self, activate: Activate) -> None:
@@ -194,51 +185,20 @@ class ReleaseKeeper:
         async with self._turn:
             await self._look_for_jump()
             await self._settle()
-        await self.look_for_drift()
-        await self.look_at_gate()
+        await self._look_for_drift()
+        await self._look_at_gate()
 
     async def close(self) -> None:
         """End what is beside."""
         await self.guard.end()
-
-    async def look_at_gate(self) -> None:
-        """Hold what decides since the start against the gate of this version; once.
-
-        What it refuses goes on deciding (ADR 0029), and is told and put on record.
-        """
-        release, active = self._running, self.history.active
-        if self._gate != "unknown" or release is None or active is None or self._audit is None:
-            return
-        faults = await asyncio.to_thread(_find_gate_faults, release)
-        self._gate = "refused" if faults else "passed"
-        if faults:
-            _log.error("release_refused_by_gate", release=release.revision, places=faults[:32])
-            await self._audit.record(records.build_gate(self._ids.new(), active, faults))
-
-    async def look_for_drift(self) -> None:
-        """Say, and put on record, that files here are not those of the release that decides."""
-        release, target = self._running, self.history.target
-        if release is None or target is None or self._audit is None:
-            return
-        seen = await asyncio.to_thread(self._fingerprint)
-        if seen == self._seen:
-            return
-        self._seen = seen
-        differs = await asyncio.to_thread(self._find_differences, release)
-        if differs != self._differs:
-            self._differs = differs
-            if differs:
-                _log.warning("policy_files_differ", release=release.revision, files=differs[:32])
-                active = self.history.active or target
-                await self._audit.record(records.build_drift(self._ids.new(), active, differs))
 
     def status(self) -> dict[str, Any]:
         """Return what readers are told besides the history."""
         target = self.history.target
         return {
             "mode": self.mode,
-            "differs": self._differs[:32],
-            "gate": self._gate,
+            "differs": self._lookout.differs[:32],
+            "gate": self._lookout.gate,
             "waits_for_restart": target is not None and target.number == self._waits,
             "watch": {"watching": self.is_watching, "faults": self.guard.faults},
         }
@@ -249,8 +209,8 @@ class ReleaseKeeper:
         return {
             "mode": self.mode,
             "release": None if running is None else running.revision,
-            "files_differ": bool(self._differs),
-            "gate": self._gate,
+            "files_differ": bool(self._lookout.differs),
+            "gate": self._lookout.gate,
         }
 
     def routers(self, admit: Admit, may_publish: MayPublish) -> list[APIRouter]:
@@ -367,7 +327,17 @@ class ReleaseKeeper:
         if before is not None and self._limits.enabled:
             await self.guard.watch(before, bundle)
             self._watch = _Watch(publication, self._now_s() + self._limits.window_s)
-        self._seen = None
+        self._lookout.forget()
+
+    async def _look_for_drift(self) -> None:
+        release, target = self._running, self.history.target
+        if release is not None and target is not None and self._audit is not None:
+            await self._lookout.look_for_drift(release, self.history.active or target, self._audit)
+
+    async def _look_at_gate(self) -> None:
+        release, active = self._running, self.history.active
+        if release is not None and active is not None and self._audit is not None:
+            await self._lookout.look_at_gate(release, active, self._audit)
 
     async def _look_for_jump(self) -> None:
         watch = self._watch
@@ -439,21 +409,6 @@ class ReleaseKeeper:
         entry = Entry(type="policy.activate", op="", fields=fields)
         note(self.history, entry, self._clock)
 
-    def _fingerprint(self) -> Fingerprint:
-        found = set(take_fingerprint(self._config.policy.path))
-        for server in self._config.servers.values():
-            if server.manifest.is_file():
-                stat = server.manifest.stat()
-                found.add((str(server.manifest), stat.st_mtime_ns, stat.st_size))
-        return frozenset(found)
-
-    def _find_differences(self, release: Release) -> list[str]:
-        try:
-            policy = dict(load_bundle_dir(self._config.policy.path).files)
-            return find_differences(self._config, release, policy)
-        except (CountersignError, OSError):
-            return ["policies"]
-
     def _now_s(self) -> int:
         """Return seconds of which only differences mean anything: nobody can set them back."""
         return self._clock.monotonic_ns() // 1_000_000_000
@@ -462,35 +417,3 @@ class ReleaseKeeper:
 def find_mode(config: Config) -> Mode:
     """Return what decides: files (`dev`, `off`), or a release."""
     return "dev" if config.dev else config.policy.releases
-
-
-async def try_out(config: Config, release: Release) -> None:
-    """Raise for a release that could not decide here: gates, self-tests, manifests, endpoints."""
-    fault = find_parts_fault(config, release)
-    if fault is not None:
-        raise ConfigurationError(fault, code="release_invalid")
-    await asyncio.to_thread(_read_manifests, release)
-    bundle = await asyncio.to_thread(restore_bundle, release.policy_files, anew=True)
-    engine = RegorusPolicy(bundle, workers=1, deadline_ms=_TRIAL_DEADLINE_MS)
-    try:
-        await engine.start()
-    finally:
-        await engine.stop()
-
-
-def _find_gate_faults(release: Release) -> list[str]:
-    """Return the places (`file:line:column`) that the gate refuses."""
-    try:
-        restore_bundle(release.policy_files, anew=True)
-    except ConfigurationError as error:
-        return [line.partition(": ")[0][:200] for line in str(error).splitlines()]
-    return []
-
-
-def _read_manifests(release: Release) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for server, content in release.manifests.items():
-            path = Path(folder) / f"{server}.yaml"
-            path.write_bytes(content)
-            if load_manifest(path).id != server:
-                raise ConfigurationError(f"{MANIFESTS}{server}.yaml is the manifest of another")
