@@ -14,7 +14,7 @@ HTTP 401 to a credential of the gateway is told by an error of its own (`Credent
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -139,10 +139,10 @@ class HttpExchange:
             task.cancel()
         await asyncio.gather(*self._drains, return_exceptions=True)
 
-    async def _post(self, body: bytes, head: Head, timeout_s: float) -> HttpResponse:
+    def _post(self, body: bytes, head: Head, timeout_s: float) -> Awaitable[HttpResponse]:
         # No redirect is followed: an upstream must not send the gateway to another host (SSRF),
         # nor have a call repeated there.
-        return await self._pool.post(
+        return self._pool.post(
             self._target, head.text, body, limit=self._max_bytes, timeout_s=timeout_s
         )
 
@@ -156,7 +156,10 @@ class HttpExchange:
             json = kind == "application/json"
             return await self._read_failure(response, number, json=json, in_session=in_session)
         if kind == "application/json":
-            return wire.read_answer(_split(await self._whole(response)), number)
+            body = response.whole
+            if body is None:
+                body = await self._whole(response)
+            return wire.read_answer(_split(body), number)
         if kind == "text/event-stream":
             return await self._read_stream(response, number, hears)
         raise wire.broken("the upstream's answer is neither JSON nor an event stream")

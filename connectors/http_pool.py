@@ -43,7 +43,7 @@ class HttpTimeoutError(HttpError):
     """The time allowed ran out."""
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, cache_hash=True):
     """Where an URL leads. `authority` is the Host header, `path` the request target."""
 
     host: str
@@ -80,6 +80,18 @@ def build_head(method: str, target: Target, headers: Mapping[str, str]) -> bytes
 class HttpResponse:
     """Status and headers as they came; the body as it comes."""
 
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_connection",
+        "_done",
+        "_failure",
+        "_limit",
+        "_waiter",
+        "headers",
+        "status",
+    )
+
     def __init__(self, connection: _Connection, limit: int) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -101,10 +113,17 @@ class HttpResponse:
         """Whether the whole body has come."""
         return self._done
 
+    @property
+    def whole(self) -> bytes | None:
+        """The body, where it came in one piece and within the limit; None otherwise: `read` it."""
+        if self._done and len(self._chunks) == 1 and self._failure is None:
+            return self._chunks[0] if self._buffered <= self._limit else None
+        return None
+
     async def read(self) -> bytes:
         """Return the whole body. Raises `HttpError`; `OverflowError` beyond the limit."""
-        if self._done and len(self._chunks) == 1 and self._failure is None:
-            return self._chunks[0]
+        if (whole := self.whole) is not None:
+            return whole
         chunks = []
         size = 0
         async for chunk in self.chunks():
@@ -161,7 +180,9 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._head: asyncio.Future[HttpResponse] | None = None
         self._response: HttpResponse | None = None
+        self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._paused = False
         self._framed = False
         self._quiet_bytes = 0
@@ -176,7 +197,9 @@ class _Connection(asyncio.Protocol):
         self._head = loop.create_future()
         self._response = HttpResponse(self, limit)
         self._framed = False
-        self._timer = loop.call_later(timeout_s, self._late)
+        self._deadline = loop.time() + timeout_s
+        if self._timer is None or self._deadline < self._timer_at:
+            self._arm(loop, timeout_s)
         self._transport.write(data)
         return self._head
 
@@ -230,6 +253,9 @@ class _Connection(asyncio.Protocol):
         else:
             self._fail(HttpError("the connection broke", sent=True))
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._pool.lost(self, self._target)
 
     # What the parser finds
@@ -271,8 +297,27 @@ class _Connection(asyncio.Protocol):
 
     # Ends
 
-    def _late(self) -> None:
-        self._fail(HttpTimeoutError("no answer in time", sent=True))
+    def _arm(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
+        """Look at the deadline in so many seconds, and not before.
+
+        Almost every answer comes long before its deadline. So the timer of one request stays for
+        those that follow it, and is set again only if it finds one under way that has time left.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = loop.time() + delay_s
+        self._timer = loop.call_later(delay_s, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        if self._response is None:
+            return
+        loop = asyncio.get_running_loop()
+        left_s = self._deadline - loop.time()
+        if left_s > 0:
+            self._arm(loop, left_s)
+        else:
+            self._fail(HttpTimeoutError("no answer in time", sent=True))
 
     def _fail(self, error: HttpError) -> None:
         self._finish(error, reusable=False)
@@ -280,9 +325,6 @@ class _Connection(asyncio.Protocol):
     def _finish(self, failure: HttpError | None, *, reusable: bool) -> None:
         response, self._response = self._response, None
         head, self._head = self._head, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if response is not None:
             response._end(failure)  # noqa: SLF001 - the two halves of one exchange
         if head is not None and not head.done():
@@ -340,7 +382,10 @@ class HttpPool:
     def free(self, connection: _Connection, target: Target) -> None:
         """Take back a connection that may serve again."""
         connection.idle_since = asyncio.get_running_loop().time()
-        self._idle.setdefault(target, deque()).append(connection)
+        idle = self._idle.get(target)
+        if idle is None:
+            idle = self._idle[target] = deque()
+        idle.append(connection)
         self._let_in(target)
 
     def lost(self, connection: _Connection, target: Target) -> None:

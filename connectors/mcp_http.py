@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -127,16 +126,15 @@ class McpHttpTransport:
         await self._dress(lane)
         wire.require_go_ahead(intent)
         number = next(self._numbers)
-        answer = await self._ask(
-            lane,
+        relay = guard_relay(relay, lane.needles)
+        answer, _ = await self._http.ask(
             number,
             wire.build_call(number, intent, modern=era.version == wire.MODERN),
             self._call_head(lane, intent, era),
-            timeout_ms=min(self._timeout_ms, intent.intent.deadline_ms),
-            hears=partial(
-                self._hear, lane=lane, intent=intent, relay=guard_relay(relay, lane.needles)
-            ),
+            timeout_s=min(self._timeout_ms, intent.intent.deadline_ms) / 1000,
+            hears=lambda message: self._hear(message, lane, intent, relay),
         )
+        refuse_repeated(answer, lane.needles)
         if answer.error is not None and _error_code(answer.error) in _WRONG_ERA:
             lane.agree(None)  # the next call asks again
         return answer
@@ -164,16 +162,22 @@ class McpHttpTransport:
     async def _anew(self, lane: Lane, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work`; where the upstream refused the credential, once more with another one.
 
+        A session that the upstream has forgotten is forgotten here, too: the next call opens one.
+
         No call is sent twice by this (ADR 0015): HTTP 401 says that the request was not applied
         (RFC 9110 §15.5.2), and it is taken for that only where it came in the place of an answer,
         whole and without a result. Anything less certain ends the call.
         """
         try:
+            try:
+                return await work()
+            except CredentialRefusedError:
+                if self._credentials is None or not self._credentials.reject(lane):
+                    raise
             return await work()
-        except CredentialRefusedError:
-            if self._credentials is None or not self._credentials.reject(lane):
-                raise
-        return await work()
+        except SessionLostError:
+            lane.agree(None)
+            raise
 
     async def _dress(self, lane: Lane) -> None:
         if self._credentials is not None:
@@ -271,25 +275,9 @@ class McpHttpTransport:
         params = wire.build_params(modern=modern, cursor=cursor)
         body = wire.build_request(number, method, params)
         head = self._head(lane, headers)
-        return await self._ask(lane, number, body, head, timeout_ms=self._timeout_ms, hears=_ignore)
-
-    async def _ask(
-        self,
-        lane: Lane,
-        number: int,
-        body: bytes,
-        head: Head,
-        *,
-        timeout_ms: int,
-        hears: Callable[[wire.Message], None],
-    ) -> UpstreamResult:
-        try:
-            answer, _ = await self._http.ask(
-                number, body, head, timeout_s=timeout_ms / 1000, hears=hears
-            )
-        except SessionLostError:
-            lane.agree(None)  # the next call opens a new one
-            raise
+        answer, _ = await self._http.ask(
+            number, body, head, timeout_s=self._timeout_ms / 1000, hears=_ignore
+        )
         refuse_repeated(answer, lane.needles)
         return answer
 
@@ -312,7 +300,7 @@ class McpHttpTransport:
         return self._head(lane, {**headers, **params})
 
     def _hear(
-        self, message: wire.Message, *, lane: Lane, intent: RecordedIntent, relay: Relay | None
+        self, message: wire.Message, lane: Lane, intent: RecordedIntent, relay: Relay | None
     ) -> None:
         """Take what a call's stream carries besides the answer."""
         if "id" in message:

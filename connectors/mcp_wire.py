@@ -24,6 +24,8 @@ LEGACY_VERSIONS: Final = frozenset({LEGACY, "2025-06-18", "2025-03-26", "2024-11
 OPERATION_ID: Final = "io.countersign/operation_id"
 """The `_meta` member that carries the operation id of an effect to the system of record."""
 
+_OPERATION_ID: Final = b'"%b":' % OPERATION_ID.encode()
+
 LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
 
 CLIENT_INFO: Final = b'{"name":"countersign","version":"1"}'
@@ -46,6 +48,8 @@ _CAPABILITIES: Final = {
     "sampling": ("context", "tools"),
 }
 """What a client may be said to have: names that everybody knows, never words of the agent's own."""
+_COMPLETE: Final = Raw(b'"complete"')
+_FALSE: Final = Raw(b"false")
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 _items: Final = msgspec.json.Decoder(list[Raw])
 
@@ -59,33 +63,38 @@ def split_object(raw: bytes) -> Message:
     Raises `ValueError` for what is no JSON object in UTF-8, and for a key that is there twice:
     readers of the same answer must not be able to see two.
     """
+    return {key: bytes(value) for key, value in _find_members(raw).items()}
+
+
+def _find_members(raw: bytes) -> dict[str, Raw]:
+    """Return what `split_object` does, uncopied: views into `raw`."""
     try:
-        found = _members.decode(raw)
+        members = _members.decode(raw)
         if not raw.isascii():
             raw.decode()
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not a JSON object: {error}") from None
-    if len(found) > _MEMBERS_MAX:
+    if len(members) > _MEMBERS_MAX:
         raise ValueError(f"more than {_MEMBERS_MAX} members")
-    message = {key: bytes(value) for key, value in found.items()}
-    _check_once(raw, message)
-    return message
+    compact = 1
+    for key, value in members.items():
+        compact += len(key) + len(value) + 4
+    if len(raw) != compact:  # else there is nothing but these members, once each
+        _check_once(raw, members)
+    return members
 
 
-def _check_once(raw: bytes, message: Message) -> None:
+def _check_once(raw: bytes, members: dict[str, Raw]) -> None:
     """Walk from member to member; a repeated key is a member at which the walk does not arrive."""
-    compact = 1 + sum(len(key) + len(value) + 4 for key, value in message.items())
-    if len(raw) == compact:
-        return  # nothing but these members, once each
     at = _skip(raw, 0) + 1
-    for key, value in message.items():
-        for part in (orjson.dumps(key), b":", value):
+    for key, value in members.items():
+        for part in (orjson.dumps(key), b":", bytes(value)):
             at = _skip(raw, at)
             if not raw.startswith(part, at):
                 raise ValueError("a key is there twice or is written with escapes")
             at += len(part)
         at = _skip(raw, at) + 1
-    if message and raw[at - 1 : at] != b"}":
+    if members and raw[at - 1 : at] != b"}":
         raise ValueError("a key is there twice")
 
 
@@ -136,7 +145,7 @@ def _call_meta(intent: RecordedIntent, *, modern: bool) -> bytes:
     resolved = intent.intent.resolved
     meta = resolved.call.raw.meta
     # INVARIANT: no words of the agent's own go by `_meta`, for no policy sees them.
-    parts = [_modern_meta(_known_capabilities(meta.client_capabilities))] if modern else []
+    parts = [_meta_of(meta.client_capabilities)] if modern else []
     if modern and meta.log_level is not None and _LEVEL.fullmatch(meta.log_level):
         parts.append(b'"%b":%b' % (LOG_LEVEL.encode(), orjson.dumps(meta.log_level)))
     if meta.progress_token is not None:
@@ -145,33 +154,28 @@ def _call_meta(intent: RecordedIntent, *, modern: bool) -> bytes:
         parts.append(b'"traceparent":' + orjson.dumps(meta.traceparent))
     review = resolved.tool.review
     if review.operation_id_at is not None or review.idempotency in _KEYED:
-        key = orjson.dumps(intent.intent.idempotency_key)
-        parts.append(b'"%b":%b' % (OPERATION_ID.encode(), key))
+        parts.append(_OPERATION_ID + orjson.dumps(intent.intent.idempotency_key))
     return b',"_meta":{%b}' % b",".join(parts) if parts else b""
 
 
-def _known_capabilities(declared: bytes) -> bytes:
-    """Return of what a client declares what the protocol has names for."""
-    return b"{}" if len(declared) > _DECLARED_MAX_BYTES else _prune(declared)
+def _meta_of(declared: bytes) -> bytes:
+    """Return what a modern request says of whoever makes it; of its capabilities the known ones."""
+    return _modern_meta(b"{}" if len(declared) > _DECLARED_MAX_BYTES else declared)
 
 
 @lru_cache(maxsize=64)
-def _prune(declared: bytes) -> bytes:
+def _modern_meta(declared: bytes) -> bytes:
     given = orjson.loads(declared)
     known: dict[str, dict[str, dict[str, str]]] = {
         name: {part: {} for part in parts if isinstance(given[name], dict) and part in given[name]}
         for name, parts in _CAPABILITIES.items()
         if isinstance(given, dict) and name in given
     }
-    return orjson.dumps(known)
-
-
-def _modern_meta(capabilities: bytes) -> bytes:
     return (
         b'"io.modelcontextprotocol/protocolVersion":"%b",'
         b'"io.modelcontextprotocol/clientInfo":%b,'
         b'"io.modelcontextprotocol/clientCapabilities":%b'
-        % (MODERN.encode(), CLIENT_INFO, capabilities)
+        % (MODERN.encode(), CLIENT_INFO, orjson.dumps(known))
     )
 
 
@@ -234,16 +238,16 @@ def read_answer(message: Message, number: int) -> UpstreamResult:
     if result is None:
         return UpstreamResult(error=error, is_error=True)
     try:
-        members = split_object(result)
+        members = _find_members(result)
     except ValueError as reason:
         raise broken(f"the upstream's result cannot be used: {reason}") from None
-    if members.get("resultType", b'"complete"') != b'"complete"':
+    if members.get("resultType", _COMPLETE) != _COMPLETE:
         raise UpstreamError(
             "the upstream answered with a result type that the gateway cannot relay",
             code="unsupported_result",
             delivery="sent",
         )
-    return UpstreamResult(result=result, is_error=members.get("isError", b"false") != b"false")
+    return UpstreamResult(result=result, is_error=members.get("isError", _FALSE) != _FALSE)
 
 
 def read_version(answer: UpstreamResult) -> str:

@@ -199,6 +199,51 @@ async def test_a_silent_upstream_is_given_up_when_the_time_is_over() -> None:
         assert caught.value.sent
 
 
+async def test_a_deadline_earlier_than_that_of_the_request_before_holds() -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(OK)
+        await peer.request()
+        await asyncio.Event().wait()
+
+    async with serve(handler) as (server, target), HttpPool() as pool:
+        assert await ask(pool, target, timeout_s=60) == b"ok"
+        with pytest.raises(HttpTimeoutError) as caught:
+            await asyncio.wait_for(ask(pool, target, timeout_s=0.05), 10)
+        assert caught.value.sent
+        assert server.accepted == 1
+
+
+async def test_the_deadline_of_a_request_that_is_over_does_not_end_the_next_one() -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(OK)
+        await peer.request()
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, over.set)  # past the first one's deadline
+        await over.wait()
+        await peer.say(OK)
+        await peer.request()
+        await asyncio.Event().wait()
+
+    async with serve(handler) as (server, target), HttpPool() as pool:
+        assert await ask(pool, target, timeout_s=0.05) == b"ok"
+        assert await ask(pool, target, timeout_s=5) == b"ok"
+        with pytest.raises(HttpTimeoutError):
+            await asyncio.wait_for(ask(pool, target, timeout_s=0.05), 10)
+        assert server.accepted == 1
+
+
+async def test_an_idle_connection_has_no_deadline() -> None:
+    async with serve(replies(OK)) as (server, target), HttpPool() as pool:
+        assert await ask(pool, target, timeout_s=0.05) == b"ok"
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, later.set)
+        await later.wait()
+        assert await ask(pool, target) == b"ok"
+        assert server.accepted == 1
+
+
 async def test_past_the_connections_allowed_callers_wait_for_one_that_is_free() -> None:
     async with serve(replies(OK)) as (server, target), HttpPool(connections=2) as pool:
         answers = await asyncio.gather(*(ask(pool, target) for _ in range(20)))
@@ -302,6 +347,18 @@ async def test_a_body_beyond_the_limit_is_not_kept() -> None:
         with pytest.raises(OverflowError):
             await response.read()
         response.release()
+
+
+async def test_a_body_that_comes_at_once_is_held_to_the_limit_however_it_is_framed() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
+    async with serve(replies(chunked)) as (_, target), HttpPool() as pool:
+        head = build_head("POST", target, {})
+        fits = await pool.post(target, head, b"", limit=4, timeout_s=5)
+        assert await fits.read() == fits.whole == b"abcd"
+        larger = await pool.post(target, head, b"", limit=3, timeout_s=5)
+        assert (larger.complete, larger.whole) == (True, None)
+        with pytest.raises(OverflowError):
+            await larger.read()
 
 
 async def test_a_plain_server_behind_https_is_not_talked_to() -> None:
