@@ -92,7 +92,8 @@ def _compile(schema: object) -> tuple[Any, ...]:
     if dialect is None:
         raise ValueError(f"it is written in an unknown dialect, `{declared[:100]}`")
     if dialect in _CLOSABLE:
-        return (_build(dialect, schema), _build(dialect, close(schema)))
+        own, closed = _build(dialect, schema), close(schema)
+        return (own,) if closed == schema else (own, _build(dialect, closed))
     # 2. Older dialects cannot say `unevaluatedProperties`, and a validator would ignore it: the
     #    closed schema is translated, so that silence is not taken for leave.
     modern = close(_modernise(schema))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -122,33 +122,45 @@ class Judge:
         grant's own `max_calls` needs no turn, because `reserve` compares and adds without a pause.
         """
         caller = self._callers.get(resolved.call.claims)
-        reads = self._policy.reads_ledger(resolved.tool.id, phase)
-        async with self._turn(caller.spender, resolved.tool.id, phase, reads=reads):
-            provenance = self.flow.classify(resolved, caller.allowed)
-            document = self._document(
-                resolved, phase, approval=approval, reads=reads, provenance=provenance
-            )
-            decision = await self._ask(resolved.tool.id, phase, document)
-            if isinstance(decision, Deny):
-                code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
-                return Denied(decision, document, Refusal("decide", code))
-            unmet = find_unmet(resolved, decision.obligations)
-            if unmet is None and isinstance(decision, Hold) and phase != "resume":
-                return Held(decision, document)
-            charge = unmet or self._ledger.reserve(
-                caller.spender,
-                resolved.tool,
-                resolved.grant,
-                resolved.call.raw.arguments.value,
-                now_s=resolved.call.now_ns // 1_000_000_000,
-                labels=labels_of(decision.obligations),
-                limits=pick(decision.obligations, Limit),
-                egress=worst((provenance or {}).values()),
-            )
-            if isinstance(charge, Charge):
-                self._note(resolved, caller, reads=reads)
+        tool_id = resolved.tool.id
+        if not self._policy.reads_ledger(tool_id, phase):
+            return await self._judge(resolved, caller, phase, approval, reads=False)
+        async with self._turn(caller.spender, tool_id, phase):
+            return await self._judge(resolved, caller, phase, approval, reads=True)
+
+    async def _judge(
+        self,
+        resolved: ResolvedCall,
+        caller: Caller,
+        phase: Phase,
+        approval: Mapping[str, Any] | None,
+        *,
+        reads: bool,
+    ) -> Verdict:
+        provenance = self.flow.classify(resolved, caller.allowed)
+        document = self._document(
+            resolved, caller, phase, approval=approval, reads=reads, provenance=provenance
+        )
+        decision = await self._ask(resolved.tool.id, phase, document)
+        if isinstance(decision, Deny):
+            code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
+            return Denied(decision, document, Refusal("decide", code))
+        unmet = find_unmet(resolved, decision.obligations)
+        if unmet is None and isinstance(decision, Hold) and phase != "resume":
+            return Held(decision, document)
+        charge = unmet or self._ledger.reserve(
+            caller.spender,
+            resolved.tool,
+            resolved.grant,
+            resolved.call.raw.arguments.value,
+            now_s=resolved.call.now_ns // 1_000_000_000,
+            labels=labels_of(decision.obligations),
+            limits=pick(decision.obligations, Limit),
+            egress=worst(provenance.values()) if provenance else None,
+        )
         if isinstance(charge, Refusal):
             return Denied(_denied(charge.code, decision), document, charge)
+        self._note(resolved, caller, reads=reads)
         if isinstance(decision, Hold):
             permit = Permit(decision.reasons, decision.obligations, decision.revision)
             return Permitted(permit, document, charge, held=decision)
@@ -162,7 +174,7 @@ class Judge:
         caller = self._callers.get(resolved.call.claims)
         reads = self._policy.reads_ledger(resolved.tool.id, "call")
         provenance = self.flow.classify(resolved, caller.allowed)
-        document = self._document(resolved, "call", reads=reads, provenance=provenance)
+        document = self._document(resolved, caller, "call", reads=reads, provenance=provenance)
         decision = await self._ask(resolved.tool.id, "call", document)
         if isinstance(decision, Deny):
             code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
@@ -189,7 +201,8 @@ class Judge:
         if len(answer.result or answer.error or b"") > self._limits.watched_result_max_bytes:
             return Judged(_failed("result_withheld", self._policy.revision), None)
         view = _result_view(answer, self._limits.json_max_depth)
-        document = self._document(resolved, "result", result=view)
+        caller = self._callers.get(resolved.call.claims)
+        document = self._document(resolved, caller, "result", result=view)
         return Judged(await self._ask(resolved.tool.id, "result", document), document)
 
     def oblige(self, resolved: ResolvedCall, obligations: Sequence[Obligation]) -> bool:
@@ -242,20 +255,21 @@ class Judge:
             known = self._shown.get((call.claims.jti, server, version, revision))
             if known is not None:
                 return tool.id not in known
-        grant = self._callers.get(call.claims).grants.find(tool)
+        caller = self._callers.get(call.claims)
+        grant = caller.grants.find(tool)
         if grant is None:
             return True
-        document = self._document(ResolvedCall(call, tool, grant), "list")
+        document = self._document(ResolvedCall(call, tool, grant), caller, "list")
         return isinstance(await self._ask(tool.id, "list", document), Deny)
 
     async def _shown_ids(self, call: AuthenticatedCall, tools: tuple[Tool, ...]) -> frozenset[str]:
-        grants = self._callers.get(call.claims).grants
+        caller = self._callers.get(call.claims)
         granted = [
             ResolvedCall(call, tool, grant)
             for tool in tools
-            if (grant := grants.find(tool)) is not None
+            if (grant := caller.grants.find(tool)) is not None
         ]
-        questions = [(item.tool.id, self._document(item, "list")) for item in granted]
+        questions = [(item.tool.id, self._document(item, caller, "list")) for item in granted]
         decisions = await self._policy.decide_many(questions, "list")
         return frozenset(
             item.tool.id
@@ -292,6 +306,7 @@ class Judge:
     def _document(
         self,
         resolved: ResolvedCall,
+        caller: Caller,
         phase: Phase,
         *,
         approval: Mapping[str, Any] | None = None,
@@ -300,7 +315,7 @@ class Judge:
         result: Mapping[str, Any] | None = None,
     ) -> bytes:
         call = resolved.call
-        caller, now_s = self._callers.get(call.claims), call.now_ns // 1_000_000_000
+        now_s = call.now_ns // 1_000_000_000
         family = self._ledger.family(call.claims.root_jti)
         history = None
         if reads:
@@ -334,11 +349,9 @@ class Judge:
             return _failed(error.code, self._policy.revision)
 
     def _turn(
-        self, spender: Spender, tool_id: str, phase: Phase, *, reads: bool
+        self, spender: Spender, tool_id: str, phase: Phase
     ) -> AbstractAsyncContextManager[object]:
         """Return what lets in one call at a time of those whose totals policy reads."""
-        if not reads:
-            return nullcontext()
         family = self._turns.setdefault(spender.root, asyncio.Lock())
         if not self._policy.reads_day(tool_id, phase):
             return family

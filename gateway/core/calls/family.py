@@ -27,6 +27,8 @@ _RECENT: Final = 50
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_HOURS: Final = 24
+_NO_HOUR: Final = 2**63
+"""Later than any."""
 
 
 class Charge(Struct, frozen=True):
@@ -165,7 +167,9 @@ class Family:
 
     def view_run(self) -> dict[str, Any]:
         """What policies see under `context.run`, of a call that is not charged yet."""
-        return {**self.view(), "step": self.step + 1, "egress": self.egress}
+        view = self.view()
+        view["step"], view["egress"] = self.step + 1, self.egress
+        return view
 
     def dump(self) -> dict[str, Any]:
         """Everything that outlives a restart, for a snapshot. `load` reads it back."""
@@ -205,9 +209,10 @@ class Day:
     Kept by the hour: it reaches back 24 hours at least, and less than 25.
     """
 
-    __slots__ = ("counts", "hours", "sums")
+    __slots__ = ("_oldest", "counts", "hours", "sums")
 
     def __init__(self) -> None:
+        self._oldest = _NO_HOUR
         self.hours: dict[int, tuple[dict[str, int], dict[str, Exact]]] = {}
         self.counts: dict[str, int] = {}
         self.sums: dict[str, Exact] = {}
@@ -215,8 +220,11 @@ class Day:
     def apply(self, charge: Charge) -> None:
         """Add a charge to its hour."""
         hour = charge.at // _HOUR_S
-        counts, sums = self.hours.setdefault(hour, ({}, {}))
-        _add(counts, sums, charge)
+        spent = self.hours.get(hour)
+        if spent is None:
+            spent = self.hours[hour] = ({}, {})
+            self._oldest = min(self._oldest, hour)
+        _add(*spent, charge)
         _add(self.counts, self.sums, charge)
 
     def give_back(self, charge: Charge) -> None:
@@ -229,7 +237,7 @@ class Day:
     def pass_on(self, now_s: int) -> None:
         """Let go of the hours that are more than a day behind."""
         oldest = now_s // _HOUR_S - _DAY_HOURS
-        if self.hours and min(self.hours) < oldest:
+        if self._oldest < oldest:
             self.hours = {hour: spent for hour, spent in self.hours.items() if hour >= oldest}
             self._recount()
 
@@ -262,6 +270,7 @@ class Day:
         return day
 
     def _recount(self) -> None:
+        self._oldest = min(self.hours, default=_NO_HOUR)
         self.counts, self.sums = {}, {}
         for counts, sums in self.hours.values():
             for tool, count in counts.items():

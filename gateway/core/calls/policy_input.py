@@ -8,7 +8,7 @@ and judged again when a decision is recomputed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -18,9 +18,15 @@ from gateway.core.catalog import Tool
 from gateway.core.policy.decision import Phase
 from gateway.core.tokens.token import Claims, Grant
 
+_DOCUMENT: Final = (
+    b'{"version":1,"phase":"%b",%b%b,"context":{%b"now_ns":%d,'
+    b'"token":%b,"constraints":%b,"expires_in_s":%d},%b}'
+)
+"""Phase; head and resource; arguments; time; token, constraints and seconds left; the rest."""
+
 
 class CallerFragments(Struct, frozen=True):
-    """The parts of a policy input that a token fixes, as JSON text without closing braces.
+    """The parts of a policy input that a token fixes. JSON text has no closing braces.
 
     `constraints` is keyed by the identity of the token's own `Grant` objects.
     """
@@ -28,6 +34,7 @@ class CallerFragments(Struct, frozen=True):
     head: bytes
     token: bytes
     run: dict[str, Any]
+    client: dict[str, str]
     constraints: dict[int, bytes]
 
 
@@ -57,6 +64,7 @@ def build_caller(claims: Claims) -> CallerFragments:
         head,
         orjson.dumps(token)[:-1],
         {"id": claims.run_id, "workflow": claims.workflow},
+        {"id": claims.client_id},
         {id(grant): msgspec.json.encode([grant]) for grant in claims.grants},
     )
 
@@ -96,24 +104,24 @@ def build_document(
         family["last_24h"] = day
     if provenance is not None:
         run["provenance"] = provenance
-    context = [
-        b'"now_ns":%d' % now_ns,
-        b'"token":%b,"constraints":%b,"expires_in_s":%d}'
-        % (caller.token, constraints, claims.expires_at - now_ns // 1_000_000_000),
-        b'"run":' + orjson.dumps(run),
-        b'"family":' + orjson.dumps(family),
-        b'"budget":' + (orjson.dumps(budget) if budget else b"{}"),
-        b'"client":' + orjson.dumps({"id": claims.client_id}),
-        b'"claimed":' + orjson.dumps(claimed or {}),
-        b'"approval":' + orjson.dumps(approval),
-    ]
-    if arguments is not None:
-        context.insert(0, b'"args":' + arguments)
+    rest: dict[str, Any] = {
+        "run": run,
+        "family": family,
+        "budget": budget or {},
+        "client": caller.client,
+        "claimed": claimed or {},
+        "approval": approval,
+    }
     if result is not None:
-        context.append(b'"result":' + orjson.dumps(result))
-    return b'{"version":1,"phase":"%b",%b%b,"context":{%b}}' % (
+        rest["result"] = result
+    return _DOCUMENT % (
         phase.encode(),
         caller.head,
         orjson.dumps(tool.resource),
-        b",".join(context),
+        b"" if arguments is None else b'"args":%b,' % arguments,
+        now_ns,
+        caller.token,
+        constraints,
+        claims.expires_at - now_ns // 1_000_000_000,
+        orjson.dumps(rest)[1:],
     )
