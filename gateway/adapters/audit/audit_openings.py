@@ -183,13 +183,15 @@ def commit_openings(
 
     The entry itself stays as it is. Raises `ValueError` where a field is in the way.
     """
-    fields = entry.fields
     if not entry.openings:
-        return fields, []
+        return entry.fields, []
+    fields = dict(entry.fields)
+    salts: list[bytes] = []
     random = random_bytes(SALT_BYTES * len(entry.openings))
-    salts = [random[at : at + SALT_BYTES] for at in range(0, len(random), SALT_BYTES)]
-    for salt, opening in zip(salts, entry.openings, strict=True):
-        fields = place(fields, opening.path, commit(salt, opening.path, opening.value))
+    for number, opening in enumerate(entry.openings):
+        salt = random[number * SALT_BYTES : (number + 1) * SALT_BYTES]
+        place(fields, opening.path, commit(salt, opening.path, opening.value))
+        salts.append(salt)
     return fields, salts
 
 

@@ -49,25 +49,24 @@ def _hmac_sha256(key: bytes, message: bytes) -> bytes:
     return hashlib.sha256(block.translate(_OUTER_PAD) + inner).digest()
 
 
-def place(fields: Mapping[str, Any], path: str, value: object) -> dict[str, Any]:
-    """Return a copy of `fields` with `value` at the dotted `path`.
+def place(fields: dict[str, Any], path: str, value: object) -> None:
+    """Put `value` at the dotted `path` of `fields`; objects on the way there are copied first.
 
     Raises `ValueError` where something stands there already: a commitment never hides a field.
     """
-    copy = dict(fields)
     head, _, rest = path.partition(".")
     if not head.isidentifier():
         raise ValueError(f"`{path}` is no dotted path of names")
-    if not rest:
-        if head in copy:
-            raise ValueError(f"a field stands at `{head}` already")
-        copy[head] = value
-        return copy
-    inner = copy.get(head, {})
-    if not isinstance(inner, dict):
-        raise ValueError(f"`{head}` is no object")  # noqa: TRY004 - a value outside the profile
-    copy[head] = place(inner, rest, value)
-    return copy
+    if rest:
+        inner = fields.get(head, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"`{head}` is no object")
+        fields[head] = inner = dict(inner)
+        place(inner, rest, value)
+    elif head in fields:
+        raise ValueError(f"a field stands at `{head}` already")
+    else:
+        fields[head] = value
 
 
 def hash_line(line: bytes) -> str:

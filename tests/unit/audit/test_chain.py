@@ -80,11 +80,13 @@ def test_a_commitment_is_the_keyed_hash_that_the_page_says(salt: bytes, value: b
     assert commit(salt, "args", value) == {"c": expected, "bytes": len(value)}
 
 
-def test_a_value_is_placed_without_touching_the_original() -> None:
-    fields = {"policy": {"rev": "r"}, "x": 1}
-    assert place(fields, "policy.input", 2) == {"policy": {"rev": "r", "input": 2}, "x": 1}
-    assert place(fields, "a.b", 2)["a"] == {"b": 2}
-    assert fields == {"policy": {"rev": "r"}, "x": 1}
+def test_a_value_is_placed_without_touching_what_stood_inside() -> None:
+    policy = {"rev": "r"}
+    fields = {"policy": policy, "x": 1}
+    place(fields, "policy.input", 2)
+    place(fields, "a.b", 2)
+    assert fields == {"policy": {"rev": "r", "input": 2}, "x": 1, "a": {"b": 2}}
+    assert policy == {"rev": "r"}
 
 
 @pytest.mark.parametrize("path", ["x", "policy.rev", "x.y", "", "policy.", "a b", 'a"', ".x"])
