@@ -22,20 +22,10 @@ from gateway.adapters.audit.evidence import Evidence, Wanted, write_evidence
 from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_export import write_aside
 from gateway.cli.audit_filters import (
-    AgentOption,
     Asked,
-    DecisionOption,
-    HumanOption,
     KekOption,
     LimitOption,
     LogDir,
-    OpOption,
-    RuleOption,
-    RunOption,
-    SinceOption,
-    ToolOption,
-    TypeOption,
-    UntilOption,
     fail,
     open_vault,
     require_log,
@@ -44,24 +34,17 @@ from gateway.cli.audit_filters import (
     warn,
 )
 from gateway.cli.exits import Exit
+from gateway.cli.option_groups import spread
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.records.audit_access import Span
 
 
+@spread(Asked)
 def bundle(
     directory: LogDir,
     *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The ZIP file to write.")],
-    agent: AgentOption = None,
-    human: HumanOption = None,
-    tool: ToolOption = None,
-    rule: RuleOption = None,
-    op: OpOption = None,
-    run: RunOption = None,
-    decision: DecisionOption = None,
-    types: TypeOption = None,
-    since: SinceOption = "",
-    until: UntilOption = "",
+    asked: Asked,
     limit: LimitOption = None,
     openings: Annotated[
         bool, typer.Option("--openings", help="Open what the records commit to; needs `--kek`.")
@@ -80,18 +63,6 @@ def bundle(
     require_log(directory)
     if openings:
         _check_opening(kek, purpose)
-    asked = Asked(
-        agent=agent,
-        human=human,
-        tool=tool,
-        rule=rule,
-        op=op,
-        run=run,
-        decision=decision,
-        types=tuple(types or ()),
-        since=since,
-        until=until,
-    )
     vault = open_vault(directory, kek)
     find = partial(_find, directory, asked, vault, limit)
     announcer = Announcer(url, purpose, asked.said())

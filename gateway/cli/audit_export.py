@@ -19,26 +19,17 @@ from gateway.adapters.audit.audit_export import export as write_export
 from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_filters import (
-    AgentOption,
     Asked,
-    DecisionOption,
-    HumanOption,
     KekOption,
     LimitOption,
     LogDir,
-    OpOption,
-    RuleOption,
-    RunOption,
-    SinceOption,
-    ToolOption,
-    TypeOption,
-    UntilOption,
     fail,
     open_vault,
     require_log,
     tell_unreadable,
 )
 from gateway.cli.exits import Exit
+from gateway.cli.option_groups import spread
 from gateway.core.log.exports import Format
 
 
@@ -51,6 +42,7 @@ class Form(StrEnum):
     CLOUDEVENTS = "cloudevents"
 
 
+@spread(Asked)
 def export(
     directory: LogDir,
     *,
@@ -60,16 +52,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write there, and not to stdout.")
     ] = None,
-    agent: AgentOption = None,
-    human: HumanOption = None,
-    tool: ToolOption = None,
-    rule: RuleOption = None,
-    op: OpOption = None,
-    run: RunOption = None,
-    decision: DecisionOption = None,
-    types: TypeOption = None,
-    since: SinceOption = "",
-    until: UntilOption = "",
+    asked: Asked,
     limit: LimitOption = None,
     kek: KekOption = None,
     url: UrlOption = "",
@@ -77,19 +60,7 @@ def export(
 ) -> None:
     """Export the records that pass every filter, unchecked; no value behind a commitment."""
     require_log(directory)
-    asked = Asked(
-        agent=agent,
-        human=human,
-        tool=tool,
-        rule=rule,
-        op=op,
-        run=run,
-        decision=decision,
-        types=tuple(types or ()),
-        since=since,
-        until=until,
-    )
-    selection = asked.select(open_vault(directory, kek) if human is not None else None)
+    selection = asked.select(open_vault(directory, kek) if asked.human is not None else None)
     announcer = Announcer(url, purpose, asked.said())
     records = find_records(directory, selection, limit=limit, unreadable=tell_unreadable)
     if out is None and not announcer.is_recorded:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import typer
-from msgspec import Struct
 
 from gateway.adapters.audit.audit_files import Files, list_segments
 from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.audit_query import Found
 from gateway.cli.exits import Exit
+from gateway.cli.option_groups import OptionGroup
 from gateway.core.errors import ConfigurationError
 from gateway.core.log.audit_filter import Filter, Selection, parse_when
 from gateway.core.records.audit_access import Span
@@ -23,29 +24,6 @@ from gateway.core.records.audit_access import Span
 _SHOWN: Final = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))
 
 LogDir = Annotated[Path, typer.Argument(metavar="DIR", help="The log's directory.")]
-AgentOption = Annotated[str | None, typer.Option(metavar="ID", help="Who called.")]
-HumanOption = Annotated[
-    str | None,
-    typer.Option(metavar="ID", help="Whose values these are, or who voted; needs `--kek`."),
-]
-ToolOption = Annotated[str | None, typer.Option(metavar="ID", help="Which tool, as `shop.refund`.")]
-RuleOption = Annotated[
-    str | None,
-    typer.Option(metavar="POLICY:CODE", help="Why it was decided so; `POLICY:` for any code."),
-]
-OpOption = Annotated[str | None, typer.Option(metavar="ID", help="Which operation.")]
-RunOption = Annotated[str | None, typer.Option(metavar="ID", help="Which run.")]
-DecisionOption = Annotated[
-    str | None, typer.Option(metavar="permit|hold|deny", help="What was decided.")
-]
-TypeOption = Annotated[
-    list[str] | None,
-    typer.Option("--type", metavar="TYPE", help="Record type, `call.*` for several; repeatable."),
-]
-SinceOption = Annotated[
-    str, typer.Option(metavar="TIME", help="From this time on: ISO 8601, or how long ago (7d).")
-]
-UntilOption = Annotated[str, typer.Option(metavar="TIME", help="Before this time.")]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="No more than the first.")
 ]
@@ -54,19 +32,47 @@ KekOption = Annotated[
 ]
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
+
+
+class Asked(OptionGroup, frozen=True, kw_only=True):
     """The filters of one command line."""
 
-    agent: str | None = None
-    human: str | None = None
-    tool: str | None = None
-    rule: str | None = None
-    op: str | None = None
-    run: str | None = None
-    decision: str | None = None
-    types: tuple[str, ...] = ()
-    since: str = ""
-    until: str = ""
+    agent: Annotated[str | None, typer.Option(metavar="ID", help="Who called.")] = None
+    human: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Whose values these are, or who voted; needs `--kek`."),
+    ] = None
+    tool: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which tool, as `shop.refund`.")
+    ] = None
+    rule: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY:CODE", help="Why it was decided so; `POLICY:` for any code."),
+    ] = None
+    op: Annotated[str | None, typer.Option(metavar="ID", help="Which operation.")] = None
+    run: Annotated[str | None, typer.Option(metavar="ID", help="Which run.")] = None
+    decision: Annotated[
+        str | None, typer.Option(metavar="permit|hold|deny", help="What was decided.")
+    ] = None
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type", metavar="TYPE", help="Record type, `call.*` for several; repeatable."
+        ),
+    ] = None
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="From this time on: ISO 8601, or how long ago (7d).")
+    ] = ""
+    until: Annotated[str, typer.Option(metavar="TIME", help="Before this time.")] = ""
 
     def select(self, vault: Vault | None = None) -> Selection:
         """Return what takes the records asked for. Exits where a filter makes no sense."""
@@ -84,7 +90,7 @@ class Asked(Struct, frozen=True, kw_only=True):
                 op=self.op,
                 run=self.run,
                 decision=self.decision,
-                types=self.types,
+                types=tuple(self.types or ()),
                 since_us=parse_when(self.since, now_us) if self.since else None,
                 until_us=parse_when(self.until, now_us) if self.until else None,
             )
@@ -104,7 +110,7 @@ class Asked(Struct, frozen=True, kw_only=True):
             "op": self.op,
             "run": self.run,
             "decision": self.decision,
-            "type": ",".join(self.types),
+            "type": ",".join(self.types or ()),
             "since": self.since,
             "until": self.until,
         }

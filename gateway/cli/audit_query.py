@@ -6,81 +6,43 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
-from enum import StrEnum
-from typing import Annotated, BinaryIO, cast
-
-import typer
+from typing import BinaryIO, cast
 
 from gateway.adapters.audit.audit_export import HashingWriter
 from gateway.adapters.audit.audit_query import Found, find_records
 from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_filters import (
-    AgentOption,
     Asked,
-    DecisionOption,
-    HumanOption,
     KekOption,
     LimitOption,
     LogDir,
-    OpOption,
-    RuleOption,
-    RunOption,
-    SinceOption,
-    ToolOption,
-    TypeOption,
-    UntilOption,
+    Output,
+    OutputOption,
     describe,
     open_vault,
     require_log,
     tell_unreadable,
 )
+from gateway.cli.option_groups import spread
 
 
-class Output(StrEnum):
-    """How data is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-
-
+@spread(Asked)
 def query(
     directory: LogDir,
     *,
-    agent: AgentOption = None,
-    human: HumanOption = None,
-    tool: ToolOption = None,
-    rule: RuleOption = None,
-    op: OpOption = None,
-    run: RunOption = None,
-    decision: DecisionOption = None,
-    types: TypeOption = None,
-    since: SinceOption = "",
-    until: UntilOption = "",
+    asked: Asked,
     limit: LimitOption = None,
     kek: KekOption = None,
     url: UrlOption = "",
     purpose: PurposeOption = "",
-    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Print the records that pass every filter, unchecked, oldest first.
 
     How a call ended goes with it. `-o jsonl` prints the lines of the log byte for byte.
     """
     require_log(directory)
-    asked = Asked(
-        agent=agent,
-        human=human,
-        tool=tool,
-        rule=rule,
-        op=op,
-        run=run,
-        decision=decision,
-        types=tuple(types or ()),
-        since=since,
-        until=until,
-    )
-    selection = asked.select(open_vault(directory, kek) if human is not None else None)
+    selection = asked.select(open_vault(directory, kek) if asked.human is not None else None)
     announcer = Announcer(url, purpose, asked.said())
     records = find_records(directory, selection, limit=limit, unreadable=tell_unreadable)
     stdout = sys.stdout.buffer

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, get_args
 
@@ -22,61 +20,28 @@ from gateway.cli.audit_announce import Announcer, PurposeOption, UrlOption
 from gateway.cli.audit_filters import (
     Asked,
     LimitOption,
-    OpOption,
-    SinceOption,
-    ToolOption,
-    UntilOption,
+    Output,
+    OutputOption,
     fail,
-    open_vault,
-    require_log,
     span_of,
     tell_unreadable,
 )
 from gateway.cli.exits import Exit
-from gateway.config import load_config
-from gateway.core.errors import ConfigurationError
+from gateway.cli.log_places import Where
+from gateway.cli.option_groups import spread
 from gateway.core.records.replay import FAILURES, Kind, is_decided
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-CONFIG: Final = Path("countersign.yaml")
 MISSING: Final[tuple[Kind, ...]] = ("lost", "unreplayable")
 _PROGRESS_S: Final = 2.0
 
 
-class Output(StrEnum):
-    """How data is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-
-
-class Places(msgspec.Struct, frozen=True):
-    """Where a log, the key to its openings and the bundles that decided are."""
-
-    log: Path
-    kek: Path
-    bundles: Path
-
-
+@spread(Where)
+@spread(Asked, "since", "until", "op", "tool")
 def replay(
     *,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The gateway's configuration.")
-    ] = None,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
-    ] = None,
-    kek: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key to the openings.")
-    ] = None,
-    bundles: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The bundles that decided: `bundles` in DIR.")
-    ] = None,
-    since: SinceOption = "",
-    until: UntilOption = "",
-    op: OpOption = None,
-    tool: ToolOption = None,
+    where: Where,
+    asked: Asked,
     limit: LimitOption = None,
     fail_on_change: Annotated[
         bool,
@@ -84,14 +49,11 @@ def replay(
     ] = False,
     url: UrlOption = "",
     purpose: PurposeOption = "replay",
-    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Recompute every recorded decision; exit with 8 when one differs."""
-    places = find_places(config, directory, kek, bundles)
-    require_log(places.log)
-    vault = open_vault(places.log, places.kek)
-    assert vault is not None  # noqa: S101 - there is a key
-    asked = Asked(op=op, tool=tool, since=since, until=until)
+    places = where.find()
+    vault = places.open_vault()
     records = _find_decisions(places.log, asked, limit)
     announcer = Announcer(url, purpose, asked.said())
     if announcer.is_recorded:
@@ -108,21 +70,6 @@ def replay(
         raise fail("no record tells of a decision", Exit.NOT_FOUND)
     if tally.total == sum(tally.kinds[kind] for kind in MISSING):
         raise fail("nothing could be replayed; is the KEK the log's?", Exit.ERROR)
-
-
-def find_places(
-    config: Path | None, directory: Path | None, kek: Path | None, bundles: Path | None
-) -> Places:
-    """Return where everything is, by the configuration or by what is named. Exits with 2."""
-    if directory is not None:
-        if config is not None or kek is None:
-            raise fail("give `--dir` with `--kek`, or else `--config` alone", Exit.USAGE)
-        return Places(directory, kek, bundles or directory / "bundles")
-    try:
-        found = load_config(config or CONFIG, os.environ).audit
-    except (ConfigurationError, OSError) as error:
-        raise fail(f"{error}\nor name the log with `--dir` and `--kek`", Exit.USAGE) from None
-    return Places(found.dir, kek or found.kek, bundles or found.dir / "bundles")
 
 
 def _find_decisions(directory: Path, asked: Asked, limit: int | None) -> Iterator[Found]:

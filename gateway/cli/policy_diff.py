@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,17 +11,11 @@ from gateway.adapters.authoring.clock_readers import tell_clock
 from gateway.adapters.policy.policy_bundle import restore_bundle
 from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, visible
 from gateway.cli.audit_announce import UrlOption
-from gateway.cli.audit_filters import (
-    Asked,
-    KekOption,
-    SinceOption,
-    UntilOption,
-    open_vault,
-    require_log,
-)
-from gateway.cli.audit_replay import find_places
+from gateway.cli.audit_filters import Asked
 from gateway.cli.exits import Exit
 from gateway.cli.impact_table import print_impact
+from gateway.cli.log_places import Where
+from gateway.cli.option_groups import spread
 from gateway.cli.policy_release import ROUTE, read_release, told
 from gateway.cli.policy_replay import announced, measure
 from gateway.core.records import impact_told
@@ -34,6 +27,8 @@ def register(app: typer.Typer) -> None:
     app.command()(diff)
 
 
+@spread(Where, "config", "log", "kek")
+@spread(Asked, "since", "until")
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="A file, or a revision.")],
     after: Annotated[
@@ -41,15 +36,8 @@ def diff(
         typer.Argument(metavar="[B]", help="The same; without it, A is held against what decides."),
     ] = "",
     *,
-    since: SinceOption = "",
-    until: UntilOption = "",
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Whose log is replayed.")
-    ] = None,
-    log: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
-    ] = None,
-    kek: KekOption = None,
+    asked: Asked,
+    where: Where,
     url: UrlOption = "",
     purpose: Annotated[str, typer.Option(help="Why recorded inputs are read, for the log.")] = "",
     output: OutputOption = Output.TABLE,
@@ -64,13 +52,11 @@ def diff(
     one, other = (told(lambda name=name: read_release(name).release) for name in (before, after))  # type: ignore[misc]
     found = compare(one, other)
     impact = None
-    if since or until:
-        places = find_places(config, log, kek, None)
-        require_log(places.log)
-        vault = open_vault(places.log, places.kek)
-        assert vault is not None  # noqa: S101 - there is a key
+    if asked.said():
+        places = where.find()
+        vault = places.open_vault()
         why = (url, purpose or "policy diff", None)
-        records = announced(places.log, Asked(since=since, until=until), None, why)
+        records = announced(places.log, asked, None, why)
         bundle, was = (told(lambda of=of: restore_bundle(of.policy_files)) for of in (other, one))  # type: ignore[misc]
         impact = impact_told.describe(
             measure(bundle, records, Inputs(places.log, vault)), other.revision

@@ -11,6 +11,7 @@ import orjson
 import typer
 
 from gateway.adapters.policy.policy_sample import build_sample
+from gateway.cli.option_groups import OptionGroup, spread
 from gateway.cli.policy_folder import usage
 from gateway.core import strict_json
 from gateway.core.calls.provenance import WORST_LAST
@@ -28,43 +29,60 @@ _COUNT_MAX: Final = 1_000_000
 _RECENT_MAX: Final = 50
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
 
-PhaseOption = Annotated[str, typer.Option("--phase", help="When policy is asked.")]
-EffectOption = Annotated[str, typer.Option("--effect", help="What its manifest says it does.")]
-Roles = Annotated[list[str] | None, typer.Option("--role", help="One of its roles. Repeatable.")]
-Args = Annotated[str, typer.Option("--args", metavar="JSON", help="The arguments of the call.")]
-Now = Annotated[
-    str, typer.Option("--now", metavar="TIME", help="When: `2026-11-21T18:30:00+01:00`.")
-]
-Counts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--count",
-        metavar="[TOOL=]N",
-        help="The run has called this tool, or TOOL, N times before. Repeatable.",
-    ),
-]
-Sums = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sum",
-        metavar="[TOOL#]POINTER=N",
-        help="What the run has spent: `/amount=500`, `bank.pay#/amount=500`. Repeatable.",
-    ),
-]
-Repeats = Annotated[
-    int, typer.Option("--repeats", min=0, help="The run has made this very call N times before.")
-]
-Labels = Annotated[
-    list[str] | None, typer.Option("--label", help="The run has read such data. Repeatable.")
-]
-Sinks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sink",
-        metavar="POINTER=CLASS",
-        help="Where the value of a sink was seen: `/to=untrusted`. Repeatable.",
-    ),
-]
+
+class Call(OptionGroup, frozen=True, kw_only=True):
+    """Who calls with what, and when policy is asked."""
+
+    phase: Annotated[str, typer.Option(help="When policy is asked.")] = "call"
+    effect: Annotated[str, typer.Option(help="What its manifest says it does.")] = "read"
+    roles: Annotated[
+        list[str] | None, typer.Option("--role", help="One of its roles. Repeatable.")
+    ] = None
+    args: Annotated[str, typer.Option(metavar="JSON", help="The arguments of the call.")] = "{}"
+    now: Annotated[str, typer.Option(metavar="TIME", help="When: `2026-11-21T18:30:00+01:00`.")] = (
+        ""
+    )
+
+
+class Past(OptionGroup, frozen=True, kw_only=True):
+    """What the run has done before."""
+
+    counts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--count",
+            metavar="[TOOL=]N",
+            help="The run has called this tool, or TOOL, N times before. Repeatable.",
+        ),
+    ] = None
+    sums: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sum",
+            metavar="[TOOL#]POINTER=N",
+            help="What the run has spent: `/amount=500`, `bank.pay#/amount=500`. Repeatable.",
+        ),
+    ] = None
+    repeats: Annotated[
+        int, typer.Option(min=0, help="The run has made this very call N times before.")
+    ] = 0
+
+
+class Flow(OptionGroup, frozen=True, kw_only=True):
+    """What the run has read, and where the values of this call were seen."""
+
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="The run has read such data. Repeatable."),
+    ] = None
+    sinks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sink",
+            metavar="POINTER=CLASS",
+            help="Where the value of a sink was seen: `/to=untrusted`. Repeatable.",
+        ),
+    ] = None
 
 
 def register(app: typer.Typer) -> None:
@@ -72,38 +90,34 @@ def register(app: typer.Typer) -> None:
     app.command()(question)
 
 
+@spread(Call)
+@spread(Past)
+@spread(Flow)
 def question(
     tool: Annotated[str, typer.Argument(metavar="TOOL", help="The tool: `billing.refund`.")],
     *,
-    phase: PhaseOption = "call",
-    effect: EffectOption = "read",
-    roles: Roles = None,
-    args: Args = "{}",
-    now: Now = "",
-    counts: Counts = None,
-    sums: Sums = None,
-    repeats: Repeats = 0,
-    labels: Labels = None,
-    sinks: Sinks = None,
+    call: Call,
+    past: Past,
+    flow: Flow,
 ) -> None:
     """Print a complete policy input, for `policy eval --input`."""
     server = server_of(tool)
-    for given, known in ((phase, get_args(Phase)), (effect, get_args(Effect))):
+    for given, known in ((call.phase, get_args(Phase)), (call.effect, get_args(Effect))):
         if given not in known:
             raise usage(f"`{given}` is none of {', '.join(known)}")
-    document = orjson.loads(build_sample(phase))
+    document = orjson.loads(build_sample(call.phase))
     document["environment"] = "test"
-    document["subject"] |= {"id": "tester", "roles": roles or []}
+    document["subject"] |= {"id": "tester", "roles": call.roles or []}
     context = document["context"]
-    context["now_ns"] = _read_time(now)
-    if phase != "issue":
-        document["resource"] |= {"id": tool, "server": server, "effect": effect}
-        _put_history(context, tool, counts or (), sums or (), repeats)
+    context["now_ns"] = _read_time(call.now)
+    if call.phase != "issue":
+        document["resource"] |= {"id": tool, "server": server, "effect": call.effect}
+        _put_history(context, tool, past)
         own = (key.partition("#") for key in context["run"]["sums"])
         document["resource"]["sums"] = sorted(pointer for name, _, pointer in own if name == tool)
-        _put_flow(document, labels or [], sinks or ())
-    if phase not in {"issue", "list"}:
-        context["args"] = _read_args(args)
+        _put_flow(document, flow)
+    if call.phase not in {"issue", "list"}:
+        context["args"] = _read_args(call.args)
     typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
@@ -142,14 +156,14 @@ def _read_args(text: str) -> dict[str, Any]:
     return value
 
 
-def _put_history(
-    context: dict[str, Any], tool: str, counts: Iterable[str], sums: Iterable[str], repeats: int
-) -> None:
+def _put_history(context: dict[str, Any], tool: str, past: Past) -> None:
     """Say what the run has done before: the same of its family, and of the last 24 hours."""
-    made = _pairs("--count", counts, lambda name: name or tool, _whole)
-    if repeats:
-        made[tool] = max(made.get(tool, 0), repeats)
-    spent = _pairs("--sum", sums, lambda name: name if "#" in name else f"{tool}#{name}", _number)
+    made = _pairs("--count", past.counts or (), lambda name: name or tool, _whole)
+    if past.repeats:
+        made[tool] = max(made.get(tool, 0), past.repeats)
+    spent = _pairs(
+        "--sum", past.sums or (), lambda name: name if "#" in name else f"{tool}#{name}", _number
+    )
     for key in spent:
         if not key.partition("#")[2].startswith("/"):
             raise usage(
@@ -163,7 +177,7 @@ def _put_history(
         "step": calls + 1,
         "counts": made,
         "sums": spent,
-        "repeats": repeats,
+        "repeats": past.repeats,
         "recent": recent[-_RECENT_MAX:],
     }
     context["family"] = {
@@ -174,10 +188,10 @@ def _put_history(
     }
 
 
-def _put_flow(document: dict[str, Any], labels: list[str], sinks: Iterable[str]) -> None:
+def _put_flow(document: dict[str, Any], flow: Flow) -> None:
     """Say what the run has read, and where the values of this call were seen."""
-    document["context"]["run"]["labels"] = labels
-    classes = _pairs("--sink", sinks, lambda name: name, str)
+    document["context"]["run"]["labels"] = flow.labels or []
+    classes = _pairs("--sink", flow.sinks or (), lambda name: name, str)
     for pointer, found in classes.items():
         if not pointer.startswith("/") or found not in WORST_LAST:
             raise usage(

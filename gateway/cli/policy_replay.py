@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,23 +20,12 @@ from gateway.adapters.policy.bundle_store import load_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.adapters.releases.release_store import ReleaseStore
 from gateway.cli.audit_announce import Announcer, UrlOption
-from gateway.cli.audit_filters import (
-    AgentOption,
-    Asked,
-    LimitOption,
-    SinceOption,
-    ToolOption,
-    UntilOption,
-    fail,
-    open_vault,
-    require_log,
-    span_of,
-    tell_unreadable,
-    warn,
-)
-from gateway.cli.audit_replay import find_places
+from gateway.cli.audit_filters import Asked, LimitOption, fail, span_of, tell_unreadable, warn
 from gateway.cli.exits import Exit
 from gateway.cli.impact_table import print_impact
+from gateway.cli.log_places import Where
+from gateway.cli.option_groups import spread
+from gateway.cli.policy_folder import Format, Output
 from gateway.cli.policy_release import read_bundle
 from gateway.core.errors import CountersignError
 from gateway.core.records import impact_told
@@ -46,18 +34,13 @@ from gateway.core.records.impact import Impact
 _WORKERS_MAX: Final = 16
 
 
-class Output(StrEnum):
-    """How data is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(replay)
 
 
+@spread(Where)
+@spread(Asked, "since", "until", "tool", "agent")
 def replay(
     directory: Annotated[
         Path | None,
@@ -67,22 +50,8 @@ def replay(
     release: Annotated[
         str, typer.Option(metavar="REV", help="Or one that was active once: `sha256:…`.")
     ] = "",
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The gateway's configuration.")
-    ] = None,
-    log: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
-    ] = None,
-    kek: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key to the openings.")
-    ] = None,
-    bundles: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where `--release` is: `bundles` in DIR.")
-    ] = None,
-    since: SinceOption = "",
-    until: UntilOption = "",
-    tool: ToolOption = None,
-    agent: AgentOption = None,
+    where: Where,
+    asked: Asked,
     limit: LimitOption = None,
     fail_on_change: Annotated[
         bool, typer.Option(help="Exit with 9 when a decision changes or gets no answer.")
@@ -98,17 +67,14 @@ def replay(
     workers: Annotated[
         int | None, typer.Option(min=1, max=_WORKERS_MAX, help="Processes that evaluate.")
     ] = None,
-    output: Annotated[Output, typer.Option("-o", "--output", help="How to print.")] = Output.TABLE,
+    output: Format = Output.TABLE,
 ) -> None:
     """Put recorded inputs to other policies and print what would change. Changes nothing."""
     if examples is not None and not purpose.strip():
         raise fail("say why with `--purpose`: inputs are written out in clear", Exit.USAGE)
-    places = find_places(config, log, kek, bundles)
-    require_log(places.log)
+    places = where.find()
+    vault = places.open_vault()
     bundle = _load(directory, release, places.bundles)
-    vault = open_vault(places.log, places.kek)
-    assert vault is not None  # noqa: S101 - there is a key
-    asked = Asked(tool=tool, agent=agent, since=since, until=until)
     records = announced(places.log, asked, limit, (url, purpose, examples))
     keep = None if examples is None else _keep_in(examples)
     impact = measure(bundle, records, Inputs(places.log, vault), keep=keep, workers=workers)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import orjson
 import typer
-from msgspec import Struct, to_builtins
+from msgspec import Struct, structs, to_builtins
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -27,9 +27,10 @@ from gateway.adapters.authoring.search_minimise import Minimiser
 from gateway.adapters.authoring.search_runs import World
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
 from gateway.cli.audit_announce import Announcer, UrlOption
-from gateway.cli.audit_filters import Asked, SinceOption, fail, open_vault, require_log, span_of
-from gateway.cli.audit_replay import find_places
+from gateway.cli.audit_filters import Asked, fail, span_of
 from gateway.cli.exits import Exit
+from gateway.cli.log_places import Where
+from gateway.cli.option_groups import spread
 from gateway.cli.policy_config import find_config
 from gateway.cli.policy_replay import count_workers
 from gateway.cli.search_ground import SEEDS_MAX, Tools, build_ground, load_tools, read_seed
@@ -65,10 +66,6 @@ EnvironmentOption = Annotated[
 RecordedOption = Annotated[
     bool, typer.Option(help="Start from recorded calls, too: `--config`, or `--dir`, `--kek`.")
 ]
-LogOption = Annotated[
-    Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory.")
-]
-KekOption = Annotated[Path | None, typer.Option(metavar="FILE", help="The key to the openings.")]
 
 
 class Output(StrEnum):
@@ -107,6 +104,8 @@ def register(app: typer.Typer) -> None:
     app.command()(search)
 
 
+@spread(Where, "log", "kek")
+@spread(Asked, "since")
 def search(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of policies.")],
     *,
@@ -119,9 +118,8 @@ def search(
     definitions: DefinitionsOption = None,
     environment: EnvironmentOption = None,
     recorded: RecordedOption = False,
-    log: LogOption = None,
-    kek: KekOption = None,
-    since: SinceOption = "",
+    where: Where,
+    asked: Asked,
     url: UrlOption = "",
     purpose: Annotated[str, typer.Option(help="Why, for the log, with `--recorded`.")] = "",
     tries: Annotated[int, typer.Option(min=1, help="At most so many runs.")] = 20_000,
@@ -139,7 +137,9 @@ def search(
         config, manifests, own = _from_config(directory, config, is_asked=not manifest)
     except CountersignError as error:
         raise fail(str(error), Exit.ERROR) from None
-    seeds = _read_seeds((config, log, kek), since, url, purpose) if recorded else ()
+    if where.log is None:
+        where = structs.replace(where, config=config)
+    seeds = _read_seeds(where, asked, url, purpose) if recorded else ()
     try:
         tools = load_tools([*manifests, *(manifest or [])], _pairs(definitions or []))
         bundle = load_bundle_dir(directory)
@@ -292,16 +292,10 @@ def _pairs(given: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _read_seeds(
-    where: tuple[Path | None, Path | None, Path | None], since: str, url: str, purpose: str
-) -> tuple[Seed, ...]:
+def _read_seeds(where: Where, asked: Asked, url: str, purpose: str) -> tuple[Seed, ...]:
     """Return recorded calls, the last ones, once the reading of them is recorded."""
-    config, log, kek = where
-    places = find_places(None if log is not None else config, log, kek, None)
-    require_log(places.log)
-    vault = open_vault(places.log, places.kek)
-    assert vault is not None  # noqa: S101 - there is a key
-    asked = Asked(since=since)
+    places = where.find()
+    vault = places.open_vault()
 
     def find() -> Iterator[Found]:
         return find_records(places.log, Decisions(asked.select()))
