@@ -260,7 +260,19 @@ class ReleaseKeeper:
             return impact_told.unmeasured(found)
         told = impact_told.summarize(impact_told.read(found))
         await asyncio.to_thread(self.store.save_impact, told["digest"], found)
+        await self._prune_impacts(told["digest"])
         return told
+
+    async def _prune_impacts(self, fresh: str) -> None:
+        """Remove what no publication can name. Offline it is not known what waits: all stays."""
+        if self._activate is None:
+            return
+        told = [one.impact or {} for one in self.history.proposals.values()]
+        named = {str(impact["digest"]) for impact in told if "digest" in impact} | {fresh}
+        try:
+            await asyncio.to_thread(self.store.prune_impacts, named)
+        except (OSError, ConfigurationError) as error:
+            _log.warning("impacts_not_pruned", problem=str(error))
 
     async def _trust(self, audit: FileAuditLog) -> None:
         publishers = [one for _, one in sorted(self.rules.publishers.items())]

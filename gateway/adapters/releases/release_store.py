@@ -2,7 +2,7 @@
 
 `<store>/<64 hex digits>/…`, and beside it `<store>/signatures/<hex>/<number>-<kid>.jwt`: what OPA
 would find in `.signatures.json`, of each publisher; `<store>/impacts/<hex>.json`: what proposals
-would have changed, under its digest. Nothing here is believed when it is read.
+would have changed, under its digest; old ones go. Nothing here is believed when it is read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from gateway.core.releases.release import REVISION, Release, read_files
 
 SIGNATURES_FOLDER: Final = "signatures"
 IMPACTS_FOLDER: Final = "impacts"
+IMPACTS_KEPT: Final = 32
+"""Impacts that are kept besides those that a publication may still name."""
 
 
 class ReleaseStore:
@@ -109,9 +112,10 @@ class ReleaseStore:
     def save_impact(self, digest: str, document: bytes) -> None:
         """Keep what a proposal would change, under its digest. Raises `PolicyError`."""
         path = self._impact(digest)
-        if path.is_file():
-            return
         try:
+            if path.is_file():
+                os.utime(path)  # it is a new one again
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             new = path.with_suffix(".new")
             new.unlink(missing_ok=True)
@@ -131,6 +135,22 @@ class ReleaseStore:
             return None
         is_whole = hmac.compare_digest(canonical.digest(document), digest)
         return impact_told.read(document) if is_whole else None
+
+    def prune_impacts(self, named: Collection[str]) -> None:
+        """Remove impacts, but those with these digests and the newest `IMPACTS_KEPT` others.
+
+        Killed on the way it leaves more, and the next time removes that. Raises `OSError`.
+        """
+        # 1. What waits for a second publisher is never removed, however old: nobody could be
+        #    shown what they agree to. 2. What was measured a moment ago and is not on record yet
+        #    is among the newest: a publisher has one word under way at a time.
+        kept = {f"{_hex(digest)}.json" for digest in named}
+        found = list((self._folder / IMPACTS_FOLDER).iterdir())
+        others = [file for file in found if file.suffix == ".json" and file.name not in kept]
+        others.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        torn = [file for file in found if file.suffix == ".new"]  # killed while it was written
+        for file in (*others[IMPACTS_KEPT:], *torn):
+            file.unlink()
 
     def _impact(self, digest: str) -> Path:
         return self._folder / IMPACTS_FOLDER / f"{_hex(digest)}.json"

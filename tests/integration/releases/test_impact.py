@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.adapters.policy.policy_sample import build_sample
 from gateway.adapters.releases.impact_run import Order, Span, measure, replay
+from gateway.adapters.releases.release_store import IMPACTS_FOLDER, IMPACTS_KEPT, ReleaseStore
 from gateway.core import canonical
 from gateway.core.entry import Entry, Opening
 from gateway.core.records import impact_told
@@ -143,6 +147,58 @@ async def test_a_proposal_is_told_and_recorded_with_what_it_would_have_changed(
     target = ground.gateway.history.target
     assert target is not None
     assert target.impact == impact
+    await ground.die()
+
+
+def age(store: ReleaseStore, digests: Iterable[str], seconds: int) -> None:
+    for digest in digests:
+        old = NOW_S - seconds
+        os.utime(store.place(digest).parent / IMPACTS_FOLDER / f"{digest[7:]}.json", (old, old))
+
+
+async def test_impacts_are_kept_while_a_publication_may_name_them_and_then_the_newest(
+    tmp_path: Path,
+) -> None:
+    ground, second, _ = await with_traffic(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    ground.over = {"measure": keeper.build_desk(lambda _person, _at: True).deps.measure}
+    await ground.say("pia", second)
+    waiting = ground.records("policy.propose")[-1]["impact"]["digest"]
+    documents = [b'{"%d":0}' % number for number in range(IMPACTS_KEPT + 3)]
+    others = [canonical.digest(document) for document in documents]
+    for digest, document in zip(others, documents, strict=True):
+        keeper.store.save_impact(digest, document)
+    age(keeper.store, [waiting], 9_000)
+    for seconds, digest in enumerate(others):
+        age(keeper.store, [digest], 1_000 - seconds)
+    keeper.store.save_impact(others[0], documents[0])  # measured again: it is the newest now
+    folder = tmp_path / "audit" / FOLDER / IMPACTS_FOLDER
+    (folder / "0.new").write_bytes(b"{")  # killed while it was written
+
+    third = ground.release("third")
+    await ground.say("paul", third)
+    fresh = ground.records("policy.propose")[-1]["impact"]["digest"]
+
+    kept = {f"sha256:{file.stem}" for file in folder.iterdir()}
+    assert kept == {waiting, fresh, others[0], *others[-IMPACTS_KEPT + 1 :]}
+    assert keeper.store.load_impact(waiting) is not None
+    assert getattr(await ground.say("paul", second, seen=waiting), "state", "") == "active"
+    await ground.die()
+
+
+async def test_impacts_that_cannot_be_removed_hold_no_proposal_up(
+    tmp_path: Path,
+) -> None:
+    ground, second, _ = await with_traffic(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    ground.over = {"measure": keeper.build_desk(lambda _person, _at: True).deps.measure}
+    (tmp_path / "audit" / FOLDER / IMPACTS_FOLDER / "x.new").mkdir(parents=True)
+    with capture_logs() as told:
+        await ground.say("pia", second)
+    assert ground.records("policy.propose")[-1]["impact"]["decisions"] == 3
+    assert [one["event"] for one in told] == ["impacts_not_pruned"]
     await ground.die()
 
 
