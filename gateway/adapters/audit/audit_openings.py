@@ -7,7 +7,6 @@ every opening of the subject unreadable; the chain holds only commitments and st
 
 from __future__ import annotations
 
-import binascii
 import contextlib
 import hmac
 import os
@@ -50,10 +49,10 @@ class Vault:
         self._boot: Final = boot
         self._wrapping: Final = AESGCM(hmac.digest(kek, b"cs/kek/wrap/v1", "sha256"))
         self._naming: Final = hmac.digest(kek, b"cs/kek/name/v1", "sha256")
-        self._ciphers: Final[dict[str, tuple[bytes, AESGCM]]] = {}
+        self._ciphers: Final[dict[str, tuple[str, AESGCM]]] = {}
         self._unsynced: Final[list[Path]] = []
 
-    def cipher(self, subject: str) -> tuple[bytes, AESGCM]:
+    def cipher(self, subject: str) -> tuple[str, AESGCM]:
         """Return a subject's key id and this boot's cipher, making the key where there is none.
 
         INVARIANT: no nonce repeats under a cipher. Nonces count records, and a record number can
@@ -63,7 +62,7 @@ class Vault:
         if cached is None:
             key_id = self.key_id(subject)
             dek = self.load(key_id) or self._create(key_id)
-            cached = (key_id.encode(), derive(dek, self._boot))
+            cached = (key_id, derive(dek, self._boot))
             if len(self._ciphers) >= _CACHED_SUBJECTS:
                 self._ciphers.clear()
             self._ciphers[subject] = cached
@@ -208,13 +207,26 @@ class Unsealed(Struct, frozen=True):
     salts: list[bytes]
 
 
+class Sealed(Struct, frozen=True):
+    """One line of an openings file: the values of one record under one subject's key."""
+
+    seq: int
+    n: int
+    key: str
+    boot: str
+    ct: bytes
+
+
+_encode_line: Final = msgspec.json.Encoder().encode
+
+
 class OpeningsWriter:
     """Encrypts openings into `openings/<first-seq>.jsonl`, beside the segment of the same name."""
 
     def __init__(self, directory: Path, vault: Vault, boot: str, files: Files) -> None:
         self._directory: Final = directory
         self._files: Final = files
-        self._boot: Final = boot.encode()
+        self._boot: Final = boot
         self.vault: Final = vault
         self._descriptor: int | None = None
         self._lines: list[bytes] = []
@@ -239,36 +251,28 @@ class OpeningsWriter:
 
         The nonce binds the ciphertext to its place: it cannot be moved to another record.
         """
-        values: dict[str, list[bytes]] = {}
+        seq = unsealed.seq
+        plain: dict[str, list[bytes]] = {}
         for opening, salt in zip(unsealed.openings, unsealed.salts, strict=True):
-            values.setdefault(opening.subject, []).append(
-                b"%b\0%b%b%b" % (opening.path.encode(), salt, _length(opening.value), opening.value)
-            )
-        for index, (subject, parts) in enumerate(values.items()):
+            parts = plain.setdefault(opening.subject, [])
+            value = opening.value
+            parts += (opening.path.encode(), b"\0", salt, len(value).to_bytes(8, "big"), value)
+        for index, (subject, parts) in enumerate(plain.items()):
             key_id, cipher = self.vault.cipher(subject)
-            sealed = cipher.encrypt(_nonce(unsealed.seq, index), b"".join(parts), _PLACE)
-            self._lines.append(
-                b'{"seq":%d,"n":%d,"key":"%b","boot":"%b","ct":"%b"}\n'
-                % (
-                    unsealed.seq,
-                    index,
-                    key_id,
-                    self._boot,
-                    binascii.b2a_base64(sealed, newline=False),
-                )
-            )
+            text = cipher.encrypt(_nonce(seq, index), b"".join(parts), _PLACE)
+            self._lines.append(_encode_line(Sealed(seq, index, key_id, self._boot, text)))
 
     def write(self) -> None:
         """Write what was added; durable after the next `sync`. Raises `OSError`."""
         if self._lines:
             assert self._descriptor is not None  # noqa: S101 - opened with the segment
-            self._files.write(self._descriptor, b"".join(self._lines))
+            self._files.write(self._descriptor, b"\n".join((*self._lines, b"")))
             self._lines.clear()
             self._dirty = True
 
     def forget(self) -> None:
         """Drop what was added and not written, after a write that may have been cut short."""
-        self._lines = [b"\n"]  # ends a torn line; an empty one is passed over
+        self._lines = [b""]  # its end ends a torn line; an empty one is passed over
 
     def sync(self) -> None:
         """Return once keys and openings written so far are on the disk."""
@@ -289,22 +293,8 @@ class OpeningsWriter:
             self._descriptor = None
 
 
-def _length(value: bytes) -> bytes:
-    return len(value).to_bytes(8, "big")
-
-
 def _nonce(seq: int, index: int) -> bytes:
     return seq.to_bytes(8, "big") + index.to_bytes(4, "big")
-
-
-class Sealed(Struct, frozen=True):
-    """One line of an openings file: the values of one record under one subject's key."""
-
-    seq: int
-    n: int
-    key: str
-    boot: str
-    ct: bytes
 
 
 def read_sealed(file: Path) -> Iterator[Sealed]:
