@@ -66,22 +66,8 @@ class Unbroken:
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; a caller that is cancelled leaves it running to its end."""
         caller = asyncio.current_task()
-        if isinstance(caller, Enduring):
-            return await self._finish_in_place(work, caller)
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    async def close(self) -> None:
-        """Wait for everything under way, and for what that sets going."""
-        while self._running or self._in_place:
-            await asyncio.gather(*self._running, return_exceptions=True)
-            if self._in_place:
-                self._idle = asyncio.get_running_loop().create_future()
-                await self._idle
-
-    async def _finish_in_place(self, work: Coroutine[Any, Any, T], caller: Enduring) -> T:
+        if not isinstance(caller, Enduring):
+            return await self._finish_apart(work)
         self._in_place += 1
         caller.enter()
         try:
@@ -91,6 +77,20 @@ class Unbroken:
             self._in_place -= 1
             if self._idle is not None and not self._in_place and not self._idle.done():
                 self._idle.set_result(None)
+
+    async def close(self) -> None:
+        """Wait for everything under way, and for what that sets going."""
+        while self._running or self._in_place:
+            await asyncio.gather(*self._running, return_exceptions=True)
+            if self._in_place:
+                self._idle = asyncio.get_running_loop().create_future()
+                await self._idle
+
+    async def _finish_apart(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -70,7 +70,7 @@ class Parts:
         """The code under which authority is refused that ended before its time, or None."""
         if claims.run_id in self.ended_runs:
             return "token_revoked"
-        return self.registered.registry.bars(claims) or self.kills.barred(claims, tool)
+        return self.registered.desk.registry.bars(claims) or self.kills.barred(claims, tool)
 
     def counts(self, vote: Vote) -> bool:
         """Whether a vote still counts: its voter may vote, and was not stopped since."""

@@ -20,7 +20,7 @@ class SystemClock:
 
 
 _ID_BYTES = 10
-_STOCK_BYTES = 4_000
+_STOCK = 400
 
 
 class SystemIds:
@@ -31,15 +31,13 @@ class SystemIds:
     """
 
     def __init__(self) -> None:
-        self._stock = ""
+        self._stock: list[str] = []
 
     def new(self) -> str:
         """Return 32 hex digits."""
-        digits = 2 * _ID_BYTES
         if not self._stock:
-            self._stock = os.urandom(_STOCK_BYTES).hex()
-        taken, self._stock = self._stock[-digits:], self._stock[:-digits]
-        return f"{time.time_ns() // 1_000_000:012x}{taken}"
+            self._stock = os.urandom(_ID_BYTES * _STOCK).hex(" ", _ID_BYTES).split()
+        return f"{time.time_ns() // 1_000_000:012x}{self._stock.pop()}"
 
     def secret(self) -> str:
         """Return 256 random bits, URL-safe."""

@@ -95,8 +95,8 @@ def parse(raw: bytes, *, max_depth: int) -> Any:  # noqa: ANN401 - JSON has any 
         value = _unambiguous(raw)
         if value is None:
             value = _decode(raw.decode("utf-8"))
-        if b"\\u" in raw:
-            orjson.loads(raw)  # refuses lone surrogates, which the standard library lets through
+            if b"\\u" in raw:
+                orjson.loads(raw)  # refuses lone surrogates, which the other lets through
     except RecursionError:
         raise RequestError(f"JSON is nested more than {max_depth} deep; flatten it") from None
     except UnicodeDecodeError:

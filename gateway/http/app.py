@@ -44,6 +44,7 @@ class GatewayApp:
         self._rest = rest
         self._api: App = api
         self._authzen = authzen
+        self._checks: dict[str, App] = {"/livez": self._livez, "/readyz": self._readyz}
         self._ready = ready
         self._ids = ids
         self._told: dict[str, Callable[[], Mapping[str, Any]]] = {}
@@ -62,28 +63,27 @@ class GatewayApp:
         name_request(request_id)
         send = NamedSend(send, scope, request_id)
         try:
-            await self._serve(scope, receive, send)
+            await self._find(scope["path"])(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - a trace could hold an argument or a secret
             _log.error("request_failed", error=describe(error))
             with contextlib.suppress(Exception):  # it may have begun to answer
                 await send_json(send, 500, _FAILED, _SECURITY)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
+    def _find(self, path: str) -> App:
+        """Return what serves a path."""
         if path == "/mcp" or path.startswith("/mcp/"):
-            await self._mcp(scope, receive, send)
-        elif path.startswith(("/v1/tools", "/v1/calls")):
-            await self._rest(scope, receive, send)
-        elif self._authzen is not None and path in AUTHZEN_PATHS:
-            await self._authzen(scope, receive, send)
-        elif path == "/livez":
-            await send_json(send, 200, b'{"status":"ok"}', _SECURITY)
-        elif path == "/readyz":
-            await self._readyz(send)
-        else:
-            await self._api(scope, receive, send)
+            return self._mcp
+        if path.startswith(("/v1/tools", "/v1/calls")):
+            return self._rest
+        if self._authzen is not None and path in AUTHZEN_PATHS:
+            return self._authzen
+        return self._checks.get(path, self._api)
 
-    async def _readyz(self, send: Send) -> None:
+    @staticmethod
+    async def _livez(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_json(send, 200, b'{"status":"ok"}', _SECURITY)
+
+    async def _readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         checks = dict(self._ready())
         ready = all(checks.values())
         body: dict[str, Any] = {"status": "ready" if ready else "not_ready", "checks": checks}

@@ -101,16 +101,20 @@ class EventStream:
     the final message is not.
     """
 
+    __slots__ = ("_pump", "_queue", "_queued_bytes", "_send")
+
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_MAX)
+        # Hardly any call streams: what streaming needs is made with the first notification.
+        self._queue: asyncio.Queue[bytes | None] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._queued_bytes = 0
 
     def push(self, message: bytes) -> None:
         """Stream one JSON-RPC notification; the first one commits the reply to a stream."""
-        if self._pump is None:
-            self._pump = asyncio.create_task(self._run())
+        if self._queue is None:
+            self._queue = asyncio.Queue(_QUEUE_MAX)
+            self._pump = asyncio.create_task(self._run(self._queue))
         room = self._queued_bytes + len(message) <= _QUEUE_MAX_BYTES
         if room and self._queue.qsize() < _QUEUE_MAX - 2:
             self._queued_bytes += len(message)
@@ -119,22 +123,23 @@ class EventStream:
     @property
     def started(self) -> bool:
         """Whether the reply has become a stream."""
-        return self._pump is not None
+        return self._queue is not None
 
     async def finish(self, message: bytes) -> None:
         """Send the final message and end the stream. Call only once started."""
-        if self._pump is None or self._pump.done():  # nobody listens any more
+        queue, pump = self._queue, self._pump
+        if queue is None or pump is None or pump.done():  # nobody listens any more
             return
-        self._queue.put_nowait(_event(message))  # `push` leaves room for these two
-        self._queue.put_nowait(None)
-        await self._pump
+        queue.put_nowait(_event(message))  # `push` leaves room for these two
+        queue.put_nowait(None)
+        await pump
 
-    async def _run(self) -> None:
+    async def _run(self, queue: asyncio.Queue[bytes | None]) -> None:
         with contextlib.suppress(OSError):  # how ASGI says that the client has gone
             await self._send(
                 {"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS}
             )
-            while (event := await self._queue.get()) is not None:
+            while (event := await queue.get()) is not None:
                 await self._send({"type": "http.response.body", "body": event, "more_body": True})
                 self._queued_bytes = max(0, self._queued_bytes - len(event))
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})

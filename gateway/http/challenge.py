@@ -27,6 +27,8 @@ class Challenges:
 
     def headers(self, code: str, path: str) -> list[tuple[bytes, bytes]]:
         """Return the challenge that goes with a refusal of this code at `path`, if one does."""
+        if not code:
+            return []
         parts = [f'resource_metadata="{self._metadata}{path}"', f'scope="{self._scope}"']
         if (error := _PROOF.get(code)) is not None:
             parts = [f'error="{error}"', *parts, f'algs="{" ".join(ALGORITHMS)}"']

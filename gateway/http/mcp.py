@@ -6,7 +6,7 @@ through `Enforcement`; this file only speaks the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -70,34 +70,30 @@ class McpEndpoint:
         self._limits = limits
         self._sessions = Sessions()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one HTTP request, once awaited."""
         path: str = scope["path"]
         server = path[len("/mcp/") :] or None
         if server is not None and not is_server_id(server):
-            await send_empty(send, 404)
-            return
+            return send_empty(send, 404)
         headers = self._origin.admit(scope["headers"])
         if isinstance(headers, Refusal):
-            refused = await self._enforcement.turn_away(scope[REQUEST_ID], headers)
-            await self._turn_away(refused, path, send)
-            return
+            return self._keep_out(scope[REQUEST_ID], headers, path, send)
         raw = self._raw(scope, headers, server)
         send = answer_proved(send, raw.possession)
         if scope["method"] == "POST":
-            await self._post(raw, headers, path, receive, send)
-        elif scope["method"] == "DELETE":
-            await self._delete(raw, headers, path, send)
-        else:
-            await send_empty(send, 405, _ALLOW)
+            return self._post(raw, headers, path, receive, send)
+        if scope["method"] == "DELETE":
+            return self._delete(raw, headers, path, send)
+        return send_empty(send, 405, _ALLOW)
 
     async def _post(
         self, raw: RawCall, headers: Headers, path: str, receive: Receive, send: Send
     ) -> None:
-        # Strangers do not get to make us read a body, whatever they call a token.
+        # Strangers do not get to make us read a body, whatever they call a token. `call` asks
+        # again: by the time the body is here, the token may have run out or been taken back.
         if isinstance(unknown := self._enforcement.authenticate(raw, None), Refusal):
-            refused = await self._enforcement.turn_away(raw.op, unknown)
-            await self._turn_away(refused, path, send)
+            await self._keep_out(raw.op, unknown, path, send)
             return
         body = await read_body(receive, self._limits.body_max_bytes)
         if body is None:
@@ -271,6 +267,10 @@ class McpEndpoint:
         told = Rejected(refused.refusal, rejected.id, rejected.data)
         await self._reply(send, mcp_reply.build_rejection(told, wire, op=refused.op), path)
 
+    async def _keep_out(self, op: str, refusal: Refusal, path: str, send: Send) -> None:
+        """Refuse a stranger, before any body is read."""
+        await self._turn_away(await self._enforcement.turn_away(op, refusal), path, send)
+
     async def _turn_away(
         self, refused: Refused, path: str, send: Send, wire: Wire = "modern"
     ) -> None:
@@ -308,7 +308,6 @@ def _read_call(request: Request, session: Session | None, *, streams: bool) -> T
 
 def _relay(stream: EventStream, wanted: str | None) -> Relay:
     """Pass on progress, and log messages at least as severe as `wanted`; None: no log messages."""
-    floor = LEVELS.index(wanted) if wanted in LEVELS else len(LEVELS)
 
     def relay(message: bytes) -> None:
         notification: dict[str, Any] = orjson.loads(message)
@@ -316,9 +315,12 @@ def _relay(stream: EventStream, wanted: str | None) -> Relay:
         # What answers or asks anything is not passed on: it would go past filter and record.
         if method not in _RELAYED or "id" in notification or not isinstance(params, dict):
             return
-        level = params.get("level")
-        if method == _LOG and (level not in LEVELS or LEVELS.index(level) < floor):
+        if method == _LOG and not _is_severe(params.get("level"), wanted):
             return
         stream.push(message)
 
     return relay
+
+
+def _is_severe(level: object, wanted: str | None) -> bool:
+    return level in LEVELS and wanted in LEVELS and LEVELS.index(level) >= LEVELS.index(wanted)

@@ -62,13 +62,20 @@ class Rejected(Struct, frozen=True):
     data: dict[str, Any] | None = None
 
 
-class _Arguments(Struct):
+class _Meta(Struct, frozen=True):
+    """Members of `_meta` whose exact text is kept; empty where they are absent."""
+
+    capabilities: Raw = msgspec.field(name=META_CAPABILITIES, default=Raw())
+    info: Raw = msgspec.field(name=META_INFO, default=Raw())
+
+
+class _Params(Struct):
     arguments: Raw = Raw(b"{}")
-    meta: dict[str, Raw] = msgspec.field(name="_meta", default_factory=dict)
+    meta: _Meta = msgspec.field(name="_meta", default=_Meta())
 
 
 class _ToolCall(Struct):
-    params: _Arguments
+    params: _Params
 
 
 _decode_call: Final = msgspec.json.Decoder(_ToolCall).decode
@@ -124,7 +131,7 @@ def _route(
             version=version or "2025-03-26",
             body=body,
         )
-    rejected = _check_modern(request_id, method, params, headers)
+    rejected = _check_modern(request_id, method, params, headers, version)
     if rejected is not None:
         return rejected
     return Request(
@@ -134,7 +141,8 @@ def _route(
 
 def _differing(method: str, params: dict[str, Any], headers: Headers) -> str | None:
     """Which header that is given names something else than the body."""
-    if headers.text(b"mcp-method") not in {None, method}:
+    told = headers.text(b"mcp-method")
+    if told is not None and told != method:
         return "Mcp-Method"
     name = headers.one.get(b"mcp-name")
     if name is None or method not in _NAMED:
@@ -143,11 +151,14 @@ def _differing(method: str, params: dict[str, Any], headers: Headers) -> str | N
 
 
 def _check_modern(
-    request_id: RequestId, method: str, params: dict[str, Any], headers: Headers
+    request_id: RequestId,
+    method: str,
+    params: dict[str, Any],
+    headers: Headers,
+    version: str | None,
 ) -> Rejected | None:
     """The checks of the stateless wire, in the order of the specification."""
     meta = params.get("_meta")
-    version = headers.text(b"mcp-protocol-version")
     if not isinstance(meta, dict) or META_VERSION not in meta or META_CAPABILITIES not in meta:
         detail = f"`_meta` must carry `{META_VERSION}` and `{META_CAPABILITIES}`"
         if version != MODERN and not isinstance(meta, dict):
@@ -209,9 +220,6 @@ def read_tool_call(
     if not isinstance(meta, dict):
         return Refusal("read", "params_invalid", "`_meta` must be an object")
     exact = _decode_call(request.body).params
-    capabilities = exact.meta.get(META_CAPABILITIES)
-    declared = session_capabilities if capabilities is None else bytes(capabilities)
-    info = exact.meta.get(META_INFO)
     token = meta.get("progressToken")
     traceparent, claimed = meta.get("traceparent"), meta.get(CLAIMED)
     level = meta.get(META_LOG_LEVEL) if request.wire == "modern" else session_log_level
@@ -221,8 +229,8 @@ def read_tool_call(
         CallMeta(
             surface="mcp",
             protocol_version=request.version,
-            client_capabilities=declared,
-            client_info=None if info is None else bytes(info),
+            client_capabilities=bytes(exact.meta.capabilities) or session_capabilities,
+            client_info=bytes(exact.meta.info) or None,
             progress_token=token if _is_id(token) else None,
             traceparent=traceparent if isinstance(traceparent, str) else None,
             log_level=level if isinstance(level, str) else None,

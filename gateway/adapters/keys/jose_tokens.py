@@ -99,6 +99,7 @@ class JoseVerifier:
         self._audience = audience
         self._environment = environment
         self._known: dict[bytes, tuple[Claims, int]] = {}
+        self._named = (b"", hashlib.sha256().digest())
 
     def use(self, keys: Sequence[ECKey]) -> None:
         """Believe these keys from now on. Tokens of a key that is gone are forgotten at once."""
@@ -113,7 +114,7 @@ class JoseVerifier:
         Raises `CredentialError`: `token_missing`, `token_invalid`, `token_expired`,
         `token_audience`. The token itself is in no message.
         """
-        name = hashlib.sha256(token).digest()
+        name = self._name(token)
         known = self._known.get(name)
         if known is None:
             known = self._believe(token)
@@ -125,6 +126,15 @@ class JoseVerifier:
         if now_s < not_before or now_s < claims.issued_at:
             raise CredentialError("the token is not valid yet; check the clocks")
         return claims
+
+    def _name(self, token: bytes) -> bytes:
+        """Return what a token is kept by; the same object asked about again is not hashed again.
+
+        A call asks about its token before and after its body is read.
+        """
+        if self._named[0] is not token:
+            self._named = (token, hashlib.sha256(token).digest())
+        return self._named[1]
 
     def _believe(self, token: bytes) -> tuple[Claims, int]:
         """Check everything about a token that time does not change."""

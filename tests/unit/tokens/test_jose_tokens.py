@@ -306,6 +306,18 @@ def test_a_known_token_gives_the_same_claims_object(make_claims: MakeClaims) -> 
     assert check.verify(token, NOW_S) is check.verify(token, NOW_S + 1)
 
 
+def test_a_token_asked_about_again_is_judged_anew(make_claims: MakeClaims) -> None:
+    token, other = (sign_token(make_claims(jti=name), KEY).encode() for name in ("a", "b"))
+    check = verifier()
+    assert [check.verify(one, NOW_S).jti for one in (token, token, other, token)] == list("aaba")
+    with pytest.raises(CredentialError, match="expired"):
+        check.verify(token, NOW_S + 1_000_000)
+    assert check.verify(token, NOW_S).jti == "a"
+    check.use([generate_token_key()])
+    with pytest.raises(CredentialError, match="no key of this gateway"):
+        check.verify(token, NOW_S)
+
+
 def test_what_is_kept_is_bounded_and_the_living_stay(
     make_claims: MakeClaims, monkeypatch: pytest.MonkeyPatch
 ) -> None:

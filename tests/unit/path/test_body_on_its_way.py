@@ -1,0 +1,90 @@
+"""A caller was believed before the body was read; what ended meanwhile is not believed any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.adapters.keys.jose_tokens import JoseVerifier
+from gateway.adapters.keys.token_keys import generate_token_key
+from gateway.core.policy.decision import Decision
+from gateway.http.asgi import Message
+from tests.unit.path.world import PERMIT, World, build_claims, build_modern, modern_headers, sign
+
+
+def revoke(world: World) -> None:
+    world.revoked.add("run-1")
+
+
+def expire(world: World) -> None:
+    world.clock.pass_s(300)
+
+
+def take_the_key_away(world: World) -> None:
+    verifier = world.authenticator._tokens  # noqa: SLF001 - what a key that is retired changes
+    assert isinstance(verifier, JoseVerifier)
+    verifier.use([generate_token_key()])
+
+
+async def ask(world: World, path: str, meanwhile: Callable[[World], None]) -> tuple[int, bytes]:
+    """Send a call whose body comes in two parts, with something happening in between."""
+    token = sign(build_claims())
+    body, headers = b'{"arguments":{"amount":1}}', {"idempotency-key": "k1"}
+    if path == "/mcp":
+        body = build_modern("tools/call", "billing__refund", b'{"amount":1}')
+        headers = modern_headers("tools/call", "billing__refund")
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    pairs += [(b"host", b"gw.example"), (b"authorization", b"Bearer " + token)]
+    parts, sent = [body[:5], body[5:]], list[Message]()
+
+    async def receive() -> Message:
+        if len(parts) == 1:
+            meanwhile(world)
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": pairs}
+    await world.app(scope, receive, send)
+    return sent[0]["status"], sent[1]["body"]
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/v1/tools/billing__refund/call"])
+@pytest.mark.parametrize(
+    ("meanwhile", "code"),
+    [
+        (revoke, "token_revoked"),
+        (expire, "token_expired"),
+        (take_the_key_away, "token_invalid"),
+    ],
+)
+async def test_what_ended_while_the_body_was_on_its_way_is_refused_before_policy_is_asked(
+    path: str, meanwhile: Callable[[World], None], code: str
+) -> None:
+    asked: list[str] = []
+
+    def answer(tool: str, *_: object) -> Decision:
+        asked.append(tool)
+        return PERMIT
+
+    world = World(answer)
+    await world.launch()
+    status, body = await ask(world, path, meanwhile)
+    assert (status, code in body.decode(), asked, world.sent) == (401, True, [], [])
+    record = world.only_record()
+    assert (record["type"], record["stage"], record["reason"]) == (
+        "call.refused",
+        "authenticate",
+        code,
+    )
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/v1/tools/billing__refund/call"])
+async def test_a_call_goes_on_where_nothing_ended(path: str) -> None:
+    world = World()
+    await world.launch()
+    status, body = await ask(world, path, lambda _world: None)
+    assert status == 200, body
+    assert b"refunded" in body
