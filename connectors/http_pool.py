@@ -173,9 +173,10 @@ class HttpResponse:
 class _Connection(asyncio.Protocol):
     """One connection: at most one request under way, its answer parsed as it comes."""
 
-    def __init__(self, pool: HttpPool, target: Target) -> None:
+    def __init__(self, pool: HttpPool, target: Target, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._target = target
+        self._loop = loop  # kept, because `get_running_loop` asks the system for the process id
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._head: asyncio.Future[HttpResponse] | None = None
@@ -186,29 +187,28 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         self._framed = False
         self._quiet_bytes = 0
-        self.idle_since = 0.0
+        self._idle_since = 0.0
 
     # What the pool does with it
 
     def send(self, data: bytes, limit: int, timeout_s: float) -> asyncio.Future[HttpResponse]:
         """Write a request; the future gets the response once its head has come."""
         assert self._transport is not None  # noqa: S101 - made only by create_connection
-        loop = asyncio.get_running_loop()
-        self._head = loop.create_future()
+        self._head = self._loop.create_future()
         self._response = HttpResponse(self, limit)
         self._framed = False
-        self._deadline = loop.time() + timeout_s
+        self._deadline = self._loop.time() + timeout_s
         if self._timer is None or self._deadline < self._timer_at:
-            self._arm(loop, timeout_s)
+            self._arm(timeout_s)
         self._transport.write(data)
         return self._head
 
-    def is_usable(self, now: float) -> bool:
+    def is_usable(self) -> bool:
         """Whether another request may be written to it."""
         return (
             self._transport is not None
             and not self._transport.is_closing()
-            and now - self.idle_since < _IDLE_S
+            and self._loop.time() - self._idle_since < _IDLE_S
         )
 
     def abort(self) -> None:
@@ -297,7 +297,7 @@ class _Connection(asyncio.Protocol):
 
     # Ends
 
-    def _arm(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
+    def _arm(self, delay_s: float) -> None:
         """Look at the deadline in so many seconds, and not before.
 
         Almost every answer comes long before its deadline. So the timer of one request stays for
@@ -305,17 +305,16 @@ class _Connection(asyncio.Protocol):
         """
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = loop.time() + delay_s
-        self._timer = loop.call_later(delay_s, self._look_at_deadline)
+        self._timer_at = self._loop.time() + delay_s
+        self._timer = self._loop.call_later(delay_s, self._look_at_deadline)
 
     def _look_at_deadline(self) -> None:
         self._timer = None
         if self._response is None:
             return
-        loop = asyncio.get_running_loop()
-        left_s = self._deadline - loop.time()
+        left_s = self._deadline - self._loop.time()
         if left_s > 0:
-            self._arm(loop, left_s)
+            self._arm(left_s)
         else:
             self._fail(HttpTimeoutError("no answer in time", sent=True))
 
@@ -330,6 +329,7 @@ class _Connection(asyncio.Protocol):
         if head is not None and not head.done():
             head.set_exception(failure or HttpError("the connection broke", sent=True))
         if reusable and not self._paused:
+            self._idle_since = self._loop.time()
             self._pool.free(self, self._target)
         else:
             self.abort()
@@ -381,7 +381,6 @@ class HttpPool:
 
     def free(self, connection: _Connection, target: Target) -> None:
         """Take back a connection that may serve again."""
-        connection.idle_since = asyncio.get_running_loop().time()
         idle = self._idle.get(target)
         if idle is None:
             idle = self._idle[target] = deque()
@@ -400,10 +399,9 @@ class HttpPool:
     def _take(self, target: Target) -> _Connection | None:
         """The connection used last, so that those left over fall idle and are closed."""
         idle = self._idle.get(target)
-        now = asyncio.get_running_loop().time()
         while idle:
             connection = idle.pop()
-            if connection.is_usable(now):
+            if connection.is_usable():
                 return connection
             connection.abort()
         return None
@@ -426,7 +424,7 @@ class HttpPool:
                 self._count[target] = self._count.get(target, 0) + 1
                 try:
                     _, connection = await loop.create_connection(
-                        lambda: _Connection(self, target),
+                        lambda: _Connection(self, target, loop),
                         target.host,
                         target.port,
                         ssl=self._context() if target.tls else None,

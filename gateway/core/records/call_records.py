@@ -7,7 +7,7 @@ of which the chain holds only a salted commitment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.core.approvals.approval import ApprovalRequest
 from gateway.core.calls.call import RecordedIntent, ResolvedCall
@@ -28,6 +28,8 @@ from gateway.core.policy.obligations import Limit
 from gateway.core.refusal import Refusal
 from gateway.core.tags import arguments_tag
 from gateway.core.tokens.token import Claims
+
+_OUTCOMES: Final = {Permit: "permit", Hold: "hold", Deny: "deny"}
 
 
 def data_subject(claims: Claims) -> str:
@@ -69,8 +71,10 @@ def build_decision(decision: Permit | Hold | Deny) -> dict[str, Any]:
 
     Of a denial: what could not be done, and the limits of which one was reached.
     """
-    outcome = {Permit: "permit", Hold: "hold", Deny: "deny"}[type(decision)]
-    fields: dict[str, Any] = {"outcome": outcome, "reasons": codes(decision.reasons)}
+    fields: dict[str, Any] = {
+        "outcome": _OUTCOMES[type(decision)],
+        "reasons": codes(decision.reasons),
+    }
     duties = decision.unmet if isinstance(decision, Deny) else decision.obligations
     if duties:
         fields["obligations"] = [duty.type for duty in duties]
