@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
+import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -25,6 +26,7 @@ from gateway.core.approvals.holds import (
     move,
 )
 from gateway.core.calls import masking
+from gateway.core.calls.rewriting import hide_at
 from gateway.core.entry import Entry, Receipt
 from gateway.core.policy.asked import read_asked
 from gateway.core.ports import Clock, Ids
@@ -38,6 +40,10 @@ from gateway.core.records.audit_admin import (
     build_rotation,
     tool_of,
 )
+
+_ANSWERS: Final = frozenset({"content", "structuredContent"})
+"""Members of which a result has one at least."""
+_MASKED: Final = orjson.dumps(masking.MASKED)
 
 
 class KeptLog(Protocol):
@@ -109,7 +115,8 @@ class Erased(Struct, frozen=True, kw_only=True):
 class Custody:
     """Keeps values, holds and erasures. One for each log.
 
-    `sensitive` returns the pointers that a tool's manifest names, None for a tool nobody knows.
+    `sensitive` returns the pointers that a tool's manifest names, None for a tool nobody knows;
+    `sensitive_out` those into its answers.
     """
 
     def __init__(
@@ -120,12 +127,14 @@ class Custody:
         clock: Clock,
         ids: Ids,
         sensitive: Callable[[str], Sequence[str] | None],
+        sensitive_out: Callable[[str], Sequence[str] | None] = lambda _tool: None,
     ) -> None:
         self._log: Final = log
         self._holds: Final = holds
         self._clock: Final = clock
         self._ids: Final = ids
         self._sensitive: Final = sensitive
+        self._sensitive_out: Final = sensitive_out
         # INVARIANT: no hold begins between the look at the holds and the record of an erasure.
         self._turn: Final = asyncio.Lock()
         self._recorded: Final[dict[str, str | None]] = {}
@@ -170,7 +179,8 @@ class Custody:
             case "policy.input":
                 return masking.mask_input(value, self._pointers(record))
             case "result":
-                return masking.mask_result(value, record)
+                shown = masking.mask_result(value, record)
+                return shown if shown != value else _mask_output(value, self._pointers_out(record))
             case _ if path.startswith("inputs."):  # each of another tool: what it says itself holds
                 return masking.mask_input(value, self._pointers_in(value))
             case _ if path.startswith("asked."):  # fits no tool, so nobody said what is sensitive
@@ -186,6 +196,21 @@ class Custody:
         if _commitment_at(record, "policy.input") is not None:
             then = masking.read_sensitive(self._log.read_opening(record["seq"], "policy.input"))
         return None if today is None and then is None else (*(today or ()), *(then or ()))
+
+    def _pointers_out(self, outcome: Mapping[str, Any]) -> Sequence[str] | None:
+        """Return the same of a result: its tool is the one that the intent names."""
+        seq = outcome.get("intent")
+        intent = self._log.read_record(seq) if isinstance(seq, int) else None
+        if intent is None:
+            return None
+        tool = tool_of(intent)
+        found = [None if tool is None else self._sensitive_out(tool)]
+        for record in (intent, outcome):
+            if _commitment_at(record, "policy.input") is not None:
+                document = self._log.read_opening(record["seq"], "policy.input")
+                found.append(_read_sensitive_out(document))
+        known = [each for each in found if each is not None]
+        return [pointer for each in known for pointer in each] if known else None
 
     def _pointers_in(self, document: bytes) -> Sequence[str] | None:
         """Return what is sensitive of the tool that a policy input names: now, and at that time."""
@@ -327,6 +352,37 @@ async def rotate_key(
 
 def _settled(hold: Hold, state: Literal["released"]) -> Hold:
     return replace(hold, state=state, asked_by="", asked_at=0, reason="")
+
+
+def _read_sensitive_out(value: bytes | None) -> Sequence[str] | None:
+    """Return the pointers into answers that a recorded policy input names; None without any."""
+    document = None if value is None else _load(value)
+    resource = document.get("resource") if isinstance(document, dict) else None
+    found = resource.get("sensitive_out") if isinstance(resource, dict) else None
+    return tuple(map(str, found)) if isinstance(found, list) else None
+
+
+def _mask_output(value: bytes, pointers: Sequence[str] | None) -> bytes:
+    """Return a result without what `pointers` lead to, nor texts that could repeat it.
+
+    Nothing of it where they are not known, or where it is none (an error may quote anything).
+    """
+    if pointers is not None and not pointers:
+        return value
+    document = _load(value)
+    if pointers is None or not isinstance(document, dict) or not _ANSWERS & document.keys():
+        return _MASKED
+    try:
+        return hide_at(value, pointers, lambda _value: masking.MASKED) or _MASKED
+    except ValueError:  # no pointer: what it was meant to hide is not known
+        return _MASKED
+
+
+def _load(value: bytes) -> Any:  # noqa: ANN401 - JSON has any type
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _commitment_at(record: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:

@@ -50,12 +50,14 @@ class Desk:
         self.clock, self.ids = FixedClock(), CountingIds()
         self.log, self.holds, self.keys = MemoryAuditLog(), MemoryHolds(), Keys()
         self.sensitive: dict[str, Sequence[str]] = {"pay.transfer": ("/iban",)}
+        self.sensitive_out: dict[str, Sequence[str]] = {"pay.transfer": ()}
         self.custody = Custody(
             log=self.log,
             holds=self.holds,
             clock=self.clock,
             ids=self.ids,
             sensitive=self.sensitive.get,
+            sensitive_out=self.sensitive_out.get,
         )
         people = Humans(
             HumanEntry(name, roles, "sha256:" + hashlib.sha256(secret_of(name)).hexdigest())

@@ -146,14 +146,91 @@ async def test_a_request_without_a_record_a_path_and_a_purpose_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (400, "request_invalid")
 
 
-async def outcome(desk: Desk, **fields: str | list[str]) -> int:
-    opening = Opening("result", b'{"content":[]}', "olga")
-    entry = Entry(type="call.outcome", op="1", fields=dict(fields), openings=(opening,))
+async def outcome(
+    desk: Desk, result: bytes = b'{"content":[]}', *, seen: bytes = b"", **fields: object
+) -> int:
+    """Record how a call ended. `seen`: what policy was asked of the result."""
+    openings = [Opening("result", result, "olga")]
+    if seen:
+        openings.append(Opening("policy.input", seen, "olga"))
+    known: dict[str, object] = {"intent": await desk.keep(), "status": "ok"} | fields
+    entry = Entry(type="call.outcome", op="1", fields=known, openings=tuple(openings))
     return (await desk.log.record(entry)).seq
 
 
+async def show(desk: Desk, seq: int) -> Any:  # noqa: ANN401 - JSON
+    return value_of(await ask(desk, seq, "result"))
+
+
+def text(value: object) -> dict[str, object]:
+    return {"type": "text", "text": value if isinstance(value, str) else json.dumps(value)}
+
+
+ROWS = {"rows": [{"iban": "DE1", "sum": 5}, {"iban": "DE2"}]}
+HIDDEN_ROWS = {"rows": [{"iban": "[masked]", "sum": 5}, {"iban": "[masked]"}]}
+RESULT = json.dumps({"structuredContent": ROWS, "content": [text(ROWS), text("it is DE1")]})
+NAMING = b'{"resource":{"sensitive_out":["/rows/*/iban"]},"context":{}}'
+
+
+async def test_what_reviewers_call_sensitive_in_answers_is_masked_with_what_repeats_it(
+    desk: Desk,
+) -> None:
+    desk.sensitive_out["pay.transfer"] = ("/rows/*/iban",)
+    shown = await show(desk, await outcome(desk, RESULT.encode()))
+    assert shown["structuredContent"] == HIDDEN_ROWS
+    assert json.loads(shown["content"][0]["text"]) == HIDDEN_ROWS
+    assert "DE1" not in json.dumps(shown)
+
+
+async def test_what_they_called_sensitive_in_answers_at_that_time_is_masked_too(
+    desk: Desk,
+) -> None:
+    desk.sensitive_out["pay.transfer"] = ("/other",)
+    by_intent = await outcome(desk, RESULT.encode(), intent=await desk.keep(policy__input=NAMING))
+    by_result = await outcome(desk, RESULT.encode(), seen=NAMING)
+    for _ in range(2):
+        for seq in (by_intent, by_result):
+            assert (await show(desk, seq))["structuredContent"] == HIDDEN_ROWS
+        desk.sensitive_out.clear()  # the manifest is gone, what was recorded still counts
+
+
+async def test_a_result_is_masked_whole_where_nobody_knows_what_is_sensitive_in_it(
+    desk: Desk,
+) -> None:
+    desk.sensitive_out.clear()
+    for unnamed in (b"{", b'{"resource":{"sensitive_out":1}}'):
+        assert await show(desk, await outcome(desk, seen=unnamed)) == "[masked]"
+    desk.sensitive_out["pay.transfer"] = ()
+    for intent in ("2", 99, await desk.keep()):
+        shown = "[masked]" if intent in {"2", 99} else {"content": []}
+        assert await show(desk, await outcome(desk, intent=intent)) == shown
+
+
+@pytest.mark.parametrize(
+    ("pointers", "result"),
+    [
+        (("/iban",), b'{"code":-32000,"message":"no account DE1"}'),
+        (("/iban",), b'["DE1"]'),
+        (("/iban",), b"DE1"),
+        (("iban",), b'{"structuredContent":{"iban":"DE1"}}'),
+    ],
+)
+async def test_what_is_no_result_and_what_is_no_pointer_shows_nothing(
+    desk: Desk, pointers: tuple[str, ...], result: bytes
+) -> None:
+    desk.sensitive_out["pay.transfer"] = pointers
+    assert await show(desk, await outcome(desk, result)) == "[masked]"
+
+
+async def test_an_admin_who_asks_sees_all_of_a_result(desk: Desk) -> None:
+    desk.sensitive_out["pay.transfer"] = ("/rows/*/iban",)
+    seq = await outcome(desk, RESULT.encode())
+    answer = await ask(desk, seq, "result", who="ada", unmasked=True)
+    assert value_of(answer) == json.loads(RESULT)
+
+
 async def test_a_result_of_which_policy_hid_a_part_is_masked(desk: Desk) -> None:
-    cases: list[tuple[dict[str, str | list[str]], object]] = [
+    cases: list[tuple[dict[str, Any], object]] = [
         ({"status": "ok"}, {"content": []}),
         ({"status": "ok", "obligations": ["annotate", "limit_result"]}, {"content": []}),
         ({"status": "ok", "obligations": ["redact"]}, "[masked]"),
@@ -162,7 +239,7 @@ async def test_a_result_of_which_policy_hid_a_part_is_masked(desk: Desk) -> None
     ]
     for fields, shown in cases:
         seq = await outcome(desk, **fields)
-        assert value_of(await ask(desk, seq, "result")) == shown, fields
+        assert await show(desk, seq) == shown, fields
 
 
 async def test_who_did_it_is_shown_as_it_is(desk: Desk) -> None:
