@@ -272,7 +272,7 @@ def _decided(
         code=code,
         claims=resolved.call.claims,
         tool=resolved.tool,
-        revision=decision.revision,
+        decision=decision,
         document=considered.document,
     )
     return Answer(said, record)

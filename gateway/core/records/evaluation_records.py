@@ -15,7 +15,7 @@ from msgspec import Struct
 from gateway.core.approvals.approval import person
 from gateway.core.catalog import Tool
 from gateway.core.entry import Entry, Opening
-from gateway.core.policy.decision import Outcome
+from gateway.core.policy.decision import Decision, Deny, Obligation, Outcome, duties_digest
 from gateway.core.records.call_records import build_actor, data_subject
 from gateway.core.tokens.token import Claims
 
@@ -42,15 +42,15 @@ class Asker(Struct, frozen=True, kw_only=True):
 class Evaluated(Struct, frozen=True, kw_only=True):
     """What one question was about and what came of it.
 
-    `document` is what policy was asked, if it was; `asked` is the question as it came, if it was
-    not.
+    `document` is what policy was asked, if it was, and `decision` what came of that; `asked` is the
+    question as it came, if it was not.
     """
 
     outcome: Outcome
     code: str = ""
     claims: Claims | None = None
     tool: Tool | None = None
-    revision: str = ""
+    decision: Decision | None = None
     document: bytes | None = None
     asked: dict[str, Any] = {}
 
@@ -58,7 +58,7 @@ class Evaluated(Struct, frozen=True, kw_only=True):
 def build_evaluated(op: str, asker: Asker, items: Sequence[Evaluated]) -> Entry:
     """Build the one record of a request; durable before anything is told."""
     fields, openings = _who(asker)
-    revision = next((item.revision for item in items if item.revision), "")
+    revision = next((item.decision.revision for item in items if item.decision is not None), "")
     if revision:
         fields["policy"] = {"rev": revision}
     runs = {item.claims.run_id: item.claims for item in items if item.claims is not None}
@@ -104,6 +104,15 @@ def _item(item: Evaluated, revision: str, *, is_named: bool) -> dict[str, Any]:
         fields["code"] = item.code
     if item.tool is not None:
         fields["tool"] = item.tool.id
-    if item.revision and item.revision != revision:
-        fields["rev"] = item.revision
+    if item.decision is not None:
+        if item.decision.revision != revision:
+            fields["rev"] = item.decision.revision
+        # By digest alone: with the types of each, 32 answers would not fit into a record.
+        if (found := duties_digest(_duties(item.decision))) is not None:
+            fields["obligations_digest"] = found
     return fields if is_named or item.claims is None else fields | _about(item.claims)
+
+
+def _duties(decision: Decision) -> tuple[Obligation, ...]:
+    """Return what must be done for a decision; of a denial by the gateway, what could not be."""
+    return decision.unmet if isinstance(decision, Deny) else decision.obligations

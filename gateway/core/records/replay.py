@@ -153,11 +153,14 @@ def compare_evaluation(
     if outcome == "deny" and code in UNANSWERED:
         return Verdict("gateway", f"policy had not answered: `{code}`")
     if outcome == "deny" and not isinstance(again, Deny) and code in SPENT | STOPPED:
-        return Verdict("gateway", f"policy did not deny; the gateway refused: `{code}`")
+        text = f"policy did not deny; the gateway refused: `{code}`"
+        return _find_other_digest(item, again) or Verdict("gateway", text)
     if outcome != told:
         return _differs("outcome", outcome, told)
     expected = "" if isinstance(again, Permit) else _first_code(again)
-    return Verdict("agreed") if code == expected else _differs("code", code, expected)
+    if code != expected:
+        return _differs("code", code, expected)
+    return _find_other_digest(item, again) or Verdict("agreed")
 
 
 def _first_code(decision: Decision) -> str:
@@ -226,6 +229,12 @@ def _find_other_duties(recorded: Mapping[str, Any], again: Decision) -> Verdict 
     types, told = [each.type for each in duties], recorded.get("obligations", [])
     if told != types:
         return _differs("obligations", told, types)
+    return _find_other_digest(recorded, again)
+
+
+def _find_other_digest(recorded: Mapping[str, Any], again: Decision) -> Verdict | None:
+    """Compare what must be done in full, where its digest is on record."""
+    duties = () if isinstance(again, Deny) else again.obligations
     digest = recorded.get("obligations_digest")  # earlier versions recorded none
     if digest is None or digest == duties_digest(duties):
         return None

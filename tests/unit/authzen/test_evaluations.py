@@ -10,7 +10,17 @@ from msgspec.structs import replace
 
 from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.core.errors import PolicyError
-from gateway.core.policy.decision import Decision, Deny, Obligation, Permit, Phase, Reason
+from gateway.core.policy.decision import (
+    Decision,
+    Deny,
+    Hold,
+    Obligation,
+    Permit,
+    Phase,
+    Reason,
+    duties_digest,
+)
+from gateway.core.records.replay import Question, compare_evaluation
 from gateway.core.tokens.token import Budget, Constraint, Grant
 from gateway.protocol.authzen import EVALUATIONS_MAX
 from tests.unit.authzen.asking import (
@@ -328,9 +338,46 @@ async def test_in_a_record_about_several_runs_each_question_names_its_own() -> N
     assert "run" not in record
 
 
-async def test_the_largest_box_fits_into_one_record() -> None:
-    deny = Deny((Reason("c" * 64, "m" * 256, "p" * 64),) * 32, REVISION)
-    desk = Desk(lambda _tool, phase, _doc: PERMIT if phase == "list" else deny)
+async def test_the_record_says_by_digest_what_must_be_done() -> None:
+    desk = Desk({"billing.refund": OBLIGED})
+    await desk.decide()
+    [told] = desk.only_record()["evaluations"]
+    assert told["obligations_digest"] == duties_digest(OBLIGED.obligations)
+    assert b"iban" not in orjson.dumps(desk.only_record())
+    assert compare_evaluation(told, Question("call"), OBLIGED).kind == "agreed"
+    other = Permit(OBLIGED.reasons, (Obligation("redact", {"pointers": ["/bic"]}),), REVISION)
+    assert compare_evaluation(told, Question("call"), other).what.startswith("obligations digest")
+
+
+async def test_what_could_not_be_done_is_on_record_with_the_denial() -> None:
+    limit = Obligation("limit", {"type": "limit", "max_calls": 1})
+    limited = Permit((Reason("fine"),), (limit,), REVISION)
+    desk = Desk({"billing.refund": limited})
+    claims = build_claims(root_jti="run-1")
+    await desk.durable.runs.create_run(build_run(claims))
+    await desk.call_rest("billing__refund", b'{"arguments":{"amount":1}}', claims=claims)
+    assert (await desk.decide())["context"]["code"] == "limit_exhausted"
+    [told] = desk.records("policy.evaluate")[-1]["evaluations"]
+    assert told["obligations_digest"] == duties_digest((limit,))
+    assert compare_evaluation(told, Question("call"), limited).kind == "gateway"
+    other = Permit(limited.reasons, (), REVISION)
+    assert compare_evaluation(told, Question("call"), other).kind == "differs"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Deny((Reason("c" * 64, "m" * 256, "p" * 64),) * 32, REVISION),
+        Hold(
+            (Reason("c" * 64, "m" * 256, "p" * 64),) * 32,
+            (Obligation("redact", {"type": "redact", "pointers": ["/iban"]}),) * 32,
+            REVISION,
+            HOLD.approval,
+        ),
+    ],
+)
+async def test_the_largest_box_fits_into_one_record(answer: Decision) -> None:
+    desk = Desk(lambda _tool, phase, _doc: PERMIT if phase == "list" else answer)
     items = []
     for number in range(EVALUATIONS_MAX):
         run = f"{number:032x}"
