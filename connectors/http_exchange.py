@@ -159,7 +159,7 @@ class HttpExchange:
             body = response.whole
             if body is None:
                 body = await self._whole(response)
-            return wire.read_answer(_split(body), number)
+            return _read_body(body, number)
         if kind == "text/event-stream":
             return await self._read_stream(response, number, hears)
         raise wire.broken("the upstream's answer is neither JSON nor an event stream")
@@ -172,7 +172,7 @@ class HttpExchange:
             await self._read_challenge(response, json=json)
         if json:
             with suppress(UpstreamError):
-                answer = wire.read_answer(_split(await self._whole(response)), number)
+                answer = _read_body(await self._whole(response), number)
                 if answer.error is not None:
                     return answer
         if response.status == _NOT_FOUND and in_session:
@@ -231,6 +231,13 @@ async def _read_out(response: HttpResponse) -> None:
         pass
     finally:
         response.release()
+
+
+def _read_body(raw: bytes, number: int) -> UpstreamResult:
+    try:
+        return wire.read_body(raw, number)
+    except ValueError as reason:
+        raise wire.broken(f"the upstream's answer cannot be used: {reason}") from None
 
 
 def _split(raw: bytes) -> wire.Message:

@@ -225,6 +225,22 @@ def _restore_progress(message: Message, intent: RecordedIntent) -> bytes | None:
     return b'{"jsonrpc":"2.0","method":%b,"params":{%b}}' % (PROGRESS, inner)
 
 
+def read_body(raw: bytes, number: int) -> UpstreamResult:
+    """Return the answer to request `number` that is all of a body, as `read_answer` does.
+
+    Raises `ValueError` too, for what is no message.
+    """
+    start = b'{"jsonrpc":"2.0","id":%d,"result":{' % number
+    if raw.startswith(start) and raw.endswith(b"}}"):
+        # As many servers write it. If what follows is one object, then the message is these three
+        # members and nothing else, and the result, which can be large, need not be read twice.
+        try:
+            return _read_result(raw[len(start) - 1 : -1])
+        except ValueError:
+            pass  # it is more than one object, or none that we take: the long way tells which
+    return read_answer(split_object(raw), number)
+
+
 def read_answer(message: Message, number: int) -> UpstreamResult:
     """Return the answer to request `number`, its result or error exactly as sent.
 
@@ -238,9 +254,14 @@ def read_answer(message: Message, number: int) -> UpstreamResult:
     if result is None:
         return UpstreamResult(error=error, is_error=True)
     try:
-        members = _find_members(result)
+        return _read_result(result)
     except ValueError as reason:
         raise broken(f"the upstream's result cannot be used: {reason}") from None
+
+
+def _read_result(result: bytes) -> UpstreamResult:
+    """Return a result as sent. Raises `ValueError` for what is no object, and `UpstreamError`."""
+    members = _find_members(result)
     if members.get("resultType", _COMPLETE) != _COMPLETE:
         raise UpstreamError(
             "the upstream answered with a result type that the gateway cannot relay",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -62,6 +63,76 @@ def test_what_is_no_object_is_refused(raw: bytes) -> None:
 def test_what_is_no_array_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match="JSON array"):
         wire.split_list(raw)
+
+
+def read_long_way(raw: bytes) -> UpstreamResult:
+    return wire.read_answer(wire.split_object(raw), 7)
+
+
+def read_body(raw: bytes) -> UpstreamResult:
+    return wire.read_body(raw, 7)
+
+
+def outcome(read: Callable[[bytes], UpstreamResult], raw: bytes) -> object:
+    try:
+        return read(raw)
+    except (UpstreamError, ValueError) as error:
+        return type(error), str(error)
+
+
+FRAGMENTS = [
+    b'"isError":true',
+    b'"isError":false',
+    b'"resultType":"task"',
+    b'"a":{"b":[1]}',
+    b'"result":{}',
+    b'"error":{"code":1}',
+    b'"id":7',
+    b'"x":"\xff"',
+    b'"x":{',
+    b"}",
+    b"}{",
+    b"},",
+    b" ",
+]
+
+
+@given(
+    st.lists(st.sampled_from(FRAGMENTS), max_size=5), st.sampled_from([b"", b"}", b"}}", b"}} "])
+)
+def test_a_body_means_what_its_members_mean(fragments: list[bytes], end: bytes) -> None:
+    raw = b'{"jsonrpc":"2.0","id":7,"result":{' + b",".join(fragments) + end
+    assert outcome(read_body, raw) == outcome(read_long_way, raw)
+
+
+@given(objects, st.sampled_from([None, 1]), st.sampled_from(["result", "error"]))
+def test_an_answer_is_returned_as_sent_however_its_message_is_written(
+    value: dict[str, Any], indent: int | None, member: str
+) -> None:
+    message = {"jsonrpc": "2.0", "id": 7, member: value}
+    compact = json.dumps(message, separators=(",", ":")).encode()
+    for raw in (compact, json.dumps(message, indent=indent).encode()):
+        found = outcome(read_body, raw)
+        if isinstance(found, UpstreamResult):
+            assert json.loads(getattr(found, member)) == value
+            assert getattr(found, member) in raw
+        else:  # a key of the result is written with escapes
+            assert any(json.dumps(key).encode() != orjson.dumps(key) for key in value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"isError":false},"result":{"isError":true',
+        b'"isError":false},"error":{"code":1',
+        b'"isError":false},"id":{"a":1',
+        b'"isError":false,"isError":true',
+        b'"isError":false}}{"a":{',
+    ],
+)
+def test_a_body_with_two_meanings_is_never_taken(more: bytes) -> None:
+    with pytest.raises((UpstreamError, ValueError)):
+        read_body(b'{"jsonrpc":"2.0","id":7,"result":{' + more + b"}}")
 
 
 def test_a_call_without_anything_to_say_has_no_meta() -> None:
