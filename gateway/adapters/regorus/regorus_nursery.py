@@ -80,7 +80,8 @@ class Nursery:
     """A seed or a template: a process that forks others, one command at a time.
 
     Every method raises `PolicyError` once the process has ended, broken the protocol or taken
-    longer than `LOAD_DEADLINE_S`: it is `lost` then, and everything that it forked ends with it.
+    longer than `LOAD_DEADLINE_S` (`overdue`): it is `lost` then, and everything that it forked ends
+    with it.
     """
 
     def __init__(self, control: socket.socket, child: Child | subprocess.Popen[bytes]) -> None:
@@ -88,6 +89,7 @@ class Nursery:
         self._child = child
         self._turn = asyncio.Lock()
         self.lost = False
+        self.overdue = False
 
     @property
     def pid(self) -> int:
@@ -160,7 +162,8 @@ class Nursery:
                     return await self._exchange(command, descriptors)
             except (OSError, ValueError, TimeoutError) as error:
                 self._lose()
-                text = str(error) or "it took too long"
+                self.overdue = isinstance(error, TimeoutError)
+                text = f"no answer in {LOAD_DEADLINE_S:g} s" if self.overdue else str(error)
                 raise PolicyError(
                     f"the process that starts policy workers failed: {text}"
                 ) from None

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Final
 
 from gateway.adapters.regorus.regorus_engines import Engines, drop_command
-from gateway.adapters.regorus.regorus_nursery import Birth, Nursery, plant
+from gateway.adapters.regorus.regorus_nursery import LOAD_DEADLINE_S, Birth, Nursery, plant
 from gateway.core.errors import ConfigurationError, PolicyError
+
+_OVERDUE: Final = (
+    f"its policies gave no answer to sample inputs in {LOAD_DEADLINE_S:g} s; take out what was "
+    "changed last, or let `opa eval --profile -d FOLDER -i INPUT data.policies` show which rule "
+    "takes so long"
+)
 
 
 class Seed:
@@ -77,8 +84,10 @@ class Template:
             nursery = await self._seed.fork()
             try:
                 reply = await nursery.ask(self._load)
-            except BaseException:
+            except BaseException as error:
                 await nursery.aclose()
+                if nursery.overdue:
+                    raise PolicyError(_OVERDUE) from error
                 raise
         except PolicyError as error:
             raise PolicyError(f"a policy worker could not load the bundle: {error}") from None
