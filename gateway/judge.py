@@ -124,9 +124,9 @@ class Judge:
         caller = self._callers.get(resolved.call.claims)
         tool_id = resolved.tool.id
         if not self._policy.reads_ledger(tool_id, phase):
-            return await self._judge(resolved, caller, phase, approval, reads=False)
+            return await self._judge(resolved, caller, phase, approval, None)
         async with self._turn(caller.spender, tool_id, phase):
-            return await self._judge(resolved, caller, phase, approval, reads=True)
+            return await self._judge(resolved, caller, phase, approval, _call_hash(resolved))
 
     async def _judge(
         self,
@@ -134,12 +134,12 @@ class Judge:
         caller: Caller,
         phase: Phase,
         approval: Mapping[str, Any] | None,
-        *,
-        reads: bool,
+        this: int | None,
     ) -> Verdict:
+        """Decide and charge. `this` names the call, where policies read what came before it."""
         provenance = self.flow.classify(resolved, caller.allowed)
         document = self._document(
-            resolved, caller, phase, approval=approval, reads=reads, provenance=provenance
+            resolved, caller, phase, approval=approval, this=this, provenance=provenance
         )
         decision = await self._ask(resolved.tool.id, phase, document)
         if isinstance(decision, Deny):
@@ -160,7 +160,7 @@ class Judge:
         )
         if isinstance(charge, Refusal):
             return Denied(_denied(charge.code, decision), document, charge)
-        self._note(resolved, caller, reads=reads)
+        self._note(resolved, caller, this)
         if isinstance(decision, Hold):
             permit = Permit(decision.reasons, decision.obligations, decision.revision)
             return Permitted(permit, document, charge, held=decision)
@@ -173,8 +173,9 @@ class Judge:
         """
         caller = self._callers.get(resolved.call.claims)
         reads = self._policy.reads_ledger(resolved.tool.id, "call")
+        this = _call_hash(resolved) if reads else None
         provenance = self.flow.classify(resolved, caller.allowed)
-        document = self._document(resolved, caller, "call", reads=reads, provenance=provenance)
+        document = self._document(resolved, caller, "call", this=this, provenance=provenance)
         decision = await self._ask(resolved.tool.id, "call", document)
         if isinstance(decision, Deny):
             code = decision.reasons[0].code if decision.reasons else "no_policy_permits"
@@ -277,12 +278,12 @@ class Judge:
             if not isinstance(decision, Deny)
         )
 
-    def _note(self, resolved: ResolvedCall, caller: Caller, *, reads: bool) -> None:
+    def _note(self, resolved: ResolvedCall, caller: Caller, this: int | None) -> None:
         """Remember a call about to be sent: what it says, and itself."""
         follows = self.flow.follows(caller.grants, resolved.call.claims, self._catalog())
         self.flow.say(resolved, follows=follows)
-        if reads:
-            self._ledger.family(caller.spender.root).note_repeat(_call_hash(resolved))
+        if this is not None:
+            self._ledger.family(caller.spender.root).note_repeat(this)
 
     async def learn(
         self, resolved: ResolvedCall, filtered: FilteredResult, labels: Iterable[str]
@@ -310,7 +311,7 @@ class Judge:
         phase: Phase,
         *,
         approval: Mapping[str, Any] | None = None,
-        reads: bool = False,
+        this: int | None = None,
         provenance: Mapping[str, str] | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> bytes:
@@ -318,10 +319,10 @@ class Judge:
         now_s = call.now_ns // 1_000_000_000
         family = self._ledger.family(call.claims.root_jti)
         history = None
-        if reads:
+        if this is not None:
             history = {
                 "recent": list(family.recent),
-                "repeats": 0 if phase == "list" else family.repeat(_call_hash(resolved)),
+                "repeats": family.repeat(this),
                 "last_minute": family.calls_since("", now_s - _MINUTE_S),
             }
         return build_document(

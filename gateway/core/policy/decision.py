@@ -37,6 +37,8 @@ _T = TypeVar("_T", bound=Struct)
 
 def pick(obligations: Sequence[Obligation], kind: type[_T]) -> list[_T]:
     """Return the obligations of one kind, read."""
+    if not obligations:
+        return []
     return [
         found
         for each in obligations

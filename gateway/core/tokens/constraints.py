@@ -150,9 +150,10 @@ def _member_test(values: tuple[Scalar, ...]) -> Test:
     )
 
     def test(value: object) -> bool:
-        if isinstance(value, bool):
+        kind = type(value)
+        if kind is bool:
             return value in truths
-        return isinstance(value, str | int | float) and value in others
+        return (kind is str or kind is int or kind is float) and value in others
 
     return test
 
