@@ -36,6 +36,16 @@ def test_what_a_schema_says_is_left_as_it_says(open_: dict[str, Any]) -> None:
     assert accepts(obj(**open_), {"anything": 1})
 
 
+def test_a_schema_that_is_closed_already_is_asked_once_and_any_other_twice() -> None:
+    inner = obj(properties={"b": {}}, additionalProperties=False)
+    shut = obj(properties={"a": inner}, additionalProperties=False)
+    assert len(compile_schema(shut).validators) == 1
+    assert not accepts(shut, {"a": {"c": 1}})
+    silent = obj(properties={"a": obj(properties={"b": {}})}, additionalProperties=False)
+    assert len(compile_schema(silent).validators) == 2
+    assert not accepts(silent, {"a": {"c": 1}})
+
+
 def test_the_failure_says_where_and_which_rule_but_no_value() -> None:
     schema = obj(properties={"a": obj(properties={"b": {"maximum": 5}})})
     assert compile_schema(schema).failure({"a": {"b": 777_777}}) == "/a/b: maximum"

@@ -129,6 +129,21 @@ def test_the_last_24_hours_hold_all_runs_of_one_agent_for_one_launcher() -> None
     assert ledger.day("nobody", T0).view() == {"counts": {}, "sums": {}}
 
 
+@given(st.lists(st.tuples(st.integers(-60, 60), st.integers(0, 60)), min_size=1, max_size=12))
+def test_a_day_holds_the_hours_of_the_last_24_in_whatever_order_they_come(
+    steps: list[tuple[int, int]],
+) -> None:
+    ledger, kept, now = Ledger(), list[int](), T0 // HOUR
+    for hour, later in steps:
+        made(ledger, at=T0 + hour * HOUR)
+        kept = [each for each in kept if each >= T0 // HOUR + hour - 24]
+        kept.append(T0 // HOUR + hour)
+        now = max(now, T0 // HOUR + later)
+        kept = [each for each in kept if each >= now - 24]
+        counts = ledger.day("lars bot", now * HOUR).view()["counts"]
+        assert counts.get(READ.id, 0) == len(kept)
+
+
 def test_what_was_not_sent_is_no_part_of_the_day_even_after_its_hour_is_over() -> None:
     ledger = Ledger()
     one, two = made(ledger, "send", amount=5), made(ledger, "send", amount=7)

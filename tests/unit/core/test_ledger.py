@@ -149,6 +149,27 @@ def test_policies_see_sums_as_numbers_however_large_they_grow() -> None:
     assert family.view()["labels"] == ["pii"]
 
 
+@given(st.lists(AMOUNTS, min_size=1, max_size=8), st.data())
+def test_what_policies_see_is_the_exact_sum_whatever_kinds_of_numbers_it_is_made_of(
+    amounts: list[float], data: st.DataObject
+) -> None:
+    ledger = Ledger()
+    charges = [charge_of(ledger, amount) for amount in amounts]
+    back = data.draw(st.sets(st.sampled_from(range(len(amounts)))))
+    for number in back:
+        ledger.give_back(charges[number])
+    again = Ledger()
+    again.restore(ledger.snapshot())
+    with localcontext(prec=2_000):
+        left = (Decimal(str(a)) for number, a in enumerate(amounts) if number not in back)
+        exact = sum(left, Decimal(0))
+        whole = exact <= 2**53 and exact == exact.to_integral_value()
+    for family in (ledger.family("root"), again.family("root")):
+        seen = family.view()["sums"][SUM]
+        assert seen == (int(exact) if whole else float(exact))
+        assert isinstance(seen, int) == whole
+
+
 def test_labels_and_history_never_shrink() -> None:
     ledger = Ledger()
     family = ledger.family("root")
