@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.core.calls.answer import Completed, Pending, Refused
 from gateway.core.calls.call import Arguments, AuthenticatedCall, CallMeta, RawCall, Relay
@@ -125,15 +126,7 @@ class McpEndpoint:
         if isinstance(asked, Refusal):
             await self._rejected(raw, Rejected(asked, request.id), path, send, request.wire)
             return
-        raw = RawCall(
-            op=raw.op,
-            credential=raw.credential,
-            tool=asked.name,
-            server=raw.server,
-            arguments=asked.arguments,
-            meta=asked.meta,
-            possession=raw.possession,
-        )
+        raw = replace(raw, tool=asked.name, arguments=asked.arguments, meta=asked.meta)
         if asked.name == STATUS_TOOL:
             reply = await self._status_tool.answer(raw, request)
             await self._reply(send, reply, path)

@@ -78,14 +78,15 @@ class _Peek(Struct):
 
 
 _peek: Final = msgspec.json.Decoder(_Peek).decode
+_COMPLETE: Final = b'{"resultType":"complete"'
 _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def build_result(request_id: RequestId, result: bytes, wire: Wire) -> bytes:
     """Wrap a raw result; on the stateless wire `resultType` is added where it is missing."""
-    if wire == "modern" and _peek(result).kind is UNSET:
+    if wire == "modern" and not result.startswith(_COMPLETE) and _peek(result).kind is UNSET:
         inner = result.lstrip()[1:].lstrip()
-        result = b'{"resultType":"complete"' + (b"," if inner[:1] != b"}" else b"") + inner
+        result = _COMPLETE + (b"," if inner[:1] != b"}" else b"") + inner
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request_id), result)
 
 
