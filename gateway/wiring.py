@@ -193,7 +193,7 @@ class Gateway:
         sequence, families = await self._ledger_store.load()
         self._ledger.restore(families)
         self._audit = audit = self._open_log(sequence)
-        await audit.start()
+        await audit.start(apart=True)
         self._stack.push_async_callback(audit.close)
         # Before the state is first kept anew, which says that it has seen all of the log.
         await end_undone_sign_ins(audit.recovered.sign_ins, self._state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,7 @@ from tests.integration.audit.parts import (
     ORIGIN,
     FaultyFiles,
     StillClock,
+    erasure,
     intent,
     note_entry,
     outcome,
@@ -44,12 +47,13 @@ class Subject(NamedTuple):
     poison: Callable[[], None]
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["apart", "file", "memory"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     if request.param == "memory":
         memory = MemoryAuditLog(origin=ORIGIN, signer=SIGNER)
         yield Subject(memory, lambda: memory.lines, memory.poison)
         return
+    apart = request.param == "apart"
     files = FaultyFiles()
     log = FileAuditLog.open(
         tmp_path,
@@ -59,14 +63,20 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         clock=StillClock(),
         limits=Limits(),
         deployment=DEPLOYMENT,
-        files=files,
+        files=None if apart else files,
     )
-    await log.start()
+    await log.start(apart=apart)
 
     def lines() -> list[bytes]:
         return list_segments(tmp_path)[0].read_bytes().splitlines()
 
-    yield Subject(log, lines, lambda: setattr(files, "fail_sync", True))
+    def poison() -> None:
+        if log.keeper_pid is None:
+            files.fail_sync = True
+        else:
+            os.kill(log.keeper_pid, signal.SIGKILL)
+
+    yield Subject(log, lines, poison)
     await log.close()
 
 
@@ -75,7 +85,7 @@ def log(subject: Subject) -> Log:
     return subject.log
 
 
-def test_both_keep_the_port() -> None:
+def test_all_keep_the_port() -> None:
     accepted: tuple[type[AuditLog], ...] = (FileAuditLog, MemoryAuditLog)
     assert len(accepted) == 2
 
@@ -147,7 +157,7 @@ async def test_a_value_can_be_opened_until_its_subject_is_erased(log: Log) -> No
     entry = note_entry(openings=(Opening("args", b"v", "alice"), Opening("x.y", b"w", "bob")))
     receipt = await log.record(entry)
     assert log.read_opening(receipt.seq, "args") == b"v"
-    assert log.erase("alice")
+    await log.redact(erasure(log.key_id("alice")), log.key_id("alice"))
     assert log.read_opening(receipt.seq, "args") is None
     assert log.read_opening(receipt.seq, "x.y") == b"w"
     with pytest.raises(LookupError):
@@ -196,4 +206,3 @@ async def test_the_twin_can_be_overloaded_and_relieved() -> None:
         "call.outcome",
         "config.change",
     ]
-    assert not log.erase("nobody")

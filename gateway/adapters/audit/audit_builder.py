@@ -1,8 +1,4 @@
-"""Builds the log's lines, in order, in the event loop: everything but the disk.
-
-Lines are made as they come, while the batch before them is being synced. Only the thread that
-writes waits for a disk, and it needs nothing of what happens here.
-"""
+"""Builds the log's lines, in order: everything of a record but the disk."""
 
 from __future__ import annotations
 
@@ -11,12 +7,11 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
+from gateway.adapters.audit.audit_faults import invalid
 from gateway.adapters.audit.audit_openings import SaltStock, Unsealed, commit_openings
 from gateway.core.entry import Entry, Receipt
-from gateway.core.errors import AuditError
 from gateway.core.log.chain import Chain
 from gateway.core.log.note import NoteKey
-from gateway.core.ports import Clock
 
 _STEP_US: Final = 100_000
 """A clock that is further behind the last record than this has been set back."""
@@ -38,46 +33,42 @@ class Batch(Struct, frozen=True):
 
 
 class RecordBuilder:
-    """Where the log's next line comes from. For one thread: the opener's, then the loop's."""
+    """Where the log's next line comes from. For one thread: the opener's, then the keeper's."""
 
     def __init__(
         self,
         *,
         chain: Chain,
-        events: dict[str, Receipt],
         boot: str,
         key: NoteKey,
         signer: Ed25519PrivateKey,
         record_max_bytes: int,
-        clock: Clock,
     ) -> None:
-        self._chain: Final = chain
-        self._events: Final = events
-        self._boot: Final = boot
+        self.chain: Final = chain
+        self.boot: Final = boot
+        self._events: Final[dict[str, Receipt]] = {}
         self._key = key
         self._signer = signer
         self._record_max_bytes: Final = record_max_bytes
-        self._clock: Final = clock
         self._salts: Final = SaltStock()
         self._behind = False
         self._begin()
 
     def _begin(self) -> None:
-        self._first = self._chain.seq
+        self._first = self.chain.seq
         self._lines: list[bytes] = []
         self._leaves: list[bytes] = []
         self._openings: list[Unsealed] = []
 
-    def add(self, entry: Entry) -> Receipt:
+    def add(self, entry: Entry, now_us: int) -> Receipt:
         """Make the entry the next record, and return where it will stand once it is durable.
 
-        An event id that stands already gives its record's receipt. Raises `AuditError`
+        An event id that came before gives its record's receipt. Raises `AuditError`
         `audit_record_invalid` for an entry that cannot be a record; the log is as it was.
         """
         if entry.event_id is not None and entry.event_id in self._events:
             return self._events[entry.event_id]
-        now_us = self._clock.now_ns() // 1000
-        if now_us < self._chain.ts:
+        if now_us < self.chain.ts:
             if entry.type != "boot":  # a process run begins with its own `boot`
                 self._step_back(now_us)
         else:
@@ -91,10 +82,10 @@ class RecordBuilder:
         """End the batch with a signed checkpoint and begin the next one."""
         data, note = b"", ""
         if self._lines:
-            checkpoint, note = self._chain.seal(self._key, self._signer)
+            checkpoint, note = self.chain.seal(self._key, self._signer)
             self._lines += (checkpoint, b"")
             data = b"\n".join(self._lines)
-        batch = Batch(self._first, self._chain.seq, data, note, self._openings, self._leaves)
+        batch = Batch(self._first, self.chain.seq, data, note, self._openings, self._leaves)
         self._begin()
         return batch
 
@@ -102,27 +93,21 @@ class RecordBuilder:
         """Sign with another key from the next batch on."""
         self._key, self._signer = key, signer
 
-    def find(self, event_id: str) -> Receipt | None:
-        """Return where an entry of this event id stands, or will stand."""
-        return self._events.get(event_id)
-
     def _append(self, entry: Entry, now_us: int) -> Receipt:
-        seq = self._chain.seq
+        seq = self.chain.seq
         try:
             fields, salts = commit_openings(entry, self._salts.take)
-            line, leaf = self._chain.append(
+            line, leaf = self.chain.append(
                 type=entry.type,
                 op=entry.op,
-                boot=self._boot,
+                boot=self.boot,
                 ts=now_us,
                 fields=fields,
                 max_bytes=self._record_max_bytes,
                 event=entry.event_id,
             )
         except ValueError as error:
-            raise AuditError(
-                f"no record can be made: {error}", code="audit_record_invalid"
-            ) from None
+            raise invalid(str(error)) from None
         self._lines.append(line)
         self._leaves.append(leaf)
         if salts:
@@ -131,8 +116,8 @@ class RecordBuilder:
 
     def _step_back(self, now_us: int) -> None:
         """Say once that the clock was set back; times stand still until it has caught up."""
-        behind_us = self._chain.ts - now_us
+        behind_us = self.chain.ts - now_us
         if behind_us >= _STEP_US and not self._behind:
             self._behind = True
             fields = {"behind_us": behind_us}
-            self._append(Entry(type="clock.step", op=self._boot, fields=fields), now_us)
+            self._append(Entry(type="clock.step", op=self.boot, fields=fields), now_us)

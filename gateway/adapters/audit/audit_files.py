@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,10 @@ from gateway.core.errors import ConfigurationError
 
 _PRIVATE: Final = 0o600
 _SEQ_DIGITS: Final = 20
+_HOLDER: Final = "process "
+_LOCK_STEP_S: Final = 0.02
+LOCK_PATIENCE_S: Final = 5.0
+"""How long what keeps a log may take to end after the process that opened it."""
 
 
 class Files:
@@ -138,20 +143,46 @@ def lock(directory: Path) -> int:
     """Take the log for this process alone and return the lock's descriptor.
 
     Raises `ConfigurationError` naming the holder. Closing the descriptor gives the lock back; so
-    does the end of the process, however it ends.
+    does the end of the process, however it ends. Of a process that has ended, what keeps its log
+    may still be making the last batch durable: that is waited for, for a while.
     """
     descriptor = os.open(directory / "LOCK", os.O_CREAT | os.O_RDWR, _PRIVATE)
+    patience_s = LOCK_PATIENCE_S
+    while not _is_taken(descriptor):
+        holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+        if patience_s <= 0 or _is_alive(holder):
+            os.close(descriptor)
+            raise ConfigurationError(
+                f"audit directory `{directory}` is held by {holder or 'another process'}; stop it, "
+                "or name another directory"
+            )
+        time.sleep(_LOCK_STEP_S)
+        patience_s -= _LOCK_STEP_S
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{_HOLDER}{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _is_taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        holder = os.read(descriptor, 100).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"audit directory `{directory}` is held by {holder}; stop it, or name another directory"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
-    return descriptor
+        return False
+    return True
+
+
+def _is_alive(holder: str) -> bool:
+    """Whether the process that a lock names is there; what names none is taken for alive."""
+    number = holder.removeprefix(_HOLDER)
+    if not number.isdigit():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def is_locked(directory: Path) -> bool:

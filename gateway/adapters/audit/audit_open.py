@@ -12,14 +12,13 @@ from msgspec import Struct
 
 from gateway.adapters.audit.audit_builder import RecordBuilder
 from gateway.adapters.audit.audit_files import Files, lock
+from gateway.adapters.audit.audit_handover import Room, build_writer
 from gateway.adapters.audit.audit_key_file import KeyFile
-from gateway.adapters.audit.audit_openings import OpeningsWriter, Vault
+from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.audit_recovery import Fold, Recovered, Recovery, recover
-from gateway.adapters.audit.audit_reserve import Reserve
 from gateway.adapters.audit.audit_tile_check import TileCheck, refuse
-from gateway.adapters.audit.audit_tiles import TileWriter
 from gateway.adapters.audit.audit_writer import SegmentWriter
-from gateway.core.entry import Entry
+from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.limits import Limits
 from gateway.core.log import note
@@ -41,21 +40,24 @@ class LogSettings(Struct, frozen=True, kw_only=True):
     deployment: dict[str, str]
     fold: Fold | None
     fold_from: int
-    segment_max_bytes: int
-    reserve_bytes: int
+    room: Room
     files: Files
 
 
 class OpenedLog(Struct, frozen=True, kw_only=True):
-    """A log that is this process's own. `epochs` are its keys; the last began at `epoch_us`."""
+    """A log that is this process's own. `epochs` are its keys; the last began at `epoch_us`.
+
+    `events`: where each event id stands. `signer` is the private half of the last key.
+    """
 
     settings: LogSettings
     lock_fd: int
-    boot: str
     builder: RecordBuilder
     writer: SegmentWriter
     vault: Vault
+    events: dict[str, Receipt]
     recovered: Recovered
+    signer: Ed25519PrivateKey
     key_file: KeyFile | None
     epochs: tuple[note.NoteKey, ...]
     epoch_us: int
@@ -104,21 +106,28 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
     vault.finish(found.events)  # before any of these subjects can get a new key
     builder = RecordBuilder(
         chain=found.chain,
-        events=found.events,
         boot=boot,
         key=keys[in_use],
         signer=signers[in_use],
-        record_max_bytes=settings.limits.record_max_bytes,
-        clock=settings.clock,
+        record_max_bytes=settings.room.record_max_bytes,
     )
     opened = OpenedLog(
         settings=settings,
         lock_fd=lock_fd,
-        boot=boot,
         builder=builder,
-        writer=_build_writer(settings, found, vault, tiles.repair(files), boot),
+        writer=build_writer(
+            durable=found.chain.seq,
+            vault=vault,
+            tiles=tiles.repair(files),
+            boot=boot,
+            room=settings.room,
+            clock=settings.clock,
+            files=files,
+        ),
         vault=vault,
+        events=found.events,
         recovered=found.recovered,
+        signer=signers[in_use],
         key_file=signer if isinstance(signer, KeyFile) else None,
         epochs=found.keys or (keys[in_use],),
         epoch_us=found.epoch_us or settings.clock.now_ns() // 1000,
@@ -131,25 +140,9 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
     return opened
 
 
-def _build_writer(
-    settings: LogSettings, found: Recovery, vault: Vault, tiles: TileWriter, boot: str
-) -> SegmentWriter:
-    directory, files = settings.directory, settings.files
-    return SegmentWriter(
-        directory,
-        durable=found.chain.seq,
-        openings=OpeningsWriter(directory / "openings", vault, boot, files),
-        tiles=tiles,
-        reserve=Reserve(directory / "reserve", settings.reserve_bytes, files),
-        clock=settings.clock,
-        files=files,
-        segment_max_bytes=settings.segment_max_bytes,
-    )
-
-
 def _begin(opened: OpenedLog, found: Recovery) -> None:
     """Write `genesis` into a new log, and `boot` with what recovery cut."""
-    settings, builder, boot = opened.settings, opened.builder, opened.boot
+    settings, builder, boot = opened.settings, opened.builder, opened.builder.boot
     vkey = note.build_vkey(opened.epochs[-1])
     entries: list[Entry] = []
     if found.genesis is None:
@@ -163,7 +156,7 @@ def _begin(opened: OpenedLog, found: Recovery) -> None:
     opened.writer.resume(found.segment)
     try:
         for entry in entries:
-            builder.add(entry)
+            builder.add(entry, settings.clock.now_ns() // 1000)
     except AuditError as error:
         raise ConfigurationError(f"the audit log cannot be begun: {error}") from None
     opened.writer.write(builder.seal())

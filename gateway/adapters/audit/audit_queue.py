@@ -1,141 +1,149 @@
-"""The way from the event loop to the commit thread and back, for many callers at little cost.
+"""The event loop's end of the log: gathers entries, has them kept, and answers who waits.
 
-The loop builds records as they come; the thread takes a whole batch, writes and syncs it, and
-answers all of it in one call back to the loop. Nobody waits for a timer: while one batch is being
-synced, the next one gathers. What needs the interpreter is done in the loop, for two threads that
-take it from each other lose more than one of them gains.
+Nobody waits for a timer: while the keeper (`audit_keeper`) makes one message of entries durable,
+the next one gathers, and is sent when the answer is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
+import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from gateway.adapters.audit.audit_builder import Batch
+from gateway.adapters.audit.audit_faults import invalid, overloaded, unavailable
+from gateway.adapters.audit.audit_orders import (
+    READ_BYTES,
+    Answer,
+    Close,
+    Inbox,
+    Placed,
+    Proof,
+    Prove,
+    Put,
+    Refused,
+    decode_answer,
+    encode,
+    join_orders,
+)
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError
 
 _SWEEPS_PER_WAIT: Final = 5
 
-Build = Callable[[Entry], Receipt]
-"""Makes an entry the next record; raises `AuditError` for one that cannot be a record."""
-
 
 class Pending:
     """One entry on its way. `given_up`: nobody waits for it any more."""
 
-    __slots__ = ("deadline", "durable", "entry", "future", "given_up", "receipt")
+    __slots__ = ("deadline", "entry", "future", "given_up", "receipt")
 
     def __init__(
-        self,
-        entry: Entry,
-        receipt: Receipt,
-        future: asyncio.Future[Receipt] | None,
-        deadline: float,
+        self, entry: Entry, future: asyncio.Future[Receipt] | None, deadline: float
     ) -> None:
         self.entry: Final = entry
-        self.receipt: Final = receipt
         self.future: Final = future
         self.deadline: Final = deadline
         self.given_up = False
-        self.durable = False
+        self.receipt: Receipt | None = None
+        """Where it stands, once it is durable."""
 
 
-class _Work(Struct, frozen=True):
-    """A batch for the thread, and who waits for it."""
-
-    batch: Batch | None
-    waiting: Sequence[Pending]
+Waiting = Pending | asyncio.Future[str]
+"""Who waits for the result of an order: of `Put`, or of `Prove`."""
 
 
-_NOTHING: Final = _Work(None, ())
+class Standing(Struct, frozen=True):
+    """How a log stands when it is handed to a queue. `known`: where each event id stands."""
+
+    known: Mapping[str, Receipt]
+    durable: int
+    full: bool
 
 
 class CommitQueue:
-    """Gathers records into batches and runs the commit thread. For one event loop.
+    """Talks to the keeper at the other end of `connection`. For one event loop.
 
-    `build` and `seal` run in the loop, `write` and `tidy` in the thread; whatever those raise
-    poisons the queue: all who wait get `audit_unavailable`, and so does everyone after them.
-    `is_full` says whether the disk takes only what must be written. `unwanted` is called in the
-    loop with every entry that became durable although its caller had given up waiting. `tidy` runs
-    after each batch, and every `tidy_wait_s` seconds without one for as long as it says that there
-    is more.
+    When the keeper fails or is gone, the queue is poisoned: all who wait get `audit_unavailable`,
+    and so does everyone after them. `unwanted` is called with every entry that became durable
+    although its caller had given up waiting.
     """
 
     def __init__(
         self,
+        connection: socket.socket,
+        standing: Standing,
         *,
-        build: Build,
-        seal: Callable[[], Batch],
-        write: Callable[[Batch], None],
-        tidy: Callable[[], bool],
-        is_full: Callable[[], bool],
         unwanted: Callable[[Entry, Receipt], None],
         queue_max: int,
         wait_ms: int,
-        tidy_wait_s: float = 1.0,
     ) -> None:
-        self._build: Final = build
-        self._seal: Final = seal
-        self._write: Final = write
-        self._tidy: Final = tidy
-        self._is_full: Final = is_full
+        connection.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        self._connection: Final = connection
+        self.known: Final = dict(standing.known)
+        """Where each event id stands that is durable."""
         self._unwanted: Final = unwanted
         self._queue_max: Final = queue_max
         self._wait_s: Final = wait_ms / 1000
-        self._tidy_wait_s: Final = tidy_wait_s
-        self._queue: Final[SimpleQueue[_Work | None]] = SimpleQueue()
         self._loop: Final = asyncio.get_running_loop()
-        self._gathered: list[Pending] = []
-        self._inflight = 0
-        self._writing = 0
-        self._flushing = False
+        self._orders: list[bytes] = []
+        self._gathered: list[Waiting] = []
+        self._sent: list[Waiting] = []
+        self._is_asking = self._is_flushing = self._is_sending = False
+        self._outbox = self._last = b""
+        self._inbox: Final = Inbox()
         self._timed: Final[deque[Pending]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._failure: str | None = None
-        self._closed = False
+        self._closing = False
+        self._ready: Final = self._loop.create_future()
         self._ended: Final = self._loop.create_future()
-        self._thread: Final = threading.Thread(target=self._run, name="audit-commit", daemon=True)
-        self._thread.start()
-
-    @property
-    def failure(self) -> str | None:
+        self.failure: str | None = None
         """Why nothing more is written; None as long as all is well."""
-        return self._failure
+        self.durable = standing.durable
+        """The number of durable records."""
+        self.is_full = standing.full
+        """Whether the disk has room only for the outcomes of calls under way."""
+        self._loop.add_reader(connection, self._on_readable)
 
-    def put(self, entry: Entry, *, timed: bool) -> tuple[Pending, asyncio.Future[Receipt]]:
-        """Build an entry's record and queue it; its future is answered once it is durable.
+    async def ready(self) -> None:
+        """Return once the keeper is there. Raises `AuditError` where it never will be."""
+        await self._ready
+        if self.failure is not None:
+            raise unavailable(self.failure)
+
+    def put(
+        self, entry: Entry, now_us: int, *, timed: bool, erase: str = "", key: bytes = b""
+    ) -> tuple[Pending, asyncio.Future[Receipt]]:
+        """Have an entry made the next record; its future is answered once it is durable.
 
         `timed` ones may be refused when the queue or the disk is full, and give up waiting.
-        Raises `AuditError`: `audit_overloaded`, `audit_unavailable` or `audit_record_invalid`.
+        `erase`, `key`: see `Put`. Raises `AuditError`, here or by the future: `audit_overloaded`,
+        `audit_unavailable` or `audit_record_invalid`.
         """
-        if self._failure is not None or self._closed:
-            raise unavailable(self._failure)
+        if self.failure is not None or self._closing:
+            raise unavailable(self.failure)
         future: asyncio.Future[Receipt] = self._loop.create_future()
+        if entry.event_id is not None and (known := self.known.get(entry.event_id)) is not None:
+            future.set_result(known)
+            return Pending(entry, future, 0.0), future
         if not timed:
-            return self._enqueue(entry, future, 0.0), future
-        if self._inflight >= self._queue_max:
-            raise overloaded(f"{self._inflight} records wait to be written")
-        if self._is_full():
+            return self._enqueue(Put(entry, now_us, erase, key), future, 0.0), future
+        if len(self._gathered) + len(self._sent) >= self._queue_max:
+            raise overloaded(f"{len(self._gathered) + len(self._sent)} records wait to be written")
+        if self.is_full:
             raise overloaded("its disk is full")
-        deadline = self._loop.time() + self._wait_s
-        pending = self._enqueue(entry, future, deadline)
+        pending = self._enqueue(Put(entry, now_us), future, self._loop.time() + self._wait_s)
         self._timed.append(pending)
         if self._sweeper is None:
             self._arm()
         return pending, future
 
-    def put_unwaited(self, entry: Entry) -> None:
-        """Queue an entry whose durability nobody waits for."""
-        if self._failure is None:
-            self._enqueue(entry, None, 0.0)
+    def put_unwaited(self, entry: Entry, now_us: int) -> None:
+        """Have an entry kept whose durability nobody waits for."""
+        if self.failure is None:
+            self._enqueue(Put(entry, now_us), None, 0.0)
 
     def give_up(self, pending: Pending) -> None:
         """Say that the caller is gone: a record that became durable for it is unwanted.
@@ -149,76 +157,157 @@ class CommitQueue:
             return
         # Asked for, so that nobody complains about it at garbage collection. What was told of a
         # failure is closed by `_resolve`, once its record is durable.
-        if future.exception() is None and pending.durable:
+        if future.exception() is None and pending.receipt is not None:
             self._unwanted(pending.entry, pending.receipt)
 
-    def cut(self) -> None:
-        """End the batch here: what comes next goes into another one."""
-        if self._gathered:
-            self._send()
+    async def prove(self, record: Receipt) -> str:
+        """Return the proof of a durable record. Raises `AuditError`."""
+        if self.failure is not None or self._closing:
+            raise unavailable(self.failure)
+        future: asyncio.Future[str] = self._loop.create_future()
+        self._gather(encode(Prove(record)), future)
+        return await future
 
-    async def close(self) -> None:
-        """Let everything queued become durable, and what follows from it; then end the thread."""
-        if not self._closed:
-            self._closed = True
+    async def close(self, now_us: int) -> None:
+        """Let everything that waits become durable, then end the log and its keeper.
+
+        Raises `AuditError` where the log could not be ended as it should be.
+        """
+        was_well = self.failure is None
+        if not self._closing:
+            self._closing = True
+            self._last = encode(Close(now_us))
             self._end_if_idle()
         await asyncio.shield(self._ended)
-        self._thread.join()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if was_well and self.failure is not None:
+            raise AuditError(f"the audit log could not be closed: {self.failure}")
 
-    # In the loop
-
-    def _end_if_idle(self) -> None:
-        if self._closed and not self._inflight:
-            self._queue.put(None)
+    # What goes to the keeper
 
     def _enqueue(
-        self, entry: Entry, future: asyncio.Future[Receipt] | None, deadline: float
+        self, order: Put, future: asyncio.Future[Receipt] | None, deadline: float
     ) -> Pending:
-        pending = Pending(entry, self._build(entry), future, deadline)
-        self._inflight += 1
-        self._gathered.append(pending)
-        if not self._writing and not self._flushing:
-            self._flushing = True  # what else this turn of the loop brings goes with it
-            self._loop.call_soon(self._flush)
+        try:
+            encoded = encode(order)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise invalid(str(error)) from None
+        pending = Pending(order.entry, future, deadline)
+        self._gather(encoded, pending)
         return pending
 
+    def _gather(self, order: bytes, waiting: Waiting) -> None:
+        self._orders.append(order)
+        self._gathered.append(waiting)
+        if not self._is_asking and not self._is_flushing:
+            self._is_flushing = True  # what else this turn of the loop brings goes with it
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
-        self._flushing = False
-        if self._gathered and not self._writing:
-            self._send()
+        self._is_flushing = False
+        if self._orders and not self._is_asking and self.failure is None:
+            self._sent, self._gathered = self._gathered, []
+            orders, self._orders = self._orders, []
+            self._ask(orders)
+
+    def _end_if_idle(self) -> None:
+        if self._last and not self._is_asking and not self._orders and self.failure is None:
+            last, self._last = self._last, b""
+            self._ask([last])
+
+    def _ask(self, orders: Sequence[bytes]) -> None:
+        self._is_asking = True
+        self._outbox = join_orders(orders)
+        self._send()
 
     def _send(self) -> None:
-        self._writing += 1
-        self._queue.put(_Work(self._seal(), self._gathered))
-        self._gathered = []
+        try:
+            sent = self._connection.send(self._outbox)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(self._outbox)  # it is gone: what it said last is still to be read
+        self._outbox = self._outbox[sent:]
+        if self._outbox and not self._is_sending:
+            self._loop.add_writer(self._connection, self._send)
+        elif self._is_sending and not self._outbox:
+            self._loop.remove_writer(self._connection)
+        self._is_sending = bool(self._outbox)
 
-    def _resolve(self, batch: Sequence[Pending]) -> None:
-        self._writing -= 1
-        if self._gathered and not self._writing:
-            self._send()
-        self._inflight -= len(batch)
-        for pending in batch:
-            future = pending.future
-            if future is None:
-                continue
-            pending.durable = True
-            if not future.done():
-                future.set_result(pending.receipt)
-            else:
-                self._unwanted(pending.entry, pending.receipt)
-        self._end_if_idle()
+    # What comes from it
 
-    def _fail(self, batch: Sequence[Pending], failure: str) -> None:
-        self._failure = failure
+    def _on_readable(self) -> None:
+        try:
+            data = self._connection.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._inbox.feed(data)
+        while (message := self._inbox.take()) is not None:
+            self._take(decode_answer(message))
+        if not data:
+            self._end()
+
+    def _take(self, answer: Answer) -> None:
+        self.durable, self.is_full = answer.durable, answer.full
+        if answer.failure is not None:
+            self._fail(answer.failure)
+        elif not answer.asked:
+            _conclude(self._ready)
+        else:
+            sent, self._sent = self._sent, []
+            self._is_asking = False
+            self._flush()  # the keeper need not wait for what follows
+            for waiting, result in zip(sent, answer.results, strict=True):
+                self._settle(waiting, result)
+            self._end_if_idle()
+
+    def _settle(self, waiting: Waiting, result: Placed | Proof | Refused) -> None:
+        future = waiting.future if isinstance(waiting, Pending) else waiting
+        if isinstance(result, Placed) and isinstance(waiting, Pending):
+            self._place(waiting, Receipt(result.seq, result.leaf))
+        elif future is None or future.done():
+            pass  # there is nothing to take back of what is not on record
+        elif isinstance(result, Refused):
+            future.set_exception(AuditError(result.why, code=result.code))
+        elif isinstance(result, Proof) and not isinstance(waiting, Pending):
+            waiting.set_result(result.text)
+
+    def _place(self, pending: Pending, receipt: Receipt) -> None:
+        entry, future = pending.entry, pending.future
+        pending.receipt = receipt
+        if entry.event_id is not None:
+            self.known[entry.event_id] = receipt
+        if future is None:
+            return
+        if not future.done():
+            future.set_result(receipt)
+        else:
+            self._unwanted(entry, receipt)
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self._connection)
+        self._loop.remove_writer(self._connection)
+        self._connection.close()
+        if self._is_asking or not self._closing:
+            self._fail("what keeps it has ended")
+        _conclude(self._ready)
+        _conclude(self._ended)
+
+    def _fail(self, failure: str) -> None:
+        self.failure = self.failure or failure
+        sent, self._sent = self._sent, []
         gathered, self._gathered = self._gathered, []
-        self._inflight -= len(batch) + len(gathered)
-        for pending in (*batch, *gathered):
-            if pending.future is not None and not pending.future.done():
-                pending.future.set_exception(unavailable(failure))
-        self._end_if_idle()
+        self._orders.clear()
+        for waiting in (*sent, *gathered):
+            future = waiting.future if isinstance(waiting, Pending) else waiting
+            if future is not None and not future.done():
+                future.set_exception(unavailable(failure))
+
+    # What waits for too long
 
     def _arm(self) -> None:
         self._sweeper = self._loop.call_later(self._wait_s / _SWEEPS_PER_WAIT, self._sweep)
@@ -240,44 +329,7 @@ class CommitQueue:
         else:
             self._sweeper = None
 
-    # In the thread
 
-    def _run(self) -> None:
-        failure: str | None = None
-        untidy = False
-        while True:
-            try:
-                work = self._queue.get(timeout=self._tidy_wait_s if untidy else None)
-            except Empty:
-                work = _NOTHING
-            if work is None:
-                break
-            waiting = work.waiting
-            if failure is None:
-                try:
-                    if work.batch is not None:
-                        self._write(work.batch)
-                        self._call(self._resolve, waiting)
-                        waiting = ()
-                    untidy = self._tidy()
-                except Exception as error:  # noqa: BLE001 - whatever it was, durability is not certain
-                    failure, untidy = f"{type(error).__name__}: {error}", False
-            if failure is not None:
-                self._call(self._fail, waiting, failure)
-        self._call(self._ended.set_result, None)
-
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone, and all waiters with it
-            self._loop.call_soon_threadsafe(function, *arguments)
-
-
-def overloaded(why: str) -> AuditError:
-    """No durable record in time. Answer: nothing was sent; wait, then send again."""
-    return AuditError(
-        f"the audit log is overloaded: {why}", code="audit_overloaded", retryable=True
-    )
-
-
-def unavailable(why: str | None) -> AuditError:
-    """No durable record until restart. Answer: nothing is sent; repair the disk and restart."""
-    return AuditError(f"the audit log takes no more records: {why or 'it is closed'}")
+def _conclude(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

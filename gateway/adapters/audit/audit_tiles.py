@@ -96,6 +96,11 @@ class TileWriter:
         # the width last written at each level where a partial tile may stand; 0 for an unknown one
         self._widths: Final = dict.fromkeys(range(len(self._edges)), 0)
 
+    def standing(self) -> tuple[list[int], list[bytes]]:
+        """Return `full` and `edges` as they are now: what another writer goes on from."""
+        with self._lock:
+            return list(self._full), [bytes(edge) for edge in self._edges]
+
     def add(self, leaves: Sequence[bytes]) -> None:
         """Take the leaf hashes of the next records."""
         joined = b"".join(leaves)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,12 +12,15 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from gateway.adapters.audit.audit_builder import Batch
+from gateway.adapters.audit.audit_apart import KeeperProcess, KeeperThread
+from gateway.adapters.audit.audit_faults import INVALID, unavailable
 from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_handover import Room, hand_over
+from gateway.adapters.audit.audit_keeper import Keeper
 from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_open import LogSettings, OpenedLog, open_log, write_vkeys
 from gateway.adapters.audit.audit_openings import count_sealed, read_opening
-from gateway.adapters.audit.audit_queue import CommitQueue, Pending, unavailable
+from gateway.adapters.audit.audit_queue import CommitQueue, Pending, Standing
 from gateway.adapters.audit.audit_recovery import Fold
 from gateway.adapters.audit.audit_seek import find_line
 from gateway.adapters.audit.audit_writer import SEGMENT_MAX_BYTES
@@ -43,14 +45,12 @@ class FileAuditLog:
     def __init__(self, opened: OpenedLog) -> None:
         self._log: Final = opened
         self._lock_fd: int | None = opened.lock_fd
-        self._builder: Final = opened.builder
-        self._writer: Final = opened.writer
         self._vault: Final = opened.vault
         self._epochs: Final = list(opened.epochs)
         self._rotating: Final = asyncio.Lock()
         self._adopting = False
-        self._erasing: Final[deque[tuple[int, str]]] = deque()
         self._redacted: Final = dict(opened.recovered.redacted)
+        self._keeper: KeeperThread | KeeperProcess | None = None
         self._queue: CommitQueue | None = None
         self.epoch_us = opened.epoch_us
         """Since when the signing key is in use, in µs since 1970."""
@@ -93,66 +93,97 @@ class FileAuditLog:
             deployment=deployment,
             fold=fold,
             fold_from=fold_from,
-            segment_max_bytes=segment_max_bytes,
-            reserve_bytes=reserve_bytes,
+            room=Room(str(dir), segment_max_bytes, reserve_bytes, limits.record_max_bytes),
             files=files or Files(),
         )
         return cls(open_log(settings))
 
-    async def start(self) -> None:
-        """Begin to take records, on the running loop."""
+    async def start(self, *, apart: bool = False) -> None:
+        """Begin to take records, on the running loop.
+
+        `apart`: a process of its own keeps the log, and not a thread of this one. Raises
+        `AuditError` where it cannot.
+        """
+        log, limits = self._log, self._log.settings.limits
+        standing = Standing(log.events, log.writer.durable, log.writer.is_full)
+        try:
+            self._keeper = self._apart() if apart else KeeperThread(_keeper_of(log))
+        except OSError as error:
+            raise unavailable(f"nothing can be started that keeps it: {error}") from error
         self._queue = CommitQueue(
-            build=self._builder.add,
-            seal=self._builder.seal,
-            write=self._write,
-            tidy=self._tidy,
-            is_full=lambda: self.is_full,
+            self._keeper.connection,
+            standing,
             unwanted=self._close_unsent,
-            queue_max=self._log.settings.limits.audit_queue_max,
-            wait_ms=self._log.settings.limits.audit_wait_ms,
+            queue_max=limits.audit_queue_max,
+            wait_ms=limits.audit_wait_ms,
         )
+        await self._queue.ready()
+
+    def _apart(self) -> KeeperProcess:
+        keeper = KeeperProcess()
+        assert self._lock_fd is not None  # noqa: S101 - it is open
+        settings = self._log.settings
+        handed = hand_over(
+            room=settings.room,
+            builder=self._log.builder,
+            writer=self._log.writer,
+            kek=settings.kek,
+            signer=self._log.signer,
+        )
+        keeper.hand(handed, self._lock_fd)
+        return keeper
 
     async def close(self) -> None:
         """Let everything queued become durable, write `shutdown` and give the directory back."""
         if self._lock_fd is None:
             return
         try:
-            if self._queue is not None:
-                await self._queue.close()
-            if self.healthy:
-                self._builder.add(Entry(type="shutdown", op=self._log.boot, fields={}))
-                self._writer.write(self._builder.seal())
-                self._writer.tidy(force=True)
+            if self._queue is None or self._keeper is None:
+                self._end_unstarted()
+            else:
+                await self._queue.close(self._now_us())
+                await self._keeper.ended()
+        finally:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _end_unstarted(self) -> None:
+        builder, writer = self._log.builder, self._log.writer
+        try:
+            builder.add(Entry(type="shutdown", op=builder.boot, fields={}), self._now_us())
+            writer.write(builder.seal())
+            writer.tidy(force=True)
         except OSError as error:
             raise AuditError(f"the audit log could not be closed: {error}") from error
         finally:
-            self._writer.close()
-            os.close(self._lock_fd)
-            self._lock_fd = None
+            writer.close()
+
+    def _now_us(self) -> int:
+        return self._log.settings.clock.now_ns() // 1000
 
     async def record_intent(self, intent: Intent) -> RecordedIntent:
         """As the port promises. A call whose caller gave up is closed `not_sent`."""
         queue = self._running()
-        pending, future = queue.put(intent.entry, timed=True)
+        pending, future = queue.put(intent.entry, self._now_us(), timed=True)
         receipt = await _or_give_up(queue, pending, future)
         return RecordedIntent(intent, receipt.seq, receipt.leaf)
 
     async def record_outcome(self, outcome: Outcome) -> RecordedOutcome:
         """As the port promises. Takes no notice of the queue's limit: its intent was admitted."""
-        _, future = self._running().put(outcome.entry, timed=False)
+        _, future = self._running().put(outcome.entry, self._now_us(), timed=False)
         receipt = await future
         return RecordedOutcome(outcome, receipt.seq, receipt.leaf)
 
     async def record(self, entry: Entry) -> Receipt:
         """As the port promises."""
-        _, future = self._running().put(entry, timed=True)
+        _, future = self._running().put(entry, self._now_us(), timed=True)
         receipt = await future
         self.sign_in_changes += entry.type in CHANGES
         return receipt
 
     async def prove(self, record: Receipt) -> str:
-        """As the port promises. Off the loop, since it may read a tile."""
-        return await asyncio.to_thread(self._writer.prove, record)
+        """As the port promises."""
+        return await self._running().prove(record)
 
     async def rotate_key(self, entry: Entry, now_us: int) -> Receipt:
         """End the epoch: a new key signs from the next batch on, the old one is destroyed.
@@ -176,12 +207,14 @@ class FileAuditLog:
             successor = await _off_loop(key_file.propose)
             key = note.build_key(self._epochs[0].name, successor.public_key())
             named = {"epoch": len(self._epochs), "key": note.build_vkey(key)}
-            _, future = queue.put(replace(entry, fields={**entry.fields, **named}), timed=False)
+            entry = replace(entry, fields={**entry.fields, **named})
             # INVARIANT: the log may name this key from here on, so no other one is proposed, which
             # would drop it, until it is adopted; where that is never known, the next start knows.
             self._adopting = True
-            queue.cut()  # sealed by the old key
-            self._builder.use(key, successor)
+            seed = successor.private_bytes_raw()
+            _, future = queue.put(
+                entry, self._now_us(), timed=False, key=seed
+            )  # the old one's last
             receipt = await future
             self._epochs.append(key)
             self.epoch_us = now_us
@@ -208,14 +241,26 @@ class FileAuditLog:
         except OSError as error:
             raise unavailable(f"an erasure cannot be prepared: {error}") from error
         try:
-            pending, future = queue.put(entry, timed=False)
+            _, future = queue.put(entry, self._now_us(), timed=False, erase=key_id)
         except AuditError:
             await asyncio.to_thread(self._vault.unmark, key_id)
             raise
-        self._erasing.append((pending.receipt.seq, key_id))
-        self._redacted[key_id] = pending.receipt.seq
-        queue.cut()  # what comes next is kept under a new key
-        return await future
+        future.add_done_callback(lambda done: self._note_redacted(key_id, done))
+        try:
+            return await asyncio.shield(future)
+        except AuditError as error:
+            if error.code == INVALID:
+                await asyncio.to_thread(self._vault.unmark, key_id)
+            raise
+
+    def _note_redacted(self, key_id: str, done: asyncio.Future[Receipt]) -> None:
+        if done.exception() is None:
+            self._redacted[key_id] = done.result().seq
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The process that keeps the log, where it is one of its own."""
+        return self._keeper.pid if isinstance(self._keeper, KeeperProcess) else None
 
     @property
     def epochs(self) -> tuple[str, ...]:
@@ -224,8 +269,7 @@ class FileAuditLog:
 
     def knows(self, event_id: str) -> bool:
         """See `AuditLog`. One that is still on its way is not known yet."""
-        receipt = self._builder.find(event_id)
-        return receipt is not None and receipt.seq < self._writer.durable
+        return event_id in (self._log.events if self._queue is None else self._queue.known)
 
     @property
     def healthy(self) -> bool:
@@ -235,12 +279,12 @@ class FileAuditLog:
     @property
     def is_full(self) -> bool:
         """Whether the disk has room only for the outcomes of calls under way."""
-        return self._writer.is_full
+        return self._log.writer.is_full if self._queue is None else self._queue.is_full
 
     @property
     def size(self) -> int:
         """Number of durable records: the next sequence number."""
-        return self._writer.durable
+        return self._log.writer.durable if self._queue is None else self._queue.durable
 
     def read_opening(self, seq: int, path: str) -> bytes | None:
         """Return the value committed to at `path` of record `seq`; None when it is erased.
@@ -271,36 +315,15 @@ class FileAuditLog:
         after = self._redacted.get(key_id, -1)
         return count_sealed(self._log.settings.directory, key_id, after=after)
 
-    def erase(self, subject: str) -> bool:
-        """Make every opening of a data subject unreadable, durably. Return whether any could be.
-
-        The caller records why (`redact`).
-        """
-        return self._vault.erase(subject)
-
-    def _write(self, batch: Batch) -> None:
-        """Make a batch durable, and erase what it says is erased. In the commit thread.
-
-        INVARIANT: this comes between the record and the next batch, whose openings are not made
-        before. So a subject's values up to the record are gone, and all later ones are readable.
-        """
-        self._writer.write(batch)
-        while self._erasing and self._erasing[0][0] < batch.end:
-            self._vault.erase_key(self._erasing.popleft()[1])
-
     def _running(self) -> CommitQueue:
         if self._queue is None:
             raise unavailable("it has not been started")
         return self._queue
 
-    def _tidy(self) -> bool:
-        self._writer.tidy()
-        return not self._writer.is_tidy
-
     def _close_unsent(self, entry: Entry, receipt: Receipt) -> None:
         """Close an intent whose caller has gone: what was not waited for was not sent."""
         if entry.type == "call.intent" and self._queue is not None:
-            self._queue.put_unwaited(build_unsent(entry, receipt))
+            self._queue.put_unwaited(build_unsent(entry, receipt), self._now_us())
 
 
 def build_unsent(entry: Entry, receipt: Receipt) -> Entry:
@@ -315,6 +338,10 @@ def build_unsent(entry: Entry, receipt: Receipt) -> Entry:
             "reason": "audit_overloaded",
         },
     )
+
+
+def _keeper_of(log: OpenedLog) -> Keeper:
+    return Keeper(builder=log.builder, writer=log.writer, vault=log.vault)
 
 
 async def _off_loop(work: Callable[[], T]) -> T:

@@ -9,8 +9,8 @@ from typing import Any, Final
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.adapters.audit.audit_faults import invalid, overloaded, unavailable
 from gateway.adapters.audit.audit_openings import commit_openings
-from gateway.adapters.audit.audit_queue import overloaded, unavailable
 from gateway.core.approvals.approval import person
 from gateway.core.calls.call import Intent, Outcome, RecordedIntent, RecordedOutcome
 from gateway.core.entry import Entry, Opening, Receipt
@@ -103,13 +103,6 @@ class MemoryAuditLog:
             raise LookupError(f"record {seq} commits to nothing at `{path}`") from None
         return None if seq < self._erased.get(self.key_id(opening.subject), 0) else opening.value
 
-    def erase(self, subject: str) -> bool:
-        """Make every opening so far of a data subject unreadable. Return whether there was one."""
-        key_id = self.key_id(subject)
-        known = self.has_key(key_id)
-        self._erased[key_id] = self._chain.seq
-        return known
-
     async def redact(self, entry: Entry, key_id: str) -> Receipt:
         """Write a `redact` and erase its subject: everything up to it, and nothing after it."""
         receipt = self._append(entry)
@@ -171,9 +164,7 @@ class MemoryAuditLog:
                 event=entry.event_id,
             )
         except ValueError as error:
-            raise AuditError(
-                f"no record can be made: {error}", code="audit_record_invalid"
-            ) from None
+            raise invalid(str(error)) from None
         self.lines.extend((line, self._chain.seal(self.key, self._signer)[0]))
         self._openings.update({(seq, opening.path): opening for opening in entry.openings})
         receipt = Receipt(seq, leaf)

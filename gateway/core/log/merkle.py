@@ -36,8 +36,7 @@ def hash_pair(both: bytes) -> bytes:
 class Tree:
     """A tree that only grows, kept as the roots of its perfect subtrees: O(log n) memory.
 
-    `append` takes leaf hashes. `nodes` are those roots from the largest subtree to the smallest;
-    there are as many as `size` has one bits.
+    `append` takes leaf hashes. There are as many `nodes` as `size` has one bits.
     """
 
     __slots__ = ("_nodes", "_size")
@@ -56,6 +55,20 @@ class Tree:
         twin = Tree()
         twin._nodes, twin._size = self._nodes.copy(), self._size
         return twin
+
+    @property
+    def nodes(self) -> Sequence[bytes]:
+        """The roots of the perfect subtrees, from the largest to the smallest."""
+        return tuple(self._nodes)
+
+    @classmethod
+    def of(cls, size: int, nodes: Sequence[bytes]) -> Tree:
+        """Return the tree of `size` leaves with these subtrees. Raises `ValueError`."""
+        if size.bit_count() != len(nodes):
+            raise ValueError(f"a tree of {size} leaves has not {len(nodes)} perfect subtrees")
+        tree = cls()
+        tree._nodes, tree._size = list(nodes), size
+        return tree
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf hash; two node hashes on average at most."""

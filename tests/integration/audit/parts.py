@@ -115,6 +115,12 @@ def outcome(recorded: RecordedIntent) -> Outcome:
     return Outcome(intent=recorded, status="ok", delivery="sent", entry=entry)
 
 
+def erasure(key_id: str) -> Entry:
+    """The record that the subject of a key is erased."""
+    fields = {"subject": key_id, "basis": "request", "openings": 1}
+    return Entry(type="redact", op="op-e", fields=fields, event_id=f"erasure-{key_id}")
+
+
 def lines_of(directory: Path) -> list[dict[str, Any]]:
     """Every line of a log, records and checkpoints."""
     return [

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gateway.adapters.audit.audit_builder import Batch
-from gateway.adapters.audit.audit_queue import CommitQueue, Pending
+from gateway.adapters.audit.audit_orders import (
+    Answer,
+    Inbox,
+    Placed,
+    Put,
+    decode_order,
+    encode,
+    pack,
+    split_orders,
+)
+from gateway.adapters.audit.audit_queue import CommitQueue, Pending, Standing
 from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.audit.file_audit import _or_give_up
-from gateway.core.entry import Entry, Receipt
+from gateway.core.entry import Entry, Opening, Receipt
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.limits import Limits
 from gateway.core.ports import AuditLog
@@ -243,80 +252,127 @@ async def test_an_intent_whose_caller_is_cancelled_never_stays_open(
     assert open_log().recovered.open_intents == {}
 
 
-def _queue(
-    *,
-    write: Callable[[Batch], None] = lambda _: None,
-    tidy: Callable[[], bool] = lambda: False,
-    unwanted: Callable[[Entry, Receipt], None] = lambda _entry, _receipt: None,
-    tidy_wait_s: float = 1.0,
-) -> CommitQueue:
-    return CommitQueue(
-        build=lambda _: Receipt(7, bytes(32)),
-        seal=lambda: Batch(7, 8, b"", "", [], []),
-        write=write,
-        tidy=tidy,
-        is_full=lambda: False,
-        unwanted=unwanted,
-        queue_max=10,
-        wait_ms=1000,
-        tidy_wait_s=tidy_wait_s,
-    )
+class HandKeeper:
+    """The other end of a queue, played by hand: it answers when it is told to."""
+
+    def __init__(self, unwanted: Callable[[Entry, Receipt], None] = lambda *_: None) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.queue = CommitQueue(
+            ours, Standing({}, 7, full=False), unwanted=unwanted, queue_max=10, wait_ms=1000
+        )
+
+    def say(self, answer: Answer) -> None:
+        self.theirs.sendall(pack(encode(answer)))
+
+    async def close(self) -> None:
+        """Close as a keeper does that is asked to, unless it is gone."""
+        closing = asyncio.ensure_future(self.queue.close(0))
+        await asyncio.sleep(0)
+        if self.queue.failure is None:
+            self.say(Answer(8, full=False))
+        self.theirs.close()
+        await closing
+
+
+AT = Receipt(7, bytes(32))
+KEPT = Answer(8, full=False, results=[Placed(7, bytes(32))])
+CALL = Entry(type="call.intent", op="o", fields={})
 
 
 async def test_a_caller_cancelled_between_answer_and_return_gave_up_too() -> None:
     unwanted: list[Receipt] = []
-    queue = _queue(unwanted=lambda _, receipt: unwanted.append(receipt))
-    pending, future = queue.put(Entry(type="call.intent", op="o", fields={}), timed=True)
+    keeper = HandKeeper(lambda _, receipt: unwanted.append(receipt))
+    pending, future = keeper.queue.put(CALL, 1, timed=True)
     task: asyncio.Task[Receipt]
     future.add_done_callback(lambda _: task.cancel())
-    task = asyncio.ensure_future(_or_give_up(queue, pending, future))
+    task = asyncio.ensure_future(_or_give_up(keeper.queue, pending, future))
+    await asyncio.sleep(0)
+    keeper.say(KEPT)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert unwanted == [pending.receipt]
-    await queue.close()
-    assert unwanted == [pending.receipt]
+    assert unwanted == [AT]
+    await keeper.close()
+    assert unwanted == [AT]
 
 
 async def test_giving_up_an_entry_that_failed_asks_for_nothing() -> None:
-    def fail(_: Batch) -> None:
-        raise OSError(errno.EIO, "no")
-
     unwanted: list[Receipt] = []
-    queue = _queue(write=fail, unwanted=lambda _, receipt: unwanted.append(receipt))
-    pending, future = queue.put(Entry(type="call.intent", op="o", fields={}), timed=True)
+    keeper = HandKeeper(lambda _, receipt: unwanted.append(receipt))
+    pending, future = keeper.queue.put(CALL, 1, timed=True)
+    keeper.say(Answer(7, full=False, failure="OSError: no"))
     await asyncio.wait([future])
-    queue.give_up(pending)
-    queue.give_up(Pending(pending.entry, pending.receipt, None, 0.0))
-    await queue.close()
+    keeper.queue.give_up(pending)
+    keeper.queue.give_up(Pending(pending.entry, None, 0.0))
+    await keeper.close()
     assert unwanted == []
 
 
-async def test_a_writer_that_breaks_poisons_whatever_it_raises() -> None:
-    def fail(_: Batch) -> None:
-        raise ValueError("no")
+async def test_a_keeper_that_is_gone_poisons_the_log() -> None:
+    keeper = HandKeeper()
+    _, future = keeper.queue.put(note_entry(), 1, timed=True)
+    proof = asyncio.ensure_future(keeper.queue.prove(AT))
+    await asyncio.sleep(0)
+    keeper.theirs.close()
+    for asked in (future, proof):
+        with pytest.raises(AuditError, match="has ended") as caught:
+            await asked
+        assert caught.value.code == "audit_unavailable"
+    keeper.queue.put_unwaited(note_entry(), 1)
+    with pytest.raises(AuditError, match="has ended"):
+        keeper.queue.put(note_entry(), 1, timed=False)
+    with pytest.raises(AuditError, match="has ended"):
+        await keeper.queue.prove(AT)
+    await keeper.close()
 
-    queue = _queue(write=fail)
-    _, future = queue.put(note_entry(), timed=True)
-    with pytest.raises(AuditError, match="ValueError"):
-        await future
-    queue.put_unwaited(note_entry())
-    await queue.close()
-    assert queue.failure is not None
+
+async def test_a_keeper_that_never_comes_is_told_of() -> None:
+    keeper = HandKeeper()
+    keeper.theirs.close()
+    with pytest.raises(AuditError, match="has ended"):
+        await keeper.queue.ready()
+    await keeper.close()
 
 
-async def test_what_is_left_to_tidy_is_tidied_while_nothing_comes() -> None:
-    left = iter([True, True, False, False])
-    done: list[bool] = []
+async def test_more_than_the_socket_takes_at_once_is_sent_all_the_same() -> None:
+    keeper = HandKeeper()
+    entry = note_entry(openings=(Opening("args", bytes(3_000_000), "alice"),))
+    _, future = keeper.queue.put(entry, 1, timed=True)
+    inbox = Inbox()
 
-    def tidy() -> bool:
-        done.append(next(left))
-        return done[-1]
+    def receive() -> bytes:
+        while (message := inbox.take()) is None:
+            inbox.feed(keeper.theirs.recv(1 << 16))
+        return message
 
-    queue = _queue(tidy=tidy, tidy_wait_s=0.001)
-    _, future = queue.put(note_entry(), timed=True)
-    await future
-    await until(lambda: done == [True, True, False])
-    await queue.close()
+    (order,) = split_orders(await asyncio.to_thread(receive))
+    assert decode_order(order) == Put(entry, 1)
+    keeper.say(KEPT)
+    assert await future == AT
+    await keeper.close()
+
+
+async def test_a_keeper_that_breaks_poisons_the_log_whatever_it_raises(
+    open_log: Open, files: FaultyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log()
+    await log.start()
+    monkeypatch.setattr(files, "sync", lambda _: 1 // 0)
+    with pytest.raises(AuditError, match="ZeroDivisionError"):
+        await log.record(note_entry())
+    assert not log.healthy
+
+
+async def test_what_is_left_to_tidy_is_tidied_while_nothing_comes(
+    open_log: Open, clock: StillClock, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.audit.audit_keeper.TIDY_WAIT_S", 0.001)
+    log = open_log()
+    await log.start()
+    before = (directory / "checkpoint").read_bytes()
+    await log.record(note_entry())
+    assert (directory / "checkpoint").read_bytes() == before
+    clock.ns += 2 * 10**9
+    await until(lambda: (directory / "checkpoint").read_bytes() != before)
 
 
 @pytest.mark.req("AUD-10")

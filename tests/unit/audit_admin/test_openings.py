@@ -120,7 +120,8 @@ async def test_what_is_not_there_is_not_found_and_not_recorded(
 
 async def test_what_was_erased_is_gone(desk: Desk) -> None:
     seq = await desk.keep()
-    desk.log.erase("olga")
+    entry = Entry(type="redact", op="o", fields={}, event_id="e")
+    await desk.log.redact(entry, desk.log.key_id("olga"))
     answer = await ask(desk, seq)
     assert (answer.status_code, answer.json()["code"]) == (410, "opening_erased")
     assert "erased" in answer.json()["detail"]

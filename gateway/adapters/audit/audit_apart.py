@@ -1,0 +1,69 @@
+"""Where the keeper of a log runs: in a process of its own, or in a thread of this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from typing import Final
+
+import msgspec
+
+from gateway.adapters.audit import audit_process
+from gateway.adapters.audit.audit_handover import Handover
+from gateway.adapters.audit.audit_keeper import Keeper
+from gateway.adapters.audit.audit_orders import pack
+
+_KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+class KeeperThread:
+    """A keeper in this process, for a command, and for tests that let its disk fail."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.connection, self._theirs = socket.socketpair()
+        self._keeper = keeper
+        self._thread = threading.Thread(target=self._run, name="audit-keeper", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._theirs:
+            self._keeper.serve(self._theirs)
+
+    async def ended(self) -> None:
+        """Return once it is gone. Call it when it has closed its end of the connection."""
+        self._thread.join()
+
+
+class KeeperProcess:
+    """A process that will keep a log, exec'd, with nothing of this one's memory or files."""
+
+    def __init__(self) -> None:
+        """Start it. Raises `OSError`."""
+        self.connection, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own file
+                [sys.executable, "-I", audit_process.__file__, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def hand(self, log: Handover, lock_fd: int) -> None:
+        """Hand it an open log and its lock, which from now on lasts as long as both hold it."""
+        message = pack(msgspec.msgpack.encode(log))
+        sent = socket.send_fds(self.connection, [message], [lock_fd])
+        self.connection.sendall(message[sent:])
+
+    async def ended(self) -> None:
+        """Return once it is gone. Call it when it has closed its end of the connection."""
+        await asyncio.to_thread(self._process.wait)
