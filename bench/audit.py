@@ -1,6 +1,7 @@
 """The audit log alone: what a record costs, what group commit gains, how fast a log is checked.
 
-Everything here runs in this process or in one verifier at a time, on the disk of the checkout.
+Everything here runs in this process, in the keeper of its log or in one verifier at a time, on the
+disk of the checkout.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
-from bench.processes import ROOT, MeasurementError
+from bench.processes import ROOT, MeasurementError, read_usage
 from gateway.adapters.audit.audit_builder import RecordBuilder
 from gateway.adapters.audit.audit_files import Files, segment_name
 from gateway.adapters.audit.audit_seek import find_line
@@ -27,7 +28,7 @@ from gateway.adapters.audit.audit_tiles import TileReader, TileWriter
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.system import SystemClock
 from gateway.core.calls.call import Intent, Outcome
-from gateway.core.entry import Entry, Opening
+from gateway.core.entry import Entry, Opening, Receipt
 from gateway.core.limits import Limits
 from gateway.core.log import note
 from gateway.core.log.chain import PROFILE, Chain
@@ -83,7 +84,10 @@ def measure_audit(folder: Path, plan: AuditPlan) -> dict[str, float | int]:
 
 
 async def _write(directory: Path, callers: int, seconds: float) -> tuple[float, float]:
-    """Return records/s, and µs of CPU a record, of calls that wait for intent and outcome."""
+    """Return records/s, and µs of CPU a record, of calls that wait for intent and outcome.
+
+    CPU is that of this process, which asks, and of the one that keeps the log.
+    """
     log = FileAuditLog.open(
         directory,
         origin=ORIGIN,
@@ -93,9 +97,11 @@ async def _write(directory: Path, callers: int, seconds: float) -> tuple[float, 
         limits=Limits(),
         deployment={},
     )
-    await log.start()
+    await log.start(apart=True)
+    assert log.keeper_pid is not None
+    keeper = log.keeper_pid
     end = time.monotonic() + seconds
-    before, cpu = log.size, time.process_time()
+    before, cpu = log.size, time.process_time() + read_usage([keeper]).cpu_s
 
     async def call(number: int) -> None:
         while time.monotonic() < end:
@@ -108,7 +114,7 @@ async def _write(directory: Path, callers: int, seconds: float) -> tuple[float, 
 
     await asyncio.gather(*(call(number) for number in range(callers)))
     records = log.size - before
-    used = time.process_time() - cpu
+    used = time.process_time() + read_usage([keeper]).cpu_s - cpu
     await log.close()
     return records / seconds, used / records * 1e6
 
@@ -173,31 +179,29 @@ def build_log(directory: Path, records: int) -> None:
     key = note.build_key(ORIGIN, _KEY.public_key())
     builder = RecordBuilder(
         chain=Chain(ORIGIN),
-        events={},
         boot="b" * 32,
         key=key,
         signer=_KEY,
         record_max_bytes=16_384,
-        clock=SystemClock(),
     )
     vkey = note.build_vkey(key)
     (directory / "log.vkey").write_text(vkey + "\n")
     tiles = TileWriter(directory, Files(), full=[], edges=[])
-    builder.add(
-        Entry(type="genesis", op="b", fields={"profile": PROFILE, "key": vkey, "deployment": {}})
-    )
-    builder.add(
-        Entry(type="boot", op="b" * 32, fields={"key": vkey, "cut": None, "open_intents": 0})
-    )
-    builder.add(Entry(type="policy.activate", op="p", fields={"rev": _REVISION, "packages": []}))
-    builder.add(_token())
+
+    def add(entry: Entry) -> Receipt:
+        return builder.add(entry, time.time_ns() // 1000)
+
+    add(Entry(type="genesis", op="b", fields={"profile": PROFILE, "key": vkey, "deployment": {}}))
+    add(Entry(type="boot", op="b" * 32, fields={"key": vkey, "cut": None, "open_intents": 0}))
+    add(Entry(type="policy.activate", op="p", fields={"rev": _REVISION, "packages": []}))
+    add(_token())
     written, last = 4, ""
     segment = (directory / segment_name(0)).open("wb")
     while written < records:
         for number in range(written, min(written + _BATCH, records), 2):
             op = f"{number:032x}"
-            receipt = builder.add(_intent_entry(op))
-            builder.add(_outcome(op, receipt.seq))
+            receipt = add(_intent_entry(op))
+            add(_outcome(op, receipt.seq))
             written += 2
         batch = builder.seal()
         segment.write(batch.data)

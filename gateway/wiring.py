@@ -407,8 +407,6 @@ async def _serve(config: Config, reached: Callable[[Step], None]) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        # The commit thread gets its turn within a millisecond, however busy the loop is.
-        sys.setswitchinterval(0.001)
         host, port = config.address
         server = _Server(
             uvicorn.Config(

@@ -36,7 +36,7 @@ def pytest_configure() -> None:
 def _engines_end_where_they_began(request: pytest.FixtureRequest) -> Generator[None, None, None]:
     """Collect policy engines that a failed load left in a cycle: they belong to one thread.
 
-    Left to themselves they could be collected by a commit thread of some later test.
+    Left to themselves they could be collected by a keeper's thread of some later test.
     """
     yield
     if {"policy", "examples", "audit_queries", "audit_access"} & set(request.path.parts):

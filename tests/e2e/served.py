@@ -78,6 +78,11 @@ class Served:
         """Return the ids of all processes that it has started, and that they have."""
         return descendants(self.process.pid)
 
+    def keepers(self) -> list[int]:
+        """Return the id of the process that keeps its log, while there is one."""
+        named = [(pid, Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in self.children()]
+        return [pid for pid, command in named if b"audit_process" in command]
+
     # The log
 
     def records(self, kind: str | None = None, *, first: int = 0) -> list[Record]:
@@ -135,10 +140,12 @@ def fill_disk(served: Served) -> None:
     """Let no file of this gateway grow any more, as on a full disk."""
     segment = max(served.site.audit.glob("*.jsonl"))
     limit = segment.stat().st_size
-    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for pid in (served.process.pid, *served.keepers()):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
 
 def free_disk(served: Served) -> None:
     """Let files grow again. A log that has failed stays failed until a restart."""
     most = resource.RLIM_INFINITY
-    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (most, most))
+    for pid in (served.process.pid, *served.keepers()):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))

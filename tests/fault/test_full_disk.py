@@ -108,7 +108,7 @@ def found_by_script(site: Site) -> list[object]:
 def stalled(served: Served, seconds: int) -> Iterator[None]:
     """Let each sync of the newest segment take so long."""
     segment = max(served.site.audit.glob("*.jsonl"))
-    words = ["strace", "-f", "-o", "/dev/null", "-p", str(served.process.pid), "-P", str(segment)]
+    words = ["strace", "-f", "-o", "/dev/null", "-p", str(served.keepers()[0]), "-P", str(segment)]
     words += ["-e", "trace=fdatasync", "-e", f"inject=fdatasync:delay_enter={seconds}000000"]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as tracer:
         assert tracer.stderr is not None

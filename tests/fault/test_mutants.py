@@ -15,9 +15,9 @@ import pytest
 
 from gateway.adapters.audit import audit_keys, audit_open, audit_recovery
 from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_keeper import Keeper
 from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_openings import Vault
-from gateway.adapters.audit.audit_queue import CommitQueue
 from gateway.adapters.audit.audit_recovery import _Index, _Scan
 from gateway.adapters.audit.audit_reserve import Reserve
 from gateway.adapters.audit.audit_writer import SegmentWriter
@@ -85,6 +85,8 @@ def fail_sync(folder: Path) -> list[str]:
             await asyncio.wait_for(writer.event(), 1)
         except AuditError:
             return []
+        finally:
+            await log.close()
         return ["a record was taken after a failed sync"]
 
     return asyncio.run(run())
@@ -109,13 +111,15 @@ def fill_up(folder: Path) -> list[str]:
             await writer.event()
         except (TimeoutError, AuditError) as error:
             return [f"no record is taken although there is room: {error!r}"]
+        finally:
+            await log.close()
         return []
 
     return asyncio.run(run())
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the commit thread go on until something holds."""
+    """Let the keeper go on until something holds."""
     async with asyncio.timeout(3):
         while not condition():  # noqa: ASYNC110 - it holds in another thread
             await asyncio.sleep(0.01)
@@ -124,13 +128,11 @@ async def until(condition: Callable[[], bool]) -> None:
 MUTANTS: list[tuple[Mutant, Check]] = [
     (
         Mutant(
-            "an acknowledgement before the write",
-            CommitQueue,
-            "_run",
-            "self._write(work.batch)\n",
-            "self._call(self._resolve, waiting)\n"
-            "                    __import__('time').sleep(0.005)\n"
-            "                    waiting = self._write(work.batch) or ()\n",
+            "an acknowledgement without a write",
+            Keeper,
+            "answer",
+            "self._commit()\n",
+            "pass\n",
         ),
         lose_power,
     ),
@@ -251,11 +253,12 @@ MUTANTS: list[tuple[Mutant, Check]] = [
     (
         Mutant(
             "a log that goes on after a failed sync",
-            CommitQueue,
-            "_run",
-            "self._call(self._fail, waiting, failure)",
-            "failure = self._call(lambda *said: (self._fail(*said), setattr(self, '_failure',"
-            " None), setattr(self, '_writing', 0)), waiting, failure)",
+            Keeper,
+            "answer",
+            "self._commit()\n",
+            "try:\n        self._commit()\n    except OSError:\n"
+            "        no = Refused('audit_unavailable', 'no')\n"
+            "        return Answer(0, full=False, results=[no for _ in results])\n",
         ),
         fail_sync,
     ),

@@ -44,14 +44,12 @@ class KeeperProcess:
     def __init__(self) -> None:
         """Start it. Raises `OSError`."""
         self.connection, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own file
-                [sys.executable, "-I", audit_process.__file__, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
+        try:
+            with theirs:
+                self._process = _start(theirs.fileno())
+        except OSError:
+            self.connection.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -67,3 +65,13 @@ class KeeperProcess:
     async def ended(self) -> None:
         """Return once it is gone. Call it when it has closed its end of the connection."""
         await asyncio.to_thread(self._process.wait)
+
+
+def _start(descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own file
+        [sys.executable, "-I", audit_process.__file__, str(descriptor)],
+        pass_fds=(descriptor,),
+        env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )

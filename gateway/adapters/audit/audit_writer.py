@@ -1,6 +1,6 @@
 """Puts batches on the disk: one write and one sync each.
 
-One thread at a time uses a `SegmentWriter`: the opener, then the commit thread, then the closer.
+One thread at a time uses a `SegmentWriter`: the opener, then the keeper.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -107,9 +108,11 @@ class FileAuditLog:
         log, limits = self._log, self._log.settings.limits
         standing = Standing(log.events, log.writer.durable, log.writer.is_full)
         try:
-            self._keeper = self._apart() if apart else KeeperThread(_keeper_of(log))
+            self._keeper = KeeperProcess() if apart else KeeperThread(_keeper_of(log))
         except OSError as error:
             raise unavailable(f"nothing can be started that keeps it: {error}") from error
+        if isinstance(self._keeper, KeeperProcess):
+            self._hand_over(self._keeper)
         self._queue = CommitQueue(
             self._keeper.connection,
             standing,
@@ -119,8 +122,7 @@ class FileAuditLog:
         )
         await self._queue.ready()
 
-    def _apart(self) -> KeeperProcess:
-        keeper = KeeperProcess()
+    def _hand_over(self, keeper: KeeperProcess) -> None:
         assert self._lock_fd is not None  # noqa: S101 - it is open
         settings = self._log.settings
         handed = hand_over(
@@ -130,8 +132,8 @@ class FileAuditLog:
             kek=settings.kek,
             signer=self._log.signer,
         )
-        keeper.hand(handed, self._lock_fd)
-        return keeper
+        with contextlib.suppress(OSError):  # it is gone, which `ready` tells
+            keeper.hand(handed, self._lock_fd)
 
     async def close(self) -> None:
         """Let everything queued become durable, write `shutdown` and give the directory back."""
