@@ -11,7 +11,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, Final
 
