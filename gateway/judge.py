@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -38,7 +37,6 @@ from gateway.core.policy.obligations import Limit
 from gateway.core.ports import AuditLog, PolicyEngine
 from gateway.core.records import call_records as records
 from gateway.core.refusal import Refusal
-from gateway.core.tokens.spending import Spender
 
 _MINUTE_S: Final = 60
 
@@ -122,11 +120,15 @@ class Judge:
         grant's own `max_calls` needs no turn, because `reserve` compares and adds without a pause.
         """
         caller = self._callers.get(resolved.call.claims)
-        tool_id = resolved.tool.id
+        spender, tool_id = caller.spender, resolved.tool.id
         if not self._policy.reads_ledger(tool_id, phase):
             return await self._judge(resolved, caller, phase, approval, None)
-        async with self._turn(caller.spender, tool_id, phase):
-            return await self._judge(resolved, caller, phase, approval, _call_hash(resolved))
+        this = _call_hash(resolved)
+        if not self._policy.reads_day(tool_id, phase):
+            async with self._turn(spender.root):
+                return await self._judge(resolved, caller, phase, approval, this)
+        async with self._turn(spender.payer), self._turn(spender.root):  # always in this order
+            return await self._judge(resolved, caller, phase, approval, this)
 
     async def _judge(
         self,
@@ -349,21 +351,12 @@ class Judge:
         except PolicyError as error:
             return _failed(error.code, self._policy.revision)
 
-    def _turn(
-        self, spender: Spender, tool_id: str, phase: Phase
-    ) -> AbstractAsyncContextManager[object]:
-        """Return what lets in one call at a time of those whose totals policy reads."""
-        family = self._turns.setdefault(spender.root, asyncio.Lock())
-        if not self._policy.reads_day(tool_id, phase):
-            return family
-        return _both(self._turns.setdefault(spender.payer, asyncio.Lock()), family)
-
-
-@asynccontextmanager
-async def _both(first: asyncio.Lock, second: asyncio.Lock) -> AsyncGenerator[None]:
-    """Hold two locks, always in this order."""
-    async with first, second:
-        yield
+    def _turn(self, name: str) -> asyncio.Lock:
+        """Return what lets in one call at a time of a family or payer whose totals policy reads."""
+        turn = self._turns.get(name)
+        if turn is None:
+            turn = self._turns[name] = asyncio.Lock()
+        return turn
 
 
 def _call_hash(resolved: ResolvedCall) -> int:
