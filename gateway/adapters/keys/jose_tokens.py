@@ -132,9 +132,11 @@ class JoseVerifier:
 
         A call asks about its token before and after its body is read.
         """
-        if self._named[0] is not token:
-            self._named = (token, hashlib.sha256(token).digest())
-        return self._named[1]
+        named, name = self._named
+        if named is not token:
+            name = hashlib.sha256(token).digest()
+            self._named = (token, name)
+        return name
 
     def _believe(self, token: bytes) -> tuple[Claims, int]:
         """Check everything about a token that time does not change."""
