@@ -159,8 +159,7 @@ class Vault:
 class SaltStock:
     """Fresh randomness for salts, fetched from the system for 256 of them at a time.
 
-    Each system call lets go of the interpreter, and under load it takes the commit thread longer
-    to get it back than to write the record. Not for two threads at once.
+    So not every record costs a system call. Not for two threads at once.
     """
 
     def __init__(self) -> None:
