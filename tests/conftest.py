@@ -9,8 +9,15 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.effort import share
+
 LOOPBACK = ["127.0.0.1", "::1"]
-KEPT = {"COUNTERSIGN_REQUIRE_ALL", "COUNTERSIGN_OPA", "COUNTERSIGN_FAULT_FACTOR"}
+KEPT = {
+    "COUNTERSIGN_REQUIRE_ALL",
+    "COUNTERSIGN_OPA",
+    "COUNTERSIGN_FAULT_FACTOR",
+    "COUNTERSIGN_EXAMPLES",
+}
 REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
 
 # No deadline: the cores are shared with the gateways, workers and upstreams that other tests start.
@@ -18,7 +25,7 @@ settings.register_profile(
     "countersign",
     deadline=None,
     derandomize="CI" in os.environ,
-    max_examples=50,
+    max_examples=share(50),
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

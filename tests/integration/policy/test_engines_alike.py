@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gateway.adapters.policy.policy_bundle import (
     load_bundle_dir,
     read_folder,
 )
+from tests.effort import share
 from tests.integration.policy.embedded import FAILED, Embedded
 from tests.integration.policy.opa_engines import pushing
 from tests.integration.policy.random_inputs import Questioner
@@ -39,7 +41,7 @@ pytestmark = [
 ]
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "acme" / "policies"
 FACTOR = int(os.environ.get("COUNTERSIGN_FAULT_FACTOR", "1"))
-EACH = 1_260 * FACTOR
+EACH = share(1_260) * FACTOR
 BATCH = 100
 SETTINGS = {
     "egress": {"internal_domains": ["acme.example"], "unknown": "hold", "untrusted": "deny"},
@@ -48,6 +50,10 @@ SETTINGS = {
 }
 
 
+BUNDLES = ("own", "default pack", "default pack, set", "examples")
+
+
+@cache
 def bundles() -> dict[str, Bundle]:
     faults: list[Any] = []
     pack, data = read_folder(default_pack(), faults)
@@ -58,9 +64,6 @@ def bundles() -> dict[str, Bundle]:
         "default pack, set": build_bundle(pack, {**data, "settings": SETTINGS}),
         "examples": load_bundle_dir(EXAMPLES),
     }
-
-
-BUNDLES = bundles()
 
 
 def outcomes_of_opa(folder: Path) -> dict[str, str]:
@@ -91,7 +94,7 @@ def test_every_policy_test_has_the_same_outcome(folder: Path) -> None:
 async def test_generated_inputs_are_decided_alike(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = BUNDLES[name]
+    bundle = bundles()[name]
     embedded = Embedded(bundle)
     counted: Counter[str] = Counter()
     documents = Questioner(7, bundle).documents(EACH)

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.adapters.policy.policy_bundle import build_bundle
 from gateway.core.errors import ConfigurationError
+from tests.effort import share
 from tests.opa_server import NO_OPA, OPA, run_opa
 from tests.unit.policy.limit_forms import (
     ABSENT,
@@ -32,8 +33,8 @@ pytestmark = [
     pytest.mark.network,
     pytest.mark.skipif(OPA is None, reason=NO_OPA),
 ]
-DRAWN = 260
-LOADED_MIN = 40
+DRAWN = share(260)
+LOADED_MIN = share(40)
 
 
 def load_those_that_pass() -> Iterator[str]:

@@ -19,6 +19,7 @@ from gateway.adapters.policy.policy_scope import EFFECTS, PHASES
 from gateway.adapters.regorus.regorus_fleet import Fleet, load_command
 from gateway.adapters.regorus.regorus_index import Index
 from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-13")
 OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
@@ -151,7 +152,7 @@ class Asked:
         return json.loads(payload) if kind == ANSWER else ENGINE_ERROR
 
 
-@settings(max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=share(40), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(bundles(), st.lists(documents, min_size=25, max_size=50))
 def test_the_index_never_changes_a_decision(bundle: Bundle, asked: list[dict[str, Any]]) -> None:
     engines = Asked(bundle)
@@ -165,7 +166,7 @@ def test_the_index_never_changes_a_decision(bundle: Bundle, asked: list[dict[str
 
 
 @pytest.mark.skipif(OPA is None, reason="no opa: set COUNTERSIGN_OPA or install it on PATH")
-@settings(max_examples=12, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=share(12), phases=[Phase.explicit, Phase.generate])
 @given(bundles(), st.lists(documents, min_size=30, max_size=60))
 def test_the_index_answers_as_a_stock_opa_does(
     tmp_path_factory: pytest.TempPathFactory, bundle: Bundle, asked: list[dict[str, Any]]

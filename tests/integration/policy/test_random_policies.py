@@ -20,6 +20,7 @@ import regorus
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle, gate_folder
 from gateway.adapters.regorus.engine_shims import install_shims
 from gateway.core.errors import ConfigurationError
+from tests.effort import share
 from tests.integration.policy.random_rego import Author, Caller
 from tests.opa_server import NO_OPA, OPA
 
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(OPA is None, reason=NO_OPA),
 ]
 FACTOR = int(os.environ.get("COUNTERSIGN_FAULT_FACTOR", "1"))
-WRITTEN = 200 * FACTOR
+WRITTEN = share(200) * FACTOR
 INPUTS = 40
 SEED = 2026
 ALIKE = {

@@ -17,6 +17,7 @@ from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
 from gateway.core.policy.asked import Asked, read_asked
 from gateway.core.policy.decision import Decision, Deny, Permit
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-08")
 
@@ -128,7 +129,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 @settings(
-    max_examples=40,
+    max_examples=share(40),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -24,6 +24,7 @@ from gateway.adapters.policy.policy_bundle import (
 )
 from gateway.adapters.regorus.regorus_index import describe_subset
 from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator, build_engine
+from tests.effort import share
 
 OPA = os.environ.get("COUNTERSIGN_OPA") or shutil.which("opa")
 pytestmark = [
@@ -167,7 +168,7 @@ KNOWN: list[dict[frozenset[str], int]] = [{} for _ in BUNDLES]
 ENGINES = [build_embedded(bundle) for bundle in BUNDLES]
 
 
-@settings(max_examples=6)
+@settings(max_examples=share(6))
 @given(st.lists(documents, min_size=40, max_size=60), st.sampled_from(range(len(BUNDLES))))
 def test_both_engines_answer_alike(
     tmp_path_factory: pytest.TempPathFactory, asked: list[dict[str, Any]], which: int

@@ -19,6 +19,7 @@ from gateway.core.releases.opa_files import hash_file
 from gateway.core.releases.opa_signature import check_bundle, sign_bundle
 from gateway.core.releases.publisher_keys import PrivateKey, public_of
 from gateway.core.releases.release import Release, build_release, read_signature, write_archive
+from tests.effort import share
 from tests.opa_server import NO_OPA, OPA
 
 pytestmark = [
@@ -181,7 +182,7 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=share(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(TEXTS, DOCUMENTS, max_size=4).map(_object), min_size=1, max_size=8))
 def test_json_documents_are_hashed_to_the_byte_as_opa_hashes_them(
     tmp_path_factory: pytest.TempPathFactory, documents: list[str]

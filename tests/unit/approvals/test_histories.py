@@ -35,6 +35,7 @@ from gateway.core.approvals.approval import (
 from gateway.core.errors import ApprovalError
 from gateway.core.policy.decision import ApprovalSpec, Stage
 from gateway.core.records.approval_entries import state_event, vote_events
+from tests.effort import share
 from tests.fixed import FixedClock
 
 T = TypeVar("T")
@@ -208,5 +209,5 @@ def test_no_history_breaks_an_invariant(
 ) -> None:
     run_state_machine_as_test(
         lambda: machine(make_request, make_vote),  # type: ignore[arg-type] # any factory will do
-        settings=settings(max_examples=examples, stateful_step_count=25),
+        settings=settings(max_examples=share(examples), stateful_step_count=25),
     )

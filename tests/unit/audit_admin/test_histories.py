@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.core.approvals.approval import person
 from gateway.core.approvals.declined import Declined
 from gateway.core.approvals.holds import WAIT_S
+from tests.effort import share
 from tests.unit.audit_admin.conftest import Desk
 
 pytestmark = pytest.mark.req("AUD-06")
@@ -105,7 +106,7 @@ class History:
         return any(subject in {key, "*"} for subject in (*held.values(), *waiting))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=share(120), deadline=None)
 @given(st.sampled_from([(), FIRST, RELEASING]), STEPS)
 def test_no_history_erases_under_a_hold_or_sets_one_with_one_person(
     first: Sequence[Step], steps: Sequence[Step]

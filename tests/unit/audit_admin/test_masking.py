@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.calls.masking import MASKED, mask_arguments, mask_input, read_sensitive
+from tests.effort import share
 
 pytestmark = pytest.mark.req("AUD-06")
 
@@ -63,7 +64,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=share(150), deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abc"), TREES),
     st.lists(st.sampled_from("abc01"), min_size=1, max_size=3),

@@ -20,6 +20,7 @@ from gateway.protocol.authzen import (
     is_json,
     read_questions,
 )
+from tests.effort import share
 from tests.unit.authzen.spec_payloads import BOXED, MALFORMED, SINGLE
 
 pytestmark = pytest.mark.req("POL-10")
@@ -161,7 +162,7 @@ MEMBERS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=share(150), deadline=None)
 @given(body=MEMBERS | JSON, boxcar=st.booleans())
 def test_whatever_comes_is_read_whole_or_refused(body: object, *, boxcar: bool) -> None:
     try:

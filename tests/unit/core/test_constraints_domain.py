@@ -17,6 +17,7 @@ from yarl import URL
 from gateway.core.tokens.constraints import is_satisfied
 from gateway.core.tokens.domain import build_host_test, find_host, is_covered, is_pattern
 from gateway.core.tokens.token import Constraint
+from tests.effort import share
 
 pytestmark = pytest.mark.req("TOK-03")
 
@@ -171,7 +172,7 @@ READERS: Final[dict[str, Callable[[str], str | None]]] = {
 }
 
 
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 @given(tail=TRICKY, scheme=st.sampled_from(["https://", "https://acme.example", ""]))
 def test_where_a_url_has_a_host_every_reader_finds_it(tail: str, scheme: str) -> None:
     text = scheme + tail
@@ -183,7 +184,7 @@ def test_where_a_url_has_a_host_every_reader_finds_it(tail: str, scheme: str) ->
             assert read(text) == host, name
 
 
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 @given(head=TRICKY, tail=TRICKY)
 def test_where_an_address_has_a_host_the_mail_parser_finds_it(head: str, tail: str) -> None:
     for text in (f"{head}@acme.example{tail}", f"ann{head}@{tail}acme.example"):
@@ -295,7 +296,7 @@ NAMES = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
 PATTERNS = NAMES | NAMES.map("*.{}".format)
 
 
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 @given(wide=st.lists(PATTERNS, max_size=3), narrow=PATTERNS, host=NAMES)
 def test_what_fits_a_covered_pattern_fits_the_wider_ones(
     wide: list[str], narrow: str, host: str

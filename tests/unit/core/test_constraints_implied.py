@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.core.pointer import MISSING
 from gateway.core.tokens.constraints import is_implied, is_satisfied
 from gateway.core.tokens.token import Constraint, Range
+from tests.effort import share
 from tests.unit.core.drawn_limits import CONSTRAINTS, VALUES
 
 pytestmark = pytest.mark.req("TOK-03", "TOK-04")
@@ -59,7 +60,7 @@ def test_in_a_small_world_nothing_implied_accepts_more() -> None:
     assert implied > 10 * len(world)
 
 
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 @given(parent=CONSTRAINTS, child=CONSTRAINTS, values=st.lists(VALUES, max_size=8))
 def test_what_meets_an_implied_constraint_meets_its_parent(
     parent: Constraint, child: Constraint, values: list[object]
@@ -68,7 +69,7 @@ def test_what_meets_an_implied_constraint_meets_its_parent(
         assert [v for v in values if is_satisfied(child, v) and not is_satisfied(parent, v)] == []
 
 
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 @given(child=CONSTRAINTS, kept=st.sets(st.sampled_from(Constraint.__struct_fields__)))
 def test_a_constraint_implies_itself_and_whatever_lacks_some_of_its_members(
     child: Constraint, kept: set[str]

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 
 from gateway.core.tokens.token import Window
 from gateway.core.tokens.window import DAYS, find_window_fault, is_open, is_within
+from tests.effort import share
 from tests.unit.core.drawn_limits import WINDOWS
 
 pytestmark = pytest.mark.req("TOK-03")
@@ -55,7 +56,7 @@ def test_the_tests_know_which_day_it_is() -> None:
     assert at("fri", "08:00") == FRIDAY
 
 
-@settings(max_examples=100)
+@settings(max_examples=share(100))
 @given(window=WINDOWS)
 @example(window=Window(("sun",), "22:00", "08:00"))
 def test_a_window_is_open_as_the_calendar_says(window: Window) -> None:
@@ -93,7 +94,7 @@ def test_a_window_is_open_within_its_bounds(
     assert is_open(window, at(day, time)) is inside
 
 
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 @given(parent=WINDOWS, child=WINDOWS)
 @example(parent=Window(start="08:00", end="22:00"), child=Window(start="08:00", end="22:00"))
 def test_a_window_within_another_is_never_open_alone(parent: Window, child: Window) -> None:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.calls.provenance import Sightings, canonical, read_output
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-02")
 
@@ -494,7 +495,7 @@ STEP: Final = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 @given(st.lists(STEP, max_size=8), st.data())
 def test_what_was_said_before_a_trusted_tool_showed_it_is_never_trusted(
     steps: list[tuple[str, str, Callable[[str], Any]]], data: st.DataObject

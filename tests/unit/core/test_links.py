@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.core.calls.links import TEXT_MAX_CHARS, UNKNOWN, find_links
 from gateway.core.calls.spellings import host_of
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-02")
 
@@ -172,7 +173,7 @@ def test_what_is_not_searched_is_no_text_without_links() -> None:
     assert find_links({"body": texts}, ["/body"])["/body"].count(UNKNOWN) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=share(60), deadline=None)
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_a_stranger_s_host_is_found_whatever_stands_around_it(before: str, after: str) -> None:
     text = f"{before}https://evil.example/{after}"
@@ -180,7 +181,7 @@ def test_a_stranger_s_host_is_found_whatever_stands_around_it(before: str, after
     assert "evil.example" in {host_of(link) for link in found}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=share(60), deadline=None)
 @given(st.text(max_size=200), st.text(max_size=20))
 def test_a_link_between_words_is_found_whatever_the_words(before: str, after: str) -> None:
     text = f"{before} https://a.example/b {after}"

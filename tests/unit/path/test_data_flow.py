@@ -30,6 +30,7 @@ from gateway.core.policy.decision import (
     duties_digest,
 )
 from gateway.core.tokens.token import Claims, Grant
+from tests.effort import share
 from tests.unit.path.world import HOLD, PERMIT, REVIEWS, REVISION, World, build_claims
 
 pytestmark = pytest.mark.req("POL-02")
@@ -559,7 +560,7 @@ PAUSES = st.lists(st.integers(0, 4), min_size=1, max_size=6)
 
 
 @pytest.mark.req("POL-01")
-@settings(max_examples=30)
+@settings(max_examples=share(30))
 @given(PAUSES, st.integers(0, 4), st.booleans(), st.sampled_from([None, "10m"]))
 def test_a_limit_is_never_passed_by_calls_at_the_same_time(
     pauses: list[int],
@@ -583,7 +584,7 @@ def test_a_limit_is_never_passed_by_calls_at_the_same_time(
     asyncio.run(scenario())
 
 
-@settings(max_examples=30)
+@settings(max_examples=share(30))
 @given(PAUSES, st.lists(st.integers(1, 60), min_size=2, max_size=8))
 def test_a_cap_over_all_runs_of_a_day_is_never_passed_by_runs_at_the_same_time(
     pauses: list[int], amounts: list[int]

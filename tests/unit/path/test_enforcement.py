@@ -25,6 +25,7 @@ from gateway.core.errors import AuditError, PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Deny, Obligation, Permit, Phase
 from gateway.core.tokens.token import Constraint, Grant
+from tests.effort import share
 from tests.unit.path.world import DENY, HOLD, PERMIT, REVISION, World, build_claims
 
 
@@ -324,7 +325,7 @@ PAUSES = st.lists(st.integers(0, 4), min_size=1, max_size=6)
 
 
 @pytest.mark.req("GW-10")
-@settings(max_examples=30)
+@settings(max_examples=share(30))
 @given(PAUSES, st.integers(0, 4), st.booleans())
 def test_max_calls_holds_under_any_interleaving(
     pauses: list[int],
@@ -344,7 +345,7 @@ def test_max_calls_holds_under_any_interleaving(
 
 
 @pytest.mark.req("GW-10")
-@settings(max_examples=30)
+@settings(max_examples=share(30))
 @given(PAUSES, st.lists(st.integers(1, 60), min_size=2, max_size=8))
 def test_a_sum_that_policy_limits_is_never_passed_by_calls_at_the_same_time(
     pauses: list[int], amounts: list[int]

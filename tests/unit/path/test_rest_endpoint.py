@@ -16,6 +16,7 @@ from gateway.core.errors import ApprovalError, PolicyError
 from gateway.core.policy.decision import Decision, Phase
 from gateway.http.rest import RecentReplies
 from gateway.protocol.rest import Reply as RestReply
+from tests.effort import share
 from tests.unit.path.world import HOLD, PERMIT, World, build_claims, sign
 
 pytestmark = pytest.mark.req("GW-07")
@@ -187,7 +188,7 @@ class SlowKeys(MemoryIdempotency):
         return found
 
 
-@settings(max_examples=20)
+@settings(max_examples=share(20))
 @given(st.integers(2, 6), st.integers(0, 5))
 def test_requests_that_race_under_one_key_have_one_effect(count: int, pauses: int) -> None:
     async def scenario() -> None:

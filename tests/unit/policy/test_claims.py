@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
 from gateway.adapters.regorus.regorus_index import describe_subset
 from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-12")
 
@@ -113,7 +114,7 @@ def is_met_by(wanted: dict[str, Any], answer: dict[str, Any]) -> bool:
     return stages and int(answer["approval"]["ttl"][:-1]) <= int(wanted["approval"]["ttl"][:-1])
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(
     packages, st.lists(claims, min_size=2, max_size=4), st.sampled_from(["call", "list", "resume"])
 )

@@ -30,6 +30,7 @@ from gateway.core.policy.decision import (
     Stage,
 )
 from gateway.core.policy.decision_event import MASK, Logged, build_event, erase, format_time
+from tests.effort import share
 from tests.fixed import CountingIds, HandClock
 
 pytestmark = pytest.mark.req("POL-10")
@@ -132,7 +133,7 @@ def test_what_a_pointer_leads_to_is_taken_out(
     assert document == left
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=share(60), deadline=None)
 @given(
     names=st.lists(st.sampled_from(["a", "b", "0"]), min_size=1, max_size=4),
     stars=st.sets(st.integers(0, 3)),

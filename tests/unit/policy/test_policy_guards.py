@@ -17,6 +17,7 @@ from gateway.adapters.policy.policy_bundle import (
     restore_bundle,
 )
 from gateway.core.errors import ConfigurationError
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-06")
 
@@ -228,7 +229,7 @@ COMPARISONS = ["{v} <= 100", "100 >= {v}", "over({v})", "{v} > 0", "not_above({v
     value=st.sampled_from([None, True, "text", [1], {"a": 1}]),
     late=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=share(150), deadline=None)
 def test_no_rule_that_loads_is_true_of_a_value_of_another_type(
     binding: str, checks: list[str], comparison: str, value: object, *, late: bool
 ) -> None:

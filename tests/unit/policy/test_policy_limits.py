@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle, gate_folder
 from gateway.core.errors import ConfigurationError
+from tests.effort import share
 from tests.unit.policy.limit_forms import (
     BINDINGS,
     CHECKS,
@@ -41,7 +42,7 @@ def faults(rules: str) -> list[str]:
 
 
 @given(rules=policies())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=share(400), deadline=None)
 def test_no_limit_that_loads_lets_pass_what_is_no_number_within_it(rules: str) -> None:
     wrong = [value for value in passing(rules) if not may_pass(value, rules)]
     # Most are refused for what they say; to ask the gate about these only is as good and faster.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.adapters.policy.policy_bundle import MAIN_PATH, find_rego_root
 from gateway.adapters.policy.policy_scope import EFFECTS, PHASES, Scope, read_scope
+from tests.effort import share
 
 TOOLS = ["shop.act", "shop.act2", "shop-x.act", "shopXact", "bank.pay", "bank.pay.more", "a\nb"]
 GLOBS = ["*", "shop.*", "*.act", "shop.act", "b*y*", "shop-x.*", "*.*.*"]
@@ -50,7 +51,7 @@ def some(values: list[str]) -> st.SearchStrategy[tuple[str, ...] | None]:
     return st.none() | st.lists(st.sampled_from(values), min_size=1, max_size=2).map(tuple)
 
 
-@settings(max_examples=150)
+@settings(max_examples=share(150))
 @given(
     st.builds(
         Scope,

@@ -13,6 +13,7 @@ from gateway.adapters.regorus.regorus_engines import (
     drop_command,
     estimate_bytes,
 )
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-13")
 THIRD = ENGINES_MAX_BYTES // 3
@@ -53,7 +54,7 @@ def test_a_drop_is_a_command() -> None:
     assert json.loads(drop_command(7)) == {"do": "drop", "index": 7}
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), max_size=60))
 def test_what_is_held_and_what_went_add_up(steps: list[tuple[int, int]]) -> None:
     engines = Engines()

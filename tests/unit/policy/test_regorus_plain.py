@@ -12,6 +12,7 @@ from gateway.adapters.regorus.regorus_index import describe_subset, is_mirrored
 from gateway.adapters.regorus.regorus_plain import Voices, build_reader, combine
 from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, FAULT, Evaluator
 from gateway.core.errors import ConfigurationError
+from tests.effort import share
 
 pytestmark = pytest.mark.req("GW-11")
 
@@ -119,7 +120,7 @@ documents = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 @given(packages(), authorities, st.lists(documents, min_size=4, max_size=8))
 def test_a_plain_answer_is_that_of_the_entry_point(
     said: dict[str, dict[str, list[str]]],
@@ -160,7 +161,7 @@ holding = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=share(150))
 @given(holding, authorities, st.lists(documents, min_size=2, max_size=4))
 def test_plain_holds_are_those_of_the_entry_point(
     said: dict[str, dict[str, list[str]]],
@@ -332,7 +333,7 @@ def reading(seen: str) -> Evaluator:
 def test_packages_see_all_that_they_read(seen: str) -> None:
     evaluator = reading(seen)
 
-    @settings(max_examples=25)
+    @settings(max_examples=share(25))
     @given(inputs)
     def check(document: dict[str, Any]) -> None:
         plain, generic = both(evaluator, document)

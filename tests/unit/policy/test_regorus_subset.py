@@ -13,6 +13,7 @@ from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
 from gateway.adapters.regorus.regorus_index import describe_subset
 from gateway.adapters.regorus.regorus_plain import pick, weave
 from gateway.adapters.regorus.regorus_worker import ANSWER, CONTROL, Evaluator
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-13")
 TAG: Final = 1
@@ -97,7 +98,7 @@ def ask(evaluator: Evaluator, number: int, document: dict[str, Any]) -> object:
     return json.loads(payload) if kind == ANSWER else kind
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(bundles(), st.lists(documents, min_size=20, max_size=40))
 def test_what_is_kept_changes_no_answer(bundle: Bundle, asked: list[dict[str, Any]]) -> None:
     evaluator = load(bundle)

@@ -13,6 +13,7 @@ from connectors.schema import compile_schema
 from gateway.adapters.authoring.search_constants import Constants, find_constants
 from gateway.adapters.authoring.search_values import Arguments, Pool
 from gateway.adapters.policy.policy_bundle import build_bundle
+from tests.effort import share
 
 pytestmark = pytest.mark.req("POL-09")
 
@@ -78,7 +79,7 @@ def test_a_pool_has_the_values_their_neighbours_and_other_spellings() -> None:
     assert found.named == ("kp", "acme.example")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=share(60), deadline=None)
 @given(seed=st.integers())
 def test_what_is_drawn_and_varied_is_what_the_schema_takes(seed: int) -> None:
     drawn, random = arguments(SCHEMA), Random(seed)  # noqa: S311

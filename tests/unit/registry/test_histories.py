@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.core.people.registry import SENSITIVE, Person
 from gateway.core.tokens.clients import hash_secret
+from tests.effort import share
 from tests.unit.registry.desk import Desk, human, secret_of
 
 NAMES = st.sampled_from(["ada", "Ada", "alan", "ann", "tim", "zoe"])
@@ -127,4 +128,4 @@ class OneAdmin(RuleBasedStateMachine):
 
 
 TestOneAdmin = pytest.mark.req("TOK-08")(OneAdmin.TestCase)
-TestOneAdmin.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestOneAdmin.settings = settings(max_examples=share(30), stateful_step_count=20, deadline=None)

@@ -14,6 +14,7 @@ from gateway.core.releases import archive as archives
 from gateway.core.releases.archive import pack, unpack
 from gateway.core.releases.opa_signature import sign_bundle
 from gateway.core.releases.release import read_archive, write_archive
+from tests.effort import share
 from tests.unit.releases.made import PIA, release
 
 pytestmark = pytest.mark.req("POL-07")
@@ -34,7 +35,7 @@ def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return out.getvalue()
 
 
-@settings(max_examples=30)
+@settings(max_examples=share(30))
 @given(st.dictionaries(NAMES, st.binary(max_size=300), max_size=8))
 def test_what_was_packed_is_unpacked_and_the_same_files_give_the_same_bytes(
     files: dict[str, bytes],
@@ -55,7 +56,7 @@ def test_a_large_file_is_packed_in_several_blocks() -> None:
 
 
 @pytest.mark.parametrize("whole", [ARCHIVE, SIGNED], ids=["unsigned", "signed"])
-@settings(max_examples=150)
+@settings(max_examples=share(150))
 @given(data=st.data())
 def test_an_archive_with_any_byte_changed_is_refused(whole: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(whole) - 1))
@@ -66,7 +67,7 @@ def test_an_archive_with_any_byte_changed_is_refused(whole: bytes, data: st.Data
     assert refused.value.code == "release_invalid"
 
 
-@settings(max_examples=50)
+@settings(max_examples=share(50))
 @given(st.integers(0, len(ARCHIVE) - 1))
 def test_an_archive_that_was_cut_off_is_refused(end: int) -> None:
     with pytest.raises(RequestError):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import share
 from tests.unit.tokens.key_world import STEP_S, KeyWorld
 
 pytestmark = pytest.mark.req("TOK-07")
@@ -27,7 +28,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=share(25))
 @given(events=EVENTS, max_age_s=st.sampled_from([0, MAX_AGE_S]))
 def test_every_living_token_is_believed_and_its_key_published_whatever_happens(
     events: list[tuple[str, int]], max_age_s: int

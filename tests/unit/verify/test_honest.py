@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import share
 from tests.unit.verify.logbuilder import ACTOR, READ, SECOND, TOOL, Log, TestKey
 
 pytestmark = [pytest.mark.req("AUD-03"), pytest.mark.req("AUD-04")]
@@ -183,7 +184,7 @@ class Gateway:
 @given(
     st.lists(st.tuples(st.integers(0, 19), st.sampled_from([0.0, 0.5, 40.0, 1000.0])), max_size=60)
 )
-@settings(max_examples=120)
+@settings(max_examples=share(120))
 def test_honest_histories_raise_no_alarm(
     module: ModuleType,
     tmp_path_factory: pytest.TempPathFactory,

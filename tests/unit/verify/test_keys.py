@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import share
 from tests.unit.verify.logbuilder import TestKey, b64
 
 pytestmark = pytest.mark.req("AUD-03")
@@ -57,7 +58,7 @@ def test_the_vectors_of_the_rfc_are_good(
 
 
 @given(st.binary(max_size=40), st.integers(0, 511), st.integers(0, 2**32))
-@settings(max_examples=25)
+@settings(max_examples=share(25))
 def test_a_flipped_bit_is_refused_alike(
     module: ModuleType, message: bytes, bit: int, seed: int
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import share
 from tests.unit.verify.logbuilder import canonical
 
 pytestmark = pytest.mark.req("AUD-03")
@@ -37,7 +38,7 @@ def is_in_profile(value: Any) -> bool:  # noqa: ANN401
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=5))
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 def test_what_is_in_the_profile_is_taken_alike(module: ModuleType, value: dict[str, Any]) -> None:
     line = canonical(value)
     expected = value if is_in_profile(value) else None
@@ -46,7 +47,7 @@ def test_what_is_in_the_profile_is_taken_alike(module: ModuleType, value: dict[s
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=3), st.data())
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 def test_a_changed_byte_is_judged_alike(
     module: ModuleType, value: dict[str, Any], data: st.DataObject
 ) -> None:
