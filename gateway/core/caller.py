@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.core.calls.policy_input import CallerFragments, build_caller
 from gateway.core.records.call_records import build_actor
-from gateway.core.tokens.grants import CompiledGrants
+from gateway.core.tokens.grants import Bounds, CompiledGrants
 from gateway.core.tokens.spending import Spender, build_spender
 from gateway.core.tokens.token import Claims
 
@@ -26,10 +26,13 @@ class Caller(Struct, frozen=True):
     """By tool id: the run's allowed values, as they are compared (`provenance.build_allowed`)."""
 
 
-def build_caller_view(claims: Claims) -> Caller:
-    """Work out everything that `claims` fixes."""
+def build_caller_view(claims: Claims, known: dict[str, Bounds] | None = None) -> Caller:
+    """Work out everything that `claims` fixes. `known`: see `CompiledGrants`."""
     return Caller(
-        CompiledGrants(claims), build_spender(claims), build_caller(claims), build_actor(claims)
+        CompiledGrants(claims, known),
+        build_spender(claims),
+        build_caller(claims),
+        build_actor(claims),
     )
 
 
@@ -42,6 +45,7 @@ class CallerCache:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Claims, Caller]] = {}
+        self._bounds: dict[str, Bounds] = {}
 
     def get(self, claims: Claims) -> Caller:
         """Return the caller of these claims."""
@@ -50,6 +54,8 @@ class CallerCache:
             return known[1]
         if len(self._known) >= _CACHE_MAX:
             self._known.clear()
-        caller = build_caller_view(claims)
+        if len(self._bounds) >= _CACHE_MAX:
+            self._bounds.clear()
+        caller = build_caller_view(claims, self._bounds)
         self._known[claims.jti] = (claims, caller)
         return caller

@@ -44,8 +44,11 @@ EFFECTS: Final = (
 WINDOW: Final = "window"
 """What is told as broken when a call comes at another time; no JSON Pointer."""
 
+_SHARED_MAX_CHARS: Final = 1_024
+"""What is written longer is compiled for each token."""
 
-class _Bounds(Struct, frozen=True):
+
+class Bounds(Struct, frozen=True):
     """What one grant asks of a call, ready to be asked."""
 
     window: Window | None
@@ -66,12 +69,14 @@ class CompiledGrants:
 
     __slots__ = ("_allowed", "_bounds", "_broad", "_found", "_named")
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, claims: Claims, known: dict[str, Bounds] | None = None) -> None:
+        """`known`: what was compiled for other tokens, by how it is written; is added to."""
+        known = {} if known is None else known
         self._named = {(g.server, g.tool): g for g in claims.grants if g.tool != ANY_TOOL}
         self._broad = {key: g for g in claims.grants for key in _broad_keys(g)}
         self._found: dict[tuple[str, str], Grant | None] = {}
         # By identity, as grants have no hash; `claims.grants` are kept alive by the two above.
-        self._bounds = {id(grant): _compile(grant) for grant in claims.grants}
+        self._bounds = {id(grant): _recall(grant, known) for grant in claims.grants}
         self._allowed = [
             (*_split_key(key), frozenset(values)) for key, values in claims.allowed_values.items()
         ]
@@ -236,9 +241,23 @@ def _excess_of(given: Grant, wanted: Grant) -> str | None:
     return None
 
 
-def _compile(grant: Grant) -> _Bounds:
+def _recall(grant: Grant, known: dict[str, Bounds]) -> Bounds:
+    """Compile a grant, or return what another one that is written alike was compiled to.
+
+    The runs of one launcher carry the same grants. By how they are written, because `1 == True`.
+    """
+    key = repr((grant.window, grant.constraints))
+    bounds = known.get(key)
+    if bounds is None:
+        bounds = _compile(grant)
+        if len(key) <= _SHARED_MAX_CHARS:
+            known[key] = bounds
+    return bounds
+
+
+def _compile(grant: Grant) -> Bounds:
     checks = [(p, split(p), compile_constraint(c)) for p, c in grant.constraints.items()]
-    return _Bounds(grant.window, tuple(checks))
+    return Bounds(grant.window, tuple(checks))
 
 
 def _broad_keys(grant: Grant) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from gateway.core.catalog import Tool
 from gateway.core.pointer import MISSING
 from gateway.core.tokens.constraints import is_satisfied
 from gateway.core.tokens.grants import (
+    Bounds,
     CompiledGrants,
     check_constraints,
     find_ambiguity,
@@ -139,6 +140,25 @@ def test_outside_the_window_nothing_else_is_looked_at(
     assert grants.broken_constraint(grant, tool, {"a": 2}, 9) == "/a"
     assert grants.broken_constraint(grant, tool, {"a": 1}, 9) is None
     assert check_constraints(grant, {"a": 1}, 10) == "window"
+
+
+def test_tokens_share_what_is_written_alike_and_nothing_that_only_python_takes_for_equal(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    def broken(constraint: Constraint, value: object) -> str | None:
+        grant = Grant("shop", "refund", (), {"/a": constraint})
+        compiled = CompiledGrants(make_claims(grants=(grant,)), known)
+        return compiled.broken_constraint(grant, make_tool(), {"a": value}, 0)
+
+    known: dict[str, Bounds] = {}
+    one, true = Constraint(one_of=(1,)), Constraint(one_of=(True,))
+    assert one == true
+    assert [broken(one, value) for value in (1, True)] == [None, "/a"]
+    assert [broken(true, value) for value in (1, True)] == ["/a", None]
+    assert len(known) == 2
+    long = Constraint(one_of=tuple(f"value-{number}" for number in range(200)))
+    assert [broken(long, "value-7"), broken(long, "value-200")] == [None, "/a"]
+    assert len(known) == 2
 
 
 X = Constraint(one_of=("x",))
