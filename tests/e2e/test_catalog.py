@@ -78,17 +78,18 @@ def test_a_definition_that_changes_while_a_call_waits_makes_it_stale(
 ) -> None:
     served = start(site, step="never").wait_ready()
     agent = served.agent()
-    held = agent.hold("stub__brief", {"value": "canary"})
-    position = [tool["name"] for tool in upstream.definitions].index("brief")
-    upstream.definitions[position] = define("brief", "not as brief as before")
-    served.person("dana").vote(held)
+    held = agent.hold("stub__transfer", {"to": "canary", "amount": 1})
+    position = [tool["name"] for tool in upstream.definitions].index("transfer")
+    upstream.definitions[position] = define("transfer", "not as it was before")
+    for name in ("dana", "eli"):
+        served.person(name).vote(held)
     told = eventually(
         lambda: (found := agent.status(held)).get("isError") and found, "the request ends"
     )
     assert told["structuredContent"]["status"] == "stale"
-    assert states(served)["brief"] == "quarantined"
-    assert "stub__brief" not in agent.list_names()
-    assert upstream.calls["brief"] == 0
+    assert states(served)["transfer"] == "quarantined"
+    assert "stub__transfer" not in agent.list_names()
+    assert upstream.calls["transfer"] == 0
 
 
 def test_a_missing_upstream_hides_its_tools_and_stops_nothing_else(
