@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.synced
 
+# One more than there are cores: some wait for a gateway while others compute.
+WORKERS = $$($(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+
 # The tests start some hundred Pythons: what one has compiled is there for the next.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -30,7 +33,7 @@ demo: $(STAMP) ## the whole path on real input; KEEP=1 leaves it up to play with
 	@$(BIN)/python -m examples.acme.demo $(if $(KEEP),--keep)
 
 test: $(STAMP) ## every test but the fault suite; COVERAGE=1 counts branches; ARGS= goes to pytest
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore=tests/fault $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore=tests/fault $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
 
 fault: $(STAMP) ## kills, power loss, failing system calls, tampering: for hours; QUICK=1 for CI's share
 	@$(if $(QUICK),,COUNTERSIGN_FAULT_FACTOR=$${COUNTERSIGN_FAULT_FACTOR:-1}) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist load tests/fault $(ARGS)
