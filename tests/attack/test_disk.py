@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.callers import Agent
-from tests.e2e.processes import eventually
+from tests.e2e.processes import Zygote, eventually
 from tests.e2e.served import Served
 from tests.e2e.site import Site, secret_of
 from tests.e2e.stub import Stub
@@ -30,13 +30,20 @@ def site(tmp_path: Path, stub: Stub) -> Site:
     return Site(tmp_path, urls={"stub": stub.url}, listings={"stub": stub.listing()})
 
 
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    running = Zygote()
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def serve(site: Site) -> Iterator[Callable[[], Served]]:
+def serve(site: Site, zygote: Zygote) -> Iterator[Callable[[], Served]]:
     """Return a starter of gateways that end with the test."""
     started: list[Served] = []
 
     def run() -> Served:
-        started.append(Served(site))
+        started.append(Served(site, zygote.start(site, "never")))
         return started[-1]
 
     yield run
