@@ -49,6 +49,8 @@ QUERY = """[[number, name, said] |
 ]"""
 UNDEFINED = "undefined"
 FAILED = "failed"
+BROKEN = "broken"
+"""OPA's own mistake, told aloud: `test_what_opa_cannot_evaluate_it_says_aloud`."""
 Answers = dict[tuple[int, str], object]
 
 
@@ -102,7 +104,7 @@ def ask_opa(folder: Path, names: list[str], documents: list[Any], first: int = 0
         half = len(documents) // 2
         rest = ask_opa(folder, names, documents[half:], first + half)
         return ask_opa(folder, names, documents[:half], first) | rest
-    return {(first, names[0]): FAILED}
+    return {(first, names[0]): BROKEN if "requires evaluation" in done.stderr else FAILED}
 
 
 def ask_regorus(name: str, source: str, documents: list[Any]) -> Answers:
@@ -157,6 +159,9 @@ def test_random_policies_mean_the_same_to_both_engines(
                     counted["engine_error"] += 1
                     continue
                 said = expected.get(key, UNDEFINED)
+                if said == BROKEN:
+                    counted["opa_broken"] += 1
+                    continue
                 assert _in_one_order(answer) == _in_one_order(said), (source, documents[key[0]])
                 counted["equal"] += 1
     with capsys.disabled():
@@ -203,6 +208,16 @@ def test_what_the_engines_read_differently_is_refused(form: str, tmp_path: Path)
     assert isinstance(ours, dict)
     assert isinstance(theirs, dict)
     assert ours.get("x") != theirs.get("x")
+
+
+def test_what_opa_cannot_evaluate_it_says_aloud(tmp_path: Path) -> None:
+    """OPA 1.22 loses a name of around a set comprehension; one that does not needs no `BROKEN`."""
+    body = "v := input.a; s := {input.o[v] | is_array(v)}; s == set()"
+    source = f"package policies.t\n\nx if {{ {body} }}\n"
+    (tmp_path / "t.rego").write_text(source)
+    document = {"a": "k", "o": {}}
+    assert ask_regorus("t", source, [document])[0, "t"] == {"x": True}
+    assert ask_opa(tmp_path, ["t"], [document])[0, "t"] == BROKEN
 
 
 def test_a_rule_named_internal_is_refused_as_opa_refuses_it(tmp_path: Path) -> None:
