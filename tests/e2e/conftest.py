@@ -141,9 +141,8 @@ def start_shared(zygote: Zygote) -> Iterator[Start]:
             served.verify()
 
 
-@pytest.fixture
-def start(start_shared: Start) -> Iterator[Start]:
-    """Return a starter of gateways that end with the test."""
+def stopping(start_shared: Start) -> Iterator[Start]:
+    """Yield a starter of gateways that end when this is resumed."""
     started: list[Served] = []
 
     def run(site: Site, *, step: str | None = None) -> Served:
@@ -153,6 +152,18 @@ def start(start_shared: Start) -> Iterator[Start]:
     yield run
     for served in started:
         served.stop()
+
+
+@pytest.fixture(scope="module")
+def start_here(start_shared: Start) -> Iterator[Start]:
+    """Return a starter of gateways that end with the file: each costs time while it lives."""
+    yield from stopping(start_shared)
+
+
+@pytest.fixture
+def start(start_shared: Start) -> Iterator[Start]:
+    """Return a starter of gateways that end with the test."""
+    yield from stopping(start_shared)
 
 
 def check_silence(site: Site) -> None:

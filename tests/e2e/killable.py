@@ -4,7 +4,8 @@
 
 Each line on stdin is a command, each line on stdout its answer: `start CONFIG STEP` → process id;
 `poll PID` → exit code, or nothing while it runs. Gateways are forked from this process, which has
-imported everything and runs nothing, so a restart takes little time.
+imported everything, has put the first one's policies through the gate and runs nothing, so a start
+takes little time.
 
 Steps are those of `gateway.dispatch.Step`, and two of the call itself: `recorded` (the intent is
 durable, nothing is sent) and `answered` (the tool has answered, no outcome is recorded). `never` is
@@ -21,6 +22,7 @@ from pathlib import Path
 from connectors import upstreams
 from connectors.mcp_http import McpHttpTransport
 from gateway import cli, wiring
+from gateway.adapters.policy.policy_bundle import gate_folder
 from gateway.config import load_config
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 
@@ -60,6 +62,11 @@ def serve(path: str, step: str) -> None:
     wiring.serve(load_config(Path(path), {}), reached=reached)
 
 
+def prepare(path: str) -> None:
+    """Do once what each gateway would do: what passed the gate here has passed there."""
+    gate_folder(Path(path).with_name("policies"))
+
+
 def start(path: str, step: str) -> int:
     """Fork a gateway that logs where a real one would; return its process id."""
     pid = os.fork()
@@ -81,8 +88,10 @@ def poll(pid: int) -> str:
 
 def main() -> None:
     """Take commands until stdin ends."""
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin):
         verb, *words = line.split()
+        if number == 0:  # `start`: there is nothing to poll yet
+            prepare(words[0])
         answer = str(start(*words)) if verb == "start" else poll(int(words[0]))
         sys.stdout.write(answer + "\n")
         sys.stdout.flush()

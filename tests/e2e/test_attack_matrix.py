@@ -411,7 +411,7 @@ NAMES: Final = [attack.__name__ for attack, _ in ATTACKS]
 
 
 @pytest.fixture(scope="module")
-def scene(build_site: Build, start_shared: Start, stub: Stub) -> Scene:
+def scene(build_site: Build, start_here: Start, stub: Stub) -> Scene:
     site = build_site(urls={"stub": stub.url})
     clients = [one for one in site.settings["clients"] if one["id"] == "launcher"]
     clients[0]["may_launch"] = ["helper", "other", "doomed"]
@@ -428,7 +428,7 @@ def scene(build_site: Build, start_shared: Start, stub: Stub) -> Scene:
     site.settings["clients"] = [*clients, *agents]
     site.settings["limits"] = {"strangers_per_window_max": 1_000}  # each has a record of its own
     site.write()
-    return Scene(start_shared(site, step="never").wait_ready())
+    return Scene(start_here(site, step="never").wait_ready())
 
 
 @pytest.fixture(scope="module")

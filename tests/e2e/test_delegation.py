@@ -38,7 +38,7 @@ def idp() -> Iterator[Idp]:
 
 
 @pytest.fixture(scope="module")
-def gateway(build_site: Build, start_shared: Start, idp: Idp) -> Served:
+def gateway(build_site: Build, start_here: Start, idp: Idp) -> Served:
     """Trust the provider for people, `people` being what agents may do for them."""
     site = build_site()
     clients = [one for one in site.settings["clients"] if one["id"] == "launcher"]
@@ -66,7 +66,7 @@ def gateway(build_site: Build, start_shared: Start, idp: Idp) -> Served:
         "trusted_issuers": [{"issuer": idp.issuer, "launcher": "people", "audience": site.url}]
     }
     site.write()
-    return start_shared(site, step="never").wait_ready()
+    return start_here(site, step="never").wait_ready()
 
 
 def ask(gateway: Served, who: str, **form: str) -> httpx.Response:

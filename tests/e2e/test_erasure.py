@@ -112,11 +112,11 @@ def settings(servers: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def house(build_site: Build, start_shared: Start) -> House:
+def house(build_site: Build, start_here: Start) -> House:
     site: Site = build_site()
     site.settings |= settings(site.settings["servers"])
     site.write()
-    served = start_shared(site, step="never").wait_ready()
+    served = start_here(site, step="never").wait_ready()
     return House(served)
 
 

@@ -37,9 +37,9 @@ WHY = ["--reason", "canary: it writes to strangers"]
 
 
 @pytest.fixture(scope="module")
-def gate(build_site: Build, start_shared: Start, stub: Stub) -> Served:
+def gate(build_site: Build, start_here: Start, stub: Stub) -> Served:
     """A gateway of our own: what is stopped here is stopped for nobody else."""
-    return start_shared(build_site(urls={"stub": stub.url}), step="never").wait_ready()
+    return start_here(build_site(urls={"stub": stub.url}), step="never").wait_ready()
 
 
 def run(served: Served, *words: str, who: str = "opal") -> Result:

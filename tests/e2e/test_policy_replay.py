@@ -41,12 +41,12 @@ def run(*options: str, env: dict[str, str] | None = None) -> Result:
 
 
 @pytest.fixture(scope="module")
-def served(build_site: Build, start_shared: Start) -> Served:
+def served(build_site: Build, start_here: Start) -> Served:
     """A gateway in `dev` that has decided a few calls, and still serves."""
     site = build_site(dev=True)
     site.settings["clients"][0]["humans"] = ["olga"]
     site.write()
-    served = start_shared(site, step="never").wait_ready()
+    served = start_here(site, step="never").wait_ready()
     for person in (None, "olga"):
         agent = served.agent(on_behalf_of=person) if person else served.agent()
         agent.call("stub__echo", {"value": "canary"})

@@ -54,8 +54,8 @@ def site(build_site: Build) -> Site:
 
 
 @pytest.fixture(scope="module")
-def staff(site: Site, start_shared: Start) -> Staff:
-    return Staff(start_shared(site, step="never").wait_ready())
+def staff(site: Site, start_here: Start) -> Staff:
+    return Staff(start_here(site, step="never").wait_ready())
 
 
 @pytest.fixture

@@ -114,12 +114,12 @@ def run(*options: str) -> Result:
 
 
 @pytest.fixture(scope="module")
-def played(build_site: Build, start_shared: Start) -> Served:
+def played(build_site: Build, start_here: Start) -> Served:
     """A gateway that has decided all it can decide, before and after a change, and has stopped."""
     site = build_site(dev=True)
     site.settings["clients"][0]["humans"] = ["olga", "pavel"]
     site.write()
-    served = start_shared(site, step="never").wait_ready()
+    served = start_here(site, step="never").wait_ready()
     decide_everything(served)
     assert served.stop() == 0
     return served

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.req("TOK-11")
 
 
 @pytest.fixture(scope="module")
-def gateway(build_site: Build, start_shared: Start) -> Served:
-    return start_shared(build_site(), step="never").wait_ready()
+def gateway(build_site: Build, start_here: Start) -> Served:
+    return start_here(build_site(), step="never").wait_ready()
 
 
 def command(gateway: Served, person: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -131,13 +131,13 @@ def test_a_run_whose_bounds_are_unclear_is_refused(gateway: Served, body: dict[s
     assert [record["type"] for record in added] == ["run.refused"]
 
 
-def test_labels_and_budget_survive_a_restart(build_site: Build, start_shared: Start) -> None:
+def test_labels_and_budget_survive_a_restart(build_site: Build, start_here: Start) -> None:
     site = build_site()
-    first = start_shared(site, step="never").wait_ready()
+    first = start_here(site, step="never").wait_ready()
     agent = first.agent(labels=["untrusted"], budget={"calls": 2})
     assert agent.call("stub__echo", {"value": "x"}).status == 200
     assert first.stop() == 0
-    second = start_shared(site, step="never").wait_ready()
+    second = start_here(site, step="never").wait_ready()
     shown = read(second, "opal", "runs", "show", agent.run["run_id"])
     assert (shown["spent"]["labels"], shown["spent"]["calls"]) == (["untrusted"], 1)
     agent.http = second.http

@@ -24,9 +24,9 @@ REFUND = {"order_id": "ord_5001", "amount_cents": 100, "reason": "damaged"}
 
 
 @pytest.fixture(scope="module")
-def gateway(build_site: Build, start_shared: Start) -> Served:
+def gateway(build_site: Build, start_here: Start) -> Served:
     """A gateway of its own: refusals of strangers are counted over time."""
-    return start_shared(build_site(), step="never").wait_ready()
+    return start_here(build_site(), step="never").wait_ready()
 
 
 def forge(gateway: Served, **changes: object) -> str:

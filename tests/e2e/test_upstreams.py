@@ -22,14 +22,14 @@ def gone() -> Iterator[Stub]:
 
 
 @pytest.fixture(scope="module")
-def gateway(build_site: Build, start_shared: Start, stub: Stub, gone: Stub, acme: Acme) -> Served:
+def gateway(build_site: Build, start_here: Start, stub: Stub, gone: Stub, acme: Acme) -> Served:
     """A gateway with little patience and little room for answers."""
     site = build_site(
         urls={"stub": stub.url, "gone": gone.url, "acme": acme.url},
         listings={"gone": gone.listing()},
         limits={"upstream_timeout_ms": 700, "result_max_bytes": 100_000},
     )
-    served = start_shared(site, step="never").wait_ready()
+    served = start_here(site, step="never").wait_ready()
     gone.stop()
     return served
 
