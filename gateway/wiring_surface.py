@@ -77,7 +77,7 @@ def build_app(
         if config.authzen.enabled
         else None,
         ready=lambda: {
-            "audit": parts.audit.healthy,
+            "audit": parts.audit.healthy and parts.audit.keeps_up,
             "policy": parts.policy.healthy,
         },
     )

@@ -57,6 +57,24 @@ def _ask(agent: object) -> str:
     return "gone"
 
 
+def test_a_gateway_whose_keeper_hangs_refuses_says_so_and_ends_when_it_is_told_to(
+    start: Start, site: Site, stub: Stub
+) -> None:
+    served = start(site, step="never").wait_ready()
+    agent, (keeper,) = served.agent(), served.keepers()
+    sent = stub.calls["echo"]
+    os.kill(keeper, signal.SIGSTOP)
+    answer = agent.rest("stub__echo")
+    assert (answer.status_code, answer.json()["code"]) == (503, "audit_overloaded")
+    assert stub.calls["echo"] == sent
+    eventually(lambda: served.http.get("/readyz").status_code == 503, "it is not ready any more")
+    served.stop()
+    assert not is_running(keeper)
+    following = start(site, step="never").wait_ready()
+    assert following.stop() == 0
+    following.verify()
+
+
 def test_without_its_keeper_a_gateway_executes_nothing_and_says_so(
     start: Start, site: Site, stub: Stub
 ) -> None:

@@ -47,13 +47,14 @@ def lose_power(folder: Path) -> list[str]:
 
 
 class Ailing(Files):
-    """A disk whose syncs fail, or that is full, for as long as is said."""
+    """A disk whose next sync fails when that is said, or that is full for as long."""
 
     def __init__(self) -> None:
         self.fails, self.is_full = False, False
 
     def sync(self, descriptor: int) -> None:
         if self.fails:
+            self.fails = False
             raise OSError(errno.EIO, "input/output error")
         super().sync(descriptor)
 
@@ -80,7 +81,6 @@ def fail_sync(folder: Path) -> list[str]:
         files.fails = True
         with pytest.raises(AuditError):
             await writer.event()
-        files.fails = False
         try:
             await asyncio.wait_for(writer.event(), 1)
         except AuditError:

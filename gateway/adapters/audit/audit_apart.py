@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,9 +14,13 @@ from typing import Final
 import msgspec
 
 from gateway.adapters.audit import audit_process
+from gateway.adapters.audit.audit_files import name_keeper
 from gateway.adapters.audit.audit_handover import Handover
 from gateway.adapters.audit.audit_keeper import Keeper
 from gateway.adapters.audit.audit_orders import pack
+
+ENDING_S: Final = 2.0
+"""How long a keeper may take to end once its connection is closed."""
 
 _KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -34,8 +39,8 @@ class KeeperThread:
             self._keeper.serve(self._theirs)
 
     async def ended(self) -> None:
-        """Return once it is gone. Call it when it has closed its end of the connection."""
-        self._thread.join()
+        """Return once it is gone, unless its disk hangs: then it is left behind."""
+        await asyncio.to_thread(self._thread.join, ENDING_S)
 
 
 class KeeperProcess:
@@ -61,10 +66,19 @@ class KeeperProcess:
         message = pack(msgspec.msgpack.encode(log))
         sent = socket.send_fds(self.connection, [message], [lock_fd])
         self.connection.sendall(message[sent:])
+        name_keeper(lock_fd, self.pid)
 
     async def ended(self) -> None:
-        """Return once it is gone. Call it when it has closed its end of the connection."""
-        await asyncio.to_thread(self._process.wait)
+        """Return once it is gone; it is killed where it does not end by itself.
+
+        What it was asked for and has not answered was promised to nobody.
+        """
+        try:
+            await asyncio.to_thread(self._process.wait, ENDING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its disk hangs
+                await asyncio.to_thread(self._process.wait, ENDING_S)
 
 
 def _start(descriptor: int) -> subprocess.Popen[bytes]:

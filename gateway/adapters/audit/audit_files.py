@@ -158,9 +158,18 @@ def lock(directory: Path) -> int:
             )
         time.sleep(_LOCK_STEP_S)
         patience_s -= _LOCK_STEP_S
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{_HOLDER}{os.getpid()}\n".encode(), 0)
+    _say_holder(descriptor, f"{_HOLDER}{os.getpid()}")
     return descriptor
+
+
+def name_keeper(descriptor: int, keeper: int) -> None:
+    """Write into a lock that is ours which process keeps the log."""
+    _say_holder(descriptor, f"{_HOLDER}{os.getpid()}, its log kept by process {keeper}")
+
+
+def _say_holder(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{text}\n".encode(), 0)
 
 
 def _is_taken(descriptor: int) -> bool:
@@ -172,8 +181,8 @@ def _is_taken(descriptor: int) -> bool:
 
 
 def _is_alive(holder: str) -> bool:
-    """Whether the process that a lock names is there; what names none is taken for alive."""
-    number = holder.removeprefix(_HOLDER)
+    """Whether the process that opened the log is there; where none is named it is taken for so."""
+    number = holder.partition(",")[0].removeprefix(_HOLDER)
     if not number.isdigit():
         return True
     try:

@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.adapters.audit.audit_builder import RecordBuilder
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.audit_orders import (
-    READ_BYTES,
+    LENGTH,
     Answer,
     Close,
-    Inbox,
     Order,
     Placed,
     Proof,
@@ -57,11 +56,11 @@ class Keeper:
 
         Says how the log stands before anything is asked, and when that changes unasked.
         """
-        inbox, untidy, told = Inbox(), False, self._state(asked=False)
+        untidy, told = False, self._state(asked=False)
         try:
             _say(connection, told)
             while not self._closed:
-                message = _receive(connection, inbox, TIDY_WAIT_S if untidy else None)
+                message = _receive(connection, TIDY_WAIT_S if untidy else None)
                 if message is not None:
                     told = self.answer(message)
                     _say(connection, told)
@@ -78,7 +77,7 @@ class Keeper:
         finally:
             self._writer.close()
 
-    def answer(self, message: bytes) -> Answer:
+    def answer(self, message: memoryview) -> Answer:
         """Carry out a message, and return once all that it asks for is durable.
 
         Raises whatever keeps it from being so.
@@ -144,17 +143,23 @@ def _say(connection: socket.socket, answer: Answer) -> None:
     connection.sendall(pack(encode(answer)))
 
 
-def _receive(connection: socket.socket, inbox: Inbox, wait_s: float | None) -> bytes | None:
+def _receive(connection: socket.socket, wait_s: float | None) -> memoryview | None:
     """Return the next message; None where none begins to come in time.
 
     Raises `ConnectionError` where nobody is there any more.
     """
-    while (message := inbox.take()) is None:
-        if wait_s is not None and not select.select([connection], [], [], wait_s)[0]:
-            return None
-        data = connection.recv(READ_BYTES)
-        if not data:
+    if wait_s is not None and not select.select([connection], [], [], wait_s)[0]:
+        return None
+    return read_whole(connection, LENGTH.unpack(read_whole(connection, LENGTH.size))[0])
+
+
+def read_whole(connection: socket.socket, size: int) -> memoryview:
+    """Return the next `size` bytes. Raises `ConnectionError` where they do not come."""
+    whole = memoryview(bytearray(size))
+    got = 0
+    while got < size:
+        more = connection.recv_into(whole[got:])
+        if not more:
             raise ConnectionResetError
-        inbox.feed(data)
-        wait_s = None
-    return message
+        got += more
+    return whole

@@ -1,13 +1,14 @@
 """What the event loop and the keeper of the log say to each other, as bytes.
 
 One side sends a message of orders and waits; the other carries them out, in order, and sends one
-answer back. Each message is a u32 length (big-endian) and MessagePack.
+answer back. Each message, and each order in it, is a u32 length (big-endian) and so many bytes.
+Orders and answers are MessagePack.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +18,8 @@ from gateway.core.entry import Entry, Receipt
 
 LENGTH: Final = struct.Struct(">I")
 READ_BYTES: Final = 1 << 18
+MESSAGE_MAX_BYTES: Final = 4 << 20
+"""A message ends with the order that takes it past this: so much is one batch at most."""
 
 
 class Put(Struct, frozen=True, array_like=True, tag=0):
@@ -84,7 +87,6 @@ Order = Put | Prove | Close
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_order: Final = msgspec.msgpack.Decoder(Order).decode
 decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
-_decode_parts: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def pack(message: bytes) -> bytes:
@@ -93,13 +95,21 @@ def pack(message: bytes) -> bytes:
 
 
 def join_orders(orders: Sequence[bytes]) -> bytes:
-    """Make one message of orders that are encoded already."""
-    return pack(encode(orders))
+    """Make one message of orders that are encoded already, each with its length."""
+    parts = [b""]
+    for order in orders:
+        parts += (LENGTH.pack(len(order)), order)
+    parts[0] = LENGTH.pack(sum(map(len, parts)))
+    return b"".join(parts)
 
 
-def split_orders(message: bytes) -> list[bytes]:
-    """Return the orders of a message."""
-    return _decode_parts(message)
+def split_orders(message: memoryview) -> Iterator[memoryview]:
+    """Yield the orders of a message."""
+    at = 0
+    while at < len(message):
+        end = at + LENGTH.size + LENGTH.unpack_from(message, at)[0]
+        yield message[at + LENGTH.size : end]
+        at = end
 
 
 class Inbox:

@@ -21,6 +21,7 @@ if __name__ == "__main__":
     sys.path.insert(0, __file__.rsplit(os.sep, 4)[0])
 
 from gateway.adapters.audit.audit_handover import Handover, take_over
+from gateway.adapters.audit.audit_keeper import read_whole
 from gateway.adapters.audit.audit_orders import LENGTH
 from gateway.adapters.system import SystemClock
 
@@ -39,13 +40,11 @@ def confine() -> None:
 def receive(connection: socket.socket) -> Handover | None:
     """Return what is handed over, and keep the log's lock until this process ends."""
     data, _, _, _ = socket.recv_fds(connection, LENGTH.size, 1, socket.MSG_WAITALL)
-    message = bytearray()
-    while data and len(message) < LENGTH.unpack(data)[0]:
-        chunk = connection.recv(LENGTH.unpack(data)[0] - len(message))
-        if not chunk:
-            return None
-        message += chunk
-    return msgspec.msgpack.decode(bytes(message), type=Handover) if data else None
+    try:
+        message = read_whole(connection, LENGTH.unpack(data)[0]) if data else b""
+    except ConnectionError:
+        return None
+    return msgspec.msgpack.decode(message, type=Handover) if data else None
 
 
 def main() -> None:

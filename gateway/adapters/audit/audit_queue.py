@@ -15,23 +15,28 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.adapters.audit.audit_faults import invalid, overloaded, unavailable
+from gateway.adapters.audit.audit_link import KeeperLink
 from gateway.adapters.audit.audit_orders import (
-    READ_BYTES,
+    MESSAGE_MAX_BYTES,
     Answer,
     Close,
-    Inbox,
     Placed,
     Proof,
     Prove,
     Put,
     Refused,
-    decode_answer,
     encode,
-    join_orders,
 )
 from gateway.core.entry import Entry, Receipt
 from gateway.core.errors import AuditError
 
+QUEUE_MAX_BYTES: Final = 64 << 20
+"""So many bytes of entries may wait; what must be written comes on top."""
+
+CLOSE_PATIENCE_S: Final = 10.0
+"""A keeper that answers nothing for so long does not keep the log from being closed."""
+
+_STUCK_S: Final = 2.0
 _SWEEPS_PER_WAIT: Final = 5
 
 
@@ -80,20 +85,17 @@ class CommitQueue:
         queue_max: int,
         wait_ms: int,
     ) -> None:
-        connection.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        self._connection: Final = connection
         self.known: Final = dict(standing.known)
         """Where each event id stands that is durable."""
         self._unwanted: Final = unwanted
         self._queue_max: Final = queue_max
         self._wait_s: Final = wait_ms / 1000
         self._loop: Final = asyncio.get_running_loop()
-        self._orders: list[bytes] = []
-        self._gathered: list[Waiting] = []
+        self._gathered: Final[deque[tuple[bytes, Waiting]]] = deque()
+        self._gathered_bytes = 0
         self._sent: list[Waiting] = []
-        self._is_asking = self._is_flushing = self._is_sending = False
-        self._outbox = self._last = b""
-        self._inbox: Final = Inbox()
+        self._is_flushing = False
+        self._last = b""
         self._timed: Final[deque[Pending]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing = False
@@ -105,7 +107,13 @@ class CommitQueue:
         """The number of durable records."""
         self.is_full = standing.full
         """Whether the disk has room only for the outcomes of calls under way."""
-        self._loop.add_reader(connection, self._on_readable)
+        self._link: Final = KeeperLink(connection, answered=self._take, lost=self._end)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a message has waited for its answer for seconds: disk or keeper hang."""
+        asked_s = self._link.asked_s
+        return asked_s is not None and self._loop.time() - asked_s > _STUCK_S
 
     async def ready(self) -> None:
         """Return once the keeper is there. Raises `AuditError` where it never will be."""
@@ -130,8 +138,9 @@ class CommitQueue:
             return Pending(entry, future, 0.0), future
         if not timed:
             return self._enqueue(Put(entry, now_us, erase, key), future, 0.0), future
-        if len(self._gathered) + len(self._sent) >= self._queue_max:
-            raise overloaded(f"{len(self._gathered) + len(self._sent)} records wait to be written")
+        waiting = len(self._gathered) + len(self._sent)
+        if waiting >= self._queue_max or self._gathered_bytes >= QUEUE_MAX_BYTES:
+            raise overloaded(f"{waiting} records wait to be written")
         if self.is_full:
             raise overloaded("its disk is full")
         pending = self._enqueue(Put(entry, now_us), future, self._loop.time() + self._wait_s)
@@ -178,7 +187,12 @@ class CommitQueue:
             self._closing = True
             self._last = encode(Close(now_us))
             self._end_if_idle()
-        await asyncio.shield(self._ended)
+        while not self._ended.done():
+            before = self.durable
+            await asyncio.wait([self._ended], timeout=CLOSE_PATIENCE_S)
+            if not self._ended.done() and self.durable == before:
+                self._link.close()
+                self._end("what keeps it does not answer")
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -199,57 +213,32 @@ class CommitQueue:
         return pending
 
     def _gather(self, order: bytes, waiting: Waiting) -> None:
-        self._orders.append(order)
-        self._gathered.append(waiting)
-        if not self._is_asking and not self._is_flushing:
+        self._gathered.append((order, waiting))
+        self._gathered_bytes += len(order)
+        if self._link.asked_s is None and not self._is_flushing:
             self._is_flushing = True  # what else this turn of the loop brings goes with it
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flushing = False
-        if self._orders and not self._is_asking and self.failure is None:
-            self._sent, self._gathered = self._gathered, []
-            orders, self._orders = self._orders, []
-            self._ask(orders)
+        if not self._gathered or self._link.asked_s is not None or self.failure is not None:
+            return
+        orders, size = [], 0
+        while self._gathered and size < MESSAGE_MAX_BYTES:
+            order, waiting = self._gathered.popleft()
+            orders.append(order)
+            self._sent.append(waiting)
+            size += len(order)
+        self._gathered_bytes -= size
+        self._link.ask(orders)
 
     def _end_if_idle(self) -> None:
-        if self._last and not self._is_asking and not self._orders and self.failure is None:
+        idle = self._link.asked_s is None and not self._gathered and self.failure is None
+        if self._last and idle:
             last, self._last = self._last, b""
-            self._ask([last])
-
-    def _ask(self, orders: Sequence[bytes]) -> None:
-        self._is_asking = True
-        self._outbox = join_orders(orders)
-        self._send()
-
-    def _send(self) -> None:
-        try:
-            sent = self._connection.send(self._outbox)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            sent = len(self._outbox)  # it is gone: what it said last is still to be read
-        self._outbox = self._outbox[sent:]
-        if self._outbox and not self._is_sending:
-            self._loop.add_writer(self._connection, self._send)
-        elif self._is_sending and not self._outbox:
-            self._loop.remove_writer(self._connection)
-        self._is_sending = bool(self._outbox)
+            self._link.ask([last])
 
     # What comes from it
-
-    def _on_readable(self) -> None:
-        try:
-            data = self._connection.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        self._inbox.feed(data)
-        while (message := self._inbox.take()) is not None:
-            self._take(decode_answer(message))
-        if not data:
-            self._end()
 
     def _take(self, answer: Answer) -> None:
         self.durable, self.is_full = answer.durable, answer.full
@@ -259,7 +248,9 @@ class CommitQueue:
             _conclude(self._ready)
         else:
             sent, self._sent = self._sent, []
-            self._is_asking = False
+            if not _fits(sent, answer):
+                self._sent = sent
+                raise ValueError("it answers something else than was asked")
             self._flush()  # the keeper need not wait for what follows
             for waiting, result in zip(sent, answer.results, strict=True):
                 self._settle(waiting, result)
@@ -288,22 +279,21 @@ class CommitQueue:
         else:
             self._unwanted(entry, receipt)
 
-    def _end(self) -> None:
-        self._loop.remove_reader(self._connection)
-        self._loop.remove_writer(self._connection)
-        self._connection.close()
-        if self._is_asking or not self._closing:
-            self._fail("what keeps it has ended")
+    def _end(self, why: str) -> None:
+        if self._link.asked_s is not None or self._gathered or not self._closing:
+            self._fail(why)
+        self._link.asked_s = None
         _conclude(self._ready)
         _conclude(self._ended)
 
     def _fail(self, failure: str) -> None:
         self.failure = self.failure or failure
-        sent, self._sent = self._sent, []
-        gathered, self._gathered = self._gathered, []
-        self._orders.clear()
-        for waiting in (*sent, *gathered):
-            future = waiting.future if isinstance(waiting, Pending) else waiting
+        waiting = [*self._sent, *(one for _, one in self._gathered)]
+        self._sent.clear()
+        self._gathered.clear()
+        self._gathered_bytes = 0
+        for one in waiting:
+            future = one.future if isinstance(one, Pending) else one
             if future is not None and not future.done():
                 future.set_exception(unavailable(failure))
 
@@ -333,3 +323,13 @@ class CommitQueue:
 def _conclude(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _fits(sent: Sequence[Waiting], answer: Answer) -> bool:
+    """Whether an answer has a result for each order, of its kind, and of what is durable."""
+    return len(sent) == len(answer.results) and all(
+        isinstance(waiting, Pending) and result.seq < answer.durable
+        if isinstance(result, Placed)
+        else isinstance(result, Refused) or not isinstance(waiting, Pending)
+        for waiting, result in zip(sent, answer.results, strict=True)
+    )

@@ -143,8 +143,10 @@ class FileAuditLog:
             if self._queue is None or self._keeper is None:
                 self._end_unstarted()
             else:
-                await self._queue.close(self._now_us())
-                await self._keeper.ended()
+                try:
+                    await self._queue.close(self._now_us())
+                finally:
+                    await self._keeper.ended()
         finally:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -277,6 +279,11 @@ class FileAuditLog:
     def healthy(self) -> bool:
         """False once poisoned."""
         return self._queue is None or self._queue.failure is None
+
+    @property
+    def keeps_up(self) -> bool:
+        """False while the disk, or what keeps the log, has not answered for seconds."""
+        return self._queue is None or not self._queue.is_stuck
 
     @property
     def is_full(self) -> bool:

@@ -166,6 +166,10 @@ def test_the_program_takes_over_what_is_handed_to_it_and_ends_with_its_gateway(
             self._thread = threading.Thread(target=audit_process.main)
             self._thread.start()
 
+        @property
+        def pid(self) -> int:
+            return os.getpid()
+
         async def ended(self) -> None:
             self._thread.join()
 
@@ -188,6 +192,25 @@ def test_a_program_to_which_nothing_is_handed_ends() -> None:
         ours.close()
         with theirs:
             assert audit_process.receive(theirs) is None
+
+
+@pytest.mark.req("AUD-10")
+async def test_a_process_that_hangs_is_killed_when_the_log_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.audit.audit_queue.CLOSE_PATIENCE_S", 0.05)
+    monkeypatch.setattr("gateway.adapters.audit.audit_apart.ENDING_S", 0.05)
+    log = open_log(tmp_path)
+    await log.start(apart=True)
+    await log.record(note_entry(1))
+    assert log.keeper_pid is not None
+    assert f"its log kept by process {log.keeper_pid}" in (tmp_path / "audit/LOCK").read_text()
+    os.kill(log.keeper_pid, signal.SIGSTOP)
+    with pytest.raises(AuditError, match="could not be closed"):
+        await log.close()
+    again = open_log(tmp_path)
+    await again.close()
+    assert verify(tmp_path / "audit").valid
 
 
 @pytest.mark.req("AUD-10")

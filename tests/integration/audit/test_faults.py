@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters.audit.audit_keeper import read_whole
 from gateway.adapters.audit.audit_orders import (
+    LENGTH,
     Answer,
     Inbox,
     Placed,
+    Proof,
     Put,
     decode_order,
     encode,
@@ -344,11 +347,84 @@ async def test_more_than_the_socket_takes_at_once_is_sent_all_the_same() -> None
             inbox.feed(keeper.theirs.recv(1 << 16))
         return message
 
-    (order,) = split_orders(await asyncio.to_thread(receive))
+    (order,) = split_orders(memoryview(await asyncio.to_thread(receive)))
     assert decode_order(order) == Put(entry, 1)
     keeper.say(KEPT)
     assert await future == AT
     await keeper.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pack(b"\xff garbage"),
+        pack(encode(Answer(8, full=False))),
+        pack(encode(Answer(8, full=False, results=[*KEPT.results, *KEPT.results]))),
+        pack(encode(Answer(8, full=False, results=[Proof("of nothing")]))),
+        pack(encode(Answer(7, full=False, results=KEPT.results))),  # beyond what is durable
+    ],
+)
+async def test_an_answer_that_cannot_be_poisons_the_log_and_makes_nothing_durable(
+    said: bytes,
+) -> None:
+    keeper = HandKeeper()
+    _, future = keeper.queue.put(CALL, 1, timed=False)
+    await asyncio.sleep(0)
+    keeper.theirs.sendall(said)
+    with pytest.raises(AuditError, match="cannot be") as caught:
+        await future
+    assert caught.value.code == "audit_unavailable"
+    await keeper.close()
+
+
+async def test_an_answer_that_nobody_asked_for_poisons_the_log() -> None:
+    keeper = HandKeeper()
+    keeper.say(Answer(7, full=False))
+    with pytest.raises(AuditError, match="cannot be"):
+        await keeper.queue.ready()
+    await keeper.close()
+
+
+async def test_entries_that_wait_are_bounded_in_bytes_and_sent_in_messages_that_are() -> None:
+    keeper = HandKeeper()
+    _, first = keeper.queue.put(CALL, 1, timed=False)
+    await asyncio.sleep(0)
+    large = note_entry(openings=(Opening("args", bytes(8_000_000), "alice"),))
+    waiting = [keeper.queue.put(large, 1, timed=True)[1] for _ in range(9)]
+    with pytest.raises(AuditError, match="10 records wait") as caught:
+        keeper.queue.put(large, 1, timed=True)
+    assert caught.value.code == "audit_overloaded"
+    waiting.append(keeper.queue.put(note_entry(), 1, timed=False)[1])
+    for number in range(11):
+        received = await asyncio.to_thread(read_whole, keeper.theirs, LENGTH.size)
+        size = LENGTH.unpack(received)[0]
+        orders = list(split_orders(await asyncio.to_thread(read_whole, keeper.theirs, size)))
+        assert len(orders) == 1
+        placed = Placed(7 + number, bytes(32))
+        keeper.say(Answer(8 + number, full=False, results=[placed]))
+    assert (await first).seq == 7
+    assert (await waiting[-1]).seq == 17
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await keeper.close()
+
+
+@pytest.mark.req("AUD-10")
+async def test_a_keeper_that_hangs_does_not_keep_the_log_from_being_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.adapters.audit.audit_queue.CLOSE_PATIENCE_S", 0.02)
+    monkeypatch.setattr("gateway.adapters.audit.audit_queue._STUCK_S", -1.0)
+    keeper = HandKeeper()
+    _, future = keeper.queue.put(CALL, 1, timed=False)
+    seen = [keeper.queue.is_stuck]
+    await asyncio.sleep(0)
+    seen.append(keeper.queue.is_stuck)
+    assert seen == [False, True]
+    with pytest.raises(AuditError, match="could not be closed: what keeps it does not answer"):
+        await keeper.queue.close(0)
+    with pytest.raises(AuditError, match="does not answer"):
+        await future
+    keeper.theirs.close()
 
 
 async def test_a_keeper_that_breaks_poisons_the_log_whatever_it_raises(
