@@ -74,7 +74,7 @@ def fail_sync(folder: Path) -> list[str]:
 
     async def run() -> list[str]:
         files = Ailing()
-        log = Place(folder).open(files=files)
+        log = Place(folder).open(files=files, clock=SetClock())  # nothing lazy is synced
         await log.start()
         writer = Writer(log, lambda _: None, name="w", seed=1)
         await writer.event()
