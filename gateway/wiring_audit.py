@@ -23,6 +23,7 @@ from gateway.adapters.system import SystemClock, SystemIds
 from gateway.config import Config
 from gateway.core.approvals.declined import Declined
 from gateway.core.approvals.holds import HoldStore
+from gateway.core.catalog import Review
 from gateway.core.kills.kill import Kind
 from gateway.core.ports import Clock, Ids
 from gateway.core.records.call_records import build_orphan
@@ -45,11 +46,24 @@ def build_custody(
 ) -> Custody:
     """Return the custody of a running gateway's log."""
 
-    def sensitive(tool_id: str) -> Sequence[str] | None:
+    def review(tool_id: str) -> Review | None:
         tools = catalog.view().callable_tools(None)
-        return next((tool.review.sensitive for tool in tools if tool.id == tool_id), None)
+        return next((tool.review for tool in tools if tool.id == tool_id), None)
 
-    return Custody(log=log, holds=holds, clock=clock, ids=ids, sensitive=sensitive)
+    def sensitive(tool_id: str) -> Sequence[str] | None:
+        return None if (found := review(tool_id)) is None else found.sensitive
+
+    def sensitive_out(tool_id: str) -> Sequence[str] | None:
+        return None if (found := review(tool_id)) is None else found.sensitive_out
+
+    return Custody(
+        log=log,
+        holds=holds,
+        clock=clock,
+        ids=ids,
+        sensitive=sensitive,
+        sensitive_out=sensitive_out,
+    )
 
 
 def build_routers(
