@@ -94,14 +94,22 @@ class HttpExchange:
         return Head(build_head(method, target, headers), in_session=SESSION_HEADER in headers)
 
     async def ask(
-        self, number: int, body: bytes, head: Head, *, timeout_s: float, hears: Hears
+        self,
+        number: int,
+        body: bytes,
+        head: Head,
+        *,
+        timeout_s: float,
+        hears: Hears,
+        go_ahead: Callable[[], None] | None = None,
     ) -> tuple[UpstreamResult, Mapping[str, str]]:
         """Send request `number`, once; return its answer and the response headers (lower case).
 
-        Raises `UpstreamError` with the delivery of the table above.
+        `go_ahead`: see `HttpPool.post`. Raises `UpstreamError` with the delivery of the table
+        above.
         """
         try:
-            response = await self._post(body, head, timeout_s)
+            response = await self._post(body, head, timeout_s, go_ahead)
             try:
                 answer = await self._read(response, number, hears, in_session=head.in_session)
             except BaseException:
@@ -139,11 +147,22 @@ class HttpExchange:
             task.cancel()
         await asyncio.gather(*self._drains, return_exceptions=True)
 
-    def _post(self, body: bytes, head: Head, timeout_s: float) -> Awaitable[HttpResponse]:
+    def _post(
+        self,
+        body: bytes,
+        head: Head,
+        timeout_s: float,
+        go_ahead: Callable[[], None] | None = None,
+    ) -> Awaitable[HttpResponse]:
         # No redirect is followed: an upstream must not send the gateway to another host (SSRF),
         # nor have a call repeated there.
         return self._pool.post(
-            self._target, head.text, body, limit=self._max_bytes, timeout_s=timeout_s
+            self._target,
+            head.text,
+            body,
+            limit=self._max_bytes,
+            timeout_s=timeout_s,
+            go_ahead=go_ahead,
         )
 
     async def _read(

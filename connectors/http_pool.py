@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -203,6 +203,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(data)
         return self._head
 
+    def spare(self) -> None:
+        """Give it back with nothing sent."""
+        self._idle_since = self._loop.time()
+        self._pool.free(self, self._target)
+
     def is_usable(self) -> bool:
         """Whether another request may be written to it."""
         return (
@@ -329,8 +334,7 @@ class _Connection(asyncio.Protocol):
         if head is not None and not head.done():
             head.set_exception(failure or HttpError("the connection broke", sent=True))
         if reusable and not self._paused:
-            self._idle_since = self._loop.time()
-            self._pool.free(self, self._target)
+            self.spare()
         else:
             self.abort()
 
@@ -355,16 +359,31 @@ class HttpPool:
         await self.close()
 
     async def post(
-        self, target: Target, head: bytes, body: bytes, *, limit: int, timeout_s: float
+        self,
+        target: Target,
+        head: bytes,
+        body: bytes,
+        *,
+        limit: int,
+        timeout_s: float,
+        go_ahead: Callable[[], None] | None = None,
     ) -> HttpResponse:
         """Send one request and return its response as soon as the head has come.
 
-        `head` is from `build_head`; `limit` bounds what `read` returns, in bytes. Raises
-        `HttpError`, `HttpTimeoutError`. A caller that is cancelled closes the connection.
+        `head` is from `build_head`; `limit` bounds what `read` returns, in bytes. `go_ahead` is
+        asked where a connection had to be waited for, right before the bytes leave, and raises
+        what `post` then raises. Raises `HttpError`, `HttpTimeoutError`. A caller that is cancelled
+        closes the connection.
         """
         connection = self._take(target)
         if connection is None:
             connection = await self._connect(target, timeout_s)
+            if go_ahead is not None:
+                try:
+                    go_ahead()
+                except BaseException:
+                    connection.spare()
+                    raise
         data = b"%b%d\r\n\r\n%b" % (head, len(body), body)
         answer = connection.send(data, limit, timeout_s)
         try:

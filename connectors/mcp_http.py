@@ -133,6 +133,8 @@ class McpHttpTransport:
             self._call_head(lane, intent, era),
             timeout_s=min(self._timeout_ms, intent.intent.deadline_ms) / 1000,
             hears=lambda message: self._hear(message, lane, intent, relay),
+            # A connection may take seconds, in which somebody pulls the switch.
+            go_ahead=lambda: wire.require_go_ahead(intent),
         )
         refuse_repeated(answer, lane.needles)
         if answer.error is not None and _error_code(answer.error) in _WRONG_ERA:

@@ -292,7 +292,8 @@ def undelivered(text: str, *, code: str | None = None) -> UpstreamError:
 def require_go_ahead(intent: RecordedIntent) -> None:
     """Raise `UpstreamError` `not_sent` where a call was stopped while its upstream was waited for.
 
-    Nothing but a connection is awaited between this and the bytes.
+    Nothing is awaited between this and the bytes, but for a connection, after which it is asked
+    again.
     """
     if (code := intent.intent.find_stop()) is not None:
         raise UpstreamError("it was stopped before it left", code=code, delivery="not_sent")

@@ -12,6 +12,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from types import FrameType
 from typing import Any, Final
 
 import structlog
@@ -201,7 +202,13 @@ class Gateway:
 
     async def stop(self) -> None:
         """Let calls under way end, then take everything down in reverse."""
+        self.expect_end()
         await self._stack.aclose()
+
+    def expect_end(self) -> None:
+        """Say that the end has begun: calls under way no longer wait for a log that hangs."""
+        if self._audit is not None:
+            self._audit.expect_end()
 
     async def _let_people_in(self, people: PeopleDesk) -> None:
         self._stack.push_async_callback(_forgiving, people.close)
@@ -387,7 +394,14 @@ async def _forgiving(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn would raise them again before the log is closed."""
+    """Leaves signals to us: uvicorn would raise them again before the log is closed.
+
+    `ending` is called when it is told to end.
+    """
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.ending: Final = ending
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -396,6 +410,11 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        self.ending()
+        super().handle_exit(sig, frame)
 
 
 async def _serve(config: Config, reached: Callable[[Step], None]) -> None:
@@ -421,7 +440,8 @@ async def _serve(config: Config, reached: Callable[[Step], None]) -> None:
                 server_header=False,
                 log_level="warning",
                 timeout_graceful_shutdown=GRACE_S,
-            )
+            ),
+            gateway.expect_end,
         )
         _log.info("listening", url=f"http://{config.listen}", environment=config.environment)
         await server.serve()

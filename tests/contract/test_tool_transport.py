@@ -115,6 +115,24 @@ async def test_a_call_that_was_stopped_meanwhile_is_not_sent(transport: Transpor
     assert (caught.value.code, caught.value.delivery) == ("killed", "not_sent")
 
 
+@pytest.mark.req("TOK-06")
+async def test_a_call_that_is_stopped_while_a_connection_is_made_is_not_sent(
+    urls: dict[str, str],
+) -> None:
+    pool = HttpPool()
+    transport = McpHttpTransport("srv", urls["http-modern"], limits=Limits(), pool=pool)
+    recorded = build_intent("echo")
+    await transport.call(recorded, None)
+    await pool.close()  # the next call has to connect anew
+    said = iter([None, "killed"])
+    stopped = replace(recorded, intent=replace(recorded.intent, find_stop=lambda: next(said)))
+    with pytest.raises(UpstreamError) as caught:
+        await transport.call(stopped, None)
+    assert (caught.value.code, caught.value.delivery) == ("killed", "not_sent")
+    await transport.close()
+    await pool.close()
+
+
 async def test_an_error_of_the_tool_is_a_result(transport: Transport) -> None:
     answer = await transport.call(build_intent("fail"), None)
     assert answer.error is None

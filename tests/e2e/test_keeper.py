@@ -58,17 +58,21 @@ def _ask(agent: object) -> str:
 
 
 def test_a_gateway_whose_keeper_hangs_refuses_says_so_and_ends_when_it_is_told_to(
-    start: Start, site: Site, stub: Stub
+    start: Start, site: Site, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = start(site, step="never").wait_ready()
     agent, (keeper,) = served.agent(), served.keepers()
     sent = stub.calls["echo"]
-    os.kill(keeper, signal.SIGSTOP)
-    answer = agent.rest("stub__echo")
-    assert (answer.status_code, answer.json()["code"]) == (503, "audit_overloaded")
-    assert stub.calls["echo"] == sent
-    eventually(lambda: served.http.get("/readyz").status_code == 503, "it is not ready any more")
-    served.stop()
+    monkeypatch.setattr(stub, "on_call", lambda _name: os.kill(keeper, signal.SIGSTOP))
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(_ask, agent)  # its outcome cannot be written
+        eventually(lambda: stub.calls["echo"] > sent, "a call is under way")
+        answer = agent.rest("stub__echo")
+        assert (answer.status_code, answer.json()["code"]) == (503, "audit_overloaded")
+        assert stub.calls["echo"] == sent + 1
+        eventually(lambda: served.http.get("/readyz").status_code == 503, "it is not ready")
+        served.stop()
+        assert "outcome_unrecorded" in under_way.result()
     assert not is_running(keeper)
     following = start(site, step="never").wait_ready()
     assert following.stop() == 0

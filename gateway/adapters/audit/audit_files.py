@@ -187,11 +187,12 @@ def _is_alive(holder: str) -> bool:
         return True
     try:
         os.kill(int(number), 0)
+        state = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
     except ProcessLookupError:
         return False
-    except OSError:
+    except OSError:  # somebody else's; or a system without /proc
         return True
-    return True
+    return state.rpartition(")")[2].split()[0] != "Z"  # nobody has asked for its end yet
 
 
 def is_locked(directory: Path) -> bool:

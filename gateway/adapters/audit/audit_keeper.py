@@ -148,9 +148,15 @@ def _receive(connection: socket.socket, wait_s: float | None) -> memoryview | No
 
     Raises `ConnectionError` where nobody is there any more.
     """
-    if wait_s is not None and not select.select([connection], [], [], wait_s)[0]:
+    if wait_s is not None and not _is_coming(connection, wait_s):
         return None
     return read_whole(connection, LENGTH.unpack(read_whole(connection, LENGTH.size))[0])
+
+
+def _is_coming(connection: socket.socket, wait_s: float) -> bool:
+    poll = select.poll()  # `select` knows no descriptor past 1,023
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(wait_s * 1000))
 
 
 def read_whole(connection: socket.socket, size: int) -> memoryview:

@@ -98,6 +98,7 @@ class CommitQueue:
         self._last = b""
         self._timed: Final[deque[Pending]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._closing = False
         self._ready: Final = self._loop.create_future()
         self._ended: Final = self._loop.create_future()
@@ -187,17 +188,28 @@ class CommitQueue:
             self._closing = True
             self._last = encode(Close(now_us))
             self._end_if_idle()
-        while not self._ended.done():
-            before = self.durable
-            await asyncio.wait([self._ended], timeout=CLOSE_PATIENCE_S)
-            if not self._ended.done() and self.durable == before:
-                self._link.close()
-                self._end("what keeps it does not answer")
+        self.expect_end()
+        await asyncio.shield(self._ended)
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
         if was_well and self.failure is not None:
             raise AuditError(f"the audit log could not be closed: {self.failure}")
+
+    def expect_end(self) -> None:
+        """Wait no longer than `CLOSE_PATIENCE_S` for any answer from now on.
+
+        Whoever ends a gateway calls it first: what is under way waits for its outcomes, however
+        long the disk takes, and the end waits for what is under way.
+        """
+        if self._ended.done():
+            return
+        asked_s = self._link.asked_s
+        if asked_s is not None and self._loop.time() - asked_s >= CLOSE_PATIENCE_S:
+            self._link.close()
+            self._end("what keeps it does not answer")
+        elif self._watch is None or self._watch.when() <= self._loop.time():
+            self._watch = self._loop.call_later(CLOSE_PATIENCE_S / 10, self.expect_end)
 
     # What goes to the keeper
 
@@ -283,6 +295,8 @@ class CommitQueue:
         if self._link.asked_s is not None or self._gathered or not self._closing:
             self._fail(why)
         self._link.asked_s = None
+        if self._watch is not None:
+            self._watch.cancel()
         _conclude(self._ready)
         _conclude(self._ended)
 

@@ -135,6 +135,11 @@ class FileAuditLog:
         with contextlib.suppress(OSError):  # it is gone, which `ready` tells
             keeper.hand(handed, self._lock_fd)
 
+    def expect_end(self) -> None:
+        """Say that the end has begun: from now on, a disk that hangs is not waited for for ever."""
+        if self._queue is not None:
+            self._queue.expect_end()
+
     async def close(self) -> None:
         """Let everything queued become durable, write `shutdown` and give the directory back."""
         if self._lock_fd is None:

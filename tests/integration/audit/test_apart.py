@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -223,9 +224,16 @@ def test_a_log_whose_process_has_ended_is_waited_for_and_one_that_lives_is_not(
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     (tmp_path / "LOCK").write_text(f"process {ended.pid}\n")
+    unburied = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, unburied.pid, os.WEXITED | os.WNOWAIT)  # ended, and nobody has asked
     monkeypatch.setattr(audit_files, "LOCK_PATIENCE_S", 0.05)
-    with pytest.raises(ConfigurationError, match=f"held by process {ended.pid}"):
-        lock(tmp_path)
+    for gone in (ended, unburied):
+        (tmp_path / "LOCK").write_text(f"process {gone.pid}, its log kept by process 1\n")
+        begun = time.monotonic()
+        with pytest.raises(ConfigurationError, match=f"held by process {gone.pid}"):
+            lock(tmp_path)
+        assert time.monotonic() - begun >= 0.04
+    unburied.wait()
     monkeypatch.setattr(audit_files, "LOCK_PATIENCE_S", 20.0)
     timer = threading.Timer(0.05, os.close, [held])
     timer.start()

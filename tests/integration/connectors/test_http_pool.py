@@ -113,6 +113,23 @@ async def test_one_connection_serves_many_requests_one_after_the_other() -> None
         assert server.accepted == 1
 
 
+async def test_who_is_stopped_while_it_connects_sends_nothing_and_leaves_the_connection() -> None:
+    asked: list[str] = []
+
+    def stop() -> None:
+        asked.append("stop?")
+        raise PermissionError("stopped")
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: "
+    async with serve(replies(OK)) as (server, target), HttpPool() as pool:
+        with pytest.raises(PermissionError):
+            await pool.post(target, head, b"{}", limit=9, timeout_s=5, go_ahead=stop)
+        assert await ask(pool, target) == b"ok"
+        assert server.accepted == 1
+        await pool.post(target, head, b"{}", limit=9, timeout_s=5, go_ahead=stop)
+    assert asked == ["stop?"]  # a connection that is there is not waited for
+
+
 async def test_an_answer_in_pieces_and_in_chunks_is_put_together() -> None:
     pieces = (
         b"HTTP/1.1 200 OK\r\nTransfer-Enc",
