@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[3]
+ROOT: Final = Path(__file__).parents[2]
 GATE: Final = ROOT / "gateway/adapters/policy/gate"
 PAGE: Final = (ROOT / "docs/policy-gate.md").read_text()
 POLICIES: Final = (ROOT / "docs/policies.md").read_text()
