@@ -62,10 +62,14 @@ class Unbroken:
         self._running: set[asyncio.Task[Any]] = set()
         self._in_place = 0
         self._idle: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; a caller that is cancelled leaves it running to its end."""
-        caller = asyncio.current_task()
+        # Named, because asking which loop runs asks the system for the process id. In another
+        # loop nobody is its task, and the work runs apart.
+        self._loop = self._loop or asyncio.get_running_loop()
+        caller = asyncio.current_task(self._loop)
         if not isinstance(caller, Enduring):
             return await self._finish_apart(work)
         self._in_place += 1

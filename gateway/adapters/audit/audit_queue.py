@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from msgspec import Struct
@@ -41,7 +42,10 @@ _SWEEPS_PER_WAIT: Final = 5
 
 
 class Pending:
-    """One entry on its way. `given_up`: nobody waits for it any more."""
+    """One entry on its way. `given_up`: nobody waits for it any more.
+
+    `deadline`: until when its caller waits, by the loop's clock; 0 for as long as it takes.
+    """
 
     __slots__ = ("deadline", "entry", "future", "given_up", "receipt")
 
@@ -96,7 +100,6 @@ class CommitQueue:
         self._sent: list[Waiting] = []
         self._is_flushing = False
         self._last = b""
-        self._timed: Final[deque[Pending]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._closing = False
@@ -145,7 +148,6 @@ class CommitQueue:
         if self.is_full:
             raise overloaded("its disk is full")
         pending = self._enqueue(Put(entry, now_us), future, self._loop.time() + self._wait_s)
-        self._timed.append(pending)
         if self._sweeper is None:
             self._arm()
         return pending, future
@@ -317,21 +319,28 @@ class CommitQueue:
         self._sweeper = self._loop.call_later(self._wait_s / _SWEEPS_PER_WAIT, self._sweep)
 
     def _sweep(self) -> None:
+        """Let go of callers who have waited long enough. What is durable is not looked at."""
         now = self._loop.time()
-        timed = self._timed
-        while timed:
-            future = timed[0].future
-            assert future is not None  # noqa: S101 - timed entries have one
-            if not future.done():
-                if timed[0].deadline > now:
-                    break
-                timed[0].given_up = True
-                future.set_exception(overloaded("the disk did not keep up"))
-            timed.popleft()
-        if timed:
+        is_timed = False
+        for waiting in chain(self._sent, (one for _, one in self._gathered)):
+            if isinstance(waiting, Pending) and waiting.deadline:
+                is_timed = self._is_left(waiting, now) or is_timed
+        if is_timed:
             self._arm()
         else:
             self._sweeper = None
+
+    @staticmethod
+    def _is_left(pending: Pending, now: float) -> bool:
+        """Whether somebody goes on waiting for an entry that may be given up."""
+        future = pending.future
+        if future is None or future.done():
+            return False
+        if pending.deadline > now:
+            return True
+        pending.given_up = True
+        future.set_exception(overloaded("the disk did not keep up"))
+        return False
 
 
 def _conclude(future: asyncio.Future[None]) -> None:

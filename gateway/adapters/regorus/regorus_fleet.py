@@ -217,7 +217,7 @@ class Fleet:
         self._suspects[number] = loop.call_later(seconds, self._acquit, number)
 
     def _is_suspended(self, request: Request) -> bool:
-        now_s = asyncio.get_running_loop().time()
+        now_s = request.answer.get_loop().time()
         return self._breaker.is_suspended((request.subset, request.asker), now_s)
 
     def _strike(self, request: Request) -> None:

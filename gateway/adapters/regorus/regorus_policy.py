@@ -43,6 +43,8 @@ class _Active:
 
     def __init__(self, fleet: Fleet, tools: Mapping[str, tuple[str, str]]) -> None:
         self.fleet = fleet
+        # Kept, because `get_running_loop` asks the system for the process id.
+        self.loop = asyncio.get_running_loop()
         self.revision = fleet.bundle.revision
         self.index = Index(fleet)
         self.others = {phase: self._route_unknown(phase) for phase in PHASES}
@@ -257,7 +259,7 @@ class RegorusPolicy:
     def _ask(
         self, active: _Active, document: bytes, *, trial: bool = False
     ) -> asyncio.Future[bytes | None]:
-        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes | None] = active.loop.create_future()
         if len(document) > INPUT_MAX_BYTES:
             text = f"the input has {len(document)} bytes; policy is asked about {INPUT_MAX_BYTES}"
             answer.set_exception(PolicyError(text, code="policy_error"))
