@@ -160,7 +160,7 @@ class CommitQueue:
     def give_up(self, pending: Pending) -> None:
         """Say that the caller is gone: a record that became durable for it is unwanted.
 
-        A cancelled future is answered for by `_resolve`; one whose answer had come before its
+        A cancelled future is answered for by `_place`; one whose answer had come before its
         caller was cancelled, here.
         """
         pending.given_up = True
@@ -168,7 +168,7 @@ class CommitQueue:
         if future is None or not future.done() or future.cancelled():
             return
         # Asked for, so that nobody complains about it at garbage collection. What was told of a
-        # failure is closed by `_resolve`, once its record is durable.
+        # failure is closed by `_place`, once its record is durable.
         if future.exception() is None and pending.receipt is not None:
             self._unwanted(pending.entry, pending.receipt)
 
