@@ -193,7 +193,7 @@ class Gateway:
         sequence, families = await self._ledger_store.load()
         self._ledger.restore(families)
         self._audit = audit = self._open_log(sequence)
-        await audit.start(apart=True)
+        await audit.start(apart=True, failed=_tell_failed_log)
         self._stack.push_async_callback(audit.close)
         # Before the state is first kept anew, which says that it has seen all of the log.
         await end_undone_sign_ins(audit.recovered.sign_ins, self._state)
@@ -391,6 +391,11 @@ async def _forgiving(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _log.warning("background_work_failed", code=error.code)
     except Exception as error:  # noqa: BLE001 - one bad turn must not end expiry for good
         _log.error("background_work_failed", error=describe(error))
+
+
+def _tell_failed_log(why: str) -> None:
+    hint = "nothing is executed any more; see to the disk, then restart"
+    _log.error("audit_log_failed", why=why, hint=hint)
 
 
 class _Server(uvicorn.Server):

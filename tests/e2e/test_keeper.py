@@ -91,6 +91,7 @@ def test_without_its_keeper_a_gateway_executes_nothing_and_says_so(
     answer = agent.rest("stub__echo")
     assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
     assert stub.calls["echo"] == sent
+    assert served.said().count("audit_log_failed") == 1
     assert served.stop() == 0
     following = start(site, step="never").wait_ready()
     assert following.agent().rest("stub__echo").status_code == 200

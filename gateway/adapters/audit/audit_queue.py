@@ -77,7 +77,7 @@ class CommitQueue:
 
     When the keeper fails or is gone, the queue is poisoned: all who wait get `audit_unavailable`,
     and so does everyone after them. `unwanted` is called with every entry that became durable
-    although its caller had given up waiting.
+    although its caller had given up waiting, `failed` once with what poisoned the queue.
     """
 
     def __init__(
@@ -86,12 +86,14 @@ class CommitQueue:
         standing: Standing,
         *,
         unwanted: Callable[[Entry, Receipt], None],
+        failed: Callable[[str], None] = lambda _why: None,
         queue_max: int,
         wait_ms: int,
     ) -> None:
         self.known: Final = dict(standing.known)
         """Where each event id stands that is durable."""
         self._unwanted: Final = unwanted
+        self._failed: Final = failed
         self._queue_max: Final = queue_max
         self._wait_s: Final = wait_ms / 1000
         self._loop: Final = asyncio.get_running_loop()
@@ -303,7 +305,9 @@ class CommitQueue:
         _conclude(self._ended)
 
     def _fail(self, failure: str) -> None:
-        self.failure = self.failure or failure
+        if self.failure is None:
+            self.failure = failure
+            self._failed(failure)
         waiting = [*self._sent, *(one for _, one in self._gathered)]
         self._sent.clear()
         self._gathered.clear()

@@ -99,11 +99,13 @@ class FileAuditLog:
         )
         return cls(open_log(settings))
 
-    async def start(self, *, apart: bool = False) -> None:
+    async def start(
+        self, *, apart: bool = False, failed: Callable[[str], None] = lambda _why: None
+    ) -> None:
         """Begin to take records, on the running loop.
 
-        `apart`: a process of its own keeps the log, and not a thread of this one. Raises
-        `AuditError` where it cannot.
+        `apart`: a process of its own keeps the log, and not a thread of this one. `failed` is told
+        why no more records are taken, once. Raises `AuditError` where it cannot.
         """
         log, limits = self._log, self._log.settings.limits
         standing = Standing(log.events, log.writer.durable, log.writer.is_full)
@@ -117,6 +119,7 @@ class FileAuditLog:
             self._keeper.connection,
             standing,
             unwanted=self._close_unsent,
+            failed=failed,
             queue_max=limits.audit_queue_max,
             wait_ms=limits.audit_wait_ms,
         )
