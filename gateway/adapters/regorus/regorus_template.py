@@ -86,7 +86,7 @@ class Template:
                 reply = await nursery.ask(self._load)
             except BaseException as error:
                 await nursery.aclose()
-                if nursery.overdue:
+                if nursery.overdue and isinstance(error, PolicyError):
                     raise PolicyError(_OVERDUE) from error
                 raise
         except PolicyError as error:
