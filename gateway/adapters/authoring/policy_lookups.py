@@ -10,9 +10,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.adapters.policy.gate.policy_kinds import CHECKS
 from gateway.adapters.policy.gate.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_kinds import CHECKS
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_syntax import (
     REFERENCES,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from gateway.adapters.policy.policy_kinds import (
+from gateway.adapters.policy.gate.policy_kinds import (
     ARRAY,
     BOOLEAN,
     NUMBER,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from gateway.adapters.policy.gate.policy_kinds import CHECKS, OPEN, TYPE_NAMES
+from gateway.adapters.policy.gate.policy_made import Checks, Key, is_raw, lasts
 from gateway.adapters.policy.gate.policy_uses import Summary
 from gateway.adapters.policy.gate.policy_values import Locals
-from gateway.adapters.policy.policy_kinds import CHECKS, OPEN, TYPE_NAMES
-from gateway.adapters.policy.policy_made import Checks, Key, is_raw, lasts
 from gateway.adapters.policy.policy_syntax import (
     CLOSURES,
     REFERENCES,

@@ -6,6 +6,31 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gateway.adapters.policy.gate.policy_checks import establish
+from gateway.adapters.policy.gate.policy_kinds import (
+    CHECKS,
+    CONVERTING,
+    COUNTING,
+    NUMBER,
+    OPEN,
+    ORDERING,
+    TEXTS,
+    order_fault,
+)
+from gateway.adapters.policy.gate.policy_made import (
+    ANY,
+    MIXED,
+    UNNAMED,
+    Checks,
+    Key,
+    Token,
+    Value,
+    covers,
+    is_raw,
+    lasts,
+    narrowed,
+    parts,
+    widened,
+)
 from gateway.adapters.policy.gate.policy_uses import (
     BELOW,
     DEFINED,
@@ -23,31 +48,6 @@ from gateway.adapters.policy.gate.policy_uses import (
 )
 from gateway.adapters.policy.gate.policy_values import Context, Locals
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_kinds import (
-    CHECKS,
-    CONVERTING,
-    COUNTING,
-    NUMBER,
-    OPEN,
-    ORDERING,
-    TEXTS,
-    order_fault,
-)
-from gateway.adapters.policy.policy_made import (
-    ANY,
-    MIXED,
-    UNNAMED,
-    Checks,
-    Key,
-    Token,
-    Value,
-    covers,
-    is_raw,
-    lasts,
-    narrowed,
-    parts,
-    widened,
-)
 from gateway.adapters.policy.policy_syntax import (
     CLOSURES,
     REFERENCES,

@@ -12,10 +12,10 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.adapters.policy.gate.input_types import InputTypes
+from gateway.adapters.policy.gate.policy_kinds import TEXTS
 from gateway.adapters.policy.gate.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_kinds import TEXTS
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_syntax import (
     CLOSURES,

@@ -18,13 +18,9 @@ from msgspec import structs
 from gateway.adapters.policy.gate.input_types import InputTypes
 from gateway.adapters.policy.gate.policy_checks import establish
 from gateway.adapters.policy.gate.policy_comparisons import Body
+from gateway.adapters.policy.gate.policy_kinds import BOOLEAN, OBJECT, SET
 from gateway.adapters.policy.gate.policy_limits import Limits, find_silenced
-from gateway.adapters.policy.gate.policy_rules import Definitions, Name
-from gateway.adapters.policy.gate.policy_uses import UNDEFINED, Slip, Summary, word_of
-from gateway.adapters.policy.gate.policy_values import Context
-from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_kinds import BOOLEAN, OBJECT, SET
-from gateway.adapters.policy.policy_made import (
+from gateway.adapters.policy.gate.policy_made import (
     NOTHING,
     SHIPPED,
     TRUSTED,
@@ -41,6 +37,10 @@ from gateway.adapters.policy.policy_made import (
     narrowed,
     widened,
 )
+from gateway.adapters.policy.gate.policy_rules import Definitions, Name
+from gateway.adapters.policy.gate.policy_uses import UNDEFINED, Slip, Summary, word_of
+from gateway.adapters.policy.gate.policy_values import Context
+from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import DECISION_SETS, LIBRARY, Source
 from gateway.adapters.policy.policy_syntax import (
     Node,

@@ -16,9 +16,9 @@ from msgspec import Struct
 
 from gateway.adapters.policy.gate.policy_checks import ELSEWHERE
 from gateway.adapters.policy.gate.policy_comparisons import Body
+from gateway.adapters.policy.gate.policy_made import UNNAMED, Key, common, covers, narrowed, widened
 from gateway.adapters.policy.gate.policy_rules import Name
 from gateway.adapters.policy.policy_faults import Mistake
-from gateway.adapters.policy.policy_made import UNNAMED, Key, common, covers, narrowed, widened
 from gateway.adapters.policy.policy_syntax import Node, place
 
 _SAID: Final = (("input", "context", "args"), ("input", "context", "result"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.adapters.policy.policy_made import TRUSTED, Checks, Key, Value, narrowed, widened
+from gateway.adapters.policy.gate.policy_made import TRUSTED, Checks, Key, Value, narrowed, widened
 from gateway.adapters.policy.policy_syntax import REFERENCES, Node, is_literal, unwrap
 
 Word = tuple[str, Any]

@@ -8,9 +8,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.adapters.policy.gate.input_types import InputTypes
-from gateway.adapters.policy.gate.policy_uses import Summary
-from gateway.adapters.policy.policy_answers import answer
-from gateway.adapters.policy.policy_kinds import (
+from gateway.adapters.policy.gate.policy_answers import answer
+from gateway.adapters.policy.gate.policy_kinds import (
     ARRAY,
     BOOLEAN,
     NUMBER,
@@ -20,7 +19,7 @@ from gateway.adapters.policy.policy_kinds import (
     kind_of,
     only,
 )
-from gateway.adapters.policy.policy_made import (
+from gateway.adapters.policy.gate.policy_made import (
     NOTHING,
     SHIPPED,
     TRUSTED,
@@ -43,6 +42,7 @@ from gateway.adapters.policy.policy_made import (
     raw_of,
     settled,
 )
+from gateway.adapters.policy.gate.policy_uses import Summary
 from gateway.adapters.policy.policy_syntax import (
     CLOSURES,
     REFERENCES,

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.adapters.policy.policy_kinds import OPEN, SCALARS, TEXT, TEXTS, only
+from gateway.adapters.policy.gate.policy_kinds import OPEN, SCALARS, TEXT, TEXTS, only
 
 Key = tuple[str, ...]
 """Names a value within a body: a path below `input` or `data`, a local (`%x`), a parameter."""

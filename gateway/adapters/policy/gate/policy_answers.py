@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.adapters.policy.policy_kinds import (
+from gateway.adapters.policy.gate.policy_kinds import (
     ANSWERS,
     BOOLEAN,
     COUNTING,
@@ -18,7 +18,7 @@ from gateway.adapters.policy.policy_kinds import (
     UNPACKING,
     only,
 )
-from gateway.adapters.policy.policy_made import (
+from gateway.adapters.policy.gate.policy_made import (
     NOTHING,
     TRUSTED,
     UNKNOWN,
