@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
-import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,7 +25,6 @@ from gateway.core.approvals.holds import (
     move,
 )
 from gateway.core.calls import masking
-from gateway.core.calls.rewriting import hide_at
 from gateway.core.entry import Entry, Receipt
 from gateway.core.policy.asked import read_asked
 from gateway.core.ports import Clock, Ids
@@ -40,10 +38,6 @@ from gateway.core.records.audit_admin import (
     build_rotation,
     tool_of,
 )
-
-_ANSWERS: Final = frozenset({"content", "structuredContent"})
-"""Members of which a result has one at least."""
-_MASKED: Final = orjson.dumps(masking.MASKED)
 
 
 class KeptLog(Protocol):
@@ -180,7 +174,9 @@ class Custody:
                 return masking.mask_input(value, self._pointers(record))
             case "result":
                 shown = masking.mask_result(value, record)
-                return shown if shown != value else _mask_output(value, self._pointers_out(record))
+                if shown != value:
+                    return shown
+                return masking.mask_output(value, self._pointers_out(record))
             case _ if path.startswith("inputs."):  # each of another tool: what it says itself holds
                 return masking.mask_input(value, self._pointers_in(value))
             case _ if path.startswith("asked."):  # fits no tool, so nobody said what is sensitive
@@ -208,7 +204,7 @@ class Custody:
         for record in (intent, outcome):
             if _commitment_at(record, "policy.input") is not None:
                 document = self._log.read_opening(record["seq"], "policy.input")
-                found.append(_read_sensitive_out(document))
+                found.append(masking.read_sensitive_out(document))
         known = [each for each in found if each is not None]
         return [pointer for each in known for pointer in each] if known else None
 
@@ -352,37 +348,6 @@ async def rotate_key(
 
 def _settled(hold: Hold, state: Literal["released"]) -> Hold:
     return replace(hold, state=state, asked_by="", asked_at=0, reason="")
-
-
-def _read_sensitive_out(value: bytes | None) -> Sequence[str] | None:
-    """Return the pointers into answers that a recorded policy input names; None without any."""
-    document = None if value is None else _load(value)
-    resource = document.get("resource") if isinstance(document, dict) else None
-    found = resource.get("sensitive_out") if isinstance(resource, dict) else None
-    return tuple(map(str, found)) if isinstance(found, list) else None
-
-
-def _mask_output(value: bytes, pointers: Sequence[str] | None) -> bytes:
-    """Return a result without what `pointers` lead to, nor texts that could repeat it.
-
-    Nothing of it where they are not known, or where it is none (an error may quote anything).
-    """
-    if pointers is not None and not pointers:
-        return value
-    document = _load(value)
-    if pointers is None or not isinstance(document, dict) or not _ANSWERS & document.keys():
-        return _MASKED
-    try:
-        return hide_at(value, pointers, lambda _value: masking.MASKED) or _MASKED
-    except ValueError:  # no pointer: what it was meant to hide is not known
-        return _MASKED
-
-
-def _load(value: bytes) -> Any:  # noqa: ANN401 - JSON has any type
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _commitment_at(record: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:

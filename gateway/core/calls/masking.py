@@ -1,16 +1,18 @@
 """What of an opened value people see who need not see all of it (issue AUD-06).
 
-Reviewers say in a manifest which arguments are sensitive, policies which parts of a result an agent
-must not see. Both are hidden here, too, from everyone who has not asked for the whole value.
+Reviewers say in a manifest which arguments, and which parts of an answer, are sensitive, policies
+which parts of a result an agent must not see. All of that is hidden here, too, from everyone who
+has not asked for the whole value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
+from gateway.core.calls.rewriting import hide_at
 from gateway.core.pointer import split
 
 MASKED: Final = "[masked]"
@@ -20,6 +22,8 @@ _HARMLESS: Final = frozenset(
 )
 """Obligations that hide nothing of a result that was handed out."""
 
+_ANSWERS: Final = frozenset({"content", "structuredContent"})
+"""Members of which a result has one at least."""
 _INDEX_MAX_CHARS: Final = 9
 
 
@@ -56,11 +60,36 @@ def mask_result(value: bytes, outcome: Mapping[str, Any]) -> bytes:
     return _WHOLE if is_hidden else value
 
 
+def mask_output(value: bytes, pointers: Sequence[str] | None) -> bytes:
+    """Return a result without what `pointers` lead to, nor texts that could repeat it.
+
+    Nothing of it where they are not known, or where it is none (an error may quote anything).
+    """
+    if pointers is not None and not pointers:
+        return value
+    document = _load(value)
+    if pointers is None or not isinstance(document, dict) or not _ANSWERS & document.keys():
+        return _WHOLE
+    try:
+        return hide_at(value, pointers, lambda _value: MASKED) or _WHOLE
+    except ValueError:  # no pointer: what it was meant to hide is not known
+        return _WHOLE
+
+
 def read_sensitive(value: bytes | None) -> tuple[str, ...] | None:
     """Return the pointers that a recorded policy input names as sensitive; None without any."""
+    return _read_pointers(value, "sensitive")
+
+
+def read_sensitive_out(value: bytes | None) -> tuple[str, ...] | None:
+    """Return the pointers into answers that a recorded policy input names; None without any."""
+    return _read_pointers(value, "sensitive_out")
+
+
+def _read_pointers(value: bytes | None, member: str) -> tuple[str, ...] | None:
     document = None if value is None else _load(value)
     resource = document.get("resource") if isinstance(document, dict) else None
-    found = resource.get("sensitive") if isinstance(resource, dict) else None
+    found = resource.get(member) if isinstance(resource, dict) else None
     return tuple(map(str, found)) if isinstance(found, list) else None
 
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.calls.masking import MASKED, mask_arguments, mask_input, read_sensitive
+from gateway.core.calls.masking import (
+    MASKED,
+    mask_arguments,
+    mask_input,
+    mask_output,
+    read_sensitive,
+    read_sensitive_out,
+)
 from tests.effort import share
 
 pytestmark = pytest.mark.req("AUD-06")
@@ -54,6 +61,59 @@ def test_sensitive_pointers_are_read_from_an_input_that_names_them() -> None:
         assert read_sensitive(silent) is None
 
 
+def test_pointers_into_answers_are_read_from_an_input_that_names_them() -> None:
+    named = b'{"resource":{"sensitive":["/a"],"sensitive_out":["/rows/*/iban"]}}'
+    assert (read_sensitive(named), read_sensitive_out(named)) == (("/a",), ("/rows/*/iban",))
+    for silent in (None, b"{", b'{"resource":{"sensitive":["/a"]}}', b'{"resource":{}}'):
+        assert read_sensitive_out(silent) is None
+
+
+@pytest.mark.parametrize(
+    ("result", "pointers", "shown"),
+    [
+        (
+            b'{"structuredContent":{"rows":[{"iban":"DE1","n":1},{"iban":"DE2"}]}}',
+            ["/rows/*/iban"],
+            {
+                "content": [],
+                "structuredContent": {"rows": [{"iban": MASKED, "n": 1}, {"iban": MASKED}]},
+            },
+        ),
+        (
+            b'{"content":[{"type":"text","text":"{\\"iban\\":\\"DE1\\",\\"n\\":1}"}]}',
+            ["/iban"],
+            {"content": [{"type": "text", "text": f'{{"iban":"{MASKED}","n":1}}'}]},
+        ),
+        (
+            b'{"content":[{"type":"text","text":"it is DE1"}],"structuredContent":{"iban":"DE1"}}',
+            ["/iban"],
+            {
+                "content": [{"type": "text", "text": "[redacted]"}],
+                "structuredContent": {"iban": MASKED},
+            },
+        ),
+        (b'{"content":[],"isError":true}', ["/iban"], {"content": [], "isError": True}),
+        (b'{"structuredContent":{"iban":"DE1"}}', None, MASKED),
+        (b'{"structuredContent":{"iban":"DE1"}}', ["iban"], MASKED),
+        (b'{"structuredContent":{"iban":"DE1"}}', ["/other", "iban"], MASKED),
+        (b'{"code":-32000,"message":"no account DE1"}', ["/iban"], MASKED),
+        (b'["DE1"]', ["/iban"], MASKED),
+        (b"DE1", ["/iban"], MASKED),
+    ],
+)
+def test_a_result_is_shown_without_what_pointers_lead_to_and_without_what_could_repeat_it(
+    result: bytes, pointers: list[str] | None, shown: object
+) -> None:
+    assert json.loads(mask_output(result, pointers)) == shown
+
+
+@pytest.mark.parametrize("result", [b'{"content":[ ]}', b'{"code":1}', b"no json"])
+def test_a_result_in_which_reviewers_call_nothing_sensitive_is_shown_as_it_came(
+    result: bytes,
+) -> None:
+    assert mask_output(result, []) == result
+
+
 LEAVES = st.text("xyz", max_size=3) | st.integers(0, 9) | st.none()
 TREES = st.recursive(
     LEAVES,
@@ -72,8 +132,15 @@ TREES = st.recursive(
 def test_no_masked_value_is_left_where_a_pointer_leads(
     tree: dict[str, object], path: list[str]
 ) -> None:
-    shown = json.loads(mask_arguments(json.dumps(tree).encode(), ["/" + "/".join(path)]))
-    found: object = shown
+    pointers = ["/" + "/".join(path)]
+    _assert_masked(json.loads(mask_arguments(json.dumps(tree).encode(), pointers)), path)
+    result = json.dumps({"structuredContent": tree}).encode()
+    shown = json.loads(mask_output(result, pointers))
+    _assert_masked(shown["structuredContent"], path)
+
+
+def _assert_masked(found: object, path: list[str]) -> None:
+    """Nothing but the mask stands where a path leads."""
     for name in path:
         if isinstance(found, dict) and name in found:
             found = found[name]
