@@ -15,6 +15,9 @@ from gateway.adapters.audit.audit_orders import (
     join_orders,
 )
 
+ENDED: Final = "what keeps it has ended"
+"""What `lost` is told when nobody is there any more."""
+
 
 class KeeperLink:
     """Sends messages, never a second one before the answer to the first.
@@ -83,7 +86,7 @@ class KeeperLink:
             self._end(f"what keeps it gave an answer that cannot be: {type(error).__name__}")
         else:
             if not data:
-                self._end("what keeps it has ended")
+                self._end(ENDED)
 
     def _read(self, data: bytes) -> None:
         self._inbox.feed(data)

@@ -110,16 +110,17 @@ class FileAuditLog:
         log, limits = self._log, self._log.settings.limits
         standing = Standing(log.events, log.writer.durable, log.writer.is_full)
         try:
-            self._keeper = KeeperProcess() if apart else KeeperThread(_keeper_of(log))
+            keeper = KeeperProcess() if apart else KeeperThread(_keeper_of(log))
         except OSError as error:
             raise unavailable(f"nothing can be started that keeps it: {error}") from error
-        if isinstance(self._keeper, KeeperProcess):
-            self._hand_over(self._keeper)
+        self._keeper = keeper
+        if isinstance(keeper, KeeperProcess):
+            self._hand_over(keeper)
         self._queue = CommitQueue(
-            self._keeper.connection,
+            keeper.connection,
             standing,
             unwanted=self._close_unsent,
-            failed=failed,
+            failed=lambda why: keeper.tell(why, failed),
             queue_max=limits.audit_queue_max,
             wait_ms=limits.audit_wait_ms,
         )

@@ -156,6 +156,72 @@ async def test_a_process_that_ends_before_it_keeps_anything_is_told_of(
     await log.close()
 
 
+@pytest.mark.req("GW-13")
+async def test_a_process_that_is_killed_is_reaped_and_how_it_ended_is_told_once(
+    tmp_path: Path,
+) -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+    log = open_log(tmp_path)
+    await log.start(apart=True, failed=told.put_nowait)
+    assert log.keeper_pid is not None
+    os.kill(log.keeper_pid, signal.SIGKILL)
+    assert await told.get() == "what keeps it has ended: killed by signal 9"
+    assert not _is_there(log.keeper_pid)
+    await log.close()
+    assert told.empty()
+
+
+PROGRAMS = {
+    "raise SystemExit(3)": "what keeps it has ended: it exited with 3",
+    "pass": "what keeps it has ended",
+    "import os, signal, sys; os.close(int(sys.argv[1])); signal.pause()": "what keeps it has ended",
+}
+
+
+@pytest.mark.parametrize(("program", "told"), PROGRAMS.items())
+async def test_a_process_that_is_no_keeper_is_told_of_once_however_it_ends_and_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, told: str
+) -> None:
+    """Also one that has closed its connection and does not end: nobody waits for it for ever."""
+    monkeypatch.setattr("gateway.adapters.audit.audit_apart.ENDING_S", 0.5)
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    monkeypatch.setattr(audit_process, "__file__", str(path))
+    said: list[str] = []
+    log = open_log(tmp_path)
+    with pytest.raises(AuditError, match="what keeps it has ended"):
+        await log.start(apart=True, failed=said.append)
+    await log.close()
+    assert said == [told]
+    assert log.keeper_pid is not None
+    assert not _is_there(log.keeper_pid)
+
+
+async def test_why_a_process_fails_is_told_in_its_own_words_and_it_is_reaped(
+    tmp_path: Path,
+) -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+    log = open_log(tmp_path)
+    await log.start(apart=True, failed=told.put_nowait)
+    assert log.keeper_pid is not None
+    keys = tmp_path / "audit" / "openings" / "keys"
+    keys.rename(tmp_path / "elsewhere")
+    with pytest.raises(AuditError):
+        await log.record(note_entry(openings=ARGS))
+    assert (await told.get()).startswith("FileNotFoundError")
+    for thread in threading.enumerate():
+        if thread.name == "audit-keeper-end":
+            await asyncio.to_thread(thread.join)
+    assert not _is_there(log.keeper_pid)
+    await log.close()
+    assert told.empty()
+
+
+def _is_there(pid: int) -> bool:
+    """Whether there is such a process, be it a zombie."""
+    return Path(f"/proc/{pid}").exists()
+
+
 @pytest.mark.network
 def test_the_program_takes_over_what_is_handed_to_it_and_ends_with_its_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
