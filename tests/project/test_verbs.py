@@ -49,8 +49,8 @@ def bare(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_alone_builds_the_environment_by_hash_first(bare: Path, verb: str) -> None:
     steps = "\n".join(dry_run(bare, verb))
-    venv = steps.index(" -m venv .venv")
-    uv = steps.index("pip install --quiet --disable-pip-version-check --require-hashes")
+    venv = steps.index(" -m venv --without-pip .venv")
+    uv = steps.index(" install --quiet --disable-pip-version-check --require-hashes")
     sync = steps.index("uv sync --frozen")
     assert venv < uv < sync
     assert steps[sync:].splitlines()[1:], "and then does its work"
@@ -61,7 +61,13 @@ def test_the_environment_is_built_once(bare: Path) -> None:
     (bare / ".venv" / "bin").mkdir(parents=True)
     (bare / ".venv" / "bin" / "uv").touch()
     (bare / ".venv" / ".synced").touch()
-    assert not any("venv .venv" in line or "uv sync" in line for line in dry_run(bare, "lint"))
+    assert not any("-m venv" in line or "uv sync" in line for line in dry_run(bare, "lint"))
+
+
+@pytest.mark.req("GW-01")
+def test_the_python_that_somebody_names_is_the_one_that_is_built_with(bare: Path) -> None:
+    named = dry_run(bare, "lint", f"PYTHON={sys.executable}")
+    assert f"{sys.executable} -m venv --without-pip .venv" in named
 
 
 @pytest.mark.req("GW-01")

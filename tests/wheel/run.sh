@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel and runs the unit tests against it in a fresh environment. The checkout's own
-# packages are left out of the copy, so nothing but the wheel can answer an import.
+# packages are left out of the copy, so nothing but the wheel can answer an import. The environment is
+# of the first Python on the PATH, which may be of another patch release than .venv's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 uv="$PWD/.venv/bin/uv"
@@ -12,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 "$uv" export --frozen --quiet --no-emit-project --only-group test >"$work/test.txt"
 "$uv" export --frozen --quiet --no-emit-project --no-default-groups >"$work/runtime.txt"
 
-"$uv" venv --quiet --python .venv/bin/python "$work/venv"
+"$uv" venv --quiet --python "$(command -v python3.11 || echo .venv/bin/python)" "$work/venv"
 python="$work/venv/bin/python"
 "$uv" pip install --quiet --python "$python" --require-hashes \
   -r "$work/runtime.txt" -r "$work/test.txt"
