@@ -193,8 +193,8 @@ class Gateway:
         sequence, families = await self._ledger_store.load()
         self._ledger.restore(families)
         self._audit = audit = self._open_log(sequence)
+        self._stack.push_async_callback(audit.close)  # also where it cannot be started
         await audit.start(apart=True, failed=_tell_failed_log)
-        self._stack.push_async_callback(audit.close)
         # Before the state is first kept anew, which says that it has seen all of the log.
         await end_undone_sign_ins(audit.recovered.sign_ins, self._state)
         self._stack.push_async_callback(self.tidy)
