@@ -2,7 +2,9 @@
 # title: What has been spent
 # description: >-
 #   Sums so far of the arguments that manifests name (`sums`), over the run, its token family, and
-#   24 hours. Keys are `<tool id>#<JSON Pointer>`. What is not known is undefined, never 0.
+#   24 hours. Keys are `<tool id>#<JSON Pointer>`. A key of which nothing was spent is 0, and so is
+#   one that no manifest names: see that it is written as there. Undefined where the input has no
+#   sums at all, as in phase `issue`.
 package countersign.lib.sums
 
 # METADATA
