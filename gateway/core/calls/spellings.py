@@ -14,12 +14,15 @@ _PIECE_CHARS: Final = 8_192
 VALUE_MAX_CHARS: Final = 256
 """A longer text is no value, but may hold some."""
 
-_EMAIL: Final = r"(?<![\w.%+'-])[\w.%+'-]{1,64}+@[\w-]{1,63}+(?:\.[\w-]{1,63}+){1,8}"
+# The first step or label stands before the loop: most words have none, and begin no loop then.
+_LABEL: Final = r"[\w-]{1,63}+"
+_STEP: Final = r"/[\w.@%+~-]{1,255}+"
+_EMAIL: Final = rf"(?<![\w.%+'-])[\w.%+'-]{{1,64}}+@{_LABEL}(?:\.{_LABEL}){{1,8}}"
 _URL: Final = r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,15}+://[^\s\"'<>|\\^`{}]{1,2000}+"
-_IBAN: Final = r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}+(?: ?[A-Z0-9]{1,3})?\b"
-_NUMBER: Final = r"(?<!\w)\+?\d(?:[ ()./-]{0,2}+\d){4,30}+"
-_PATH: Final = r"(?<![\w.~/])(?:~|\.{1,2})?(?:/[\w.@%+~-]{1,255}+){1,32}+/?"
-_DOTTED: Final = r"(?<![\w.@-])[\w-]{1,63}+(?:\.[\w-]{1,63}+){1,8}+"
+_IBAN: Final = r"\b[A-Z]{2}\d{2}(?>(?: ?[A-Z0-9]{4}){2,7})(?: ?[A-Z0-9]{1,3})?\b"
+_NUMBER: Final = r"(?<!\w)\+?+\d(?:[ ()./-]{0,2}+\d){4,30}"
+_PATH: Final = rf"(?<![\w.~/])(?:~|\.{{1,2}})?{_STEP}(?:{_STEP}){{0,31}}/?"
+_DOTTED: Final = rf"(?<![\w.@-]){_LABEL}\.{_LABEL}(?:\.{_LABEL}){{0,7}}"
 TOKEN: Final = re.compile(f"{_URL}|{_EMAIL}|{_IBAN}|{_NUMBER}|{_PATH}|{_DOTTED}")
 _KINDS: Final = (
     (re.compile("://"), re.compile(_URL)),
@@ -48,7 +51,7 @@ _MAILBOX: Final = re.compile(
 _URL_ONLY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,15}://[^/?#]*)(.*)", re.DOTALL)
 _IBAN_ONLY: Final = re.compile(_IBAN)
 _NUMBER_ONLY: Final = re.compile(_NUMBER)
-_PARTED: Final = re.compile(r"(?<!\w)\w{1,16}(?:[-./]\w{1,16}){1,10}+")
+_PARTED: Final = re.compile(r"(?<!\w)\w{1,16}+[-./]\w{1,16}+(?:[-./]\w{1,16}+){0,9}")
 _DIGITS: Final = re.compile(r"\d(?:\D*\d){4}")
 _DIGITS_MIN: Final = 5
 _NO_DIGIT: Final = re.compile(r"[ ()./-]")

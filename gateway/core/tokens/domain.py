@@ -23,19 +23,21 @@ _PORT_MAX: Final = 65_535
 #    each version of IDNA; percent-encoding, which some decode first; trailing dots, `_` and `%00`.
 # 2. The last label begins with a letter: stops IP literals in every notation that `inet_aton`
 #    knows (`127.1`, `2130706433`, `0x7f000001`), which are no names.
-_REST: Final = r"[A-Za-z0-9]*+(?:-++[A-Za-z0-9]++)*+"
-_HOST: Final = rf"((?:[A-Za-z0-9]{_REST}\.)*+[A-Za-z]{_REST})"
+# INVARIANT: each part of these patterns ends where the next cannot begin, so that there is one way
+# to read a text, and no time is lost in looking for others.
+_REST: Final = r"[A-Za-z0-9-]*+(?<!-)"
+_HOST: Final = rf"((?:[A-Za-z0-9]{_REST}\.)*[A-Za-z]{_REST})"
 _LONG_LABEL: Final = re.compile(r"[^.]{64}")
 # 3. A plain dot-atom before the one `@`: stops quoted local parts and comments with another `@` in
 #    them, routes (`a%b@c`, `a!b@c`, `@a:b@c`) and encoded words, which need `=?`.
-_LOCAL: Final = r"(?=[^@]{1,64}@)[A-Za-z0-9_+'-]++(?:\.[A-Za-z0-9_+'-]++)*+"
+_LOCAL: Final = r"(?=[^@]{1,64}@)[A-Za-z0-9_+'-]++(?:\.[A-Za-z0-9_+'-]++)*"
 _ADDRESS: Final = re.compile(rf"{_LOCAL}@{_HOST}")
 # 4. After scheme and host only a port, `/` or the end: stops userinfo (`http://acme.example@evil`),
 #    `#@evil` and `?@evil`, which some read as userinfo, and a backslash read as a slash.
 # 5. Only characters of RFC 3986 behind it: stops tabs and line ends, which browsers take out, and
 #    characters that become `/`, `?` or `#` when normalised.
 _URL: Final = re.compile(
-    rf"https?://{_HOST}(?::([1-9][0-9]{{0,4}}+))?+(?:/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*+)?+"
+    rf"https?://{_HOST}(?::([1-9][0-9]{{0,4}}))?(?:/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*+)?"
 )
 _BARE: Final = re.compile(_HOST)
 # 6. Labels with `--` in third and fourth place count only where the pattern writes them: stops

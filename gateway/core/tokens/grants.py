@@ -201,7 +201,7 @@ def is_pointer(text: str) -> bool:
 
 
 _POINTER_MAX_CHARS: Final = 256
-_POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*+)++")
+_POINTER: Final = re.compile(r"/[^~]*+(?:~[01][^~]*+)*")
 
 
 def _cases(grants: Sequence[Grant], effect_of: EffectOf) -> Iterator[tuple[str, str, str]]:

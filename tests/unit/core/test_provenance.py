@@ -97,6 +97,19 @@ def test_a_value_has_the_worst_class_of_what_it_says(value: object, expected: st
     assert class_of(seen(trusted=TEXT, untrusted=LURE), value) == expected
 
 
+@pytest.mark.parametrize("value", ["/srv/x/", "/srv/x/ zebra", "zebra /srv/x//y"])
+def test_an_untrusted_path_is_known_up_to_a_step_without_a_name(
+    value: str,
+) -> None:
+    assert class_of(seen(untrusted="it is all in /srv/x//y now"), value) == "untrusted"
+
+
+def test_a_trusted_path_ends_before_a_step_without_a_name() -> None:
+    found = seen(trusted="it is all in /srv/x//y now")
+    assert class_of(found, "/srv/x/") == "trusted"
+    assert class_of(found, "/srv/x//") == "unseen"
+
+
 def test_the_launchers_own_values_come_first_and_count_for_the_tools_they_are_meant_for() -> None:
     values = {
         "recipients": ("carol@x.example",),

@@ -118,6 +118,20 @@ def test_a_value_outside_its_bounds_is_refused(constraint: Constraint, value: ob
     assert not is_satisfied(constraint, value)
 
 
+@pytest.mark.parametrize("pointer", ["/", "//", "/a/b", "/a/", "/a~0b/~1", "/~0~1", "/\n", "/é/0"])
+def test_a_constraint_may_stand_at_any_pointer_into_the_arguments(pointer: str) -> None:
+    assert find_fault(Grant("shop", "refund", (), {pointer: Constraint(max=1)})) is None
+
+
+@pytest.mark.parametrize(
+    "pointer", ["", "a", "a/b", "/~", "/a~", "/~2", "/a/~/b", "/~01~", "/" + "~0" * 127 + "~"]
+)
+def test_what_is_no_pointer_is_told(pointer: str) -> None:
+    fault = find_fault(Grant("shop", "refund", (), {pointer: Constraint(max=1)}))
+    assert fault is not None
+    assert "is no JSON Pointer" in fault
+
+
 def test_the_broken_pointer_is_told_and_not_the_value() -> None:
     grant = Grant(
         "shop", "refund", (), {"/a": Constraint(max=1), "/b/c": Constraint(one_of=("x",))}
