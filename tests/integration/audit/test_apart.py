@@ -14,17 +14,22 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from gateway.adapters.audit import audit_files, audit_process
 from gateway.adapters.audit.audit_apart import KeeperProcess
-from gateway.adapters.audit.audit_files import lock
+from gateway.adapters.audit.audit_files import is_locked, lock
 from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.system import SystemClock
+from gateway.cli import build
+from gateway.config import load_config
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.limits import Limits
+from gateway.wiring import Gateway
 from tests.integration.audit.parts import (
     DEPLOYMENT,
     KEK,
@@ -195,6 +200,21 @@ async def test_a_process_that_is_no_keeper_is_told_of_once_however_it_ends_and_i
     assert said == [told]
     assert log.keeper_pid is not None
     assert not _is_there(log.keeper_pid)
+
+
+async def test_a_gateway_that_cannot_have_its_log_kept_says_why_and_gives_the_log_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert CliRunner().invoke(build("init"), ["init", str(tmp_path / "g")]).exit_code == 0
+    config = load_config(tmp_path / "g" / "countersign.yaml", {})
+    path = tmp_path / "program.py"
+    path.write_text("raise SystemExit(3)")
+    monkeypatch.setattr(audit_process, "__file__", str(path))
+    with capture_logs() as lines, pytest.raises(AuditError, match="what keeps it has ended"):
+        await Gateway(config).start()
+    told = [line["why"] for line in lines if line["event"] == "audit_log_failed"]
+    assert told == ["what keeps it has ended: it exited with 3"]
+    assert not is_locked(config.audit.dir)
 
 
 async def test_why_a_process_fails_is_told_in_its_own_words_and_it_is_reaped(
