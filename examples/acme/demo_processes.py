@@ -112,21 +112,27 @@ async def run(
     """Run a command to its end; `env` comes on top of ours. It ends with us, too."""
     if shutil.which(arguments[0]) is None:
         raise StartError(f"`{arguments[0]}` is not installed; install it, or run `make demo`")
-    process = await asyncio.create_subprocess_exec(
-        *arguments,
+    process = _start(arguments, env or {}, cwd)
+    try:
+        out, err = await asyncio.to_thread(process.communicate)
+    finally:
+        _signal(process, signal.SIGKILL)  # the thread returns then, too
+    return Finished(process.returncode, out.decode(), err.decode())
+
+
+def _start(
+    arguments: Sequence[str], env: Mapping[str, str], cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    """Start a command in one step: asyncio takes some, and hangs where its loop ends in between."""
+    return subprocess.Popen(
+        arguments,
         cwd=cwd,
-        env={**os.environ, **(env or {})},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    try:
-        out, err = await process.communicate()
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return Finished(process.returncode or 0, out.decode(), err.decode())
 
 
 async def countersign(*arguments: str, env: Mapping[str, str] | None = None) -> Finished:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -49,11 +50,15 @@ class Run:
         return self.text()
 
 
-def play(folder: Path, *options: str) -> Run:
-    """Start the demo in a folder of its own, without measuring coverage in all its processes."""
+def play(folder: Path, *options: str, python: str = sys.executable, path: str = "") -> Run:
+    """Start the demo in a folder of its own, without measuring coverage in all its processes.
+
+    `path` is where a `python` without packages finds some.
+    """
     printed = folder.with_suffix(".out")
     env = {name: value for name, value in os.environ.items() if "COV" not in name}
-    command = [sys.executable, "-m", "examples.acme.demo", "--dir", str(folder), *options]
+    env |= {"PYTHONPATH": path} if path else {}
+    command = [python, "-m", "examples.acme.demo", "--dir", str(folder), *options]
     with printed.open("wb") as out:
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True
@@ -262,6 +267,22 @@ def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
             run.process.wait(0.05)
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(PATIENCE_S) == 130, run.text()
+    assert find_processes(run.folder) == []
+
+
+@pytest.mark.network
+def test_a_demo_that_cannot_be_set_up_says_why_and_leaves_nothing_running(tmp_path: Path) -> None:
+    """Here its Python has no `uv` beside it, while git is at work on the repository."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(Path(sys.executable).resolve())
+    run = play(tmp_path / "demo", python=str(python), path=sysconfig.get_path("purelib"))
+    try:
+        assert run.process.wait(PATIENCE_S) == 2, run.text()
+    finally:
+        end(run)
+    assert run.text().count("error: ") == 1
+    assert f"error: `{python.with_name('uv')}` is not installed; install it" in run.text()
     assert find_processes(run.folder) == []
 
 
