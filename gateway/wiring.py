@@ -394,7 +394,7 @@ async def _forgiving(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def _tell_failed_log(why: str) -> None:
-    hint = "nothing is executed any more; see to the disk, then restart"
+    hint = "nothing is executed any more; see to the disk, or to what ended it, then restart"
     _log.error("audit_log_failed", why=why, hint=hint)
 
 
