@@ -245,9 +245,10 @@ def test_a_domain_that_a_trusted_output_has_named_first_is_as_good_as_that() -> 
     seen = Sightings()
     reads(seen, structured=["ann@customer.example", "https://docs.house.example/a"])
     seen.say({"to": "ann@customer.example", "url": "https://docs.house.example/a"})
-    reads(seen, structured=["bob@customer.example", "https://docs.house.example/b"])
+    # Many new letters: a few are taken for said, by chance, in one run of a hundred.
+    reads(seen, structured=["bob@customer.example", "https://docs.house.example/second-notes"])
     assert class_of(seen, "bob@customer.example") == "trusted"
-    assert class_of(seen, "https://docs.house.example/b") == "trusted"
+    assert class_of(seen, "https://docs.house.example/second-notes") == "trusted"
 
 
 @pytest.mark.parametrize(
