@@ -13,6 +13,7 @@ REFERENCES: Final = ("Var", "RefDot", "RefBrack")
 CLOSURES: Final = ("ArrayCompr", "SetCompr", "ObjectCompr")
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|`[^`]*`|#[^\n]*')
 HEADS: Final = ("Set", "Func", "Compr", "Default")
+_DECLARING: Final = frozenset({"AssignExpr", "Every", "Func", "SomeIn", "SomeVars"})
 _LITERALS: Final = ("String", "RawString", "Number", "Bool", "Null", "True", "False")
 
 
@@ -181,22 +182,28 @@ def names_in(node: object) -> set[str]:
     return found | {node["Var"]["value"]} if "Var" in node else found
 
 
-def declared(node: object, text: bytes) -> Iterator[tuple[str, Node]]:
-    """Yield (name, span) of every variable that a node declares: `:=`, `some`, `every`, arguments.
+def declared(node: object, text: bytes) -> list[tuple[str, Node]]:
+    """Return (name, span) of every variable that a node declares: `:=`, `some`, `every`, arguments.
 
     What only `=` binds is not among them.
     """
-    if isinstance(node, list):
-        for item in node:
-            yield from declared(item, text)
-    elif isinstance(node, dict):
+    found: list[tuple[str, Node]] = []
+    _collect_declared(node, text, found)
+    return found
+
+
+def _collect_declared(node: object, text: bytes, found: list[tuple[str, Node]]) -> None:
+    if isinstance(node, dict):
         for kind, body in node.items():
-            if kind == "span":
-                continue
-            for pattern in _declaring(kind, body):
-                yield from pattern_names(pattern, text)
-            if isinstance(body, (dict, list)):
-                yield from declared(body, text)
+            if kind in _DECLARING:
+                for pattern in _declaring(kind, body):
+                    found += pattern_names(pattern, text)
+            if kind != "span" and isinstance(body, (dict, list)):
+                _collect_declared(body, text, found)
+    elif isinstance(node, list):
+        for item in node:
+            if isinstance(item, (dict, list)):
+                _collect_declared(item, text, found)
 
 
 def _declaring(kind: str, body: Any) -> Iterator[object]:  # noqa: ANN401

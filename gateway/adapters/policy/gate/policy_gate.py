@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from gateway.adapters.policy import policy_ast
 from gateway.adapters.policy.gate.input_types import InputTypes
@@ -70,26 +73,37 @@ def read_packages(
                 "`countersign init`",
             )
         )
+    refused = _Refused({})
     if types is not None and not faults:
         known = _read_new(sources, library, types)
-        if known is not None:
+        if not isinstance(known, _Refused):
             packages, outlines = known
             faults += find_data_faults(data, [each.source for each in outlines])
             return {} if faults else packages
-    found = list(_parse(sources, faults))
-    told = {source.path for source in found}
-    faults += _in_order(sources, _find_faults(found, library, types, told))
-    scopes = read_scopes(found, faults)
+        refused = known
+    found = list(_parse(sources, faults, refused.parsed))
+    scopes: dict[str, Scope] = {}
+    if refused.faults:
+        faults += refused.faults
+    else:
+        scopes = _look(found, sources, library, types, faults)
     # With a file that cannot be read, packages that it defines would seem unknown.
     if len(found) == len(sources):
         faults += find_data_faults(data, found)
     return {} if faults else build_packages((*found, *library.values()), scopes)
 
 
+class _Refused(Struct):
+    """Modules that do not pass: those that could be parsed; every mistake if all were looked at."""
+
+    parsed: Mapping[str, Source]
+    faults: list[Mistake] | None = None
+
+
 def _read_new(
     sources: Mapping[str, str], library: Library, types: InputTypes
-) -> tuple[dict[str, Package], list[Outline]] | None:
-    """Return the packages and the outlines of `sources`; None where something does not pass.
+) -> tuple[dict[str, Package], list[Outline]] | _Refused:
+    """Return the packages and the outlines of `sources`, if they pass.
 
     Only what has not passed before is looked at.
     """
@@ -98,12 +112,12 @@ def _read_new(
     unseen = {path: sources[path] for path, known in seen.items() if known is None}
     new = {source.path: source for source in _parse(unseen, faults)}
     if faults:
-        return None
+        return _Refused(new)
     outlines = [known or outline(new[path]) for path, known in seen.items()]
     shared = [outline(source) for source in library.values()]
     named = name_packages((*outlines, *shared), types)
     if named is None:
-        return None
+        return _Refused(new)
     kept = {name: passed.find_package(each.key) for name, each in named.items()}
     packages = {name: package for name, package in kept.items() if package is not None}
     asked = named.keys() - packages.keys()
@@ -113,14 +127,29 @@ def _read_new(
     found = [new[path] for path in paths]
     told = [source for source in found if source.name in asked]
     if asked:
-        faults += _find_faults(found, library, types, {source.path for source in told})
-        scopes = read_scopes(told, faults)
+        scopes = _look(told, sources, library, types, faults, beside=found)
         if faults:
-            return None
+            return _Refused(new, faults if len(told) == len(sources) else None)
         built = build_packages((*found, *library.values()), scopes)
         packages = {name: packages.get(name) or built[name] for name in named}
     passed.keep((*outlines, *shared), {named[name].key: packages[name] for name in named})
     return packages, outlines
+
+
+def _look(
+    told: list[Source],
+    sources: Mapping[str, str],
+    library: Library,
+    types: InputTypes | None,
+    faults: list[Mistake],
+    *,
+    beside: list[Source] | None = None,
+) -> dict[str, Scope]:
+    """Return the scopes of the modules `told`; add their mistakes, in the order of `sources`."""
+    found = told if beside is None else beside
+    paths = {source.path for source in told}
+    faults += _in_order(sources, _find_faults(found, library, types, paths))
+    return read_scopes(told, faults)
 
 
 def _in_order(sources: Mapping[str, str], found: Iterator[Mistake]) -> list[Mistake]:
@@ -159,8 +188,16 @@ def _find_faults(
             yield fault
 
 
-def _parse(sources: Mapping[str, str], faults: list[Mistake]) -> Iterator[Source]:
+def _parse(
+    sources: Mapping[str, str],
+    faults: list[Mistake],
+    parsed: Mapping[str, Source] = MappingProxyType({}),
+) -> Iterator[Source]:
+    """Yield each module that can be parsed; those in `parsed` are taken from there."""
     for path, text in sources.items():
+        if path in parsed:
+            yield parsed[path]
+            continue
         long = list(find_long_lines(path, text))
         module = Fault(0, 0, "") if long else policy_ast.parse_module(path, text)
         if long:
