@@ -11,6 +11,7 @@ import pytest
 import typer.main
 from hypothesis import HealthCheck, settings
 
+from tests import seeds
 from tests.effort import share
 
 LOOPBACK = ["127.0.0.1", "::1"]
@@ -20,6 +21,8 @@ KEPT = {
     "COUNTERSIGN_FAULT_FACTOR",
     "COUNTERSIGN_EXAMPLES",
 }
+GARBAGE = (50_000, 20, 100)
+"""As in a gateway that serves: looking for garbage among ten thousand tests takes time."""
 REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
 
 # No deadline: the cores are shared with the gateways, workers and upstreams that other tests start.
@@ -39,9 +42,16 @@ typer.main.get_params_from_function = cache(typer.main.get_params_from_function)
 
 def pytest_configure() -> None:
     """Drop the developer's own gateway settings, for this process and those that it starts."""
+    gc.set_threshold(*GARBAGE)
+    seeds.share()
     for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
         if name not in KEPT:
             del os.environ[name]
+
+
+def pytest_unconfigure() -> None:
+    """Leave no process behind."""
+    seeds.shared.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +70,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("network"):
             item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later look for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

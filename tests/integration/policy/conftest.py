@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
+from gateway.adapters.regorus import regorus_nursery, regorus_template
 from gateway.adapters.regorus.regorus_policy import RegorusPolicy
 
 SHOP = """package policies.shop
@@ -45,6 +46,12 @@ def question(phase: str = "call", server: str = "shop", **args: Any) -> bytes:  
             "context": {"args": args},
         }
     )
+
+
+@pytest.fixture
+def real_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start engines as a gateway starts them (see `tests.seeds`)."""
+    monkeypatch.setattr(regorus_template, "plant", regorus_nursery.plant)
 
 
 @pytest.fixture

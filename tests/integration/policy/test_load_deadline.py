@@ -12,7 +12,7 @@ from gateway.adapters.regorus.regorus_nursery import Nursery
 from gateway.adapters.regorus.regorus_template import Seed, Template
 from gateway.core.errors import PolicyError
 
-pytestmark = pytest.mark.req("POL-04")
+pytestmark = [pytest.mark.req("POL-04"), pytest.mark.usefixtures("real_seeds")]
 
 ENDLESS = """package policies.endless
 

@@ -26,7 +26,7 @@ from tests.integration.policy.conftest import SHOP, make_bundle, question
 if TYPE_CHECKING:
     from tests.integration.policy.conftest import Start
 
-pytestmark = pytest.mark.req("GW-11")
+pytestmark = [pytest.mark.req("GW-11"), pytest.mark.usefixtures("real_seeds")]
 
 
 def code(decision: Decision) -> str:

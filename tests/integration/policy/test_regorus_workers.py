@@ -24,7 +24,7 @@ from tests.integration.policy.conftest import SHOP, make_bundle, question
 if TYPE_CHECKING:
     from tests.integration.policy.conftest import Start
 
-pytestmark = pytest.mark.req("POL-04")
+pytestmark = [pytest.mark.req("POL-04"), pytest.mark.usefixtures("real_seeds")]
 ROOT = Path(__file__).resolve().parents[3]
 BYSTANDER = """# METADATA
 # custom:
