@@ -23,7 +23,7 @@ from tests.e2e.stub import EFFECTS, TOOLS
 ROOT = Path(__file__).parents[2]
 ACME = ROOT / "examples" / "acme"
 HERE = Path(__file__).parent
-DESK = [sys.executable, str(HERE / "desk_server.py")]
+DESK = [sys.executable, "-S", str(HERE / "desk_server.py")]
 
 CLIENTS = ("launcher", "helper", "other", "clerk")
 PEOPLE = {

@@ -79,10 +79,17 @@ def test_every_code_of_an_error_is_one_that_a_refusal_can_tell() -> None:
 def codes_of(tree: ast.Module) -> Iterator[str]:
     """Yield the literal codes of errors that are made, and the default codes of error classes."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Error", "error")):
+        if isinstance(node, ast.Call):
             given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
-        elif isinstance(node, ast.AnnAssign | ast.Assign) and "default_code" in ast.unparse(node):
+            if not given or not ast.unparse(node.func).endswith(("Error", "error")):
+                continue
+        elif isinstance(node, ast.AnnAssign | ast.Assign) and "default_code" in _targets(node):
             given = [node.value] if node.value is not None else []
         else:
             continue
         yield from (str(value.value) for value in given if isinstance(value, ast.Constant))
+
+
+def _targets(node: ast.AnnAssign | ast.Assign) -> str:
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+    return " ".join(map(ast.unparse, targets))

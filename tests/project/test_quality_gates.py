@@ -30,7 +30,10 @@ def our_files(*folders: str) -> list[Path]:
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Yield those of a file in which one could be too long."""
+    text = path.read_text()
+    tree = ast.parse(text if text.count("\n") > FUNCTION_MAX_LINES else "")
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -90,9 +93,6 @@ def test_no_function_is_longer_than_a_page() -> None:
 def test_no_module_or_class_has_a_name_that_says_nothing() -> None:
     vague = [str(path) for path in our_files("gateway", "connectors") if VAGUE.search(path.stem)]
     for path in our_files("gateway", "connectors"):
-        vague += [
-            f"{path}: {node.name}"
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.ClassDef) and VAGUE.search(node.name)
-        ]
+        named = re.findall(r"^\s*class (\w+)", path.read_text(), re.MULTILINE)
+        vague += [f"{path}: {name}" for name in named if VAGUE.search(name)]
     assert vague == []

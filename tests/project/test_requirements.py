@@ -24,8 +24,10 @@ def named_ids(source: str) -> set[str]:
     Raises `ValueError` for an argument that is no literal: an id that cannot be read is unchecked.
     """
     ids: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.req":
+    for node in ast.walk(ast.parse(source if "req(" in source else "")):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if node.func.attr == "req" and ast.unparse(node.func) == "pytest.mark.req":
             ids.update(str(ast.literal_eval(argument)) for argument in node.args)
     return ids
 
