@@ -28,7 +28,6 @@ from gateway.adapters.audit.audit_proofs import (
 from gateway.adapters.audit.audit_seek import find_operation
 from gateway.cli.audit_filters import fail, require_log
 from gateway.cli.exits import Exit
-from gateway.config import load_config
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.log.cosignature import split_witnessed_note
 from gateway.core.log.merkle import HASH_BYTES, hash_leaf
@@ -165,6 +164,8 @@ def _plain() -> Iterator[None]:
 
 def _find_log(directory: Path | None, config: Path | None) -> Path:
     if directory is None:
+        from gateway.config import load_config  # noqa: PLC0415 - see `gateway.cli.config.read_config`
+
         try:
             directory = load_config(config or CONFIG, os.environ).audit.dir
         except (ConfigurationError, OSError) as error:

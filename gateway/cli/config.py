@@ -6,14 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 from ruamel.yaml import YAML
 
 from gateway.cli.exits import Exit
-from gateway.config import Config, config_schema, load_config
 from gateway.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 app = typer.Typer(
     name="config", help="Check and show the gateway's configuration.", no_args_is_help=True
@@ -63,11 +65,16 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
+    from gateway.config import config_schema  # noqa: PLC0415 - see `read_config`
+
     print(json.dumps(config_schema(), indent=2))
 
 
 def read_config(path: Path) -> Config:
     """Return the configuration at `path`, or print every mistake to stderr and exit."""
+    # Takes as long as all else that a command loads, and most commands need none.
+    from gateway.config import load_config  # noqa: PLC0415
+
     try:
         return load_config(path, os.environ)
     except ConfigurationError as error:

@@ -13,7 +13,6 @@ from gateway.adapters.audit.audit_openings import Vault
 from gateway.cli.audit_filters import fail, open_vault, require_log
 from gateway.cli.exits import Exit
 from gateway.cli.option_groups import OptionGroup
-from gateway.config import load_config
 from gateway.core.errors import ConfigurationError
 
 CONFIG: Final = Path("countersign.yaml")
@@ -57,6 +56,8 @@ class Where(OptionGroup, frozen=True, kw_only=True):
             if self.config is not None or self.kek is None:
                 raise fail("give `--dir` with `--kek`, or else `--config` alone", Exit.USAGE)
             return Places(self.log, self.kek, self.bundles or self.log / "bundles")
+        from gateway.config import load_config  # noqa: PLC0415 - see `gateway.cli.config.read_config`
+
         try:
             found = load_config(self.config or CONFIG, os.environ).audit
         except (ConfigurationError, OSError) as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from connectors.manifest import load_manifest
 from gateway.adapters.authoring.policy_deployment import Deployment
 from gateway.cli.config import DEFAULT_FILE
 from gateway.cli.policy_folder import failed
-from gateway.config import Config, load_config
 from gateway.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 
 def read_deployment(directory: Path, config: Path | None, notes: list[str]) -> Deployment | None:
@@ -42,18 +45,24 @@ def find_config(
     about it. Raises `ConfigurationError` where one that is given cannot be read.
     """
     if config is not None:
-        return load_config(config, os.environ), config
+        return _load(config), config
     for path in (directory.resolve().parent / DEFAULT_FILE, Path.cwd() / DEFAULT_FILE):
         if not path.is_file():
             continue
         try:
-            found = load_config(path, os.environ)
+            found = _load(path)
             if found.policy.path.resolve() == directory.resolve():
                 return found, path
         except ConfigurationError:
             notes.append(_unread(path))
             return None
     return None
+
+
+def _load(path: Path) -> Config:
+    from gateway.config import load_config  # noqa: PLC0415 - see `gateway.cli.config.read_config`
+
+    return load_config(path, os.environ)
 
 
 def _unread(path: Path) -> str:

@@ -20,7 +20,6 @@ from gateway.adapters.releases.release_keys import create_key, load_key
 from gateway.cli.admin_api import ask, fail
 from gateway.cli.config import DEFAULT_FILE, read_config
 from gateway.cli.exits import Exit
-from gateway.config_release import assemble
 from gateway.core.errors import CountersignError
 from gateway.core.releases.archive import unpack
 from gateway.core.releases.opa_files import SIGNATURES
@@ -72,6 +71,8 @@ def build(
     ] = [DEFAULT_FILE],  # noqa: B006 - typer copies it
 ) -> None:
     """Write a release: policies, and manifests, endpoints and roles of each configuration."""
+    from gateway.config_release import assemble  # noqa: PLC0415 - see `gateway.cli.config`
+
     configs = [read_config(path) for path in config]
 
     def work() -> str:
