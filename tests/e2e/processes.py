@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,15 @@ def eventually(condition: Callable[[], object], what: str, within_s: float = PAT
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.02)
     return found
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there: asked at a fraction of what a request costs."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 class Process(Protocol):

@@ -16,7 +16,7 @@ import httpx
 from gateway.adapters.audit.audit_reader import read_records
 from gateway.adapters.audit.audit_verify import verify
 from tests.e2e.callers import Agent, Person
-from tests.e2e.processes import STOP_S, Process, descendants, eventually
+from tests.e2e.processes import STOP_S, Process, descendants, eventually, listens
 from tests.e2e.site import ROOT, Site, secret_of
 
 SERVE = [str(Path(sys.executable).with_name("countersign")), "serve", "--config"]
@@ -51,6 +51,8 @@ class Served:
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, f"the gateway ended:\n{self.said()}"
+        if not listens(self.site.port):
+            return False
         try:
             return self.http.get("/readyz").status_code == httpx.codes.OK
         except httpx.TransportError:

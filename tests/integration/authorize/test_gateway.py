@@ -19,7 +19,6 @@ from gateway.adapters.audit.audit_verify import verify
 from gateway.config import Config
 from gateway.wiring import Gateway
 from tests.conformance.deployment import AGENT, deploy
-from tests.conformance.run import started
 
 pytestmark = [pytest.mark.req("TOK-02"), pytest.mark.network]
 
@@ -92,30 +91,29 @@ async def answer(browser: httpx.AsyncClient, origin: str, **changes: str) -> htt
 
 
 async def test_a_consent_is_a_run_on_behalf_of_the_person(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, upstream: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with started("fixture_server") as upstream:
-        config = await configured(tmp_path, upstream)
-        async with serving(config) as browser:
-            await claim(browser, capsys.readouterr().err)
-            # Another site's page cannot answer, nor one that has no token of this session.
-            assert (await answer(browser, "https://evil.example")).status_code == 403
-            assert (await answer(browser, "null")).status_code == 403
-            assert (await answer(browser, URL, csrf="0" * 64)).status_code == 403
-            reply = await answer(browser, URL)
-            back = dict(parse_qsl(urlsplit(reply.headers["location"]).query))
-            assert (back["state"], back["iss"]) == ("s", URL)
-            form = {
-                "grant_type": "authorization_code",
-                "code": back["code"],
-                "client_id": "editor",
-                "redirect_uri": BACK,
-                "code_verifier": VERIFIER,
-            }
-            issued = (await browser.post("/oauth/token", data=form)).json()
-            token = {"Authorization": f"Bearer {issued['access_token']}"}
-            call = await browser.post("/v1/tools/fixture.test_simple_text/calls", headers=token)
-            listed = await browser.get("/v1/tools", headers=token)
+    config = await configured(tmp_path, upstream)
+    async with serving(config) as browser:
+        await claim(browser, capsys.readouterr().err)
+        # Another site's page cannot answer, nor one that has no token of this session.
+        assert (await answer(browser, "https://evil.example")).status_code == 403
+        assert (await answer(browser, "null")).status_code == 403
+        assert (await answer(browser, URL, csrf="0" * 64)).status_code == 403
+        reply = await answer(browser, URL)
+        back = dict(parse_qsl(urlsplit(reply.headers["location"]).query))
+        assert (back["state"], back["iss"]) == ("s", URL)
+        form = {
+            "grant_type": "authorization_code",
+            "code": back["code"],
+            "client_id": "editor",
+            "redirect_uri": BACK,
+            "code_verifier": VERIFIER,
+        }
+        issued = (await browser.post("/oauth/token", data=form)).json()
+        token = {"Authorization": f"Bearer {issued['access_token']}"}
+        call = await browser.post("/v1/tools/fixture.test_simple_text/calls", headers=token)
+        listed = await browser.get("/v1/tools", headers=token)
     assert listed.status_code == 200
     assert call.status_code in (200, 404)
     report = verify(tmp_path / "audit", every_signature=True)
@@ -132,19 +130,20 @@ async def test_a_consent_is_a_run_on_behalf_of_the_person(
     assert back["code"].encode() not in log
 
 
-async def test_an_app_that_registered_itself_is_known_after_a_restart(tmp_path: Path) -> None:
-    with started("fixture_server") as upstream:
-        config = await configured(tmp_path, upstream)
-        async with serving(config) as browser:
-            body = {"redirect_uris": [BACK], "token_endpoint_auth_method": "none"}
-            made = (await browser.post("/oauth/register", json=body)).json()["client_id"]
-            assert (await browser.get(f"/oauth/authorize?{query(client_id='nobody')}")).is_error
-        async with serving(config) as browser:
-            path = f"/oauth/authorize?{query(client_id=made)}"
-            reply = await browser.get(path)
-            assert reply.status_code == 303
-            assert reply.headers["location"] == f"/signin?next={quote(path, safe='')}"
-            said = (await browser.get("/.well-known/oauth-authorization-server")).json()
+async def test_an_app_that_registered_itself_is_known_after_a_restart(
+    tmp_path: Path, upstream: str
+) -> None:
+    config = await configured(tmp_path, upstream)
+    async with serving(config) as browser:
+        body = {"redirect_uris": [BACK], "token_endpoint_auth_method": "none"}
+        made = (await browser.post("/oauth/register", json=body)).json()["client_id"]
+        assert (await browser.get(f"/oauth/authorize?{query(client_id='nobody')}")).is_error
+    async with serving(config) as browser:
+        path = f"/oauth/authorize?{query(client_id=made)}"
+        reply = await browser.get(path)
+        assert reply.status_code == 303
+        assert reply.headers["location"] == f"/signin?next={quote(path, safe='')}"
+        said = (await browser.get("/.well-known/oauth-authorization-server")).json()
     assert said["registration_endpoint"] == f"{URL}/oauth/register"
     assert {"authorization_code", "refresh_token"} <= set(said["grant_types_supported"])
     assert said["client_id_metadata_document_supported"] is False

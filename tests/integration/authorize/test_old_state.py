@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 
 from gateway.config import Config
 from gateway.wiring import Gateway
-from tests.conformance.run import started
 from tests.integration.authorize.test_gateway import (
     BACK,
     URL,
@@ -91,71 +90,68 @@ async def signed_in(config: Config, capsys: pytest.CaptureFixture[str]) -> tuple
 
 
 async def test_a_session_that_was_ended_is_not_revived(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, upstream: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with started("fixture_server") as upstream:
-        config = await configured(tmp_path, upstream)
-        cookies, token = await signed_in(config, capsys)
-        backup = Backup(tmp_path)
+    config = await configured(tmp_path, upstream)
+    cookies, token = await signed_in(config, capsys)
+    backup = Backup(tmp_path)
+    async with serving(config) as browser:
+        browser.cookies.update(cookies)
+        await sign_out(browser)
+        assert not await is_in(browser)
+    backup.put_back()
+    with capture_logs() as logs:
         async with serving(config) as browser:
             browser.cookies.update(cookies)
-            await sign_out(browser)
             assert not await is_in(browser)
-        backup.put_back()
-        with capture_logs() as logs:
-            async with serving(config) as browser:
-                browser.cookies.update(cookies)
-                assert not await is_in(browser)
-                assert await refresh(browser, token) == "invalid_grant"
-        assert warnings(logs) == ["signed_out_everybody"]
+            assert await refresh(browser, token) == "invalid_grant"
+    assert warnings(logs) == ["signed_out_everybody"]
 
 
 async def test_a_refresh_token_that_was_used_is_not_revived_and_people_stay_in(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, upstream: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with started("fixture_server") as upstream:
-        config = await configured(tmp_path, upstream)
-        cookies, first = await signed_in(config, capsys)
-        backup = Backup(tmp_path)
+    config = await configured(tmp_path, upstream)
+    cookies, first = await signed_in(config, capsys)
+    backup = Backup(tmp_path)
+    async with serving(config) as browser:
+        second = await refresh(browser, first)
+        assert second != "invalid_grant"
+    backup.put_back()
+    with capture_logs() as logs:
         async with serving(config) as browser:
-            second = await refresh(browser, first)
-            assert second != "invalid_grant"
-        backup.put_back()
-        with capture_logs() as logs:
-            async with serving(config) as browser:
-                browser.cookies.update(cookies)
-                assert await refresh(browser, first) == "invalid_grant"
-                assert await is_in(browser)
-        assert warnings(logs) == ["refresh_tokens_ended"]
+            browser.cookies.update(cookies)
+            assert await refresh(browser, first) == "invalid_grant"
+            assert await is_in(browser)
+    assert warnings(logs) == ["refresh_tokens_ended"]
 
 
 async def test_a_crash_soon_after_signs_nobody_out_who_was_in(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, upstream: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the disk holds once the state was kept is what a crash then leaves."""
-    with started("fixture_server") as upstream:
-        config = await configured(tmp_path, upstream)
-        cookies, token = await signed_in(config, capsys)
-        gateway = Gateway(config)
-        await gateway.start()
-        transport = httpx.ASGITransport(app=gateway.app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url=URL) as browser:
+    config = await configured(tmp_path, upstream)
+    cookies, token = await signed_in(config, capsys)
+    gateway = Gateway(config)
+    await gateway.start()
+    transport = httpx.ASGITransport(app=gateway.app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url=URL) as browser:
+        browser.cookies.update(cookies)
+        token = await refresh(browser, token)
+        page = await browser.get("/account")
+        csrf = re.search(r'name="csrf" value="(\w+)"', page.text)
+        assert csrf is not None
+        path, form = "/account/sessions/end", {"csrf": csrf[1]}
+        ended = await browser.post(path, data=form, headers={"Origin": URL})
+        assert ended.status_code == 303
+        await gateway._keep_up()  # noqa: SLF001 - the turn that comes each second
+        token = await refresh(browser, token)  # that one only the log knows of
+    crashed = Backup(tmp_path)
+    await gateway.stop()
+    crashed.put_back()
+    with capture_logs() as logs:
+        async with serving(config) as browser:
             browser.cookies.update(cookies)
-            token = await refresh(browser, token)
-            page = await browser.get("/account")
-            csrf = re.search(r'name="csrf" value="(\w+)"', page.text)
-            assert csrf is not None
-            path, form = "/account/sessions/end", {"csrf": csrf[1]}
-            ended = await browser.post(path, data=form, headers={"Origin": URL})
-            assert ended.status_code == 303
-            await gateway._keep_up()  # noqa: SLF001 - the turn that comes each second
-            token = await refresh(browser, token)  # that one only the log knows of
-        crashed = Backup(tmp_path)
-        await gateway.stop()
-        crashed.put_back()
-        with capture_logs() as logs:
-            async with serving(config) as browser:
-                browser.cookies.update(cookies)
-                assert await is_in(browser)
-                assert await refresh(browser, token) != "invalid_grant"
-        assert warnings(logs) == []
+            assert await is_in(browser)
+            assert await refresh(browser, token) != "invalid_grant"
+    assert warnings(logs) == []

@@ -32,7 +32,6 @@ from tests.conformance.authorization import (
     set_up_person,
     sign_in,
 )
-from tests.conformance.run import started
 from tests.integration.authorize.listening import (
     Callback,
     describe,
@@ -76,7 +75,7 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Iterator[Scene]:
     """A gateway, its first admin, a browser, and an app's own machine."""
     public, tls = make_certificate(tmp_path_factory.mktemp("tls"))
     with ExitStack() as stack:
@@ -87,7 +86,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         )
         url = f"{origin}/client.json"
         said["/client.json"] = describe(url, callback.url)
-        upstream = stack.enter_context(started("fixture_server"))
         env = {**os.environ, "SSL_CERT_FILE": str(public)}
         door = stack.enter_context(interactive_gateway(upstream, callback.url, env=env))
         browser = stack.enter_context(open_browser())

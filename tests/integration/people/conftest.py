@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gateway.adapters.audit.audit_reader import read_records
-from tests.e2e.processes import eventually
+from tests.e2e.processes import eventually, listens
 from tests.e2e.site import ROOT, free_port
 from tests.integration.idp.provider import Idp
 from tests.integration.people.chromium import Chromium, running_chromium
@@ -77,6 +77,8 @@ class House:
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.stderr.read_text()
+        if not listens(self.port):
+            return False
         try:
             answer = httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False)
         except httpx.TransportError:
