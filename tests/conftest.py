@@ -11,6 +11,7 @@ import pytest
 import typer.main
 from hypothesis import HealthCheck, settings
 
+from tests import parsed as _  # noqa: F401 - keeps what is parsed; before whoever parses
 from tests import seeds
 from tests.effort import share
 
