@@ -1,8 +1,8 @@
 # Small verbs for daily work, the same on a desk and in CI. Each target works alone on a machine
 # that has Python 3.11, make, git and the package indexes: the first one builds .venv.
 
-# The distribution's Python before others on the PATH: it is built with profile-guided optimization,
-# which what version managers compile is not by default, and everything here is a quarter slower then.
+# The distribution's Python before others on the PATH: it is what companies run, often an early patch
+# release, and optimized, which what version managers compile is not by default (ADR 0033).
 PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || command -v python3)
 # A distribution's Python may come without pip: whichever there is serves, it is told where to install.
 PIP = $$(for python in $(PYTHON) python3.11 python3; do \

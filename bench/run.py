@@ -95,7 +95,7 @@ def run(folder: Path, plan: Plan, *, result_bytes: int, say: Say) -> Results:
 
 
 def _name_python() -> str:
-    """Say which Python this is. Who built it makes a quarter of the figures."""
+    """Say which Python this is, and whether it is one that was built with optimizations."""
     builder = "the distribution's" if sys.base_prefix == "/usr" else "not the distribution's"
     return f"{platform.python_version()}, {builder}"
 
