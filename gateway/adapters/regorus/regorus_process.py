@@ -50,6 +50,7 @@ HEADROOM_BYTES: Final = 512 << 20
 """What a worker may take beyond what it began with: for one evaluation, and engines it builds."""
 _PR_SET_PDEATHSIG: Final = 1
 _READ_BYTES: Final = 1 << 20
+_LOADING: Final = ("load", "attached")
 
 
 class _Order(msgspec.Struct):
@@ -75,6 +76,10 @@ def breed(control: socket.socket, evaluator: Evaluator) -> None:
             _fork(control, evaluator, order.role, descriptors)
             continue
         kind, reply = evaluator.answer(0, CONTROL, command)
+        if order.do in _LOADING:
+            # What workers copy of it is never gone through: pages that nobody touches are shared.
+            gc.collect()
+            gc.freeze()
         _reply(control, reply if kind == ANSWER else json.dumps({"fault": reply.decode()}).encode())
 
 

@@ -16,7 +16,6 @@ timeout and panics with `BaseException`: hence a process of its own.
 
 from __future__ import annotations
 
-import gc
 import json
 import mmap
 import re
@@ -167,8 +166,6 @@ class Evaluator:
         except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
             return json.dumps({"faults": [describe(error)]}).encode()
         self._subsets = {0: Subset(engine)}
-        gc.collect()
-        gc.freeze()
         return b'{"faults": []}'
 
 
