@@ -5,13 +5,11 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator
-from functools import cache
 
 import pytest
-import typer.main
 from hypothesis import HealthCheck, settings
 
-from tests import parsed as _  # noqa: F401 - keeps what is parsed; before whoever parses
+from tests import kept as _  # noqa: F401 - first: what others then use is kept
 from tests import seeds
 from tests.effort import share
 
@@ -24,6 +22,16 @@ KEPT = {
 }
 GARBAGE = (50_000, 20, 100)
 """As in a gateway that serves: looking for garbage among ten thousand tests takes time."""
+LONG = (
+    # Those that wait, for processes that they kill or for seconds that pass, and those that
+    # compute, by turns: ten seconds and more each.
+    *("test_releases", "test_demo", "test_bench", "test_killed", "test_policy_search"),
+    *("test_people_in_a_browser", "test_policy_tools", "test_keeper", "test_canaries"),
+    *("test_regorus_workers", "test_readme", "test_kill", "test_recipes_page", "test_postgres"),
+    *("test_opa_policy", "test_regorus_policy", "test_faults", "test_verifiers", "test_old_state"),
+    *("test_random_policies", "test_engines_alike"),
+)
+"""Names of files, in the order in which they start."""
 REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
 
 # No deadline: the cores are shared with the gateways, workers and upstreams that other tests start.
@@ -36,9 +44,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("countersign")
-
-# A test that drives the command line puts all of it together anew: its parameters are read once.
-typer.main.get_params_from_function = cache(typer.main.get_params_from_function)  # type: ignore[attr-defined] # not exported
 
 
 def pytest_configure() -> None:
@@ -64,10 +69,16 @@ def _engines_end_where_they_began(request: pytest.FixtureRequest) -> Generator[N
     yield
     if {"policy", "examples", "audit_queries", "audit_access"} & set(request.path.parts):
         gc.collect()
+        gc.freeze()  # what is left of a file, others need not go through
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sockets are off (pyproject.toml); `network` opens them to the loopback addresses only."""
+    """Sockets are off (pyproject.toml); `network` opens them to the loopback addresses only.
+
+    Files that take long come first: the last one that starts is the one that all wait for.
+    """
+    items.sort(key=_place)
     for item in items:
         if item.get_closest_marker("network"):
             item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
@@ -77,6 +88,10 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later look for garbage."""
     gc.collect()
     gc.freeze()
+
+
+def _place(item: pytest.Item) -> int:
+    return LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
 
 
 @pytest.hookimpl(wrapper=True)
