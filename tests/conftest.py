@@ -22,16 +22,6 @@ KEPT = {
 }
 GARBAGE = (50_000, 20, 100)
 """As in a gateway that serves: looking for garbage among ten thousand tests takes time."""
-LONG = (
-    # Those that wait, for processes that they kill or for seconds that pass, and those that
-    # compute, by turns: ten seconds and more each.
-    *("test_releases", "test_demo", "test_bench", "test_killed", "test_policy_search"),
-    *("test_people_in_a_browser", "test_policy_tools", "test_keeper", "test_canaries"),
-    *("test_regorus_workers", "test_readme", "test_kill", "test_recipes_page", "test_postgres"),
-    *("test_opa_policy", "test_regorus_policy", "test_faults", "test_verifiers", "test_old_state"),
-    *("test_random_policies", "test_engines_alike"),
-)
-"""Names of files, in the order in which they start."""
 REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
 
 # No deadline: the cores are shared with the gateways, workers and upstreams that other tests start.
@@ -72,13 +62,8 @@ def _engines_end_where_they_began(request: pytest.FixtureRequest) -> Generator[N
         gc.freeze()  # what is left of a file, others need not go through
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sockets are off (pyproject.toml); `network` opens them to the loopback addresses only.
-
-    Files that take long come first: the last one that starts is the one that all wait for.
-    """
-    items.sort(key=_place)
+    """Sockets are off (pyproject.toml); `network` opens them to the loopback addresses only."""
     for item in items:
         if item.get_closest_marker("network"):
             item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
@@ -88,10 +73,6 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later look for garbage."""
     gc.collect()
     gc.freeze()
-
-
-def _place(item: pytest.Item) -> int:
-    return LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -51,7 +51,7 @@ class Served:
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, f"the gateway ended:\n{self.said()}"
-        if not listens(self.site.port):
+        if not listens(httpx.URL(self.site.url).port or 80):
             return False
         try:
             return self.http.get("/readyz").status_code == httpx.codes.OK
