@@ -26,8 +26,9 @@ def eventually(condition: Callable[[], object], what: str, within_s: float = PAT
     return found
 
 
-def listens(port: int) -> bool:
+def listens(port: int | None) -> bool:
     """Whether somebody takes connections there: asked at a fraction of what a request costs."""
+    assert port is not None
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError:
