@@ -22,17 +22,11 @@ COPIERS = {"replace", "convert", "copy", "deepcopy", "force_setattr", "from_buil
 
 
 @cache
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-def shipped(*words: str) -> list[tuple[str, ast.Module]]:
-    """Return the shipped modules in which one of these words stands."""
+def shipped() -> list[tuple[str, ast.Module]]:
     return [
-        (str(path.relative_to(ROOT)), parse(path))
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text()))
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
-        if any(word in path.read_text() for word in words)
     ]
 
 
@@ -71,7 +65,7 @@ def find_makers(tree: ast.Module) -> set[str]:
 
 
 def test_only_logs_make_proof_of_a_record() -> None:
-    makers = {path: found for path, tree in shipped(*PROOFS) if (found := find_makers(tree))}
+    makers = {path: found for path, tree in shipped() if (found := find_makers(tree))}
     assert makers.keys() == MAKERS
     assert all(found == PROOFS for found in makers.values())
 
@@ -111,9 +105,7 @@ def find_transport_calls(tree: ast.Module) -> list[int]:
 
 
 def test_only_the_enforcement_point_reaches_a_tool() -> None:
-    calls = {
-        path: lines for path, tree in shipped(".call") if (lines := find_transport_calls(tree))
-    }
+    calls = {path: lines for path, tree in shipped() if (lines := find_transport_calls(tree))}
     assert {path: len(lines) for path, lines in calls.items()} == {"gateway/enforce.py": 1}
 
 
@@ -121,7 +113,7 @@ def test_whoever_else_knows_a_transport_only_lists_starts_or_ends_it() -> None:
     """`ToolTransport` is named where transports are handed on; each such place is looked at."""
     named = {
         path
-        for path, tree in shipped("ToolTransport")
+        for path, tree in shipped()
         for node in ast.walk(tree)
         if isinstance(node, ast.Name | ast.alias)
         and (node.id if isinstance(node, ast.Name) else node.name) == "ToolTransport"
