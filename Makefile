@@ -4,9 +4,6 @@
 # The distribution's Python before others on the PATH: it is what companies run, often an early patch
 # release, and optimized, which what version managers compile is not by default (ADR 0033).
 PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || command -v python3)
-# A distribution's Python may come without pip: whichever there is serves, it is told where to install.
-PIP = $$(for python in $(PYTHON) python3.11 python3; do \
-	$$python -m pip --version >/dev/null 2>&1 && echo $$python -m pip && exit; done; echo $(PYTHON) -m pip)
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
@@ -27,7 +24,12 @@ help: ## list the targets
 $(UV): requirements-bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv --without-pip $(VENV)
-	$(PIP) --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
+	@# A distribution's Python may come without pip: whichever there is serves, told where to install.
+	@for python in $(PYTHON) python3.11 python3; do \
+		$$python -m pip --version >/dev/null 2>&1 && pip="$$python -m pip" && break; done; \
+	[ "$$pip" ] || { $(BIN)/python -m ensurepip >/dev/null 2>&1 && pip="$(BIN)/python -m pip"; } || \
+		{ echo "no Python here has pip: install python3-pip, or name one that has: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	$$pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
 	@touch $@
 
 $(STAMP): $(UV) uv.lock pyproject.toml

@@ -71,6 +71,33 @@ def test_the_python_that_somebody_names_is_the_one_that_is_built_with(bare: Path
 
 
 @pytest.mark.req("GW-01")
+def test_where_no_python_has_pip_make_says_what_to_install(bare: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    python = programs / "python3.11"
+    python.write_text(f"""#!/bin/sh
+case "$2" in
+  pip|ensurepip) exit 1;;
+  venv) mkdir -p .venv/bin; cp {python} .venv/bin/python;;
+esac
+""")
+    python.chmod(0o755)
+    for tool in ("mkdir", "cp", "touch"):
+        (programs / tool).symlink_to(shutil.which(tool) or tool)
+    done = subprocess.run(
+        [shutil.which("make") or "make", f"PYTHON={python}", ".venv/bin/uv"],
+        cwd=bare,
+        env={"PATH": str(programs)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "install python3-pip, or name one that has: make PYTHON=" in done.stderr
+
+
+@pytest.mark.req("GW-01")
 def test_ci_runs_the_daily_verbs_first_and_ends_with_pytest() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     steps = re.findall(r"^step make (\S+)", script, re.MULTILINE)
