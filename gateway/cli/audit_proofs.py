@@ -6,7 +6,6 @@ log only grew since a checkpoint that somebody kept.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -27,6 +26,7 @@ from gateway.adapters.audit.audit_proofs import (
 )
 from gateway.adapters.audit.audit_seek import find_operation
 from gateway.cli.audit_filters import fail, require_log
+from gateway.cli.config import load
 from gateway.cli.exits import Exit
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.log.cosignature import split_witnessed_note
@@ -164,10 +164,8 @@ def _plain() -> Iterator[None]:
 
 def _find_log(directory: Path | None, config: Path | None) -> Path:
     if directory is None:
-        from gateway.config import load_config  # noqa: PLC0415 - see `gateway.cli.config.read_config`
-
         try:
-            directory = load_config(config or CONFIG, os.environ).audit.dir
+            directory = load(config or CONFIG).audit.dir
         except (ConfigurationError, OSError) as error:
             raise fail(f"{error}\nor name the log's directory", Exit.USAGE) from None
     elif config is not None:

@@ -65,18 +65,23 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
-    from gateway.config import config_schema  # noqa: PLC0415 - see `read_config`
+    from gateway.config import config_schema  # noqa: PLC0415 - see `load`
 
     print(json.dumps(config_schema(), indent=2))
 
 
-def read_config(path: Path) -> Config:
-    """Return the configuration at `path`, or print every mistake to stderr and exit."""
-    # Takes as long as all else that a command loads, and most commands need none.
+def load(path: Path) -> Config:
+    """Return the configuration at `path`, with this environment. Raises `ConfigurationError`."""
+    # Its models take as long to load as all else of a command, and most commands need none.
     from gateway.config import load_config  # noqa: PLC0415
 
+    return load_config(path, os.environ)
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration at `path`, or print every mistake to stderr and exit."""
     try:
-        return load_config(path, os.environ)
+        return load(path)
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(Exit.ERROR) from None

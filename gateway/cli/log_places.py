@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,6 +10,7 @@ from msgspec import Struct
 
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.cli.audit_filters import fail, open_vault, require_log
+from gateway.cli.config import load
 from gateway.cli.exits import Exit
 from gateway.cli.option_groups import OptionGroup
 from gateway.core.errors import ConfigurationError
@@ -56,10 +56,8 @@ class Where(OptionGroup, frozen=True, kw_only=True):
             if self.config is not None or self.kek is None:
                 raise fail("give `--dir` with `--kek`, or else `--config` alone", Exit.USAGE)
             return Places(self.log, self.kek, self.bundles or self.log / "bundles")
-        from gateway.config import load_config  # noqa: PLC0415 - see `gateway.cli.config.read_config`
-
         try:
-            found = load_config(self.config or CONFIG, os.environ).audit
+            found = load(self.config or CONFIG).audit
         except (ConfigurationError, OSError) as error:
             raise fail(f"{error}\nor name the log with `--dir` and `--kek`", Exit.USAGE) from None
         return Places(found.dir, self.kek or found.kek, self.bundles or found.dir / "bundles")

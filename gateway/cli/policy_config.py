@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectors.manifest import load_manifest
 from gateway.adapters.authoring.policy_deployment import Deployment
-from gateway.cli.config import DEFAULT_FILE
+from gateway.cli.config import DEFAULT_FILE, load
 from gateway.cli.policy_folder import failed
 from gateway.core.errors import ConfigurationError
 
@@ -45,24 +44,18 @@ def find_config(
     about it. Raises `ConfigurationError` where one that is given cannot be read.
     """
     if config is not None:
-        return _load(config), config
+        return load(config), config
     for path in (directory.resolve().parent / DEFAULT_FILE, Path.cwd() / DEFAULT_FILE):
         if not path.is_file():
             continue
         try:
-            found = _load(path)
+            found = load(path)
             if found.policy.path.resolve() == directory.resolve():
                 return found, path
         except ConfigurationError:
             notes.append(_unread(path))
             return None
     return None
-
-
-def _load(path: Path) -> Config:
-    from gateway.config import load_config  # noqa: PLC0415 - see `gateway.cli.config.read_config`
-
-    return load_config(path, os.environ)
 
 
 def _unread(path: Path) -> str:

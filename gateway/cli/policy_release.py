@@ -71,7 +71,7 @@ def build(
     ] = [DEFAULT_FILE],  # noqa: B006 - typer copies it
 ) -> None:
     """Write a release: policies, and manifests, endpoints and roles of each configuration."""
-    from gateway.config_release import assemble  # noqa: PLC0415 - see `gateway.cli.config`
+    from gateway.config_release import assemble  # noqa: PLC0415 - see `gateway.cli.config.load`
 
     configs = [read_config(path) for path in config]
 
