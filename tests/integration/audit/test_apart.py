@@ -165,13 +165,10 @@ async def test_a_process_that_ends_before_it_keeps_anything_is_told_of(
 async def test_a_process_that_is_killed_is_reaped_and_how_it_ended_is_told_once(
     tmp_path: Path,
 ) -> None:
-    told: asyncio.Queue[str] = asyncio.Queue()
-    log = open_log(tmp_path)
-    await log.start(apart=True, failed=told.put_nowait)
-    assert log.keeper_pid is not None
-    os.kill(log.keeper_pid, signal.SIGKILL)
+    log, pid, told = await _kept(tmp_path)
+    os.kill(pid, signal.SIGKILL)
     assert await told.get() == "what keeps it has ended: killed by signal 9"
-    assert not _is_there(log.keeper_pid)
+    assert not _is_there(pid)
     await log.close()
     assert told.empty()
 
@@ -220,10 +217,7 @@ async def test_a_gateway_that_cannot_have_its_log_kept_says_why_and_gives_the_lo
 async def test_why_a_process_fails_is_told_in_its_own_words_and_it_is_reaped(
     tmp_path: Path,
 ) -> None:
-    told: asyncio.Queue[str] = asyncio.Queue()
-    log = open_log(tmp_path)
-    await log.start(apart=True, failed=told.put_nowait)
-    assert log.keeper_pid is not None
+    log, pid, told = await _kept(tmp_path)
     keys = tmp_path / "audit" / "openings" / "keys"
     keys.rename(tmp_path / "elsewhere")
     with pytest.raises(AuditError):
@@ -232,9 +226,18 @@ async def test_why_a_process_fails_is_told_in_its_own_words_and_it_is_reaped(
     for thread in threading.enumerate():
         if thread.name == "audit-keeper-end":
             await asyncio.to_thread(thread.join)
-    assert not _is_there(log.keeper_pid)
+    assert not _is_there(pid)
     await log.close()
     assert told.empty()
+
+
+async def _kept(folder: Path) -> tuple[FileAuditLog, int, asyncio.Queue[str]]:
+    """Start a log, the process that keeps it, and what is told of that process."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    log = open_log(folder)
+    await log.start(apart=True, failed=told.put_nowait)
+    assert log.keeper_pid is not None
+    return log, log.keeper_pid, told
 
 
 def _is_there(pid: int) -> bool:
