@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field
 
-from gateway.config_base import HASH, GrantSection, Id, SecretHash, Section, section
+from gateway.config_base import HASH, GrantSection, Id, SecretHash, Section, Whole, section
 
 
 class AppSection(Section):
@@ -48,7 +48,7 @@ class ClientDocumentsSection(Section):
 class OAuthSection(Section):
     """What people can let apps do, and for how long."""
 
-    authorization_s: StrictInt = Field(
+    authorization_s: Whole = Field(
         28_800, ge=60, le=604_800, description="seconds that an authorization lives, 60 to 604800"
     )
     client_id_metadata_documents: ClientDocumentsSection = section(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -23,6 +24,8 @@ from gateway.core.catalog import Effect
 BASE: Final = "base"
 """Key of the validation context: the folder from which relative paths start."""
 
+_DIGITS_MAX: Final = 18
+
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     base: Path = (info.context or {}).get(BASE, Path())
@@ -34,6 +37,13 @@ def _resolve_uri(uri: str, info: ValidationInfo) -> str:
     return f"{scheme}:{_resolve(Path(path), info)}" if scheme in ("file", "dir") and path else uri
 
 
+def _read_whole(value: object) -> object:
+    """Return the number that a text says: environment variables are texts."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS_MAX:
+        return int(value)
+    return value
+
+
 LocalPath = Annotated[Path, AfterValidator(_resolve)]
 KeyUri = Annotated[str, AfterValidator(_resolve_uri)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -41,6 +51,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 SecretHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 SecretFrom = Annotated[str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
 Number = StrictInt | StrictFloat
+Whole = Annotated[StrictInt, BeforeValidator(_read_whole)]
+"""A whole number, from 0: no `true`, no `1.0`, but a text of digits, as a variable has it."""
 
 HASH: Final = "`sha256:` and the hex SHA-256 of a generated secret"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StrictInt, StringConstraints
+from pydantic import Field, StringConstraints
 
-from gateway.config_base import LocalPath, SecretFrom, Section
+from gateway.config_base import LocalPath, SecretFrom, Section, Whole
 from gateway.core.policy.decision_event import MASK
 
 Mask = Annotated[str, StringConstraints(pattern=r"^/(input|result)(/([^~/]|~[01])*)+$")]
@@ -16,10 +16,10 @@ class DecisionLogSection(Section):
     """A copy of every decision in OPA's format; off unless it has a `file` or a `url`."""
 
     file: LocalPath | None = Field(None, description="a file that JSON lines are appended to")
-    rotate_bytes: StrictInt = Field(
+    rotate_bytes: Whole = Field(
         100_000_000, ge=1_000_000, description="past so many bytes a new file is begun, from 1 MB"
     )
-    keep: StrictInt = Field(5, ge=0, le=100, description="older files that are kept, 0 to 100")
+    keep: Whole = Field(5, ge=0, le=100, description="older files that are kept, 0 to 100")
     url: str | None = Field(
         None,
         pattern=r"^(https://[^\s@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?(/[^\s@]*)?)$",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StrictInt, StrictStr
+from pydantic import Field, StrictStr
 
 from gateway.config_apps import AppSection, OAuthSection
 from gateway.config_base import (
@@ -18,6 +18,7 @@ from gateway.config_base import (
     SecretFrom,
     SecretHash,
     Section,
+    Whole,
     section,
 )
 from gateway.config_decision_log import DecisionLogSection
@@ -97,10 +98,10 @@ class AuditSection(Section):
     segment_max_bytes: int = Field(
         67_108_864, ge=65_536, description="bytes after which a new segment file is begun"
     )
-    reserve_mib: StrictInt = Field(
+    reserve_mib: Whole = Field(
         64, ge=0, le=4_096, description="MiB kept back for outcomes on a disk that fills up"
     )
-    key_max_age_h: StrictInt = Field(
+    key_max_age_h: Whole = Field(
         24, ge=0, le=8_784, description="hours after which a new signing key takes over; 0: never"
     )
     witness: WitnessSection = section("who sees the log grow, and signs that they did")
@@ -214,13 +215,13 @@ class TokensSection(Section):
     ring: LocalPath | None = Field(
         None, description="the file of the keys' states; by default beside `key`"
     )
-    key_max_age_h: StrictInt = Field(
+    key_max_age_h: Whole = Field(
         720, ge=0, le=87_840, description="hours after which the next key takes over; 0: never"
     )
     run_max_s: int = Field(
         86_400, ge=60, le=604_800, description="seconds a run may live, 60 to 604800"
     )
-    max_depth: StrictInt = Field(
+    max_depth: Whole = Field(
         2, ge=0, le=8, description="how often authority may be handed on, 0 to 8"
     )
     trusted_issuers: tuple[TrustedIssuerSection, ...] = Field(
@@ -400,13 +401,13 @@ class SignInSection(Section):
         default=True, description="passwords and passkeys, kept by the gateway itself"
     )
     oidc: tuple[OidcSection, ...] = Field((), description="identity providers")
-    session_max_s: StrictInt = Field(
+    session_max_s: Whole = Field(
         43_200, ge=300, le=604_800, description="seconds until people must sign in again"
     )
-    session_idle_s: StrictInt = Field(
+    session_idle_s: Whole = Field(
         3_600, ge=60, le=86_400, description="seconds without a request that end a session"
     )
-    cli_max_s: StrictInt = Field(
+    cli_max_s: Whole = Field(
         28_800, ge=300, le=604_800, description="seconds that `countersign login` lasts"
     )
     trusted_proxies: tuple[StrictStr, ...] = Field(
@@ -417,13 +418,13 @@ class SignInSection(Section):
 class RegistrySection(Section):
     """People, agents and clients that are registered while the gateway runs."""
 
-    approver_delay_s: StrictInt = Field(
+    approver_delay_s: Whole = Field(
         3_600,
         ge=0,
         le=2_592_000,
         description="seconds until the vote of a new approver counts, 0 to 2592000",
     )
-    proposal_ttl_s: StrictInt = Field(
+    proposal_ttl_s: Whole = Field(
         86_400, ge=60, le=604_800, description="seconds that a proposal waits for a second person"
     )
 

@@ -20,6 +20,8 @@ KEPT = {
     "COUNTERSIGN_FAULT_FACTOR",
     "COUNTERSIGN_EXAMPLES",
 }
+SMALL = {"COUNTERSIGN__AUDIT__RESERVE_MIB": "1"}
+"""Hundreds of logs would keep back gigabytes, and some of them are copied."""
 GARBAGE = (50_000, 20, 100)
 """As in a gateway that serves: looking for garbage among ten thousand tests takes time."""
 REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
@@ -43,6 +45,7 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
         if name not in KEPT:
             del os.environ[name]
+    os.environ.update(SMALL)
 
 
 def pytest_unconfigure() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ async def test_a_clock_that_jumps_ahead_and_back_gives_no_run_its_budget_again(
     tmp_path: Path,
 ) -> None:
     assert CliRunner().invoke(build("init"), ["init", str(tmp_path / "g")]).exit_code == 0
-    gateway = Gateway(load_config(tmp_path / "g" / "countersign.yaml", {}))
+    gateway = Gateway(load_config(tmp_path / "g" / "countersign.yaml", os.environ))
     clock = gateway._clock = SteppedClock()  # noqa: SLF001 - no public way to set a clock wrong
     await gateway.start()
     try:

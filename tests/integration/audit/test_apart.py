@@ -203,7 +203,7 @@ async def test_a_gateway_that_cannot_have_its_log_kept_says_why_and_gives_the_lo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert CliRunner().invoke(build("init"), ["init", str(tmp_path / "g")]).exit_code == 0
-    config = load_config(tmp_path / "g" / "countersign.yaml", {})
+    config = load_config(tmp_path / "g" / "countersign.yaml", os.environ)
     path = tmp_path / "program.py"
     path.write_text("raise SystemExit(3)")
     monkeypatch.setattr(audit_process, "__file__", str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def offline(site: Path, *words: str) -> Result:
 
 
 def config_of(site: Path) -> Config:
-    return load_config(site, {})
+    return load_config(site, os.environ)
 
 
 async def keep(site: Path, subject: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ class SteppedClock(SystemClock):
 
 async def test_the_key_changes_by_the_clock_and_the_log_stays_valid(tmp_path: Path) -> None:
     assert CliRunner().invoke(build("init"), ["init", str(tmp_path / "g")]).exit_code == 0
-    config = load_config(tmp_path / "g" / "countersign.yaml", {})
+    config = load_config(tmp_path / "g" / "countersign.yaml", os.environ)
     gateway = Gateway(config)
     clock = gateway._clock = SteppedClock()  # noqa: SLF001 - no public way to wait for a day
     await gateway._rotate_key()  # noqa: SLF001 - before the log is open: nothing to do

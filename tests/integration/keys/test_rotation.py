@@ -146,7 +146,7 @@ async def traffic(
     ]
     urls, listings = {"stub": stub.url}, {"stub": stub.listing()}
     site = Site(tmp_path / "site", urls=urls, listings=listings, humans=people)
-    gateway = Gateway(load_config(site.path, {}))
+    gateway = Gateway(load_config(site.path, os.environ))
     clock = gateway._clock = SteppedClock()  # noqa: SLF001 - no public way to wait for minutes
     await gateway.start()
     found = Traffic(gateway, site, clock)
@@ -223,7 +223,7 @@ async def test_a_gateway_with_its_key_in_an_hsm_fails_closed_without_it(
         listings={"stub": stub.listing()},
         tokens={"keys": [hsm.uri("one")]},
     )
-    gateway = Gateway(load_config(site.path, {}))
+    gateway = Gateway(load_config(site.path, os.environ))
     await gateway.start()
     traffic = Traffic(gateway, site, SteppedClock())
     try:

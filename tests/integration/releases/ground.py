@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +117,7 @@ class Ground:
         )
 
     def config(self) -> Config:
-        return load_config(self.folder / "countersign.yaml", {})
+        return load_config(self.folder / "countersign.yaml", os.environ)
 
     def release(self, code: str) -> Release:
         """Return the release of a folder that denies with this code."""

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -416,6 +417,31 @@ def test_variables_override_the_file_and_secret_files_both(load: Load, tmp_path:
     (client,) = config.clients
     assert isinstance(client, AgentSection)
     assert (client.secret_hash, client.roles) == (OTHER, ("a", "b"))
+
+
+def test_every_whole_number_of_a_section_can_come_from_a_variable(load: Load) -> None:
+    schema = config_schema()
+    found = dict(_whole_numbers(schema, schema["properties"], ()))
+    assert len(found) > 25
+    assert found["AUDIT", "RESERVE_MIB"] == 64
+    for path, default in found.items():
+        config: Any = load("", **{"__".join(path): str(default)})
+        for part in path:
+            config = getattr(config, part.lower())
+        assert (type(config), config) == (int, default), path
+
+
+def _whole_numbers(
+    schema: dict[str, Any], properties: dict[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield path and default of every whole number that stands in sections alone."""
+    for key, value in properties.items():
+        here = (*path, key.upper())
+        if value.get("type") == "integer":
+            yield here, value["default"]
+        elif "$ref" in value:
+            section = schema["$defs"][value["$ref"].rpartition("/")[2]]
+            yield from _whole_numbers(schema, section.get("properties", {}), here)
 
 
 def test_a_variable_reaches_a_server_with_a_dash(load: Load) -> None:
