@@ -1,9 +1,10 @@
-"""The event loop's end of the connection to the keeper: one message out, one answer in."""
+"""The event loop's end of the connection to the keeper: messages out, one answer in for each."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,8 +20,12 @@ ENDED: Final = "what keeps it has ended"
 """What `lost` is told when nobody is there any more."""
 
 
+UNANSWERED_MAX: Final = 2
+"""So many messages may be with the keeper: the one that it carries out, and the next."""
+
+
 class KeeperLink:
-    """Sends messages, never a second one before the answer to the first.
+    """Sends messages, and cuts what comes back into answers, which come in the same order.
 
     `answered` is called with each answer. `lost` is called once, when nobody is there any more or
     `answered` raised: an answer that cannot be right is as good as none.
@@ -41,13 +46,27 @@ class KeeperLink:
         self._outbox = memoryview(b"")
         self._is_sending = self._is_closed = False
         self._inbox: Final = Inbox()
-        self.asked_s: float | None = None
-        """When the message was sent that is not answered yet, by the loop's clock."""
+        self._asked: Final[deque[float]] = deque()
         self._loop.add_reader(connection, self._on_readable)
 
+    @property
+    def asked_s(self) -> float | None:
+        """When the oldest message was sent that is not answered yet, by the loop's clock."""
+        return self._asked[0] if self._asked else None
+
+    @property
+    def unanswered(self) -> int:
+        """How many messages were sent that are not answered yet."""
+        return len(self._asked)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether one more message may be sent: what it would have to wait behind is all sent."""
+        return len(self._asked) < UNANSWERED_MAX and not self._outbox
+
     def ask(self, orders: Sequence[bytes]) -> None:
-        """Send a message of orders that are encoded already."""
-        self.asked_s = self._loop.time()
+        """Send a message of orders that are encoded already. Only while `may_ask`."""
+        self._asked.append(self._loop.time())
         self._outbox = memoryview(join_orders(orders))
         self._send()
 
@@ -93,9 +112,9 @@ class KeeperLink:
         while (message := self._inbox.take()) is not None:
             answer = decode_answer(message)
             if answer.asked and answer.failure is None:
-                if self.asked_s is None:
+                if not self._asked:
                     raise ValueError("nothing was asked")
-                self.asked_s = None
+                self._asked.popleft()
             self._answered(answer)
 
     def _end(self, why: str) -> None:

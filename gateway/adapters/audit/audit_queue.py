@@ -1,7 +1,8 @@
 """The event loop's end of the log: gathers entries, has them kept, and answers who waits.
 
 Nobody waits for a timer: while the keeper (`audit_keeper`) makes one message of entries durable,
-the next one gathers, and is sent when the answer is there.
+the next one gathers. It is sent when the answer is there, or once it is long enough to be worth a
+write of its own: then the keeper finds it waiting, and does not wait for this loop.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from gateway.core.errors import AuditError
 
 QUEUE_MAX_BYTES: Final = 64 << 20
 """So many bytes of entries may wait; what must be written comes on top."""
+
+AHEAD_MIN: Final = 16
+"""So many entries are sent while the keeper still has another message to answer."""
 
 CLOSE_PATIENCE_S: Final = 10.0
 """A keeper that answers nothing for so long does not keep the log from being closed."""
@@ -99,7 +103,7 @@ class CommitQueue:
         self._loop: Final = asyncio.get_running_loop()
         self._gathered: Final[deque[tuple[bytes, Waiting]]] = deque()
         self._gathered_bytes = 0
-        self._sent: list[Waiting] = []
+        self._sent: Final[deque[list[Waiting]]] = deque()
         self._is_flushing = False
         self._last = b""
         self._sweeper: asyncio.TimerHandle | None = None
@@ -144,7 +148,7 @@ class CommitQueue:
             return Pending(entry, future, 0.0), future
         if not timed:
             return self._enqueue(Put(entry, now_us, erase, key), future, 0.0), future
-        waiting = len(self._gathered) + len(self._sent)
+        waiting = len(self._gathered) + sum(map(len, self._sent))
         if waiting >= self._queue_max or self._gathered_bytes >= QUEUE_MAX_BYTES:
             raise overloaded(f"{waiting} records wait to be written")
         if self.is_full:
@@ -231,27 +235,36 @@ class CommitQueue:
     def _gather(self, order: bytes, waiting: Waiting) -> None:
         self._gathered.append((order, waiting))
         self._gathered_bytes += len(order)
-        if self._link.asked_s is None and not self._is_flushing:
+        if not self._is_flushing and self._is_due():
             self._is_flushing = True  # what else this turn of the loop brings goes with it
             self._loop.call_soon(self._flush)
 
+    def _is_due(self) -> bool:
+        """Whether what has gathered should be with the keeper."""
+        least = AHEAD_MIN if self._link.unanswered else 1
+        return len(self._gathered) >= least and self._link.may_ask
+
     def _flush(self) -> None:
         self._is_flushing = False
-        if not self._gathered or self._link.asked_s is not None or self.failure is not None:
+        if self.failure is not None or not self._is_due():
             return
-        orders, size = [], 0
+        orders: list[bytes] = []
+        sent: list[Waiting] = []
+        size = 0
         while self._gathered and size < MESSAGE_MAX_BYTES:
             order, waiting = self._gathered.popleft()
             orders.append(order)
-            self._sent.append(waiting)
+            sent.append(waiting)
             size += len(order)
         self._gathered_bytes -= size
+        self._sent.append(sent)
         self._link.ask(orders)
 
     def _end_if_idle(self) -> None:
-        idle = self._link.asked_s is None and not self._gathered and self.failure is None
+        idle = not self._link.unanswered and not self._gathered and self.failure is None
         if self._last and idle:
             last, self._last = self._last, b""
+            self._sent.append([])  # nobody waits for it by itself
             self._link.ask([last])
 
     # What comes from it
@@ -263,10 +276,10 @@ class CommitQueue:
         elif not answer.asked:
             _conclude(self._ready)
         else:
-            sent, self._sent = self._sent, []
+            sent = self._sent[0]
             if not _fits(sent, answer):
-                self._sent = sent
                 raise ValueError("it answers something else than was asked")
+            self._sent.popleft()
             self._flush()  # the keeper need not wait for what follows
             for waiting, result in zip(sent, answer.results, strict=True):
                 self._settle(waiting, result)
@@ -296,9 +309,8 @@ class CommitQueue:
             self._unwanted(entry, receipt)
 
     def _end(self, why: str) -> None:
-        if self._link.asked_s is not None or self._gathered or not self._closing:
+        if self._link.unanswered or self._gathered or not self._closing:
             self._fail(why)
-        self._link.asked_s = None
         if self._watch is not None:
             self._watch.cancel()
         _conclude(self._ready)
@@ -308,7 +320,7 @@ class CommitQueue:
         if self.failure is None:
             self.failure = failure
             self._failed(failure)
-        waiting = [*self._sent, *(one for _, one in self._gathered)]
+        waiting = [*chain(*self._sent), *(one for _, one in self._gathered)]
         self._sent.clear()
         self._gathered.clear()
         self._gathered_bytes = 0
@@ -326,7 +338,7 @@ class CommitQueue:
         """Let go of callers who have waited long enough. What is durable is not looked at."""
         now = self._loop.time()
         is_timed = False
-        for waiting in chain(self._sent, (one for _, one in self._gathered)):
+        for waiting in chain(*self._sent, (one for _, one in self._gathered)):
             if isinstance(waiting, Pending) and waiting.deadline:
                 is_timed = self._is_left(waiting, now) or is_timed
         if is_timed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from gateway.adapters.audit.audit_orders import (
     pack,
     split_orders,
 )
-from gateway.adapters.audit.audit_queue import CommitQueue, Pending, Standing
+from gateway.adapters.audit.audit_queue import AHEAD_MIN, CommitQueue, Pending, Standing
 from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.audit.file_audit import _or_give_up
 from gateway.core.entry import Entry, Opening, Receipt
@@ -258,10 +259,13 @@ async def test_an_intent_whose_caller_is_cancelled_never_stays_open(
 class HandKeeper:
     """The other end of a queue, played by hand: it answers when it is told to."""
 
-    def __init__(self, unwanted: Callable[[Entry, Receipt], None] = lambda *_: None) -> None:
+    def __init__(
+        self, unwanted: Callable[[Entry, Receipt], None] = lambda *_: None, *, queue_max: int = 10
+    ) -> None:
         ours, self.theirs = socket.socketpair()
+        standing = Standing({}, 7, full=False)
         self.queue = CommitQueue(
-            ours, Standing({}, 7, full=False), unwanted=unwanted, queue_max=10, wait_ms=1000
+            ours, standing, unwanted=unwanted, queue_max=queue_max, wait_ms=1000
         )
 
     def say(self, answer: Answer) -> None:
@@ -405,6 +409,67 @@ async def test_entries_that_wait_are_bounded_in_bytes_and_sent_in_messages_that_
     assert (await first).seq == 7
     assert (await waiting[-1]).seq == 17
     await asyncio.gather(*waiting, return_exceptions=True)
+    await keeper.close()
+
+
+@pytest.mark.req("GW-13")
+async def test_what_gathers_is_sent_ahead_once_it_is_worth_a_write_but_one_message_at_most() -> (
+    None
+):
+    keeper = HandKeeper(queue_max=100)
+    waiting: list[asyncio.Future[Receipt]] = []
+    lengths: list[int] = []
+    inbox = Inbox()
+
+    async def put(count: int) -> list[int]:
+        """Put entries, and return how many are in each message that comes of it."""
+        waiting.extend(keeper.queue.put(CALL, 1, timed=True)[1] for _ in range(count))
+        await asyncio.sleep(0)
+        return receive()
+
+    def receive() -> list[int]:
+        with contextlib.suppress(BlockingIOError):
+            inbox.feed(keeper.theirs.recv(1 << 16, socket.MSG_DONTWAIT))
+        messages = list(iter(inbox.take, None))
+        lengths.extend(len(list(split_orders(memoryview(one)))) for one in messages)
+        return lengths[-len(messages) :] if messages else []
+
+    async def answer() -> None:
+        first = sum(lengths[: answered[0]])
+        last = first + lengths[answered[0]]
+        results = [Placed(number, bytes(32)) for number in range(first, last)]
+        answered[0] += 1
+        keeper.say(Answer(last, full=False, results=list(results)))
+        await waiting[last - 1]
+
+    answered = [0]
+    assert await put(1) == [1]
+    assert await put(AHEAD_MIN - 1) == []
+    assert await put(1) == [AHEAD_MIN]
+    assert await put(3 * AHEAD_MIN) == []
+    await answer()
+    assert receive() == [3 * AHEAD_MIN]
+    assert not waiting[1].done()
+    await answer()
+    assert waiting[AHEAD_MIN].done()
+    assert not waiting[-1].done()
+    await answer()
+    assert [(await one).seq for one in waiting] == list(range(len(waiting)))
+    await keeper.close()
+
+
+async def test_a_failure_is_told_to_all_whose_entries_were_sent_or_wait() -> None:
+    keeper = HandKeeper(queue_max=100)
+    sizes = (1, AHEAD_MIN, 1)
+    waiting = []
+    for size in sizes:
+        waiting += [keeper.queue.put(CALL, 1, timed=False)[1] for _ in range(size)]
+        await asyncio.sleep(0)
+    keeper.say(Answer(7, full=False, failure="OSError: no"))
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {str(one) for one in told} == {str(told[0])}
+    assert isinstance(told[0], AuditError)
+    assert told[0].code == "audit_unavailable"
     await keeper.close()
 
 
