@@ -1,7 +1,7 @@
 """What the event loop and the keeper of the log say to each other, as bytes.
 
-One side sends a message of orders and waits; the other carries them out, in order, and sends one
-answer back. Each message, and each order in it, is a u32 length (big-endian) and so many bytes.
+One side sends messages of orders; the other carries them out, in order, and sends one answer back
+for each. Each message, and each order in it, is a u32 length (big-endian) and so many bytes.
 Orders and answers are MessagePack.
 """
 
