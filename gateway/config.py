@@ -16,7 +16,7 @@ from gateway.adapters.keys.jose_assertions import load_key_set
 from gateway.config_apps import AppSection
 from gateway.config_base import BASE
 from gateway.config_checks import Known, build_grant, find_contradictions, split_listen
-from gateway.config_faults import Pruned, explain
+from gateway.config_faults import Pruned, explain, find_texts
 from gateway.config_file import Source, load_source
 from gateway.config_models import AgentSection, ConfigShape, LauncherSection
 from gateway.core.limits import Limits
@@ -26,6 +26,7 @@ from gateway.core.tokens.clients import Agent, Client, ClientRegistry, Launcher
 from gateway.core.tokens.issuing import Site
 
 _SQLITE: Final = "sqlite:///"
+_NOTHING: Final = (None, "")
 _NO_AGENTS: Final = ("launcher", "app")
 
 
@@ -123,13 +124,13 @@ def _fill_in(data: dict[str, Any], base: Path) -> None:
     """Add the defaults that depend on other keys, and resolve what looks like no path."""
     listen = data.get("listen")
     default = "http://" + (listen if isinstance(listen, str) else "127.0.0.1:8080")
-    if not data.get("public_url"):
+    if data.get("public_url") in _NOTHING:
         data["public_url"] = default
     public_url = data["public_url"]
     if isinstance(public_url, str):
         data["public_url"] = public_url = public_url.rstrip("/")
     tokens = data.setdefault("tokens", {})
-    if isinstance(tokens, dict) and not tokens.get("issuer"):
+    if isinstance(tokens, dict) and tokens.get("issuer") in _NOTHING:
         tokens["issuer"] = public_url if isinstance(public_url, str) else default
     state = data.setdefault("state", {})
     if isinstance(state, dict):
@@ -149,11 +150,16 @@ def _validate(source: Source, base: Path) -> tuple[Config, Pruned]:
             return Config.model_validate(data, context={BASE: base}), pruned
         except pydantic.ValidationError as error:
             faults = error.errors(include_url=False, include_input=False)
+        if not pruned.paths and any(source.read_as_text(p) for p in find_texts(faults, data)):
+            data = copy.deepcopy(source.data)
+            continue
         if not pruned.paths:  # later rounds only find what the first one's pruning left bare
             noted = {(problem.path, problem.place) for problem in source.problems}
             for path, message, hint in explain(faults, source.data):
                 if (path, source.place(path)) not in noted:
-                    source.note(path, message, hint)
+                    broken = source.broken.get(path)
+                    reason = f"{message}, and is not YAML: {broken}" if broken else message
+                    source.note(path, reason, hint)
         pruned.remove(data, faults)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.config_base import HASH, GrantSection, Id, SecretHash, Section, Whole, section
+from gateway.config_base import HASH, Flag, GrantSection, Id, SecretHash, Section, Whole, section
 
 
 class AppSection(Section):
@@ -35,7 +35,7 @@ class AppSection(Section):
 class ClientDocumentsSection(Section):
     """Apps whose `client_id` is the URL of a document that describes them."""
 
-    enabled: bool = Field(default=False, description="whether such apps are served")
+    enabled: Flag = Field(default=False, description="whether such apps are served")
     allowed_hosts: tuple[str, ...] = Field(
         (), description="hosts whose documents are fetched; `*.host` for those below, `*` for any"
     )
@@ -54,6 +54,6 @@ class OAuthSection(Section):
     client_id_metadata_documents: ClientDocumentsSection = section(
         "apps that describe themselves at a URL"
     )
-    dynamic_registration: bool = Field(
+    dynamic_registration: Flag = Field(
         default=False, description="whether apps may register themselves, as those above"
     )

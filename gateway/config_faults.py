@@ -17,6 +17,20 @@ from gateway.config_models import ConfigShape
 _KEY: Final = "[key]"
 """How pydantic marks that not a value but its key in a mapping is wrong."""
 
+_SHAPE: Final = "should be a mapping of keys to values"
+_TOLD: Final = {
+    "dict_type": _SHAPE,
+    "int_type": "should be a whole number",
+    "literal_error": "is not of the right form",
+    "model_attributes_type": _SHAPE,
+    "model_type": _SHAPE,
+    "path_type": "should be a path",
+    "string_pattern_mismatch": "is not of the right form",
+    "string_type": "should be a text",
+    "tuple_type": "should be a list",
+}
+"""What is said of a type of fault; of others pydantic's own words are taken."""
+
 _UNIONS: Final = (Union, types.UnionType)
 
 
@@ -27,7 +41,12 @@ def explain(faults: Sequence[ErrorDetails], data: Any) -> Iterator[tuple[KeyPath
         path = _path_of(fault, data)
         if path not in told:
             told.add(path)
-            yield path, *_explain(fault, path)
+            yield path, *_explain(fault, path, _value_at(data, path))
+
+
+def find_texts(faults: Sequence[ErrorDetails], data: Any) -> list[KeyPath]:  # noqa: ANN401 - YAML
+    """Return the places at which a text is expected, and something else stands."""
+    return [_path_of(fault, data) for fault in faults if fault["type"] == "string_type"]
 
 
 class Pruned:
@@ -63,30 +82,34 @@ class Pruned:
         return found
 
 
-def _explain(fault: ErrorDetails, path: KeyPath) -> tuple[str, str]:
+def _explain(fault: ErrorDetails, path: KeyPath, value: Any) -> tuple[str, str]:  # noqa: ANN401 - YAML
     kind, loc = fault["type"], fault["loc"]
     key = str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         return f"unknown key `{key}`", suggest(key, _fields_at(loc[:-1]))
     if loc[-1] == _KEY:
         return f"`{key}` cannot be a name", "use lower-case letters, digits and `-`"
-    hint = _description(loc) or "see `countersign config schema`"
+    described = _description(loc)
+    hint = f"expected {described}" if described else "see `countersign config schema`"
     if kind == "missing":
-        return f"`{key}` is missing", f"add it: {hint}"
+        return f"`{key}` is missing", f"add it: {described}" if described else hint
     if kind == "union_tag_not_found":
         discriminator = fault["ctx"]["discriminator"].strip("'")
         return "nothing says what this is", f"add `{discriminator}`"
+    if value is None:
+        return "has no value", f"{hint}; or leave the key out"
+    if kind == "bool_type":
+        return "should be `true` or `false`", "write one of the two"
+    if kind in _TOLD:
+        return _TOLD[kind], hint
     message = (
         fault["msg"]
         .replace("Input ", "")
         .replace("String ", "")
         .replace("Tuple ", "")
         .replace("'", "`")
-        .replace("a valid tuple", "a list")
     )
-    if kind in ("string_pattern_mismatch", "literal_error"):  # the hint says it better
-        message = "is not of the right form"
-    return message[:1].lower() + message[1:], f"expected {hint}"
+    return message[:1].lower() + message[1:], hint
 
 
 def _path_of(fault: ErrorDetails, data: Any) -> KeyPath:  # noqa: ANN401 - YAML has any type
@@ -97,6 +120,15 @@ def _path_of(fault: ErrorDetails, data: Any) -> KeyPath:  # noqa: ANN401 - YAML 
         if held or (isinstance(data, list) and isinstance(key, int)):
             path, data = (*path, key), data[key]
     return (*path, fault["loc"][-1]) if fault["type"] == "missing" else path
+
+
+def _value_at(data: Any, path: KeyPath) -> Any:  # noqa: ANN401 - YAML has any type
+    """Return what stands at a path, or its own end where nothing does."""
+    for key in path:
+        if isinstance(data, dict) and key not in data:
+            return key
+        data = data[key]
+    return data
 
 
 def _blame(fault: ErrorDetails, data: Any) -> KeyPath:  # noqa: ANN401 - YAML has any type

@@ -7,13 +7,17 @@ longer knows that a key was there twice.
 
 from __future__ import annotations
 
+import math
+import re
+import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from gateway.core.errors import ConfigurationError
 
@@ -24,8 +28,12 @@ Key = str | int
 KeyPath = tuple[Key, ...]
 
 _TAG: Final = "tag:yaml.org,2002:"
+_TAGS: Final = ("binary", "omap", "pairs", "set", "timestamp")
 _DEPTH_MAX: Final = 16
-_TRUE: Final = ("true", "True", "TRUE")
+_INDEX: Final = re.compile(r"[0-9]{1,4}")
+_FLAGS: Final = {"true": True, "false": False}
+_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_QUOTED: Final = re.compile(r" '[^<'\\][^']+'")
 
 
 class Place(NamedTuple):
@@ -57,6 +65,9 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.data: dict[str, Any] = {}
         self.problems: list[Problem] = []
+        self.broken: dict[KeyPath, str] = {}
+        """Why a text that begins like YAML is none."""
+        self._texts: dict[KeyPath, str] = {}
         self._path = path
         self._places: dict[KeyPath, Place] = {(): Place(str(path), 1)}
 
@@ -78,7 +89,7 @@ class Source:
 
     def read_tree(self, root: Node) -> None:
         """Take over the values of a YAML document."""
-        value = self._value(root, (), set())
+        value = self._value(root, (), set(), None)
         if isinstance(value, dict):
             self.data = value
         else:
@@ -90,84 +101,149 @@ class Source:
         for name in sorted(names, key=lambda name: name.endswith(FILE_SUFFIX)):
             self._override_one(name, env[name])
 
+    def read_as_text(self, path: KeyPath) -> bool:
+        """Take a variable for the text that it is, and say whether it was read otherwise.
+
+        `{…}` may be a mapping, or a text that begins so: only who knows the key can tell.
+        """
+        if path not in self._texts:
+            return False
+        place, text = self.place(path), self._texts.pop(path)
+        self.problems = [one for one in self.problems if one.place != place]
+        holder: Any = self.data
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = text
+        self._check_text(text, path, place)
+        return True
+
     def _override_one(self, name: str, text: str) -> None:
         place = Place(name)
-        spoken = name.removeprefix(PREFIX)
-        if name.endswith(FILE_SUFFIX):
-            spoken = spoken.removesuffix(FILE_SUFFIX)
+        parts = name.removeprefix(PREFIX).split("__")
+        if parts[-1].endswith(FILE_SUFFIX) and not self._has(parts):
+            parts[-1] = parts[-1].removesuffix(FILE_SUFFIX)
             try:
-                text = Path(text).read_text(encoding="utf-8").rstrip("\r\n")
+                content = (self._path.parent / text).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError, ValueError):
                 hint = "name a readable UTF-8 file"
                 self.note((), "the file it names cannot be read", hint, place)
                 return
-        parts = spoken.split("__")
+            text = content.rstrip("\r\n")
         if not all(parts):
             self.note((), "the name has an empty part", f"write {PREFIX}SECTION__KEY", place)
             return
         self._set(parts, text, place)
 
+    def _has(self, parts: list[str]) -> bool:
+        """Whether the file has a key of this very name: `jwks_file` is one."""
+        holder: Any = self.data
+        for part in parts:
+            key = _match(holder, part)
+            if not isinstance(holder, dict | list) or not _holds(holder, key):
+                return False
+            holder = holder[key]  # type: ignore[index]
+        return True
+
     def _set(self, parts: list[str], text: str, place: Place) -> None:
         holder: Any = self.data
         path: KeyPath = ()
-        for part in parts[:-1]:
+        for part, following in pairwise(parts):
             key = _match(holder, part)
             path = (*path, key)
-            if isinstance(holder, dict) and holder.get(key) is None:
+            self._texts.pop(path, None)  # a part of it is set, so it is no text
+            missing = isinstance(holder, dict) and holder.get(key) is None
+            if missing and not _INDEX.fullmatch(following):
                 holder[key] = {}
                 self._places[path] = place
             holder = _member(holder, key)
         key = _match(holder, parts[-1])
+        if _is_environment(path) and isinstance(holder, dict) and key not in holder:
+            key = parts[-1]
         if isinstance(holder, dict) or (isinstance(holder, list) and _holds(holder, key)):
-            holder[key] = _read_flow(text)  # type: ignore[index]
+            holder[key] = self._read_variable(text, (*path, key), place)  # type: ignore[index]
             self._places[*path, key] = place
         else:
             hint = "override whole values, or items that the file has"
             self.note((*path, key), "there is nothing to override", hint, place)
 
-    def _value(self, node: Node, path: KeyPath, seen: set[int]) -> Any:  # noqa: ANN401 - YAML
-        self._places[path] = Place(str(self._path), node.start_mark.line + 1)
+    def _read_variable(self, text: str, path: KeyPath, place: Place) -> Any:  # noqa: ANN401 - YAML
+        """Read lists and mappings (`[a, b]`); anything else is a text, which pydantic converts."""
+        self._texts = {p: t for p, t in self._texts.items() if p[: len(path)] != path}
+        self.broken.pop(path, None)
+        if text.lstrip()[:1] in ("[", "{"):
+            try:
+                root = _compose(text)
+            except ValueError as error:
+                self.broken[path] = str(error)
+            else:
+                self._texts[path] = text
+                return self._value(root, path, set(), place)
+        self._check_text(text, path, place)
+        return text
+
+    def _check_text(self, text: str, path: KeyPath, place: Place | None = None) -> None:
+        if _UNSEEN.search(text):
+            hint = "write what can be seen"
+            self.note(path, "a text with control characters is not expected", hint, place)
+
+    def _value(self, node: Any, path: KeyPath, seen: set[int], place: Place | None) -> Any:  # noqa: ANN401 - YAML
+        """Return what a node says. `place` is the variable that it came from, if it did."""
+        self._places[path] = place or self._line(node)
         if id(node) in seen or len(path) > _DEPTH_MAX:
             hint = "write the value out where it is needed"
             self.note(path, "aliases and deep nesting are not read", hint)
             return None
         seen.add(id(node))
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, path)
+        kind = str(node.tag).removeprefix(_TAG)
+        if kind not in ("map", "seq"):
+            self._refuse_kind(path, kind, "remove the tag")
         if isinstance(node, MappingNode):
-            return self._mapping(node, path, seen)
-        if isinstance(node, SequenceNode):
-            return [self._value(item, (*path, n), seen) for n, item in enumerate(node.value)]
-        return self._scalar(node, path)
+            return self._mapping(node, path, seen, place)
+        items = enumerate(node.value)
+        return [self._value(item, (*path, n), seen, place) for n, item in items]
 
-    def _mapping(self, node: MappingNode, path: KeyPath, seen: set[int]) -> dict[str, Any]:
+    def _mapping(
+        self, node: MappingNode, path: KeyPath, seen: set[int], place: Place | None
+    ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in node.value:
             name = key.value if isinstance(key, ScalarNode) else "?"
-            if name in found:
-                place = Place(str(self._path), key.start_mark.line + 1)
-                first = self.place((*path, name)).line
-                hint = f"keep one; the first is on line {first}"
-                self.note((*path, name), f"`{name}` is given twice", hint, place)
-                continue
-            found[name] = self._value(value, (*path, name), seen)
             # A mapping starts on the line after its key; a reader looks for the key.
-            self._places[*path, name] = Place(str(self._path), key.start_mark.line + 1)
+            spot = place or self._line(key)
+            if name in found:
+                first = self.place((*path, name)).line
+                hint = f"keep one; the first is on line {first}" if first else "keep one"
+                self.note((*path, name), f"`{name}` is given twice", hint, spot)
+                continue
+            found[name] = self._value(value, (*path, name), seen, place)
+            self._places[*path, name] = spot
         return found
 
-    def _scalar(self, node: Node, path: KeyPath) -> Any:  # noqa: ANN401 - YAML has any type
-        text = node.value
+    def _scalar(self, node: ScalarNode, path: KeyPath) -> Any:  # noqa: ANN401 - YAML has any type
+        text = str(node.value)
         kind = str(node.tag).removeprefix(_TAG)
-        try:
-            if kind == "int":
-                return int(text.replace("_", ""), 0)
-            if kind == "float":
-                return float(text.replace("_", ""))
-        except ValueError:  # infinities, and numbers of older YAML
-            kind = "number of this form"
-        if kind in ("bool", "null"):
-            return None if kind == "null" else text in _TRUE
-        if kind != "str":
-            self.note(path, f"a {kind} is not expected", "write it in quotes")
+        if kind == "null":
+            return None
+        if kind == "str":
+            self._check_text(text, path)
+        elif (value := _read_plain(kind, text)) is not None:
+            return value
+        elif kind == "bool":
+            self.note(path, "a flag of this form is not expected", "write `true` or `false`")
+        elif kind in ("int", "float"):  # infinities, and numbers of older YAML
+            self.note(path, "a number of this form is not expected", "write it in quotes")
+        else:
+            self._refuse_kind(path, kind)
         return text
+
+    def _refuse_kind(self, path: KeyPath, kind: str, hint: str = "write it in quotes") -> None:
+        named = kind if kind in _TAGS else "tag of this form"
+        self.note(path, f"a {named} is not expected", hint)
+
+    def _line(self, node: Node) -> Place:
+        return Place(str(self._path), node.start_mark.line + 1)
 
 
 def load_source(path: Path, env: Mapping[str, str]) -> Source:
@@ -177,22 +253,55 @@ def load_source(path: Path, env: Mapping[str, str]) -> Source:
     """
     source = Source(path)
     try:
-        root = YAML(typ="safe", pure=True).compose(path.read_text(encoding="utf-8"))
+        root = _compose(path.read_text(encoding="utf-8"))
     except OSError as error:
         text = f"{path}: cannot be read: {error.strerror}; `countersign init` writes a first one"
         raise ConfigurationError(text) from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8; save it as UTF-8") from None
-    except MarkedYAMLError as error:
-        line = 1 if error.problem_mark is None else error.problem_mark.line + 1
-        text = f"{path}:{line}: is not YAML: {error.problem}; mend this line"
+    except _NotYamlError as error:
+        text = f"{path}:{error.line}: is not YAML: {error}; mend this line"
         raise ConfigurationError(text) from None
-    except YAMLError:
-        raise ConfigurationError(f"{path}: is not YAML; remove control characters") from None
     if root is not None:
         source.read_tree(root)
     source.override(env)
     return source
+
+
+class _NotYamlError(ValueError):
+    """A text that cannot be read. What it says holds nothing of the text but single characters."""
+
+    def __init__(self, message: str, line: int = 1) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def _compose(text: str) -> Node | None:
+    """Return the tree of a YAML document. Raises `_NotYamlError`."""
+    try:
+        with warnings.catch_warnings():  # one repeats what is called twice
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            return YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-any-return]
+    except MarkedYAMLError as error:
+        line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+        message = _QUOTED.sub("", str(error.problem)).removeprefix("but ")
+        raise _NotYamlError(message, line) from None
+    except YAMLError:
+        raise _NotYamlError("there are control characters in it") from None
+    except RecursionError:
+        raise _NotYamlError("it is nested too deep") from None
+
+
+def _read_plain(kind: str, text: str) -> bool | float | None:
+    """Return the flag or the number that a plain text is; None for one of another form."""
+    try:
+        if kind == "int":
+            return int(text.replace("_", ""), 0)
+        if kind == "float" and math.isfinite(number := float(text.replace("_", ""))):
+            return number
+    except ValueError:
+        return None
+    return _FLAGS.get(text.lower()) if kind == "bool" else None
 
 
 def format_path(path: KeyPath) -> str:
@@ -203,14 +312,10 @@ def format_path(path: KeyPath) -> str:
 
 def _match(holder: object, part: str) -> Key:
     """Return the key that a variable's `part` means: `_` may stand for `-`, digits for an index."""
-    if isinstance(holder, list) and part.isascii() and part.isdigit():
-        return int(part)
+    if not isinstance(holder, dict):
+        return int(part) if _INDEX.fullmatch(part) else part.lower()
     spoken = part.lower()
-    if isinstance(holder, dict):
-        for key in holder:
-            if key.lower().replace("-", "_") == spoken:
-                return str(key)
-    return spoken
+    return next((key for key in holder if key.lower().replace("-", "_") == spoken), spoken)
 
 
 def _member(holder: object, key: Key) -> Any:  # noqa: ANN401 - YAML has any type
@@ -219,15 +324,12 @@ def _member(holder: object, key: Key) -> Any:  # noqa: ANN401 - YAML has any typ
     return holder[key] if isinstance(holder, list) and _holds(holder, key) else None  # type: ignore[index]
 
 
-def _holds(holder: list[Any], key: Key) -> bool:
+def _holds(holder: dict[str, Any] | list[Any], key: Key) -> bool:
+    if isinstance(holder, dict):
+        return key in holder
     return isinstance(key, int) and key < len(holder)
 
 
-def _read_flow(text: str) -> Any:  # noqa: ANN401 - YAML has any type
-    """Read lists and mappings (`[a, b]`); anything else is a text, which pydantic converts."""
-    if text[:1] not in ("[", "{"):
-        return text
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
-        return text
+def _is_environment(path: KeyPath) -> bool:
+    """Whether the keys of `path` are names of variables, in which case matters."""
+    return len(path) == 3 and (path[0], path[2]) == ("servers", "env")  # noqa: PLR2004 - servers.ID.env

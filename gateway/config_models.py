@@ -10,6 +10,8 @@ from pydantic import Field, StrictStr
 from gateway.config_apps import AppSection, OAuthSection
 from gateway.config_base import (
     HASH,
+    Bound,
+    Flag,
     GrantSection,
     Id,
     KeyUri,
@@ -50,9 +52,9 @@ class WitnessSection(Section):
     key: LocalPath = Field(
         Path("keys/witness.pem"), description="the Ed25519 key by which they know the log, PEM"
     )
-    quorum: int = Field(1, ge=1, le=64, description="how many of them it takes, at least 1")
-    interval_s: int = Field(60, ge=1, le=3_600, description="seconds between checkpoints")
-    alert_after_s: int = Field(
+    quorum: Whole = Field(1, ge=1, le=64, description="how many of them it takes, at least 1")
+    interval_s: Whole = Field(60, ge=1, le=3_600, description="seconds between checkpoints")
+    alert_after_s: Whole = Field(
         300, ge=1, le=604_800, description="seconds that a record may wait before it is told"
     )
     witnesses: tuple[WitnessEntry, ...] = Field((), description="a list of `url` and `vkey`")
@@ -73,7 +75,7 @@ class S3AnchorSection(Section):
     region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,32}$", description="such as eu-west-1")
     bucket: str = Field(pattern=r"^[A-Za-z0-9._-]{3,63}$", description="made with object lock")
     prefix: str = Field("", max_length=512, description="a folder in the bucket")
-    lock_days: int = Field(
+    lock_days: Whole = Field(
         ge=1, le=36_500, description="days, 1 to 36500, for which nobody can delete it"
     )
     access_key_from: SecretFrom = Field("env:AWS_ACCESS_KEY_ID", description=_FROM)
@@ -95,7 +97,7 @@ class AuditSection(Section):
         pattern=r"^[!-*,-~]{1,128}$",
         description="the log's name in its checkpoints: no spaces, no `+`",
     )
-    segment_max_bytes: int = Field(
+    segment_max_bytes: Whole = Field(
         67_108_864, ge=65_536, description="bytes after which a new segment file is begun"
     )
     reserve_mib: Whole = Field(
@@ -120,18 +122,18 @@ class PublisherSection(Section):
 class HaltSection(Section):
     """When a release is taken back by itself, soon after it began to decide."""
 
-    enabled: bool = Field(default=True, description="whether it is")
-    window_s: int = Field(
+    enabled: Flag = Field(default=True, description="whether it is")
+    window_s: Whole = Field(
         600, ge=10, le=86_400, description="seconds for which it is compared with the one before"
     )
-    calls_min: int = Field(200, ge=1, description="compared calls, below which nothing is said")
-    agents_min: int = Field(
+    calls_min: Whole = Field(200, ge=1, description="compared calls, below which nothing is said")
+    agents_min: Whole = Field(
         2, ge=1, le=1_000, description="agents that must each see it, so that none brings it about"
     )
-    denials_rise: float = Field(
+    denials_rise: Bound = Field(
         0.2, gt=0, le=1, description="share of newly denied calls that is too much"
     )
-    errors_rise: float = Field(
+    errors_rise: Bound = Field(
         0.02, gt=0, le=1, description="share of newly failed decisions that is too much"
     )
 
@@ -149,8 +151,8 @@ class OpaSection(Section):
     bundle_token_from: SecretFrom | None = Field(
         None, description=f"`pull`: the token by which it fetches bundles: {_FROM}"
     )
-    start_s: int = Field(10, ge=0, le=300, description="seconds that a start waits for it")
-    pull_s: int = Field(120, ge=1, le=3_600, description="seconds it has to fetch a new bundle")
+    start_s: Whole = Field(10, ge=0, le=300, description="seconds that a start waits for it")
+    pull_s: Whole = Field(120, ge=1, le=3_600, description="seconds it has to fetch a new bundle")
 
 
 class PolicySection(Section):
@@ -165,8 +167,8 @@ class PolicySection(Section):
     )
     opa: OpaSection = section("the OPA that decides, where one does")
     path: LocalPath = Field(Path("policies"), description="the folder of the policies")
-    deadline_ms: int = Field(50, ge=1, le=10_000, description="1 to 10000; late means deny")
-    workers: int = Field(2, ge=1, le=32, description="worker processes, 1 to 32")
+    deadline_ms: Whole = Field(50, ge=1, le=10_000, description="1 to 10000; late means deny")
+    workers: Whole = Field(2, ge=1, le=32, description="worker processes, 1 to 32")
     releases: Literal["required", "off"] = Field(
         "required",
         description="outside `dev`, `required`: only what two publishers signed decides; or `off`",
@@ -177,7 +179,7 @@ class PolicySection(Section):
     rollback: Literal["one", "two"] = Field(
         "two", description="how many publishers take the way back to an earlier release"
     )
-    step_up_s: int = Field(
+    step_up_s: Whole = Field(
         900,
         ge=0,
         le=86_400,
@@ -202,7 +204,7 @@ class TokensSection(Section):
     """Access tokens and runs."""
 
     issuer: str = Field("", description="the issuer's URL; by default `public_url`")
-    ttl_s: int = Field(300, ge=10, le=300, description="seconds a token lives, 10 to 300")
+    ttl_s: Whole = Field(300, ge=10, le=300, description="seconds a token lives, 10 to 300")
     key: LocalPath = Field(
         Path("keys/tokens.pem"),
         description="the first signing key, P-256, PEM; the gateway makes its successors beside it",
@@ -218,7 +220,7 @@ class TokensSection(Section):
     key_max_age_h: Whole = Field(
         720, ge=0, le=87_840, description="hours after which the next key takes over; 0: never"
     )
-    run_max_s: int = Field(
+    run_max_s: Whole = Field(
         86_400, ge=60, le=604_800, description="seconds a run may live, 60 to 604800"
     )
     max_depth: Whole = Field(
@@ -227,7 +229,7 @@ class TokensSection(Section):
     trusted_issuers: tuple[TrustedIssuerSection, ...] = Field(
         (), description="identity providers for whose people agents may act"
     )
-    dpop_nonces: bool = Field(
+    dpop_nonces: Flag = Field(
         default=True, description="whether proofs of keys need a nonce of this gateway"
     )
 
@@ -325,7 +327,7 @@ class VaultSection(Section):
         description="`env:NAME`, `file:PATH` or `keyring:SERVICE/USER`",
     )
     namespace: str = Field("", pattern=r"^[A-Za-z0-9._/-]{0,256}$", description="a namespace")
-    ttl_s: int = Field(300, ge=5, le=86_400, description="seconds that a secret is believed for")
+    ttl_s: Whole = Field(300, ge=5, le=86_400, description="seconds that a secret is believed for")
 
 
 class CredentialsSection(Section):
@@ -334,13 +336,13 @@ class CredentialsSection(Section):
     socket: LocalPath | None = Field(
         None, description="the Unix socket of `countersign broker`; else the gateway has them"
     )
-    timeout_ms: int = Field(
+    timeout_ms: Whole = Field(
         5_000, ge=10, le=60_000, description="milliseconds that a call waits for the broker"
     )
-    gateway_uid: int | None = Field(
+    gateway_uid: Whole | None = Field(
         None, ge=0, description="the user whom the broker serves; by default its own"
     )
-    broker_uid: int | None = Field(
+    broker_uid: Whole | None = Field(
         None, ge=0, description="the user whom the gateway believes; by default its own"
     )
     assertion_key: LocalPath = Field(
@@ -351,9 +353,9 @@ class CredentialsSection(Section):
 
 class _ServerSection(Section):
     manifest: LocalPath = Field(description="the reviewed manifest, YAML")
-    prefix: bool = Field(default=True, description="false for bare tool names at `/mcp`")
+    prefix: Flag = Field(default=True, description="false for bare tool names at `/mcp`")
     auth: AuthSection | None = Field(None, description="in place of the manifest's `auth`")
-    shared: bool | None = Field(None, description="in place of the manifest's `shared`")
+    shared: Flag | None = Field(None, description="in place of the manifest's `shared`")
 
 
 class HttpServerSection(_ServerSection):
@@ -397,7 +399,7 @@ class OidcSection(Section):
 class SignInSection(Section):
     """How people sign in at a browser, and for how long."""
 
-    local_accounts: bool = Field(
+    local_accounts: Flag = Field(
         default=True, description="passwords and passkeys, kept by the gateway itself"
     )
     oidc: tuple[OidcSection, ...] = Field((), description="identity providers")
@@ -452,7 +454,7 @@ class NotifySection(Section):
 class AuthZenSection(Section):
     """Others asking what would become of calls."""
 
-    enabled: bool = Field(default=True, description="whether they may ask at all")
+    enabled: Flag = Field(default=True, description="whether they may ask at all")
 
 
 ClientSection = Annotated[AgentSection | LauncherSection | AppSection, Field(discriminator="kind")]
@@ -463,13 +465,13 @@ class ConfigShape(Section):
     """`countersign.yaml`. Relative paths start at its folder."""
 
     environment: Name = Field("development", description="lower-case; stamped on keys and state")
-    dev: bool = Field(default=False, description="allow insecure choices; forces loopback")
+    dev: Flag = Field(default=False, description="allow insecure choices; forces loopback")
     listen: str = Field("127.0.0.1:8080", description="`host:port`, `[host]:port` for IPv6")
     public_url: str = Field("", description="the URL clients use; by default `http://<listen>`")
-    state: StateSection = section()
-    audit: AuditSection = section()
-    policy: PolicySection = section()
-    tokens: TokensSection = section()
+    state: StateSection = section("where runs, holds and spent budgets are kept")
+    audit: AuditSection = section("the tamper-evident log")
+    policy: PolicySection = section("the policies, and what decides with them")
+    tokens: TokensSection = section("access tokens and runs")
     clients: tuple[ClientSection, ...] = Field((), description="launchers, agents and apps")
     oauth: OAuthSection = section("what people can let apps do")
     humans: tuple[HumanSection, ...] = Field((), description="people at the admin API")
@@ -478,9 +480,9 @@ class ConfigShape(Section):
     servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
     authzen: AuthZenSection = section("questions about calls (AuthZEN)")
     credentials: CredentialsSection = section("where secrets for upstreams come from")
-    limits: dict[str, Annotated[int, Field(ge=0)]] = Field(
+    limits: dict[str, Annotated[Whole, Field(ge=0)]] = Field(
         {}, description="bounds of the call path, by name"
     )
-    log: LogSection = section()
+    log: LogSection = section("human logs, on stderr")
     decision_log: DecisionLogSection = section("a copy of every decision, in OPA's format")
     notify: NotifySection = section("where people are told of what policies want them to know")
