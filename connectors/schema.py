@@ -9,6 +9,7 @@ schema must accept the arguments, too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
@@ -35,6 +36,7 @@ _BACKTRACKS_MAX: Final = 10_000
 """Steps that one pattern may take: a schema must not be able to stall the gateway (ReDoS)."""
 
 _WHERE_MAX: Final = 200
+_TOLD_MAX: Final = 3
 
 _DIALECTS: Final[dict[str, Any]] = {
     "https://json-schema.org/draft/2020-12/schema": jsonschema_rs.Draft202012Validator,
@@ -52,7 +54,7 @@ class CompiledSchema(Struct, frozen=True):
     validators: tuple[Any, ...]
 
     def failure(self, arguments: Mapping[str, Any]) -> str | None:
-        """Return where and which rule `arguments` break (never their values), or None."""
+        """Return where and which rules `arguments` break (never their values), or None."""
         for validator in self.validators:
             if not validator.is_valid(arguments):
                 return _explain(validator, arguments)
@@ -60,9 +62,21 @@ class CompiledSchema(Struct, frozen=True):
 
 
 def _explain(validator: Any, arguments: Mapping[str, Any]) -> str:  # noqa: ANN401 - five classes
-    error = next(iter(validator.iter_errors(arguments)))
-    where = "".join(f"/{part}" for part in error.instance_path)[:_WHERE_MAX]
-    rule = next((part for part in reversed(error.schema_path) if isinstance(part, str)), "schema")
+    return "; ".join(_tell(error) for error in islice(validator.iter_errors(arguments), _TOLD_MAX))
+
+
+def _tell(error: jsonschema_rs.ValidationError) -> str:
+    """Return what an agent needs to mend its call: which argument, and what the schema says."""
+    kind: Any = error.kind  # a class for each keyword, with members of its own
+    path, rule = [*error.instance_path], kind.name
+    if rule == "required":
+        path.append(kind.property)
+    elif rule in _SAYS:
+        path.append(kind.unexpected[0])
+        rule = "not in the schema"
+    elif rule == "type":
+        rule = f"type {' or '.join(sorted(kind.types))}"
+    where = "".join(f"/{part}" for part in path)[:_WHERE_MAX]
     return f"{where or 'the arguments'}: {rule}"
 
 
