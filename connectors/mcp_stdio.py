@@ -75,7 +75,7 @@ class McpStdioTransport:
         )
 
     `start` proves that the server runs; without it the first call starts one. `close` ends every
-    process and whatever it started.
+    process and whatever it started in its process group.
     """
 
     def __init__(
@@ -195,7 +195,15 @@ class McpStdioTransport:
             for key, task in self._running.items()
             if not task.done() or task.result() not in idle
         }
-        await asyncio.gather(*(process.stop() for process in idle))
+        # Whoever waits may give up; what is taken out of use is ended all the same.
+        await asyncio.gather(*(asyncio.shield(self._stop(process)) for process in idle))
+
+    def _stop(self, process: StdioProcess) -> asyncio.Task[None]:
+        """End a process that is no longer among the running ones."""
+        ending = asyncio.create_task(process.stop())
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return ending
 
     async def _reap_forever(self) -> None:
         while True:
@@ -261,8 +269,8 @@ class McpStdioTransport:
             )
             await process.handshake(self._limits.upstream_timeout_ms / 1000)
         except BaseException as error:
-            if process is not None:
-                await process.stop()
+            if process is not None:  # in a task of its own, which nobody cancels
+                await asyncio.shield(self._stop(process))
             self._fail(key)
             if isinstance(error, OSError | UpstreamError):
                 said = str(error)
@@ -280,9 +288,7 @@ class McpStdioTransport:
             return  # it died while it was started: `_start` sees to it
         _log.warning("stdio_server_died", server=self.server_id, pid=process.pid)
         self._fail(key)
-        ending = asyncio.create_task(process.stop())
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
+        self._stop(process)
 
     def _fail(self, key: str) -> None:
         """Forget a process, and let the next one wait: not after one failure, longer after each."""

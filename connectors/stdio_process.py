@@ -7,7 +7,6 @@ how far they got: every call in flight ends `unknown`, and none is sent again.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ import structlog
 from msgspec import Struct
 
 from connectors import mcp_wire as wire
+from connectors.child import Child
 from connectors.lines import HEAD, LineReader, Oversize
 from connectors.sse import too_large
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
@@ -29,6 +29,14 @@ _log = structlog.get_logger("connectors.stdio")
 GRACE_S: Final = 2.0
 """How long a server may take to end after its input closed, and again after SIGTERM."""
 
+LAST_WORDS_S: Final = 0.5
+"""How long is read of a server that has ended: what it started may hold its outputs for ever."""
+
+UNREAD_MAX_BYTES: Final = 4 << 20
+"""Beyond this a server that does not read is sent nothing."""
+
+_TURN_LINES: Final = 64
+_PAUSE_S: Final = 0.001
 _CHUNK: Final = 65_536
 _STDERR_KEPT: Final = 500
 _NUMBER: Final = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,')
@@ -59,13 +67,13 @@ class StdioProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        child: Child,
         *,
         max_bytes: int,
         died: Callable[[StdioProcess], None],
         list_changed: Callable[[], None],
     ) -> None:
-        self._process = process
+        self._child = child
         self._lines = LineReader(max_bytes)
         self._died = died
         self._list_changed = list_changed
@@ -77,11 +85,12 @@ class StdioProcess:
         self.used_ns = 0
         self._reading = asyncio.create_task(self._read())
         self._draining = asyncio.create_task(self._drain_stderr())
+        self._living = asyncio.create_task(self._live())
 
     @property
     def pid(self) -> int:
         """The process id, which is also the id of its process group."""
-        return self._process.pid
+        return self._child.pid
 
     @property
     def alive(self) -> bool:
@@ -118,6 +127,8 @@ class StdioProcess:
         """Send one request, once, and wait for its answer. Raises `UpstreamError`."""
         if not self._alive:
             raise wire.undelivered("the server process has ended")
+        if self._child.unread > UNREAD_MAX_BYTES:
+            raise wire.undelivered("the server does not read what it was sent; try again later")
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = _Waiting(answer, intent, relay)
         answered = False
@@ -138,21 +149,35 @@ class StdioProcess:
 
     def _write(self, line: bytes) -> None:
         """Write one line. A line break within JSON is only space, and would end the message."""
-        assert self._process.stdin is not None  # noqa: S101 - spawned with a pipe
         if b"\n" in line or b"\r" in line:
             line = line.replace(b"\n", b" ").replace(b"\r", b" ")
-        self._process.stdin.write(line + b"\n")
+        self._child.write(line + b"\n")
 
     # What it says
 
-    async def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - spawned with a pipe
+    async def _live(self) -> None:
+        """Note its end: it has ended, has closed its output, or its input.
+
+        Whatever it started may hold its outputs on, so their end is not waited for.
+        """
+        ended = asyncio.create_task(self._child.wait())
         try:
-            while chunk := await self._process.stdout.read(_CHUNK):
-                for line in self._lines.feed(chunk):
-                    self._take(line)
+            await asyncio.wait(
+                {ended, self._reading, self._child.unheard}, return_when=asyncio.FIRST_COMPLETED
+            )
+            self._alive = False  # nothing more is sent, but what it has said is still heard
+            await asyncio.wait({self._reading, self._draining}, timeout=LAST_WORDS_S)
         finally:
+            ended.cancel()
             self._end()
+
+    async def _read(self) -> None:
+        while chunk := await self._child.stdout.read(_CHUNK):
+            for number, line in enumerate(self._lines.feed(chunk), 1):
+                if line:
+                    self._take(line)
+                if number % _TURN_LINES == 0:  # one that floods us must not hold up all others
+                    await asyncio.sleep(_PAUSE_S)
 
     def _end(self) -> None:
         """Note that nothing more will come."""
@@ -201,7 +226,8 @@ class StdioProcess:
 
     def _hear(self, message: wire.Message) -> None:
         if "id" in message:
-            self._write(wire.build_answer_to_server(message))
+            if self._child.unread <= UNREAD_MAX_BYTES:  # else it asks and does not listen
+                self._write(wire.build_answer_to_server(message))
         elif message["method"] == wire.LIST_CHANGED:
             self._list_changed()
         elif message["method"] == wire.PROGRESS or len(self._waiting) == 1:
@@ -217,8 +243,7 @@ class StdioProcess:
 
         Later on it may speak of arguments, which do not belong into our log.
         """
-        assert self._process.stderr is not None  # noqa: S101 - spawned with a pipe
-        while chunk := await self._process.stderr.read(_CHUNK):
+        while chunk := await self._child.stderr.read(_CHUNK):
             if not self._ready:
                 self._stderr = (self._stderr + chunk)[-_STDERR_KEPT:]
 
@@ -227,23 +252,20 @@ class StdioProcess:
     async def stop(self) -> None:
         """End it and all that it started: close its input, then SIGTERM, then SIGKILL."""
         self._stopping = True
-        assert self._process.stdin is not None  # noqa: S101 - spawned with a pipe
-        self._process.stdin.close()
+        self._child.close_input()
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             if number is not None:
-                self._signal(number)
+                self._child.signal(number)
             with suppress(TimeoutError):
                 async with asyncio.timeout(GRACE_S):
-                    await self._process.wait()
+                    await self._child.wait()
                     break
-        self._signal(signal.SIGKILL)  # what it started may outlive it
-        for task in (self._reading, self._draining):
+        self._child.signal(signal.SIGKILL)  # what it started may outlive it
+        tasks = (self._living, self._reading, self._draining)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(self._reading, self._draining, return_exceptions=True)
-
-    def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._child.close()
 
 
 async def spawn(
@@ -256,16 +278,8 @@ async def spawn(
     list_changed: Callable[[], None],
 ) -> StdioProcess:
     """Start a server in a process group of its own. Raises `OSError` when it cannot be started."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=dict(env),
-        cwd=cwd,
-        start_new_session=True,
-    )
-    return StdioProcess(process, max_bytes=max_bytes, died=died, list_changed=list_changed)
+    child = await Child.start(command, env=env, cwd=cwd)
+    return StdioProcess(child, max_bytes=max_bytes, died=died, list_changed=list_changed)
 
 
 def _build_cancelled(number: int) -> bytes:

@@ -28,6 +28,11 @@ def test_the_server_sees_nothing_of_the_gateways_environment(house: Served) -> N
     assert len(names) < len(os.environ)
 
 
+def test_the_server_holds_nothing_open_but_its_input_and_its_outputs(house: Served) -> None:
+    pid = int(house.agent().call("desk__whoami").text)
+    assert {entry.name for entry in Path(f"/proc/{pid}/fd").iterdir()} == {"0", "1", "2"}
+
+
 def test_a_call_whose_server_dies_is_told_as_unknown_and_not_sent_again(house: Served) -> None:
     agent = house.agent()
     pid = int(agent.call("desk__whoami").text)

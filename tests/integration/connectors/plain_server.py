@@ -134,6 +134,44 @@ def tool_child(*_: object) -> dict[str, Any]:
     return text(str(child.pid))
 
 
+def tool_orphan(*_: object) -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+    sys.stderr.write(str(child.pid))
+    os._exit(3)
+
+
+def tool_mute(*_: object) -> None:
+    os.close(1)
+    globals()["read"] = forever
+
+
+def tool_deaf(*_: object) -> None:
+    os.close(0)
+    globals()["read"] = forever
+
+
+def tool_idle(*_: object) -> dict[str, Any]:
+    globals()["read"] = forever
+    return text("will not read")
+
+
+def tool_babble(_: int, arguments: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    sys.stdout.write("a print that got away\n" * arguments["lines"])
+    return text("after the flood")
+
+
+def tool_last_words(number: int, *_: object) -> None:
+    send({"id": number, "result": text("x" * 60_000)})
+    os._exit(0)
+
+
+def forever() -> dict[str, Any]:
+    import signal  # noqa: PLC0415 - few tools pay for it
+
+    while True:
+        signal.pause()
+
+
 def tool_other_id(number: int, *_: object) -> None:
     line = '{"jsonrpc":"2.0","id":' + str(number) + ',"result":{"content":[]},"result":{}}'
     sys.stdout.write(line + "\n")
@@ -156,6 +194,10 @@ def main() -> None:
     if "--refuse" in sys.argv:
         sys.stderr.write("no licence found\n")
         raise SystemExit(4)
+    if "--never" in sys.argv:
+        tool_stubborn()
+        Path(sys.argv[-1]).write_text(str(os.getpid()), encoding="ascii")
+        forever()
     while True:
         message = globals()["read"]()
         method, number = message.get("method"), message.get("id")

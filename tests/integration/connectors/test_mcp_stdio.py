@@ -126,6 +126,60 @@ async def test_a_shared_server_is_one_process(made: Callable[..., Any]) -> None:
         assert len({text(answer) for answer in await asyncio.gather(*calls)}) == 1
 
 
+@pytest.mark.parametrize("tool", ["orphan", "mute", "deaf"])
+async def test_a_server_that_cannot_answer_any_more_is_dead_whoever_holds_its_outputs(
+    made: Callable[..., Any], tool: str
+) -> None:
+    async with made() as transport, asyncio.timeout(20):
+        error = await refusal(transport, tool)
+        assert (error.code, error.delivery) == ("upstream_unavailable", "unknown")
+        assert text(await transport.call(build_intent("pid"), None))  # of a fresh process
+
+
+async def test_what_a_server_said_before_it_ended_is_heard(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        for run in "abcde":
+            said = text(await transport.call(build_intent("last_words", run_id=run), None))
+            assert len(said) == 60_000
+
+
+async def test_a_server_that_babbles_does_not_hold_up_the_others(made: Callable[..., Any]) -> None:
+    async with made() as transport:
+        await transport.call(build_intent("pid", run_id="b"), None)
+        babble = build_intent("babble", {"lines": 40_000}, run_id="a", deadline_ms=60_000)
+        babbling = asyncio.create_task(transport.call(babble, None))
+        for _ in range(50):
+            await transport.call(build_intent("pid", run_id="b"), None)
+        assert not babbling.done()
+        assert text(await babbling) == "after the flood"
+
+
+async def test_a_server_that_does_not_read_is_not_sent_more_and_more(
+    made: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.stdio_process.GRACE_S", 0.05)
+    async with made() as transport:
+        await transport.call(build_intent("idle"), None)
+        large = {"value": "x" * 1_000_000}
+        ends = [(await refusal(transport, "echo", large, deadline_ms=1)).delivery for _ in range(9)]
+    assert ends[0] == "unknown"
+    assert ends[-1] == "not_sent"
+
+
+async def test_an_idle_process_is_ended_though_who_waited_for_that_gave_up(
+    made: Callable[..., Any], clock: HandClock
+) -> None:
+    async with made() as transport:
+        pid = int(text(await transport.call(build_intent("pid"), None)))
+        clock.pass_s(301)
+        reaping = asyncio.create_task(transport.reap())
+        await asyncio.sleep(0)
+        reaping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reaping
+    assert not is_running(pid)
+
+
 async def test_answers_in_any_order_reach_the_calls_they_belong_to(
     made: Callable[..., Any],
 ) -> None:
@@ -302,6 +356,21 @@ async def test_a_close_during_the_start_leaves_no_process_behind(
     with pytest.raises(UpstreamError) as caught:
         await waiting
     assert caught.value.delivery == "not_sent"
+
+
+async def test_a_close_during_a_start_that_hangs_leaves_no_process_behind(
+    made: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("connectors.stdio_process.GRACE_S", 0.1)
+    told = tmp_path / "pid"
+    async with made("--never", str(told)) as transport:
+        waiting = asyncio.create_task(transport.call(build_intent("pid"), None))
+        while not (told.is_file() and told.read_text(encoding="ascii")):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.01)
+    with pytest.raises(UpstreamError) as caught:
+        await waiting
+    assert caught.value.delivery == "not_sent"
+    assert not is_running(int(told.read_text(encoding="ascii")))
 
 
 async def test_a_caller_that_gives_up_does_not_end_the_process_for_others(
