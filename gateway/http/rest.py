@@ -19,7 +19,7 @@ from gateway.core.ports import ApprovalStore, Clock, IdempotencyStore
 from gateway.core.refusal import Refusal
 from gateway.core.tokens.token import SCOPE_CALL, Claims
 from gateway.enforce import Enforcement
-from gateway.http.asgi import REQUEST_ID, Receive, Scope, Send, read_body, send_empty
+from gateway.http.asgi import REQUEST_ID, Receive, Scope, Send, read_body
 from gateway.http.challenge import Challenges
 from gateway.http.origin import OriginCheck
 from gateway.http.proved_reply import answer_proved, show_possession
@@ -121,14 +121,11 @@ class RestEndpoint:
             case "GET", ["calls", call_id]:
                 reply = await self._look_up(self._raw(asked), call_id)
             case _, ["tools", _, "call"]:
-                await send_empty(send, 405, [(b"allow", b"POST")])
-                return
+                reply = rest.build_unserved("POST")
             case _, ["tools"] | ["calls", _]:
-                await send_empty(send, 405, [(b"allow", b"GET")])
-                return
+                reply = rest.build_unserved("GET")
             case _:
-                await send_empty(send, 404)
-                return
+                reply = rest.build_unserved()
         await self._send(send, reply)
 
     async def _list(self, raw: RawCall) -> Reply:
@@ -230,6 +227,8 @@ class RestEndpoint:
             (b"content-length", b"%d" % len(reply.body)),
             *self._challenges.headers(reply.code, ""),
         ]
+        if reply.allow:
+            headers.append((b"allow", reply.allow.encode("ascii")))
         if reply.location is not None:
             headers.append((b"location", reply.location.encode("ascii")))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,12 +22,16 @@ State = Literal["completed", "failed", "pending", "refused", "unknown"]
 
 
 class Reply(Struct, frozen=True):
-    """One HTTP answer. `code`: the refusal's, where one is told; `location`: where to look next."""
+    """One HTTP answer. `code`: the refusal's, where one is told; `location`: where to look next.
+
+    `allow`: the method that there is, where another one was used.
+    """
 
     status: int
     body: bytes
     code: str = ""
     location: str | None = None
+    allow: str = ""
 
     @property
     def media_type(self) -> bytes:
@@ -39,6 +44,7 @@ class _Body(Struct):
 
 
 _decode_body: Final = msgspec.json.Decoder(_Body).decode
+_ROUTES: Final = "`GET /v1/tools`, `POST /v1/tools/{name}/call` and `GET /v1/calls/{id}`"
 _MEMBERS: Final = frozenset({"arguments", "claimed"})
 
 
@@ -73,6 +79,19 @@ def build_problem(refusal: Refusal, op: str) -> Reply:
     if refusal.detail:
         body["detail"] = refusal.detail
     return Reply(kind.status, orjson.dumps(body), refusal.code)
+
+
+def build_unserved(allow: str = "") -> Reply:
+    """Tell that there is no such path, or that it takes `allow` alone. No call, so no operation."""
+    status, code = (405, "method_not_allowed") if allow else (404, "path_unknown")
+    body = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": f"there is {_ROUTES}",
+    }
+    return Reply(status, orjson.dumps(body), code, allow=allow)
 
 
 def build_tools(tools: tuple[Tool, ...]) -> bytes:

@@ -69,12 +69,16 @@ async def test_no_encoded_or_other_spelling_leads_to_a_tool(world: World, path: 
         ("HEAD", "/v1/tools", 405),
     ],
 )
-async def test_what_is_no_route_is_not_served(
+async def test_what_is_no_route_is_not_served_and_what_there_is_is_told(
     world: World, method: str, path: str, status: int
 ) -> None:
     reply = await world.request(method, path, BODY, token=sign(build_claims()))
     assert (reply.status, world.sent) == (status, [])
     assert ("allow" in reply.headers) == (status == 405)
+    assert reply.headers["content-type"] == "application/problem+json"
+    problem = reply.json()
+    assert problem["code"] == ("method_not_allowed" if status == 405 else "path_unknown")
+    assert "`POST /v1/tools/{name}/call`" in problem["detail"]
 
 
 async def test_claims_of_the_agent_reach_policy_and_only_there(world: World) -> None:
