@@ -27,6 +27,7 @@ from gateway.core.tokens.issuing import Site
 
 _SQLITE: Final = "sqlite:///"
 _NOTHING: Final = (None, "")
+_NO_FILE: Final = (_SQLITE, "sqlite:///:memory:")
 _NO_AGENTS: Final = ("launcher", "app")
 
 
@@ -135,7 +136,7 @@ def _fill_in(data: dict[str, Any], base: Path) -> None:
     state = data.setdefault("state", {})
     if isinstance(state, dict):
         url = state.setdefault("url", "sqlite:///state.db")
-        if isinstance(url, str) and url.startswith(_SQLITE) and url != "sqlite:///:memory:":
+        if isinstance(url, str) and url.startswith(_SQLITE) and url not in _NO_FILE:
             state["url"] = _SQLITE + str(base / url.removeprefix(_SQLITE))
 
 

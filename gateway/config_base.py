@@ -83,10 +83,20 @@ KeyUri = Annotated[str, AfterValidator(_resolve_uri)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 SecretHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-SecretFrom = Annotated[str, StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
+SecretFrom = Annotated[
+    str,
+    StringConstraints(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"),
+    AfterValidator(_resolve_uri),
+]
 Number = StrictInt | StrictFloat
 Bound = Annotated[Number, BeforeValidator(_read_number)]
 """A number: no `true`, but a text such as `0.5`, as a variable has it."""
+
+Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_read_number)]
+"""A part of a whole."""
+
+Count = Annotated[StrictInt, Field(ge=0), BeforeValidator(_read_whole)]
+"""A whole number from 0, where no field says more."""
 
 Whole = Annotated[StrictInt, BeforeValidator(_read_whole)]
 """A whole number, from 0: no `true`, no `1.0`, but a text of digits, as a variable has it."""
@@ -113,8 +123,8 @@ class Section(BaseModel):
 class RangeSection(Section):
     """How many there may be, bounds included."""
 
-    min: Whole | None = Field(None, ge=0, description="at least so many, from 0")
-    max: Whole | None = Field(None, ge=0, description="at most so many, from 0")
+    min: Count | None = Field(None, description="at least so many, from 0")
+    max: Count | None = Field(None, description="at most so many, from 0")
 
 
 class ConstraintSection(Section):
@@ -146,8 +156,8 @@ class WindowSection(Section):
     end: StrictStr = Field(
         "24:00", description="`HH:MM` in UTC at which it closes; before `start`: on the next day"
     )
-    not_before: Whole | None = Field(None, description="its first second, since the epoch")
-    not_after: Whole | None = Field(None, description="its last second, since the epoch")
+    not_before: Count | None = Field(None, description="its first second, since the epoch")
+    not_after: Count | None = Field(None, description="its last second, since the epoch")
 
 
 class GrantSection(Section):
@@ -159,5 +169,5 @@ class GrantSection(Section):
     constraints: dict[str, ConstraintSection] = Field(
         {}, description="JSON Pointer into the arguments → bounds"
     )
-    max_calls: Whole | None = Field(None, ge=0, description="calls of each tool in one run")
+    max_calls: Count | None = Field(None, description="calls of each tool in one run")
     window: WindowSection | None = Field(None, description="when calls may happen; always if not")

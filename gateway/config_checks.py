@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -13,12 +14,12 @@ import msgspec
 from connectors import auth_binding
 from connectors.auth_binding import UpstreamAuth
 from gateway.adapters.keys.jose_assertions import find_key_set_fault, load_key_set
-from gateway.adapters.keys.key_uris import check_uri
 from gateway.adapters.opa.opa_endpoint import read_endpoint
 from gateway.config_app_checks import find_app_faults, find_oauth_faults
 from gateway.config_apps import AppSection
 from gateway.config_base import GrantSection
 from gateway.config_file import KeyPath
+from gateway.config_key_checks import find_key_faults
 from gateway.config_models import (
     AgentSection,
     AuthSection,
@@ -43,6 +44,17 @@ SET_ELSEWHERE: Final = {
 }
 LIMIT_NAMES: Final = tuple(n for n in Limits.__struct_fields__ if n not in SET_ELSEWHERE)
 
+_NEVER_ZERO: Final = (
+    "body_max_bytes",
+    "arguments_max_bytes",
+    "json_max_depth",
+    "result_max_bytes",
+    "upstream_timeout_ms",
+    "audit_wait_ms",
+    "audit_queue_max",
+    "record_max_bytes",
+)
+_SQLITE: Final = re.compile(r"sqlite://(/.*[^/])?")
 _DEV_HINT: Final = "or set `dev: true` on a machine of your own"
 
 
@@ -65,8 +77,8 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
     yield from _check_sign_in(config)
     yield from _check_vault(config)
     yield from _check_trusted(config)
-    if config.decision_log.file is not None and config.decision_log.url is not None:
-        yield ("decision_log", "url"), "there is a `file`, too", "keep one of them"
+    yield from _check_outlets(config)
+    yield from find_key_faults(config)
     for number, client in enumerate(config.clients):
         path = ("clients", number)
         yield from _check_grants(client.grants, (*path, "grants"), known)
@@ -87,7 +99,7 @@ def find_contradictions(config: ConfigShape, known: Known) -> Iterator[Finding]:
         if isinstance(server, HttpServerSection):
             yield from _check_upstream(server.url, ("servers", name, "url"), dev=config.dev)
         yield from _check_auth(server.auth, ("servers", name, "auth"))
-        if not server.manifest.is_file():
+        if not _answers(server.manifest.is_file):
             message = f"`{server.manifest}` is no file"
             yield ("servers", name, "manifest"), message, "write the manifest, or mend the path"
 
@@ -189,28 +201,42 @@ def _split_url(text: str) -> SplitResult | None:
         _ = parts.port  # raises for one that cannot be
     except ValueError:
         return None
-    fine = parts.scheme in ("http", "https") and bool(parts.hostname)
+    seen = text.isprintable() and " " not in text
+    fine = parts.scheme in ("http", "https") and bool(parts.hostname) and seen
     return parts if fine and not (parts.username or parts.password or parts.fragment) else None
 
 
+def _answers(is_there: Callable[[], bool]) -> bool:
+    """Whether something is there; what cannot be asked, in a closed folder, is not."""
+    try:
+        return is_there()
+    except OSError:
+        return False
+
+
 def _check_storage(config: ConfigShape) -> Iterator[Finding]:
-    if not config.policy.path.is_dir():
+    if not _answers(config.policy.path.is_dir):
         message = f"`{config.policy.path}` is no folder"
         yield ("policy", "path"), message, "`countersign init` writes a first set of policies"
     yield from _check_engine(config)
-    if not config.state.url.startswith("sqlite://"):
+    if not _SQLITE.fullmatch(config.state.url):
         yield ("state", "url"), "only SQLite is supported", "write `sqlite:///path`"
     elif config.state.url in ("sqlite://", "sqlite:///:memory:") and not config.dev:
         message = "held calls and spent budgets would be forgotten at a restart"
         yield ("state", "url"), message, f"name a file, {_DEV_HINT}"
-    if config.tokens.key in (config.audit.key, config.audit.kek):
-        hint = "give each its own file"
-        yield ("tokens", "key"), "the log and the tokens share a key file", hint
-    for number, uri in enumerate(config.tokens.keys):
-        try:
-            check_uri(uri)
-        except ConfigurationError as error:
-            yield ("tokens", "keys", number), str(error), "docs/token-keys.md shows one of each"
+
+
+def _check_outlets(config: ConfigShape) -> Iterator[Finding]:
+    log = config.decision_log
+    if log.file is not None and log.url is not None:
+        yield ("decision_log", "url"), "there is a `file`, too", "keep one of them"
+    if log.file is not None and _answers(log.file.is_dir):
+        message = f"`{log.file}` is a folder"
+        yield ("decision_log", "file"), message, "name a file in it"
+    for name, section in (("decision_log", log), ("notify", config.notify)):
+        if section.token_from is not None and section.url is None:
+            message = "is for a `url`, and there is none"
+            yield (name, "token_from"), message, "name the `url`, or leave it out"
 
 
 def _check_engine(config: ConfigShape) -> Iterator[Finding]:
@@ -301,6 +327,8 @@ def _check_limits(config: ConfigShape) -> Iterator[Finding]:
             yield ("limits", name), "is set elsewhere", f"set `{SET_ELSEWHERE[name]}`"
         elif name not in LIMIT_NAMES:
             yield ("limits", name), f"unknown limit `{name}`", suggest(name, LIMIT_NAMES)
+        elif name in _NEVER_ZERO and not config.limits[name]:
+            yield ("limits", name), "nothing would be let through", "write at least 1"
 
 
 def _check_witnesses(config: ConfigShape) -> Iterator[Finding]:
@@ -321,8 +349,6 @@ def _check_witnesses(config: ConfigShape) -> Iterator[Finding]:
     if section.witnesses and section.quorum > len(section.witnesses):
         message = f"{section.quorum} of {len(section.witnesses)} witnesses can never be had"
         yield (*base, "quorum"), message, "ask for fewer, or name more"
-    if section.key in (config.audit.key, config.audit.kek, config.tokens.key):
-        yield (*base, "key"), "shares its file with another key", "give each its own file"
     if section.alert_after_s < section.interval_s:
         message = "every interval would be told as too long"
         yield (*base, "alert_after_s"), message, "make it longer than `interval_s`"

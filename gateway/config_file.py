@@ -56,7 +56,8 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         spot = f"{self.place}: " + (f"{format_path(self.path)}: " if self.path else "")
-        return f"{spot}{self.message}; {self.hint}"
+        told = f"{spot}{self.message}; {self.hint}"
+        return " ".join(told.splitlines())  # a value may have several lines, a mistake has one
 
 
 class Source:

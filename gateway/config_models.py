@@ -10,7 +10,7 @@ from pydantic import Field, StrictStr
 from gateway.config_apps import AppSection, OAuthSection
 from gateway.config_base import (
     HASH,
-    Bound,
+    Count,
     Flag,
     GrantSection,
     Id,
@@ -20,6 +20,7 @@ from gateway.config_base import (
     SecretFrom,
     SecretHash,
     Section,
+    Share,
     Whole,
     section,
 )
@@ -130,12 +131,8 @@ class HaltSection(Section):
     agents_min: Whole = Field(
         2, ge=1, le=1_000, description="agents that must each see it, so that none brings it about"
     )
-    denials_rise: Bound = Field(
-        0.2, gt=0, le=1, description="share of newly denied calls that is too much"
-    )
-    errors_rise: Bound = Field(
-        0.02, gt=0, le=1, description="share of newly failed decisions that is too much"
-    )
+    denials_rise: Share = Field(0.2, description="share of newly denied calls that is too much")
+    errors_rise: Share = Field(0.02, description="share of newly failed decisions that is too much")
 
 
 class OpaSection(Section):
@@ -321,7 +318,7 @@ class VaultSection(Section):
     """A HashiCorp Vault or OpenBao, for references `vault:MOUNT/PATH#FIELD`."""
 
     address: str = Field("", description="`https://…`; by default `VAULT_ADDR`")
-    token_from: str = Field(
+    token_from: KeyUri = Field(
         "env:VAULT_TOKEN",
         pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|keyring:[^/]+/.+)$",
         description="`env:NAME`, `file:PATH` or `keyring:SERVICE/USER`",
@@ -339,11 +336,11 @@ class CredentialsSection(Section):
     timeout_ms: Whole = Field(
         5_000, ge=10, le=60_000, description="milliseconds that a call waits for the broker"
     )
-    gateway_uid: Whole | None = Field(
-        None, ge=0, description="the user whom the broker serves; by default its own"
+    gateway_uid: Count | None = Field(
+        None, description="the user whom the broker serves; by default its own"
     )
-    broker_uid: Whole | None = Field(
-        None, ge=0, description="the user whom the gateway believes; by default its own"
+    broker_uid: Count | None = Field(
+        None, description="the user whom the gateway believes; by default its own"
     )
     assertion_key: LocalPath = Field(
         Path("keys/assertion.pem"), description="the P-256 key that signs assertions, PEM"
@@ -480,9 +477,7 @@ class ConfigShape(Section):
     servers: dict[Name, ServerSection] = Field({}, description="upstreams, by id")
     authzen: AuthZenSection = section("questions about calls (AuthZEN)")
     credentials: CredentialsSection = section("where secrets for upstreams come from")
-    limits: dict[str, Annotated[Whole, Field(ge=0)]] = Field(
-        {}, description="bounds of the call path, by name"
-    )
+    limits: dict[str, Count] = Field({}, description="bounds of the call path, by name")
     log: LogSection = section("human logs, on stderr")
     decision_log: DecisionLogSection = section("a copy of every decision, in OPA's format")
     notify: NotifySection = section("where people are told of what policies want them to know")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -23,6 +24,9 @@ app = typer.Typer(
 
 REDACTED: Final = "(redacted)"
 _SECRET_KEYS: Final = ("secret_hash", "env")
+_NOTIFY: Final = "notify"
+_HOOK: Final = re.compile(r"(https?://[^/?]+/?).")
+_QUERY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:\S+\?)\S")
 
 ConfigFile = Annotated[
     Path,
@@ -41,6 +45,7 @@ DEFAULT_FILE: Final = Path("countersign.yaml")
 def check(config: ConfigFile = DEFAULT_FILE) -> None:
     """Say everything that is wrong with the configuration, or `ok`."""
     found = read_config(config)
+    _ask_for_publishers(config, found)
     counts = f"{len(found.servers)} servers, {len(found.clients)} clients, "
     print(f"ok: {config}: {counts}{len(found.humans)} humans, at {found.public_url}")
 
@@ -87,12 +92,31 @@ def read_config(path: Path) -> Config:
         raise typer.Exit(Exit.ERROR) from None
 
 
+def _ask_for_publishers(path: Path, config: Config) -> None:
+    """Say what a start would say where releases decide, and nobody could ever publish one."""
+    from gateway.config_release import build_rules, require_two  # noqa: PLC0415 - see `load`
+
+    if config.dev or config.policy.releases == "off":
+        return
+    try:
+        require_two(build_rules(config))
+    except ConfigurationError as error:
+        typer.echo(f"{path}: {error}", err=True)
+        raise typer.Exit(Exit.ERROR) from None
+
+
 def _redact(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON has any type
-    """Take out hashes of secrets, environments of upstreams and passwords in URLs."""
+    """Take out hashes of secrets, environments of upstreams and queries of URLs.
+
+    The path of an address that takes notices goes, too: with many, who knows it may post there.
+    """
     if key in _SECRET_KEYS and value:
         return dict.fromkeys(value, REDACTED) if isinstance(value, dict) else REDACTED
     if isinstance(value, dict):
-        return {name: _redact(item, name) for name, item in value.items()}
+        inner = _NOTIFY if key == _NOTIFY else ""
+        return {name: _redact(item, inner or name) for name, item in value.items()}
     if isinstance(value, list):
         return [_redact(item) for item in value]
+    if isinstance(value, str) and (found := (_HOOK if key == _NOTIFY else _QUERY).match(value)):
+        return f"{found[1]}{REDACTED}"
     return value

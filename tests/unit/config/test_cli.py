@@ -136,6 +136,25 @@ def test_show_prints_what_holds_without_secrets(folder: Path, output: str) -> No
     assert shown["servers"]["s"]["env"] == {"TOKEN": "(redacted)"}
 
 
+def test_show_tells_no_secret_that_is_part_of_an_address(folder: Path) -> None:
+    path = folder / "countersign.yaml"
+    addresses = """
+notify: {url: "https://hooks.test/T0/s3cret-1?s3cret-2", token_from: "env:HOOK"}
+decision_log: {url: "https://logs.test/in?key=s3cret-3"}
+servers:
+  s: {transport: http, url: "https://s.test/mcp?key=s3cret-4", manifest: countersign.yaml}
+"""
+    path.write_text(path.read_text().replace("servers: {}", addresses))
+    code, out, _ = run("config", "show", "-c", path, "-o", "json")
+    shown = json.loads(out)
+    assert code == 0
+    assert "s3cret" not in out
+    assert shown["notify"] == {"url": "https://hooks.test/(redacted)", "token_from": "env:HOOK"}
+    assert shown["decision_log"]["url"] == "https://logs.test/in?(redacted)"
+    assert shown["servers"]["s"]["url"] == "https://s.test/mcp?(redacted)"
+    assert shown["public_url"] == "http://127.0.0.1:8080"
+
+
 def test_schema_prints_a_json_schema() -> None:
     code, out, _ = run("config", "schema")
     assert code == 0

@@ -242,7 +242,7 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(
         ("state: [x]", "state: "),
         ("tokens: [x]", "tokens: "),
         ("tokens: {issuer: issuer}", "tokens.issuer: is no URL"),
-        ("tokens: {key: keys/audit.pem}", "tokens.key: the log and the tokens share a key file"),
+        ("tokens: {key: keys/audit.pem}", "tokens.key: shares its file with `audit.key`"),
         ("limits: {policy_deadline_ms: 1}", "limits.policy_deadline_ms: is set elsewhere"),
         ("limits: {body_max_bytes: -1}", "limits.body_max_bytes: "),
         (f"humans: [{{id: a, roles: [aprover], secret_hash: {HASH}}}]", "humans[0].roles[0]: "),

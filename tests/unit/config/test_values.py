@@ -95,6 +95,7 @@ def test_no_message_speaks_of_the_program(load: Load) -> None:
         ("tokens: {keys: ['file:~nobody-of-this-name/x']}", "starts at the home of nobody here"),
         ('audit: {dir: "a\\0b"}', "audit.dir: a text with control characters is not expected"),
         ('listen: "127.0.0.1\\e:80"', "listen: a text with control characters is not expected"),
+        ('listen: "a\\nb"', "countersign.yaml:1: listen: `a b` is no address; write `host:port`"),
         ("public_url: []", "public_url: should be a text; expected the URL clients use"),
         ("public_url: 0", "public_url: should be a text; expected the URL clients use"),
         ("tokens: {issuer: {}}", "tokens.issuer: should be a text; expected the issuer's URL"),

@@ -76,7 +76,10 @@ WRONG = {
         witnesses(ONE, more=", interval_s: 60, alert_after_s: 30"),
         "every interval would be told",
     ),
-    "a shared key file": (witnesses(ONE, more=", key: keys/kek"), "shares its file"),
+    "a shared key file": (
+        witnesses(ONE, more=", key: keys/kek"),
+        "shares its file with `audit.kek`",
+    ),
     "an anchor of no kind": ("audit: {anchors: [{type: tape}]}", "audit.anchors[0]"),
     "an endpoint in the clear": (
         "audit: {anchors: [{type: s3, bucket: log, lock_days: 1, url: 'http://s3.example'}]}",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, load_config
+from gateway.config_models import PublisherSection
 from gateway.config_release import (
     assemble,
     build_rules,
@@ -189,10 +190,13 @@ def test_two_configurations_of_one_environment_or_with_other_manifests_are_refus
 def test_publishers_are_two_people_with_a_key_each(
     tmp_path: Path, named: list[tuple[str, Any]], fault: str | None
 ) -> None:
-    publishers = [
-        {"id": name, "key": "x" if key is None else public_of(key).text} for name, key in named
-    ]
-    config = write(tmp_path, policy={"path": "policies", "publishers": publishers})
+    publishers = tuple(
+        PublisherSection(id=name, key="x" if key is None else public_of(key).text)
+        for name, key in named
+    )
+    config = write(tmp_path)
+    policy = config.policy.model_copy(update={"publishers": publishers})
+    config = config.model_copy(update={"policy": policy})
     if fault is None:
         require_two(build_rules(config))
         return

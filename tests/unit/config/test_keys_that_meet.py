@@ -1,0 +1,97 @@
+"""Keys that are well-formed, and together mean nothing or undo each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import build
+from gateway.config import Config
+
+pytestmark = pytest.mark.req("GW-04")
+
+Load = Callable[..., Config]
+Mistakes = Callable[..., list[str]]
+KEY = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+OTHER = "MCowBQYDK2VwAyEAPUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw="
+
+
+def publishers(*found: tuple[str, str]) -> str:
+    items = ", ".join(f"{{id: {name}, key: '{key}'}}" for name, key in found)
+    return f"policy: {{publishers: [{items}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("audit: {kek: keys/audit.pem}", "audit.kek: shares its file with `audit.key`"),
+        ("audit: {key: keys/../keys/tokens.pem}", "tokens.key: shares its file with `audit.key`"),
+        ("tokens: {ring: keys/tokens.pem}", "tokens.ring: shares its file with `tokens.key`"),
+        (
+            "credentials: {assertion_key: keys/tokens.pem}",
+            "credentials.assertion_key: shares its file with `tokens.key`",
+        ),
+        (
+            "tokens: {keys: ['file:a', 'file:b', 'file:./a']}",
+            "tokens.keys[2]: shares its file with `tokens.keys[0]`",
+        ),
+        ("tokens: {keys: ['file:keys/kek']}", "tokens.keys[0]: shares its file with `audit.kek`"),
+        (f"policy: {{path: {'x' * 300}}}", "policy.path: `xxx"),
+        ("state: {url: 'sqlite:///'}", "state.url: only SQLite is supported"),
+        ("state: {url: 'sqlite://host/db'}", "state.url: only SQLite is supported"),
+        ("decision_log: {file: policies}", "decision_log.file: `policies` is a folder"),
+        ("decision_log: {token_from: 'env:A'}", "decision_log.token_from: is for a `url`"),
+        ("notify: {token_from: 'env:A'}", "notify.token_from: is for a `url`, and there is none"),
+        ("limits: {upstream_timeout_ms: 0}", "upstream_timeout_ms: nothing would be let through"),
+        ("public_url: 'https://a b.test'", "public_url: is no URL of a host"),
+        (
+            "servers: {s: {transport: http, url: 'https://s.test/a b', manifest: shop.yaml}}",
+            "servers.s.url: is no URL without user and fragment",
+        ),
+        (publishers(("ann", "hello")), "policy.publishers[0].key: is no public key; copy the line"),
+        (
+            publishers(("ann", KEY), ("bob", OTHER), ("cy", KEY)),
+            "policy.publishers[2].key: another publisher has this key; one each",
+        ),
+    ],
+)
+def test_what_keys_together_cannot_mean_is_told(
+    mistakes: Mistakes, text: str, expected: str
+) -> None:
+    (found,) = mistakes(text)
+    assert found.startswith("countersign.yaml:1: ")
+    assert expected in found
+
+
+def test_a_key_that_others_make_may_be_the_one_that_was_the_gateways_own(load: Load) -> None:
+    assert load("tokens: {keys: ['file:keys/tokens.pem']}").tokens.keys
+
+
+def test_secrets_lie_where_the_file_is(load: Load, tmp_path: Path) -> None:
+    text = """\
+notify: {url: "https://n.test", token_from: "file:a"}
+policy: {opa: {token_from: "file:b/c"}}
+credentials: {vault: {token_from: "file:/run/d"}}
+"""
+    config = load(text)
+    assert config.notify.token_from == f"file:{tmp_path}/a"
+    assert config.policy.opa.token_from == f"file:{tmp_path}/b/c"
+    assert config.credentials.vault.token_from == "file:/run/d"
+
+
+def test_check_asks_for_the_publishers_that_a_start_would_ask_for(
+    write: Callable[[str], Path],
+) -> None:
+    def check(text: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(build(), ["config", "check", "-c", str(write(text))])
+        return result.exit_code, result.stdout, result.stderr
+
+    for text in ("", publishers(("ann", KEY)), publishers(("ann", KEY), ("ann", OTHER))):
+        code, out, err = check(text)
+        assert (code, out) == (1, "")
+        assert "countersign.yaml: policy.publishers: outside `dev`, policies come as a" in err
+    for text in ("dev: true", "policy: {releases: 'off'}", publishers(("a", KEY), ("b", OTHER))):
+        assert check(text)[0] == 0
