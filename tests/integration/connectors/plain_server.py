@@ -156,7 +156,7 @@ def tool_idle(*_: object) -> dict[str, Any]:
 
 
 def tool_babble(_: int, arguments: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
-    sys.stdout.write("a print that got away\n" * arguments["lines"])
+    sys.stdout.write("\n" * arguments["lines"])
     return text("after the flood")
 
 

@@ -145,8 +145,9 @@ async def test_what_a_server_said_before_it_ended_is_heard(made: Callable[..., A
 
 async def test_a_server_that_babbles_does_not_hold_up_the_others(made: Callable[..., Any]) -> None:
     async with made() as transport:
-        await transport.call(build_intent("pid", run_id="b"), None)
-        babble = build_intent("babble", {"lines": 40_000}, run_id="a", deadline_ms=60_000)
+        for run in "ab":
+            await transport.call(build_intent("pid", run_id=run), None)
+        babble = build_intent("babble", {"lines": 100_000}, run_id="a", deadline_ms=60_000)
         babbling = asyncio.create_task(transport.call(babble, None))
         for _ in range(50):
             await transport.call(build_intent("pid", run_id="b"), None)
