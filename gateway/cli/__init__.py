@@ -5,11 +5,16 @@ Data goes to stdout, messages to stderr. Exit codes: `gateway.cli.exits`.
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from importlib import import_module
 from typing import Final
 
 import typer
+
+from gateway.cli.exits import Exit, say_why
 
 _GROUPS: Final = (
     "agents",
@@ -26,6 +31,7 @@ _GROUPS: Final = (
     "users",
 )
 _SINGLE: Final = ("broker", "init", "login", "logout", "serve")
+_OUTPUT_FAULTS: Final = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
 
 def build(only: str | None = None) -> typer.Typer:
@@ -52,6 +58,29 @@ def _no_options() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. What the system refuses is told in a line."""
     asked = sys.argv[1] if len(sys.argv) > 1 else None
-    build(asked if asked in (*_GROUPS, *_SINGLE) else None)()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: any file's name can be told
+    try:
+        try:
+            build(asked if asked in (*_GROUPS, *_SINGLE) else None)()
+        finally:
+            print(end="", flush=True)  # at its own end, Python could only show how it failed
+    except OSError as error:
+        _end(error)
+
+
+def _end(error: OSError) -> None:
+    """Exit for a file or an output that the system refuses; raise what is neither."""
+    if error.filename is not None:
+        print(f"error: {say_why(error)}", file=sys.stderr)
+    elif error.errno in _OUTPUT_FAULTS:
+        print(
+            f"error: the output cannot be written: {error.strerror}; send it elsewhere",
+            file=sys.stderr,
+        )
+    elif error.errno != errno.EPIPE:  # who reads no further knows why
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+    sys.exit(Exit.ERROR)

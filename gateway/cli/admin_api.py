@@ -21,6 +21,7 @@ from gateway.cli.exits import Exit
 
 TIMEOUT_S: Final = 30.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_NO_GATEWAY: Final = "the answer is not from a gateway; check COUNTERSIGN_URL"
 _EXITS: Final[Mapping[int, Exit]] = {
     401: Exit.AUTH,
     403: Exit.DENIED,
@@ -69,10 +70,14 @@ def ask(
         answer = response.json()
     except httpx.HTTPError as error:
         fail(Exit.ERROR, f"the gateway cannot be reached ({type(error).__name__}); is it running?")
+    except UnicodeEncodeError:
+        fail(Exit.USAGE, "an option holds bytes that are no text; write it in UTF-8")
     except ValueError:
-        fail(Exit.ERROR, "the answer is not from a gateway; check COUNTERSIGN_URL")
+        fail(Exit.ERROR, _NO_GATEWAY)
     if response.status_code != httpx.codes.OK:
-        detail = answer.get("detail", "no detail") if isinstance(answer, dict) else "no detail"
+        if not isinstance(answer, dict) or "code" not in answer:
+            fail(Exit.ERROR, _NO_GATEWAY)
+        detail = answer.get("detail", "no detail")
         fail(_EXITS.get(response.status_code, Exit.ERROR), visible(str(detail)))
     return answer
 
@@ -98,9 +103,10 @@ def check_url(given: str | None) -> str:
     url = (given or os.environ.get("COUNTERSIGN_URL", "")).rstrip("/")
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        named = parsed.host and not parsed.query and not parsed.fragment
+    except (httpx.InvalidURL, UnicodeError):
+        parsed, named = httpx.URL(""), ""
+    if parsed.scheme not in {"http", "https"} or not named:
         fail(Exit.USAGE, "set COUNTERSIGN_URL to the gateway's address, such as https://gateway")
     if parsed.scheme == "http" and not is_loopback_url(url):
         fail(Exit.USAGE, "COUNTERSIGN_URL must be https; a credential is not sent in the clear")
@@ -117,6 +123,12 @@ def check_id(text: str, source: str) -> str:
     if not text.isalnum():
         fail(Exit.USAGE, f"an id is letters and digits; copy it from `{source}`")
     return text
+
+
+def check_reason(reason: str) -> None:
+    """Exit where a reason says nothing."""
+    if not reason.strip():
+        fail(Exit.USAGE, "say why with `--reason`")
 
 
 def fail(code: Exit, message: str) -> NoReturn:

@@ -17,6 +17,7 @@ from gateway.cli.admin_api import (
     OutputOption,
     ask,
     check_id,
+    check_reason,
     fail,
     print_json,
     print_rows,
@@ -89,6 +90,7 @@ def cancel(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Take back a held call that was not dispatched yet (operators)."""
+    check_reason(reason)
     _tell(ask("POST", _path(id_) + "/cancel", body={"reason": reason}), output)
 
 
@@ -100,10 +102,12 @@ def resolve(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say whether a call in state UNKNOWN ran (operators)."""
+    check_reason(reason)
     _tell(ask("POST", _path(id_) + "/resolve", body={"ran": ran, "reason": reason}), output)
 
 
 def _vote(decision: str, id_: str, reason: str, words: str, output: Output) -> None:
+    check_reason(reason)
     seen = ask("GET", _path(id_))
     print("\n".join(_lines(seen)), file=sys.stderr)
     if words and words != seen["binding_words"]:

@@ -23,7 +23,7 @@ from gateway.cli.audit_query import query
 from gateway.cli.audit_reconcile import reconcile
 from gateway.cli.audit_replay import replay
 from gateway.cli.audit_witnesses import witnesses
-from gateway.cli.exits import Exit
+from gateway.cli.exits import Exit, say_why
 
 app = typer.Typer(name="audit", help="Verify and read the audit log.", no_args_is_help=True)
 app.command()(reconcile)
@@ -68,6 +68,7 @@ def verify(
     output: Format = Output.TABLE,
 ) -> None:
     """Check the log from its first to its last byte; exit with 8 when anything was changed."""
+    _require_log(directory)
     try:
         report = audit_verify.verify(
             directory,
@@ -76,7 +77,7 @@ def verify(
             every_signature=all_signatures,
         )
     except (OSError, ValueError) as error:
-        raise _fail(str(error), Exit.USAGE) from None
+        raise _fail(say_why(error), Exit.USAGE) from None
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if output is Output.TABLE:

@@ -33,7 +33,7 @@ from gateway.cli.audit_filters import (
     tell_unreadable,
     warn,
 )
-from gateway.cli.exits import Exit
+from gateway.cli.exits import Exit, say_why
 from gateway.cli.option_groups import spread
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.records.audit_access import Span
@@ -107,7 +107,7 @@ def _write(records: Iterable[Found], wanted: Wanted, announcer: Announcer, out: 
             digest = _digest(aside)
             announcer.export("bundle", digest, made.span)
     except OSError as error:
-        raise fail(f"the bundle cannot be written: {error}", Exit.ERROR) from None
+        raise fail(f"the bundle cannot be written: {say_why(error)}", Exit.ERROR) from None
     except AuditError as error:
         raise fail(str(error), Exit.VERIFICATION_FAILED) from None
     _tell(made, digest)
@@ -139,4 +139,4 @@ def _load_signer(path: Path | None) -> Ed25519PrivateKey | None:
     try:
         return load_key(path)
     except (ConfigurationError, OSError) as error:
-        raise fail(str(error), Exit.USAGE) from None
+        raise fail(say_why(error), Exit.USAGE) from None

@@ -28,7 +28,7 @@ from gateway.cli.audit_filters import (
     require_log,
     tell_unreadable,
 )
-from gateway.cli.exits import Exit
+from gateway.cli.exits import Exit, say_why
 from gateway.cli.option_groups import spread
 from gateway.core.log.exports import Format
 
@@ -69,7 +69,7 @@ def export(
     try:
         written = _hand_over(records, form.value, announcer, out)
     except OSError as error:
-        raise fail(f"the export cannot be written: {error}", Exit.ERROR) from None
+        raise fail(f"the export cannot be written: {say_why(error)}", Exit.ERROR) from None
     typer.echo(f"{written.span.records} records, SHA-256 {written.digest}", err=True)
 
 

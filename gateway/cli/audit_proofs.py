@@ -6,6 +6,7 @@ log only grew since a checkpoint that somebody kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -27,15 +28,16 @@ from gateway.adapters.audit.audit_proofs import (
 from gateway.adapters.audit.audit_seek import find_operation
 from gateway.cli.audit_filters import fail, require_log
 from gateway.cli.config import load
-from gateway.cli.exits import Exit
+from gateway.cli.exits import Exit, say_why
+from gateway.cli.log_places import find_file
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.log.cosignature import split_witnessed_note
 from gateway.core.log.merkle import HASH_BYTES, hash_leaf
 from gateway.core.log.note import NoteKey, parse, parse_vkey
 from gateway.core.log.tlog_proof import find_fault, parse_proof
 
-CONFIG: Final = Path("countersign.yaml")
 _SEQ_DIGITS: Final = 20
+_LEAF: Final = re.compile(rf"[0-9a-fA-F]{{{2 * HASH_BYTES}}}")
 
 
 class Output(StrEnum):
@@ -46,7 +48,8 @@ class Output(StrEnum):
 
 
 ConfigOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The gateway's configuration.")
+    Path | None,
+    typer.Option(metavar="FILE", help="The gateway's configuration; else COUNTERSIGN_CONFIG."),
 ]
 DirOption = Annotated[
     Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
@@ -159,13 +162,13 @@ def _plain() -> Iterator[None]:
     except AuditError as error:
         raise fail(str(error), Exit.VERIFICATION_FAILED) from None
     except (OSError, ValueError, ConfigurationError) as error:
-        raise fail(str(error), Exit.USAGE) from None
+        raise fail(say_why(error), Exit.USAGE) from None
 
 
 def _find_log(directory: Path | None, config: Path | None) -> Path:
     if directory is None:
         try:
-            directory = load(config or CONFIG).audit.dir
+            directory = load(find_file(config)).audit.dir
         except (ConfigurationError, OSError) as error:
             raise fail(f"{error}\nor name the log's directory", Exit.USAGE) from None
     elif config is not None:
@@ -211,10 +214,9 @@ def _leaf(record: Path | None, leaf: str) -> bytes:
         raise fail("give the record with `--record`, or else its hash with `--leaf`", Exit.USAGE)
     if record is not None:
         return hash_leaf(record.read_bytes().removesuffix(b"\n"))
-    value = bytes.fromhex(leaf)
-    if len(value) != HASH_BYTES:
-        raise ValueError(f"`{leaf}` is not 32 bytes in hex")
-    return value
+    if _LEAF.fullmatch(leaf) is None:
+        raise ValueError(f"`{leaf}` is not {HASH_BYTES} bytes in hex")
+    return bytes.fromhex(leaf)
 
 
 def _print(proven: Proven, out: Path | None, output: Output) -> None:

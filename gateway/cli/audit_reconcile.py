@@ -17,7 +17,7 @@ from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.export_reader import Digest, Source, open_export
 from gateway.adapters.audit.reconcile_log import index_calls, open_arguments
-from gateway.cli.exits import Exit
+from gateway.cli.exits import Exit, say_why
 from gateway.cli.reconcile_map import ExportMap, load_map
 from gateway.cli.reconcile_report import Output, Report, print_report
 from gateway.core import strict_json
@@ -230,7 +230,7 @@ def _verify(directory: Path, vkey: str) -> int:
         key = None if not vkey else vkey if "+" in vkey else Path(vkey).read_text().strip()
         report = audit_verify.verify(directory, vkey=key)
     except (OSError, ValueError) as error:
-        raise _fail(str(error), Exit.USAGE) from None
+        raise _fail(say_why(error), Exit.USAGE) from None
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for one in islice(report.findings, _FINDINGS_MAX):

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from gateway.adapters.witness.witness_records import Report, Seen, read_witnesses
-from gateway.cli.exits import Exit
+from gateway.cli.exits import Exit, say_why
 from gateway.core.log.cosignature import parse_witness_vkey
 from gateway.core.log.note import NoteKey
 
@@ -38,7 +38,7 @@ def witnesses(
     except LookupError as error:
         raise _fail(error.args[0], Exit.NOT_FOUND) from None
     except (OSError, ValueError) as error:
-        raise _fail(str(error), Exit.USAGE) from None
+        raise _fail(say_why(error), Exit.USAGE) from None
     _print(report, output)
     if any(seen.good is False for seen in report.witnesses):
         raise _fail("a cosignature is not its witness's", Exit.VERIFICATION_FAILED)

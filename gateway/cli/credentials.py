@@ -42,10 +42,12 @@ def load_credential(url: str) -> Credential | None:
 
 def save_credential(url: str, credential: Credential | None) -> None:
     """Keep a credential for a gateway; None forgets it. The file is replaced as a whole."""
+    path = credentials_path()
+    if credential is None and not path.exists():
+        return
     kept = {known: value for known, value in _load().items() if known != url}
     if credential is not None:
         kept[url] = credential
-    path = credentials_path()
     path.parent.mkdir(mode=_DIR_MODE, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent)  # for its owner only, from the first byte
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 
 
@@ -18,3 +19,11 @@ class Exit(IntEnum):
     PENDING = 7
     VERIFICATION_FAILED = 8
     TEST_FAILED = 9
+
+
+def say_why(error: Exception) -> str:
+    """Return what an error says, for people: one of the system names its file first."""
+    if isinstance(error, OSError) and error.filename is not None:
+        named = os.fsdecode(error.filename)
+        return f"`{named}`: {error.strerror}; name another"
+    return str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -111,7 +112,7 @@ def init(
     try:
         _write(folder, texts)
     except OSError as error:
-        typer.echo(f"`{folder}` cannot be written: {error.strerror}", err=True)
+        typer.echo(f"`{folder}` cannot be written: {error.strerror}; name another folder", err=True)
         raise typer.Exit(Exit.ERROR) from None
     _tell(folder, made, output)
 
@@ -148,4 +149,4 @@ def _tell(folder: Path, made: list[Secret], output: str) -> None:
     print(f"wrote {config}\n\nsecrets, shown only now:")
     for secret in made:
         print(f"  {secret.id:<10} {secret.kind:<9} {secret.secret}")
-    print(f"\nnext: countersign serve --config {config}")
+    print(f"\nnext: countersign serve --config {shlex.quote(str(config))}")

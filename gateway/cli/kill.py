@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, print_rows, visible
+from gateway.cli.admin_api import (
+    Output,
+    OutputOption,
+    ask,
+    check_reason,
+    fail,
+    print_json,
+    print_rows,
+    visible,
+)
 from gateway.cli.exits import Exit
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
 from gateway.core.approvals.declined import Declined
@@ -27,6 +36,7 @@ app = typer.Typer(
 
 _ROUTE: Final = "/v1/kills"
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,8})([smhd]?)")
+_FOR_MAX_S: Final = 31_536_000
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 AgentOption = Annotated[str, typer.Option("--agent", help="Id of an agent.")]
@@ -63,7 +73,7 @@ def on(  # noqa: PLR0917 - options of a command
     """Stop one target; done when it is in force, durable and on record."""
     given = _given(agent, client, human, run, tool, server, credential, everything=everything)
     kind, target = _one(given)
-    _check_reason(reason)
+    check_reason(reason)
     for_s = _read_span(span)
     if offline:
         done = run_offline(config, _kill(kind, target, reason, for_s))
@@ -96,7 +106,7 @@ def off(  # noqa: PLR0917 - options of a command
     """Let one target go on, whoever stopped it; that is on record before anything does."""
     given = _given(agent, client, human, run, tool, server, credential, everything=everything)
     kind, target = _one(given)
-    _check_reason(reason)
+    check_reason(reason)
     if offline:
         done = run_offline(config, _lift(kind, target, reason))
     else:
@@ -160,11 +170,6 @@ def _body(kind: Kind, target: str) -> dict[str, str]:
     return {"kind": kind} if kind == "all" else {"kind": kind, "target": target}
 
 
-def _check_reason(reason: str) -> None:
-    if not reason.strip():
-        fail(Exit.USAGE, "say why with `--reason`")
-
-
 def _read_span(span: str) -> int | None:
     """Return how many seconds a text such as `2h` says; None for an empty one."""
     if not span:
@@ -172,7 +177,10 @@ def _read_span(span: str) -> int | None:
     found = _SPAN.fullmatch(span)
     if found is None:
         fail(Exit.USAGE, "`--for` is a number with `s`, `m`, `h` or `d`, such as `2h`")
-    return int(found[1]) * _SECONDS[found[2]]
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    if seconds > _FOR_MAX_S:
+        fail(Exit.USAGE, "`--for` is at most `365d`; leave it out, and lift it when it is over")
+    return seconds
 
 
 def _kill(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from msgspec import Struct
 
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.cli.audit_filters import fail, open_vault, require_log
-from gateway.cli.config import load
+from gateway.cli.config import DEFAULT_FILE, load
 from gateway.cli.exits import Exit
 from gateway.cli.option_groups import OptionGroup
 from gateway.core.errors import ConfigurationError
 
-CONFIG: Final = Path("countersign.yaml")
+
+def find_file(given: Path | None) -> Path:
+    """Return the configuration file of a command that could do without one."""
+    return given or Path(os.environ.get("COUNTERSIGN_CONFIG") or DEFAULT_FILE)
 
 
 class Places(Struct, frozen=True):
@@ -38,7 +42,12 @@ class Where(OptionGroup, frozen=True, kw_only=True):
 
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="The gateway's configuration."),
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="The gateway's configuration; else COUNTERSIGN_CONFIG.",
+        ),
     ] = None
     log: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="The log's directory, instead.")
@@ -57,7 +66,7 @@ class Where(OptionGroup, frozen=True, kw_only=True):
                 raise fail("give `--dir` with `--kek`, or else `--config` alone", Exit.USAGE)
             return Places(self.log, self.kek, self.bundles or self.log / "bundles")
         try:
-            found = load(self.config or CONFIG).audit
+            found = load(find_file(self.config)).audit
         except (ConfigurationError, OSError) as error:
             raise fail(f"{error}\nor name the log with `--dir` and `--kek`", Exit.USAGE) from None
         return Places(found.dir, self.kek or found.kek, self.bundles or found.dir / "bundles")

@@ -18,7 +18,12 @@ import httpx
 import typer
 
 from gateway.cli.admin_api import TIMEOUT_S, check_url, fail, is_loopback_url, visible
-from gateway.cli.credentials import Credential, save_credential
+from gateway.cli.credentials import (
+    Credential,
+    credentials_path,
+    load_credential,
+    save_credential,
+)
 from gateway.cli.exits import Exit
 
 CLIENT_ID: Final = "countersign-cli"
@@ -57,9 +62,32 @@ def login(
         person=str(answer["person"]),
         expires_at=int(time.time()) + int(answer["expires_in"]),
     )
-    save_credential(gateway, credential)
+    keep(gateway, credential)
     hours = max(1, round(int(answer["expires_in"]) / 3600))
     say(f"signed in as {visible(credential['person'])} for about {hours} h")
+
+
+def keep(gateway: str, credential: Credential | None) -> None:
+    """Keep a credential, or forget the one that is kept.
+
+    Exits where its file cannot be written; the session is ended then, so that none is left.
+    """
+    try:
+        save_credential(gateway, credential)
+    except OSError as error:
+        if (live := credential or load_credential(gateway)) is not None:
+            revoke(gateway, live)
+        fail(
+            Exit.ERROR,
+            f"`{credentials_path()}` cannot be written: {error.strerror}; "
+            "name another folder with XDG_CONFIG_HOME",
+        )
+
+
+def revoke(gateway: str, credential: Credential) -> bool:
+    """End a session at its gateway; whether that was done."""
+    status, _ = post_form(gateway, "/signin/revoke", {"token": credential["token"]})
+    return status == httpx.codes.OK
 
 
 # --- by a browser on this machine (RFC 8252, RFC 7636)

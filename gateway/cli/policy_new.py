@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, get_args
@@ -136,7 +137,7 @@ def new(
         typer.echo(f"wrote {path}")
     for line in _tell_others(directory, name, (tool, server, effect)):
         typer.echo(line)
-    typer.echo(f"next: countersign policy test {directory} -r {name}")
+    typer.echo(f"next: countersign policy test {shlex.quote(str(directory))} -r {name}")
 
 
 def _tell_others(directory: Path, name: str, about: tuple[str, str, str]) -> Iterator[str]:

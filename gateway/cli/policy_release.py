@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.adapters.releases.release_keys import create_key, load_key
 from gateway.cli.admin_api import ask, fail
-from gateway.cli.config import DEFAULT_FILE, read_config
-from gateway.cli.exits import Exit
+from gateway.cli.config import read_config
+from gateway.cli.exits import Exit, say_why
+from gateway.cli.log_places import find_file
 from gateway.core.errors import CountersignError
 from gateway.core.releases.archive import unpack
 from gateway.core.releases.opa_files import SIGNATURES
@@ -66,14 +67,18 @@ def build(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of policies.")],
     output_file: OutFile,
     config: Annotated[
-        list[Path],
-        typer.Option("--config", "-c", help="A configuration; again for each environment."),
-    ] = [DEFAULT_FILE],  # noqa: B006 - typer copies it
+        list[Path] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="A configuration; again for each environment. Else COUNTERSIGN_CONFIG.",
+        ),
+    ] = None,
 ) -> None:
     """Write a release: policies, and manifests, endpoints and roles of each configuration."""
     from gateway.config_release import assemble  # noqa: PLC0415 - see `gateway.cli.config.load`
 
-    configs = [read_config(path) for path in config]
+    configs = [read_config(path) for path in config or [find_file(None)]]
 
     def work() -> str:
         release = assemble(dict(load_bundle_dir(directory).files), configs)
@@ -162,4 +167,4 @@ def told(work: Callable[[], T], code: Exit = Exit.ERROR) -> T:
     except (CountersignError, ValueError) as error:
         fail(code, str(error))
     except OSError as error:
-        fail(Exit.USAGE, f"`{error.filename}`: {error.strerror}")
+        fail(Exit.USAGE, say_why(error))

@@ -14,12 +14,11 @@ from gateway.cli.admin_api import (
     OutputOption,
     ask,
     check_id,
-    fail,
+    check_reason,
     print_json,
     print_rows,
     visible,
 )
-from gateway.cli.exits import Exit
 
 app = typer.Typer(name="runs", help="Runs, whose authority agents act under.", no_args_is_help=True)
 
@@ -82,8 +81,7 @@ def close(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """End a run: its tokens die, and nothing held in it is sent."""
-    if not reason.strip():
-        fail(Exit.USAGE, "say why with `--reason`")
+    check_reason(reason)
     path = f"{_ROUTE}/{check_id(id_, 'countersign runs list')}/close"
     done = ask("POST", path, body={"outcome": outcome.value, "reason": reason})
     if output is Output.JSON:

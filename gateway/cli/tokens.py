@@ -8,7 +8,16 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, print_rows, visible
+from gateway.cli.admin_api import (
+    Output,
+    OutputOption,
+    ask,
+    check_reason,
+    fail,
+    print_json,
+    print_rows,
+    visible,
+)
 from gateway.cli.exits import Exit
 
 app = typer.Typer(name="tokens", help="Live access tokens.", no_args_is_help=True)
@@ -57,8 +66,7 @@ def revoke(
     """Take back a token or a family for good; done when it is durable and on record."""
     if bool(jti) == bool(root):
         fail(Exit.USAGE, "name one of --jti, --root")
-    if not reason.strip():
-        fail(Exit.USAGE, "say why with `--reason`")
+    check_reason(reason)
     body = {"reason": reason, **({"jti": jti} if jti else {"root": root})}
     done = ask("POST", f"{_ROUTE}/revoke", body=body)
     if not done["known"]:

@@ -268,6 +268,7 @@ def test_a_client_revokes_and_asks_over_oauth(gate: Served) -> None:
         (["kill", "on", "--all", "--agent", "helper", *WHY], Exit.USAGE),
         (["kill", "on", "--all", "--reason", " "], Exit.USAGE),
         (["kill", "on", "--all", "--for", "soon", *WHY], Exit.USAGE),
+        (["kill", "on", "--all", "--for", "366d", *WHY], Exit.USAGE),
         (["kill", "off", "--agent", "helper", *WHY], Exit.NOT_FOUND),
         (["tokens", "revoke", *WHY], Exit.USAGE),
         (["tokens", "revoke", "--jti", "a", "--root", "b", *WHY], Exit.USAGE),

@@ -102,7 +102,11 @@ def test_what_can_be_read_stays_as_it_is() -> None:
         ("ann", ("show", "../tools"), 2, "letters and digits"),
         ("ann", ("list", "--state", "sleeping"), 1, "`SLEEPING` is no state"),
         ("ann", ("approve", "{id}"), 2, "--reason"),
-        ("ann", ("deny", "{id}", "--reason", " "), 1, "say why"),
+        ("ann", ("deny", "{id}", "--reason", " "), 2, "say why"),
+        ("ann", ("approve", "{id}", "--reason", ""), 2, "say why"),
+        ("otto", ("cancel", "{id}", "--reason", ""), 2, "say why"),
+        ("otto", ("resolve", "{id}", "--ran", "--reason", " "), 2, "say why"),
+        ("ann", ("approve", "{id}", "--reason", "\udcff"), 2, "write it in UTF-8"),
     ],
 )
 async def test_what_goes_wrong_has_an_exit_code_and_says_so(

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from gateway.adapters.audit.audit_files import list_segments
 from gateway.adapters.audit.audit_keys import vkey_of
 from gateway.adapters.audit.audit_proofs import LogProver, head_of, load_keys, newest_head
+from gateway.cli import build
 from gateway.cli.audit import app
 from gateway.core.errors import AuditError
 from gateway.core.log.merkle import hash_leaf, is_consistent
@@ -149,7 +150,7 @@ def test_a_proof_of_growth_holds_between_two_checkpoints(written: Path, tmp_path
         (["prove"], 2, "name a record or an operation, or else `--consistency`"),
         (["prove", 1, "--consistency", 3], 2, "or else `--consistency`"),
         (["prove", 1, "--size", 3, "--checkpoint", "x"], 2, "not both"),
-        (["prove", 1, "--checkpoint", "nowhere"], 2, "nowhere"),
+        (["prove", 1, "--checkpoint", "nowhere"], 2, "error: `nowhere`: No such file or directory"),
         (["prove", 1, "--vkey", "a+b"], 2, "not an Ed25519 verifier key"),
     ],
 )
@@ -170,12 +171,25 @@ def test_what_cannot_be_proven_is_told_plainly(
         (["checkpoint", "x", "--config", "y"], 2, "not both"),
         (["check-proof", "nowhere", "--leaf", "00" * 32, "--vkey", "k"], 2, "nowhere"),
         (["check-proof", "nowhere", "--leaf", "00", "--vkey", "k"], 2, "not 32 bytes in hex"),
+        (["check-proof", "nowhere", "--leaf", "zz" * 32, "--vkey", "k"], 2, "not 32 bytes in hex"),
         (["check-proof", "nowhere", "--vkey", "k"], 2, "give the record with `--record`"),
     ],
 )
 def test_what_is_not_there_is_told_plainly(arguments: list[object], code: int, words: str) -> None:
     result = run(*arguments)
     assert (result.exit_code, words in result.stderr) == (code, True)
+
+
+@pytest.mark.req("GW-04")
+def test_the_configuration_that_the_environment_names_leads_to_the_log(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gateway"
+    assert CliRunner().invoke(build("init"), ["init", str(folder)]).exit_code == 0
+    written.rename(folder / "audit")
+    monkeypatch.setenv("COUNTERSIGN_CONFIG", str(folder / "countersign.yaml"))
+    assert run("checkpoint").stdout == run("checkpoint", folder / "audit").stdout != ""
+    assert run("checkpoint", "--config", "nowhere.yaml").exit_code == 2
 
 
 def test_a_log_without_a_checkpoint_has_none_to_print(directory: Path) -> None:

@@ -187,6 +187,48 @@ def test_a_logout_forgets_here_even_where_the_gateway_fails(gateway: Gateway) ->
     assert load_credential("https://other") is not None
 
 
+@pytest.mark.req("TOK-08")
+def test_a_session_that_cannot_be_kept_is_ended(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "countersign").touch()  # no folder, so nothing can be written into it
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    begun = {"verification_uri": "u", "user_code": "c", "device_code": "d", "expires_in": 60}
+    gateway.answers = {
+        "/oauth/device_authorization": [(200, begun)],
+        "/signin/token": [TOKEN],
+        "/signin/revoke": [(200, {"ended": True})],
+    }
+    ended = run("login", "--device")
+    assert (ended.exit_code, "XDG_CONFIG_HOME" in ended.output) == (1, True)
+    assert gateway.forms[-1] == {"token": "csh_x"}
+
+
+@pytest.mark.req("TOK-08")
+def test_a_logout_of_nobody_writes_nothing(gateway: Gateway) -> None:
+    assert run("logout").exit_code == 0
+    assert not credentials_path().parent.exists()
+
+
+@pytest.mark.req("TOK-08")
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("{gateway}/?x=y", 2, "set COUNTERSIGN_URL"),
+        ("https://xn--\\ud800", 2, "set COUNTERSIGN_URL"),
+        ("{gateway}/elsewhere", 1, "not from a gateway"),
+    ],
+)
+def test_an_address_that_is_no_gateways_is_told(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, url: str, code: int, said: str
+) -> None:
+    gateway.answers = {"/elsewhere/v1/kills/lift": [(404, {"detail": "Not Found"})]}
+    monkeypatch.setenv("COUNTERSIGN_URL", url.format(gateway=gateway.url))
+    monkeypatch.setenv("COUNTERSIGN_TOKEN", "t")
+    told = run("kill", "off", "--all", "--reason", "over")
+    assert (told.exit_code, said in told.output) == (code, True), told.output
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"URL": 3}', '{"URL": {"token": "x"}}'])
 def test_a_credentials_file_that_cannot_be_read_holds_none(gateway: Gateway, content: str) -> None:
     path = credentials_path()

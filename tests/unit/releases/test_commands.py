@@ -93,6 +93,15 @@ def test_the_same_files_are_built_to_the_same_bytes(bench: Bench) -> None:
     assert bench.build("one.tar.gz").read_bytes() == bench.build("two.tar.gz").read_bytes()
 
 
+def test_a_release_is_built_for_the_configuration_that_the_environment_names(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNTERSIGN_CONFIG", str(bench.folder / "countersign.yaml"))
+    out = bench.folder / "named.tar.gz"
+    assert bench.run("build", bench.folder / "policies", "-o", out)[0] == 0
+    assert out.read_bytes() == bench.build("given.tar.gz").read_bytes()
+
+
 def test_policies_that_do_not_pass_the_gate_are_not_built(bench: Bench) -> None:
     (bench.folder / "policies" / "house.rego").write_text("package {{{")
     config = bench.folder / "countersign.yaml"
