@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
 from gateway.core.ports import Ids
 from gateway.http.asgi import REQUEST_ID, App, NamedSend, Receive, Scope, Send, send_json
 from gateway.http.authzen import PATHS as AUTHZEN_PATHS
 from gateway.http.mcp import McpEndpoint
+from gateway.http.problem import problem
 from gateway.http.rest import RestEndpoint
 from gateway.logs import describe, name_request
 
@@ -116,4 +118,17 @@ def build_api(routers: Sequence[APIRouter], version: str) -> FastAPI:
     )
     for router in routers:
         api.include_router(router)
+    api.add_exception_handler(404, _tell_no_path)
+    api.add_exception_handler(405, _tell_no_method)
     return api
+
+
+async def _tell_no_path(_request: Request, _error: Exception) -> Response:
+    return problem(
+        404, "path_unknown", "there is no such path; `/openapi.json` names those there are"
+    )
+
+
+async def _tell_no_method(_request: Request, error: Exception) -> Response:
+    allow = error.headers if isinstance(error, HTTPException) else None
+    return problem(405, "method_not_allowed", "this path takes what `Allow` names", headers=allow)

@@ -36,7 +36,17 @@ async def test_it_says_whether_it_lives_and_whether_it_is_ready(world: World) ->
     ready = await world.request("GET", "/readyz")
     assert (ready.status, ready.json()["status"]) == (503, "not_ready")
     assert ready.headers["cache-control"] == "no-store"
-    assert (await world.request("GET", "/nothing")).status == 404
+
+
+async def test_a_path_or_method_that_there_is_not_is_told_as_a_problem(world: World) -> None:
+    nothing = await world.request("GET", "/nothing")
+    assert (nothing.status, nothing.code) == (404, "path_unknown")
+    assert "`/openapi.json`" in nothing.json()["detail"]
+    other = await world.request("DELETE", "/openapi.json")
+    assert (other.status, other.code) == (405, "method_not_allowed")
+    assert "GET" in other.headers["allow"]
+    for reply in (nothing, other):
+        assert reply.headers["content-type"] == "application/problem+json"
 
 
 async def speak(world: World, kind: str, *types: str) -> list[Any]:
