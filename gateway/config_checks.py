@@ -121,7 +121,10 @@ def suggest(word: str, known: Iterator[str] | tuple[str, ...] | frozenset[str]) 
 def split_listen(text: str) -> tuple[str, int] | None:
     """`127.0.0.1:8080` → (`127.0.0.1`, 8080); None for what is no `host:port`."""
     host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    is_bare = not (host.startswith("[") and host.endswith("]"))
+    host = host if is_bare else host[1:-1]
+    if (":" in host) == is_bare or not host.isprintable() or " " in host:
+        return None
     if not colon or not host or not (port.isascii() and port.isdigit()) or len(port) > 5:  # noqa: PLR2004 - 65535
         return None
     return (host, int(port)) if int(port) <= 65_535 else None  # noqa: PLR2004 - the last port
@@ -140,7 +143,8 @@ def is_loopback(host: str) -> bool:
 def _check_addresses(config: ConfigShape) -> Iterator[Finding]:
     listen = split_listen(config.listen)
     if listen is None:
-        yield ("listen",), f"`{config.listen}` is no address", "write `host:port`"
+        hint = "write `host:port`, or `[host]:port` for IPv6"
+        yield ("listen",), f"`{config.listen}` is no address", hint
     public = _split_url(config.public_url)
     if config.public_url != f"http://{config.listen}":  # else it only repeats `listen`
         yield from _check_public_url(config, public)

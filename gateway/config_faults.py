@@ -114,12 +114,15 @@ def _explain(fault: ErrorDetails, path: KeyPath, value: Any) -> tuple[str, str]:
 
 def _path_of(fault: ErrorDetails, data: Any) -> KeyPath:  # noqa: ANN401 - YAML has any type
     """Return the place in the file: pydantic's own, without the names of its union members."""
+    loc = fault["loc"]
     path: KeyPath = ()
-    for key in fault["loc"]:
+    for number, key in enumerate(loc):
+        if get_origin(_walk(loc[:number])[0]) in _UNIONS:
+            continue
         held = isinstance(data, dict) and key in data
         if held or (isinstance(data, list) and isinstance(key, int)):
             path, data = (*path, key), data[key]
-    return (*path, fault["loc"][-1]) if fault["type"] == "missing" else path
+    return (*path, loc[-1]) if fault["type"] == "missing" else path
 
 
 def _value_at(data: Any, path: KeyPath) -> Any:  # noqa: ANN401 - YAML has any type

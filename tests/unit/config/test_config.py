@@ -222,6 +222,7 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(
             "servers.Shop: `Shop` cannot be a name",
         ),
         ("servers: {s: {transport: stdio, manifest: shop.yaml}}", "servers.s.command: `command`"),
+        ("clients: [{kind: agent, id: a, agent: {x: 1}}]", "clients[0].agent: unknown key `agent`"),
         ("servers: {s: {transport: stdio, command: [], manifest: shop.yaml}}", "at least 1 item"),
         ("servers: []", "servers: "),
         ("audit: 3", "audit: "),
@@ -232,6 +233,10 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(
         ("listen: localhost", "listen: `localhost` is no address; write `host:port`"),
         ("listen: 127.0.0.1:70000", "listen: "),
         ("listen: ':80'", "listen: "),
+        ("listen: '::1:80'", "listen: `::1:80` is no address; write `host:port`, or `[host]:port`"),
+        ("listen: '[127.0.0.1]:80'", "listen: "),
+        ("listen: 'local host:80'", "listen: "),
+        ("listen: 'http://127.0.0.1:80'", "listen: "),
         ("listen: 127.0.0.1:x", "listen: "),
         ("public_url: gateway", "public_url: is no URL of a host"),
         ("public_url: https://g.test/path", "public_url: "),
@@ -364,6 +369,12 @@ clients:
 """
     (found,) = mistakes(text)
     assert "colour" in found
+
+
+def test_a_key_of_the_name_of_a_kind_leads_nobody_astray(mistakes: Mistakes) -> None:
+    text = "servers: {s: {transport: http, http: {url: x}, manifest: shop.yaml}}"
+    places = {line.split(": ")[1] for line in mistakes(text)}
+    assert places == {"servers.s.url", "servers.s.http"}
 
 
 def test_a_broken_key_is_told_once(mistakes: Mistakes) -> None:
