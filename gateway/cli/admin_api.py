@@ -22,6 +22,9 @@ from gateway.cli.exits import Exit
 TIMEOUT_S: Final = 30.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _NO_GATEWAY: Final = "the answer is not from a gateway; check COUNTERSIGN_URL"
+_NO_PATH: Final = (
+    "the gateway knows no such path; COUNTERSIGN_URL is its address alone, and it may be older"
+)
 _EXITS: Final[Mapping[int, Exit]] = {
     401: Exit.AUTH,
     403: Exit.DENIED,
@@ -77,6 +80,8 @@ def ask(
     if response.status_code != httpx.codes.OK:
         if not isinstance(answer, dict) or "code" not in answer:
             fail(Exit.ERROR, _NO_GATEWAY)
+        if answer["code"] == "path_unknown":
+            fail(Exit.ERROR, _NO_PATH)
         detail = answer.get("detail", "no detail")
         fail(_EXITS.get(response.status_code, Exit.ERROR), visible(str(detail)))
     return answer

@@ -217,12 +217,16 @@ def test_a_logout_of_nobody_writes_nothing(gateway: Gateway) -> None:
         ("{gateway}/?x=y", 2, "set COUNTERSIGN_URL"),
         ("https://xn--\\ud800", 2, "set COUNTERSIGN_URL"),
         ("{gateway}/elsewhere", 1, "not from a gateway"),
+        ("{gateway}/below", 1, "COUNTERSIGN_URL is its address alone"),
     ],
 )
 def test_an_address_that_is_no_gateways_is_told(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, url: str, code: int, said: str
 ) -> None:
-    gateway.answers = {"/elsewhere/v1/kills/lift": [(404, {"detail": "Not Found"})]}
+    gateway.answers = {
+        "/elsewhere/v1/kills/lift": [(404, {"detail": "Not Found"})],
+        "/below/v1/kills/lift": [(404, {"code": "path_unknown", "detail": "no such path"})],
+    }
     monkeypatch.setenv("COUNTERSIGN_URL", url.format(gateway=gateway.url))
     monkeypatch.setenv("COUNTERSIGN_TOKEN", "t")
     told = run("kill", "off", "--all", "--reason", "over")
