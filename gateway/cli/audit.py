@@ -19,6 +19,7 @@ from gateway.adapters.audit.audit_files import list_segments
 from gateway.cli import audit_admin, audit_proofs
 from gateway.cli.audit_bundle import bundle
 from gateway.cli.audit_export import export
+from gateway.cli.audit_filters import read_pin
 from gateway.cli.audit_query import query
 from gateway.cli.audit_reconcile import reconcile
 from gateway.cli.audit_replay import replay
@@ -72,7 +73,7 @@ def verify(
     try:
         report = audit_verify.verify(
             directory,
-            vkey=_key_text(vkey),
+            vkey=read_pin(vkey),
             known=None if checkpoint is None else checkpoint.read_bytes().decode(),
             every_signature=all_signatures,
         )
@@ -115,12 +116,6 @@ def show(
         _print_record(record, output)
     if not found:
         raise _fail(f"no record `{what}` in `{directory}`", Exit.NOT_FOUND)
-
-
-def _key_text(given: str) -> str | None:
-    if not given:
-        return None
-    return given if "+" in given else Path(given).read_text().strip()
 
 
 def _require_log(directory: Path) -> None:

@@ -123,6 +123,17 @@ def require_log(directory: Path) -> None:
         raise fail(f"`{directory}` holds no audit log", Exit.NOT_FOUND)
 
 
+def read_vkey(given: str) -> str:
+    """Return what `--vkey` says: the text of a file, or else the key itself."""
+    path = Path(given)
+    return given if "+" in given and not path.is_file() else path.read_text()
+
+
+def read_pin(given: str) -> str | None:
+    """Return the key that a log is verified with: of a `log.vkey`, that of its first epoch."""
+    return read_vkey(given).strip().partition("\n")[0] if given else None
+
+
 def open_vault(directory: Path, kek: Path | None) -> Vault | None:
     """Return what opens the log's openings, where a key is given. Exits for an unusable one."""
     if kek is None:

@@ -26,7 +26,7 @@ from gateway.adapters.audit.audit_proofs import (
     read_head,
 )
 from gateway.adapters.audit.audit_seek import find_operation
-from gateway.cli.audit_filters import fail, require_log
+from gateway.cli.audit_filters import fail, read_vkey, require_log
 from gateway.cli.config import load
 from gateway.cli.exits import Exit, say_why
 from gateway.cli.log_places import find_file
@@ -205,8 +205,7 @@ def _keys(vkey: str, log: Path | None) -> list[NoteKey]:
     """Return the keys given, or else those that the log itself names."""
     if log is not None and not vkey:
         return load_keys(log)
-    text = vkey if "+" in vkey else Path(vkey).read_text()
-    return [parse_vkey(line) for line in text.splitlines()]
+    return [parse_vkey(line) for line in read_vkey(vkey).splitlines()]
 
 
 def _leaf(record: Path | None, leaf: str) -> bytes:

@@ -17,6 +17,7 @@ from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.export_reader import Digest, Source, open_export
 from gateway.adapters.audit.reconcile_log import index_calls, open_arguments
+from gateway.cli.audit_filters import read_pin
 from gateway.cli.exits import Exit, say_why
 from gateway.cli.reconcile_map import ExportMap, load_map
 from gateway.cli.reconcile_report import Output, Report, print_report
@@ -227,8 +228,7 @@ def _order(finding: Finding) -> tuple[str, int, int]:
 def _verify(directory: Path, vkey: str) -> int:
     """Return how many records are verified. Exits when the log is not as it was written."""
     try:
-        key = None if not vkey else vkey if "+" in vkey else Path(vkey).read_text().strip()
-        report = audit_verify.verify(directory, vkey=key)
+        report = audit_verify.verify(directory, vkey=read_pin(vkey))
     except (OSError, ValueError) as error:
         raise _fail(say_why(error), Exit.USAGE) from None
     for warning in report.warnings:

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from gateway.adapters.witness.witness_records import Report, Seen, read_witnesses
+from gateway.cli.audit_filters import read_vkey
 from gateway.cli.exits import Exit, say_why
 from gateway.core.log.cosignature import parse_witness_vkey
 from gateway.core.log.note import NoteKey
@@ -45,8 +46,7 @@ def witnesses(
 
 
 def _keys(text: str) -> list[NoteKey]:
-    lines = [text] if "+" in text else Path(text).read_text().split()
-    return [parse_witness_vkey(line) for line in lines]
+    return [parse_witness_vkey(line) for line in read_vkey(text).split()]
 
 
 def _print(report: Report, output: Output) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
 from gateway.adapters.audit.audit_files import Files
 from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_keys import load_key, vkey_of
 from gateway.adapters.audit.audit_verify import verify
+from gateway.cli import audit
 from gateway.core.entry import Entry
 from gateway.core.errors import AuditError, ConfigurationError
 from tests.integration.audit.parts import (
@@ -193,3 +195,21 @@ async def test_a_key_that_is_in_no_file_cannot_change(open_log: Open) -> None:
     with pytest.raises(AuditError, match="not in a file"):
         await log.rotate_key(ROTATE, 0)
     await until(lambda: log.healthy)
+
+
+async def test_a_log_vkey_that_was_kept_after_a_rotation_verifies_at_the_command_line(
+    open_log: Open, path: Path, directory: Path, clock: StillClock, tmp_path: Path
+) -> None:
+    log = open_log(signer=KeyFile(path))
+    await log.start()
+    await log.rotate_key(ROTATE, clock.ns // 1000)
+    await log.record(note_entry(1))
+    await log.close()
+    kept = tmp_path / "kept+log.vkey"  # a `+` in a file's name makes no key of it
+    kept.write_bytes((directory / "log.vkey").read_bytes())
+    said = CliRunner().invoke(audit.app, ["verify", str(directory), "--vkey", str(kept)])
+    assert (said.exit_code, said.stderr) == (0, "")
+    other = vkey_of(Ed25519PrivateKey.from_private_bytes(bytes(32)), ORIGIN)
+    kept.write_text(f"{other}\n{kept.read_text()}")
+    said = CliRunner().invoke(audit.app, ["verify", str(directory), "--vkey", str(kept)])
+    assert said.exit_code == 8
