@@ -115,7 +115,8 @@ class Gateway:
         try:
             await self._start()
         except BaseException:
-            await self._stack.aclose()
+            # In a task of its own: no deadline holds in one that is cancelled (CPython 3.11.2).
+            await asyncio.create_task(self._stack.aclose())
             raise
 
     async def _start(self) -> None:
@@ -410,52 +411,82 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Ask the server to end on SIGINT and SIGTERM; a second one does not wait for calls."""
+        """Ask the server to end when told to; a second time does not wait for calls."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ends():
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end."""
         self.ending()
+        self.force_exit = self.should_exit
         super().handle_exit(sig, frame)
+
+
+def _ends() -> list[signal.Signals]:
+    """Return the signals that end a gateway: not a hang-up where it was started to outlive it."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *[signal.SIGHUP] * hangs_up]
+
+
+async def _start(gateway: Gateway) -> bool:
+    """Start it; False where it was told to end meanwhile."""
+    starting, told = asyncio.create_task(gateway.start()), asyncio.Event()
+
+    def end() -> None:
+        if not told.is_set():
+            told.set()
+            starting.cancel()
+
+    for number in _ends():
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    try:
+        await starting
+    except asyncio.CancelledError:
+        if not told.is_set():
+            raise
+    return not told.is_set()
 
 
 async def _serve(config: Config, reached: Callable[[Step], None]) -> None:
     gateway = Gateway(config, reached=reached)
-    await gateway.start()
     try:
-        # What is alive now stays alive: the collector need not walk it for every call.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-        host, port = config.address
-        server = _Server(
-            uvicorn.Config(
-                gateway.app,  # type: ignore[arg-type]  # the same protocol under another name
-                host=host,
-                port=port,
-                loop="uvloop",
-                http=GuardedProtocol,
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                log_level="warning",
-                timeout_graceful_shutdown=GRACE_S,
-            ),
-            gateway.expect_end,
-        )
-        _log.info("listening", url=f"http://{config.listen}", environment=config.environment)
-        await server.serve()
+        if await _start(gateway):
+            await _listen(config, gateway)
         _log.info("stopping")
     finally:
         await gateway.stop()
 
 
+async def _listen(config: Config, gateway: Gateway) -> None:
+    # What is alive now stays alive: the collector need not walk it for every call.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    host, port = config.address
+    server = _Server(
+        uvicorn.Config(
+            gateway.app,  # type: ignore[arg-type]  # the same protocol under another name
+            host=host,
+            port=port,
+            loop="uvloop",
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE_S,
+        ),
+        gateway.expect_end,
+    )
+    _log.info("listening", url=f"http://{config.listen}", environment=config.environment)
+    await server.serve()
+
+
 def serve(config: Config, *, reached: Callable[[Step], None] = lambda _step: None) -> None:
-    """Run the gateway until it is told to stop (SIGINT, SIGTERM). `reached` as for `Gateway`."""
+    """Run the gateway until told to stop (SIGINT, SIGTERM, SIGHUP). `reached` as for `Gateway`."""
     configure_logging(config.log.format, config.log.level)
     uvloop.run(_serve(config, reached))

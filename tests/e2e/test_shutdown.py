@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,9 +15,18 @@ from tests.e2e.callers import build_call, modern_headers
 from tests.e2e.conftest import Build, Start
 from tests.e2e.processes import eventually, is_running
 from tests.e2e.served import Served
+from tests.e2e.site import ROOT
 from tests.e2e.stub import Stub
 
 pytestmark = pytest.mark.req("GW-13")
+
+NEVER = [
+    sys.executable,
+    "-S",
+    str(ROOT / "tests/integration/connectors/plain_server.py"),
+    "--never",
+]
+"""A server that answers nothing, reads nothing and ignores SIGTERM, having written its id."""
 
 
 @pytest.fixture
@@ -51,6 +63,77 @@ def test_sigterm_lets_calls_end_writes_shutdown_and_leaves_no_process(
     ]
     assert [pid for pid in children if is_running(pid)] == []
     gateway.verify()
+
+
+@pytest.fixture
+def hang_up() -> Iterator[None]:
+    """SIGHUP has its effect on what is started here, whatever the tests were started by."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up")
+def test_a_terminal_that_is_closed_ends_it_in_order(gateway: Served, stub: Stub) -> None:
+    agent = gateway.agent()
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(agent.call, "stub__slow", {"value": "in flight"})
+        assert stub.entered.wait(10)
+        gateway.process.send_signal(signal.SIGHUP)
+        eventually(lambda: not accepts(gateway), "it takes no new connections")
+        stub.released.set()
+        assert calling.result().text == '{"value": "in flight"}'
+    assert gateway.wait() == 0
+    assert gateway.records()[-1]["type"] == "shutdown"
+
+
+def test_a_second_sigterm_waits_for_no_caller_but_for_the_outcome_of_what_was_sent(
+    gateway: Served, stub: Stub
+) -> None:
+    agent = gateway.agent()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(agent.call, "stub__slow", {"value": "in flight"})
+        assert stub.entered.wait(10)
+        gateway.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not accepts(gateway), "it takes no new connections")
+        assert '"stopping"' not in gateway.said()
+        gateway.process.send_signal(signal.SIGTERM)
+        eventually(lambda: '"stopping"' in gateway.said(), "it waits no more for who called")
+        assert gateway.process.poll() is None
+        stub.released.set()
+        assert gateway.wait() == 0
+    assert gateway.records("call.outcome")[-1]["delivery"] == "sent"
+
+
+@pytest.mark.req("GW-09")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_while_it_starts_it_ends_in_order_and_leaves_no_process(
+    build_site: Build, start: Start, desk_listing: list[bytes], number: signal.Signals
+) -> None:
+    site = build_site(urls={}, desk=True, listings={"desk": desk_listing})
+    told = site.folder / "pid"
+    site.settings["servers"]["desk"]["command"] = [*NEVER, str(told)]
+    site.write()
+    served = start(site)
+    pid = int(eventually(lambda: told.is_file() and told.read_text(), "its server was started"))
+    served.process.send_signal(number)
+    assert served.wait() == 0
+    assert not is_running(pid)
+    assert served.records()[-1]["type"] == "shutdown"
+
+
+def test_signals_to_the_whole_group_end_what_runs_beside_it_only_with_the_gateway(
+    build_site: Build, start: Start, stub: Stub
+) -> None:
+    served = start(build_site(urls={"stub": stub.url}), step="never").wait_ready()
+    beside = served.children()
+    for pid in beside:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(pid, number)
+    assert served.agent().rest("stub__echo").status_code == httpx.codes.OK
+    assert [pid for pid in beside if not is_running(pid)] == []
+    assert served.stop() == 0
+    assert [pid for pid in beside if is_running(pid)] == []
 
 
 def accepts(gateway: Served) -> bool:

@@ -149,9 +149,10 @@ def serve(connection: socket.socket) -> None:
 
 
 def confine() -> None:
-    """No core dump with a PIN in it; ends with the gateway, not with Ctrl-C."""
+    """No core dump with a PIN in it; ends with the gateway, not with signals to the whole group."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signaled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signaled, signal.SIG_IGN)
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415 - needed here only
 

@@ -147,8 +147,10 @@ def confine() -> None:
     most = MEMORY_MAX_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_MAX_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Ctrl-C goes to the whole process group; the gateway decides when its workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a service manager's SIGTERM go to the whole group: calls under way still have
+    # results to be judged, and the gateway decides when its workers end.
+    for signaled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signaled, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries children: no zombies
     end_with_parent()
 
