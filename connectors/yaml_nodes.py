@@ -140,7 +140,7 @@ def load_tree(path: Path) -> Place:
     except YAMLError as error:
         raise ConfigurationError(f"{path}: not YAML: {error}") from None
     if node is None:
-        raise ConfigurationError(f"{path}: is empty; describe a server in it")
+        raise ConfigurationError(f"{path}: is empty; write `key: value` lines")
     _refuse_aliases(node, problems)
     problems.check()
     return Place(node, problems)

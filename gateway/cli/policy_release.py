@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import typer
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -21,7 +22,7 @@ from gateway.cli.admin_api import ask, fail
 from gateway.cli.config import read_config
 from gateway.cli.exits import Exit, say_why
 from gateway.cli.log_places import find_file
-from gateway.core.errors import CountersignError
+from gateway.core.errors import ConfigurationError, CountersignError
 from gateway.core.releases.archive import unpack
 from gateway.core.releases.opa_files import SIGNATURES
 from gateway.core.releases.opa_signature import check_bundle, scope_of, sign_bundle
@@ -113,13 +114,13 @@ def verify(
     scope: Annotated[str, typer.Option("--scope", help="What it must be signed for.")] = "",
 ) -> None:
     """Check the signature in a bundle as OPA does; also one that `opa sign` made."""
+    key = told(lambda: load_public(verification_key), Exit.USAGE)
 
     def work() -> str:
         files = unpack(archive.read_bytes())
         token = read_signature(files.get(SIGNATURES))
         if token is None:
             fail(Exit.VERIFICATION_FAILED, f"`{archive}` holds no `{SIGNATURES}`: nobody signed it")
-        key = load_public(verification_key)
         check_bundle(token, files, key, scope=scope)
         return f"ok: {len(files) - 1} files, signed by {key.kid}"
 
@@ -155,7 +156,12 @@ def fetch(revision: str, url: str | None = None, token_from: str = TOKEN) -> byt
 
 def load_public(path: Path) -> PublisherKey:
     """Return a public key of a PEM file."""
-    key = load_pem_public_key(path.read_bytes())
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(
+            f"`{path}` is no public key in PEM; `countersign policy keygen` writes one as `….pub`"
+        ) from None
     encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return read_key(base64.b64encode(encoded).decode())
 

@@ -107,7 +107,7 @@ def read_folder(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the sources (path → Rego) and the merged data of a folder; add what is wrong."""
     if not path.is_dir():
-        text = "there is no such folder; set `policy.path`"
+        text = "there is no such folder; name the one with the policies (`policy.path`)"
         faults.append(in_file(str(path), "folder_missing", text))
         return {}, {}
     faults += [

@@ -114,7 +114,7 @@ def test_bad_input_is_refused_with_file_line_and_remedy(
 def test_a_folder_or_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     code, _, err = run("check", tmp_path / "gone")
     assert code == Exit.ERROR
-    assert "there is no such folder; set `policy.path`" in err
+    assert "there is no such folder; name the one with the policies" in err
     (tmp_path / "a.rego").write_text(OK)
     code, _, err = run("check", tmp_path, "--no-tools")
     assert code == Exit.ERROR

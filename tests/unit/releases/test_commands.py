@@ -125,6 +125,9 @@ def test_a_signed_release_is_verified_for_its_environment_and_no_other(bench: Be
     assert (code, "not for `countersign:dev`" in err) == (8, True)
     code, _, err = bench.run("verify", archive, "--verification-key", f"{key}.pub")
     assert (code, "nobody signed it" in err) == (8, True)
+    for other in (key, archive):
+        code, _, err = bench.run("verify", signed, "--verification-key", other)
+        assert (code, f"`{other}` is no public key in PEM" in err) == (2, True)
     changed = bytearray(signed.read_bytes())
     changed[600] ^= 1
     signed.write_bytes(changed)
