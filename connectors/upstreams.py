@@ -55,8 +55,7 @@ def build_transport(
     """
     credentials = _build_credentials(manifest, endpoint, broker, clock)
     if manifest.transport == "stdio":
-        if not endpoint.command:
-            raise ConfigurationError(f"server `{manifest.id}` is `stdio`; give its `command`")
+        _check_command(manifest, endpoint)
         return McpStdioTransport(
             manifest.id,
             endpoint.command,
@@ -76,6 +75,15 @@ def build_transport(
         credentials=credentials,
         on_list_changed=on_list_changed,
     )
+
+
+def check_endpoint(manifest: Manifest, endpoint: Endpoint) -> None:
+    """Raise `ConfigurationError` for an endpoint of which `build_transport` would make nothing."""
+    find_binding(manifest, endpoint)
+    if manifest.transport == "stdio":
+        _check_command(manifest, endpoint)
+    else:
+        _check_url(manifest, endpoint.url)
 
 
 def find_binding(manifest: Manifest, endpoint: Endpoint) -> UpstreamAuth | None:
@@ -106,6 +114,11 @@ def _build_credentials(
 ) -> Credentials | None:
     auth = find_binding(manifest, endpoint)
     return None if auth is None else Credentials(broker, clock, per=auth.per)
+
+
+def _check_command(manifest: Manifest, endpoint: Endpoint) -> None:
+    if not endpoint.command:
+        raise ConfigurationError(f"server `{manifest.id}` is `stdio`; give its `command`")
 
 
 def _check_url(manifest: Manifest, url: str | None) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -43,9 +44,12 @@ DEFAULT_FILE: Final = Path("countersign.yaml")
 
 @app.command()
 def check(config: ConfigFile = DEFAULT_FILE) -> None:
-    """Say everything that is wrong with the configuration, or `ok`."""
+    """Say everything that is wrong with the configuration and its manifests, or `ok`."""
     found = read_config(config)
-    _ask_for_publishers(config, found)
+    faults = [*_find_release_faults(config, found), *_find_server_faults(config, found)]
+    if faults:
+        typer.echo("\n".join(faults), err=True)
+        raise typer.Exit(Exit.ERROR)
     counts = f"{len(found.servers)} servers, {len(found.clients)} clients, "
     print(f"ok: {config}: {counts}{len(found.humans)} humans, at {found.public_url}")
 
@@ -92,8 +96,8 @@ def read_config(path: Path) -> Config:
         raise typer.Exit(Exit.ERROR) from None
 
 
-def _ask_for_publishers(path: Path, config: Config) -> None:
-    """Say what a start would say where releases decide, and nobody could ever publish one."""
+def _find_release_faults(path: Path, config: Config) -> Iterator[str]:
+    """Yield what a start would say where releases decide, and nobody could ever publish one."""
     from gateway.config_release import build_rules, require_two  # noqa: PLC0415 - see `load`
 
     if config.dev or config.policy.releases == "off":
@@ -101,8 +105,21 @@ def _ask_for_publishers(path: Path, config: Config) -> None:
     try:
         require_two(build_rules(config))
     except ConfigurationError as error:
-        typer.echo(f"{path}: {error}", err=True)
-        raise typer.Exit(Exit.ERROR) from None
+        yield f"{path}: {error}"
+
+
+def _find_server_faults(path: Path, config: Config) -> Iterator[str]:
+    """Yield what a start would say of manifests, and of servers that are not as theirs says."""
+    from connectors.upstreams import check_endpoint  # noqa: PLC0415 - see `load`
+    from gateway.wiring_broker import build_endpoint, load_manifests  # noqa: PLC0415
+
+    for name, section in config.servers.items():
+        try:
+            for manifest in load_manifests(config, name).values():
+                check_endpoint(manifest, build_endpoint(section))
+        except ConfigurationError as error:
+            has_place = str(error).startswith(str(section.manifest))
+            yield str(error) if has_place else f"{path}: {error}"
 
 
 def _redact(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON has any type

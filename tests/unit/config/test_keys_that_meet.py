@@ -82,6 +82,42 @@ credentials: {vault: {token_from: "file:/run/d"}}
     assert config.credentials.vault.token_from == "file:/run/d"
 
 
+MANIFEST = """\
+id: shop
+transport: http
+egress: [shop.test]
+tools:
+  - {name: get, effect: read}
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "manifest", "expected"),
+    [
+        ("", MANIFEST, ""),
+        ("", "id: shop\ntools: {}\n", "shop.yaml:1: `transport` is missing"),
+        ("", MANIFEST.replace("id: shop", "id: other"), "manifest is of `other`; name the server"),
+        ("", MANIFEST.replace("shop.test", "x.test"), "`shop.test` of server `shop` is not in its"),
+        ("", MANIFEST.replace("http", "stdio"), "server `shop` is `stdio`; give its `command`"),
+        (
+            ", auth: {kind: env, variable: A, value_from: 'env:A'}",
+            MANIFEST,
+            "server `shop` is `http`, which cannot carry `auth` of kind `env`",
+        ),
+    ],
+)
+def test_check_reads_manifests_as_a_start_does(
+    write: Callable[[str], Path], server: str, manifest: str, expected: str
+) -> None:
+    shop = f"{{transport: http, url: 'https://shop.test/mcp', manifest: shop.yaml{server}}}"
+    path = write(f"dev: true\nservers: {{shop: {shop}}}")
+    (path.parent / "shop.yaml").write_text(manifest)
+    result = CliRunner().invoke(build(), ["config", "check", "-c", str(path)])
+    assert (result.exit_code, result.stdout == "") == ((1, True) if expected else (0, False))
+    assert expected in result.stderr
+    assert all(line.startswith(f"{path.parent}/") for line in result.stderr.splitlines())
+
+
 def test_check_asks_for_the_publishers_that_a_start_would_ask_for(
     write: Callable[[str], Path],
 ) -> None:
