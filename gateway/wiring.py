@@ -477,6 +477,7 @@ async def _listen(config: Config, gateway: Gateway) -> None:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            log_config=None,  # its own lines are among ours, without messages of exceptions
             log_level="warning",
             timeout_graceful_shutdown=GRACE_S,
         ),

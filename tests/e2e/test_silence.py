@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.e2e.callers import Agent
 from tests.e2e.conftest import check_silence
+from tests.e2e.processes import eventually
 from tests.e2e.served import Served
 from tests.e2e.site import secret_of
 
@@ -71,6 +74,18 @@ def test_each_log_line_is_one_object_with_time_level_and_event(house: Served) ->
     assert {"audit_open", "policy_active", "upstream_listed", "listening"} <= {
         line["event"] for line in told
     }
+
+
+def test_a_request_that_is_none_is_one_log_line_as_any_other(house: Served) -> None:
+    address = urlsplit(house.site.url)
+    with socket.create_connection((address.hostname, address.port), 10) as stranger:
+        stranger.sendall(b"\x16\x03\x01 a greeting of TLS\r\n\r\n")
+        stranger.recv(4096)
+    eventually(lambda: "Invalid HTTP request" in house.said(), "it is told")
+    (line,) = (
+        line for line in lines(house.said().splitlines()) if "Invalid HTTP" in str(line["event"])
+    )
+    assert {"level": "warning", "logger": "uvicorn.error"}.items() <= line.items()
 
 
 def test_health_is_told_to_anybody_and_tells_nothing_else(house: Served) -> None:
