@@ -10,12 +10,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pydantic
 
 from gateway.adapters.keys.jose_assertions import load_key_set
 from gateway.config_apps import AppSection
 from gateway.config_base import BASE
-from gateway.config_checks import Known, build_grant, find_contradictions, split_listen
+from gateway.config_checks import (
+    NEVER_ZERO,
+    SET_ELSEWHERE,
+    Known,
+    build_grant,
+    find_contradictions,
+    split_listen,
+)
 from gateway.config_faults import Pruned, explain, find_texts
 from gateway.config_file import Source, load_source
 from gateway.config_models import AgentSection, ConfigShape, LauncherSection
@@ -25,6 +33,7 @@ from gateway.core.oauth.federation import TrustedIssuer
 from gateway.core.tokens.clients import Agent, Client, ClientRegistry, Launcher
 from gateway.core.tokens.issuing import Site
 
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _SQLITE: Final = "sqlite:///"
 _NOTHING: Final = (None, "")
 _NO_FILE: Final = (_SQLITE, "sqlite:///:memory:")
@@ -118,7 +127,20 @@ def load_config(path: Path, env: Mapping[str, str]) -> Config:
 
 def config_schema() -> dict[str, Any]:
     """Return the JSON Schema of `countersign.yaml`."""
-    return ConfigShape.model_json_schema()
+    schema = ConfigShape.model_json_schema()
+    schema["properties"]["limits"] |= {
+        "additionalProperties": False,
+        "properties": {
+            one.name: {
+                "type": "integer",
+                "minimum": int(one.name in NEVER_ZERO),
+                "default": one.default,
+            }
+            for one in msgspec.structs.fields(Limits)
+            if one.name not in SET_ELSEWHERE
+        },
+    }
+    return {"$schema": _DIALECT, **schema, "title": "countersign.yaml"}
 
 
 def _fill_in(data: dict[str, Any], base: Path) -> None:

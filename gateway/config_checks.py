@@ -44,7 +44,7 @@ SET_ELSEWHERE: Final = {
 }
 LIMIT_NAMES: Final = tuple(n for n in Limits.__struct_fields__ if n not in SET_ELSEWHERE)
 
-_NEVER_ZERO: Final = (
+NEVER_ZERO: Final = (
     "body_max_bytes",
     "arguments_max_bytes",
     "json_max_depth",
@@ -237,6 +237,9 @@ def _check_outlets(config: ConfigShape) -> Iterator[Finding]:
     if log.file is not None and _answers(log.file.is_dir):
         message = f"`{log.file}` is a folder"
         yield ("decision_log", "file"), message, "name a file in it"
+    elif log.file is not None and not _answers(log.file.parent.is_dir):
+        message = f"`{log.file.parent}` is no folder, so no decision would be logged"
+        yield ("decision_log", "file"), message, "make it, or mend the path"
     for name, section in (("decision_log", log), ("notify", config.notify)):
         if section.token_from is not None and section.url is None:
             message = "is for a `url`, and there is none"
@@ -331,7 +334,7 @@ def _check_limits(config: ConfigShape) -> Iterator[Finding]:
             yield ("limits", name), "is set elsewhere", f"set `{SET_ELSEWHERE[name]}`"
         elif name not in LIMIT_NAMES:
             yield ("limits", name), f"unknown limit `{name}`", suggest(name, LIMIT_NAMES)
-        elif name in _NEVER_ZERO and not config.limits[name]:
+        elif name in NEVER_ZERO and not config.limits[name]:
             yield ("limits", name), "nothing would be let through", "write at least 1"
 
 

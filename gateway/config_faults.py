@@ -100,6 +100,8 @@ def _explain(fault: ErrorDetails, path: KeyPath, value: Any) -> tuple[str, str]:
         return "has no value", f"{hint}; or leave the key out"
     if kind == "bool_type":
         return "should be `true` or `false`", "write one of the two"
+    if kind == "string_type" and isinstance(value, int | float):
+        return "should be a text", f"write it in quotes; {hint}"
     if kind in _TOLD:
         return _TOLD[kind], hint
     message = (

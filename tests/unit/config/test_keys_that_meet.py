@@ -43,6 +43,7 @@ def publishers(*found: tuple[str, str]) -> str:
         ("state: {url: 'sqlite:///'}", "state.url: only SQLite is supported"),
         ("state: {url: 'sqlite://host/db'}", "state.url: only SQLite is supported"),
         ("decision_log: {file: policies}", "decision_log.file: `policies` is a folder"),
+        ("decision_log: {file: no/x}", "file: `no` is no folder, so no decision would be logged"),
         ("decision_log: {token_from: 'env:A'}", "decision_log.token_from: is for a `url`"),
         ("notify: {token_from: 'env:A'}", "notify.token_from: is for a `url`, and there is none"),
         ("limits: {upstream_timeout_ms: 0}", "upstream_timeout_ms: nothing would be let through"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from gateway.config import Config, config_schema
 from gateway.core.errors import ConfigurationError
+from gateway.core.limits import Limits
 
 pytestmark = pytest.mark.req("GW-04")
 
@@ -61,6 +63,23 @@ def test_a_value_of_a_kind_that_the_schema_does_not_name_is_refused(load: Load) 
                     load(write_out(path, value))
 
 
+def test_the_schema_names_every_limit_and_what_it_is_by_default(load: Load) -> None:
+    schema = config_schema()
+    validator = jsonschema_rs.Draft202012Validator(schema)
+    limits = schema["properties"]["limits"]["properties"]
+    assert len(limits) > 10
+    for name, limit in limits.items():
+        config = load(f"limits: {{{name}: {limit['default']}}}")
+        assert config.call_limits() == Limits()
+        for value in (limit["minimum"], limit["minimum"] - 1):
+            is_fine = validator.is_valid({"limits": {name: value}})
+            assert is_fine is (value == limit["minimum"])
+            if not is_fine:
+                with pytest.raises(ConfigurationError):
+                    load(f"limits: {{{name}: {value}}}")
+    assert not validator.is_valid({"limits": {"body_max_byte": 1}})
+
+
 def test_no_message_speaks_of_the_program(load: Load) -> None:
     """Not of its types, nor of how they are read."""
     schema = config_schema()
@@ -96,8 +115,9 @@ def test_no_message_speaks_of_the_program(load: Load) -> None:
         ('audit: {dir: "a\\0b"}', "audit.dir: a text with control characters is not expected"),
         ('listen: "127.0.0.1\\e:80"', "listen: a text with control characters is not expected"),
         ('listen: "a\\nb"', "countersign.yaml:1: listen: `a b` is no address; write `host:port`"),
+        ("sign_in: {trusted_proxies: [10]}", "should be a text; write it in quotes; expected net"),
         ("public_url: []", "public_url: should be a text; expected the URL clients use"),
-        ("public_url: 0", "public_url: should be a text; expected the URL clients use"),
+        ("public_url: 0", "public_url: should be a text; write it in quotes; expected"),
         ("tokens: {issuer: {}}", "tokens.issuer: should be a text; expected the issuer's URL"),
         ("clients: !!set {}", "clients: a set is not expected; remove the tag"),
         ("x: " + "[" * 3000, "countersign.yaml:1: is not YAML: it is nested too deep"),
