@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -24,6 +25,7 @@ from gateway.config import Config
 from gateway.core.approvals.declined import Declined
 from gateway.core.approvals.holds import HoldStore
 from gateway.core.catalog import Review
+from gateway.core.errors import ConfigurationError
 from gateway.core.kills.kill import Kind
 from gateway.core.ports import Clock, Ids
 from gateway.core.records.call_records import build_orphan
@@ -97,7 +99,7 @@ def open_log(
         settings.dir,
         origin=settings.origin,
         signer=KeyFile(settings.key),
-        kek=load_or_create_kek(settings.kek),
+        kek=_load_kek(settings.kek, settings.dir / "openings" / "keys"),
         clock=clock,
         limits=config.call_limits(),
         deployment={"environment": config.environment, "issuer": config.tokens.issuer},
@@ -106,6 +108,19 @@ def open_log(
         segment_max_bytes=settings.segment_max_bytes,
         reserve_bytes=settings.reserve_mib * 1024 * 1024,
     )
+
+
+def _load_kek(path: Path, kept: Path) -> bytes:
+    """Return the key-encryption key; a new one only where nothing is kept under another.
+
+    Under a new one nobody's values of before would be found again, nor could they be erased.
+    """
+    if not path.exists() and kept.is_dir() and any(kept.iterdir()):
+        raise ConfigurationError(
+            f"audit.kek: `{path}` is missing, and opens what is in `{kept}`; "
+            "restore it from its backup, or name another `audit.dir`"
+        )
+    return load_or_create_kek(path)
 
 
 class Offline(Struct, frozen=True):
