@@ -7,13 +7,15 @@ are told by type and place, since their messages may repeat what they tripped ov
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -93,6 +95,31 @@ class _Library(logging.Handler):
         log.log(record.levelno, text, logger=record.name, exc_info=record.exc_info)
 
 
+class _Lossy(io.TextIOBase):
+    """A stream that lets go of what cannot be written.
+
+    INVARIANT: what is logged about goes on when whoever collects log lines has gone, or has no
+    room for them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def print_line(text: str) -> None:
+    """Print a line to stderr that is no log line; one that cannot be written is let go."""
+    print(text, file=_Lossy(sys.stderr), flush=True)
+
+
 def configure_logging(style: Literal["json", "console"], level: str) -> None:
     """Send structured lines of `level` and above to stderr."""
     renderer: Any = (
@@ -110,7 +137,7 @@ def configure_logging(style: Literal["json", "console"], level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Library()], force=True)

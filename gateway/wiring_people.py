@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -40,6 +39,7 @@ from gateway.http.signin_limits import SignInLimits
 from gateway.http.signin_oidc import build_oidc_router, callback_path
 from gateway.http.signin_sessions import Lifetimes, Sessions
 from gateway.kill_switch import KillSwitch
+from gateway.logs import print_line
 from gateway.wiring_registry import Registered
 
 TIDY_S: Final = 300.0
@@ -91,7 +91,7 @@ class PeopleDesk:
         code = await make_first_claim(self.deps, has_admin=self.has_admin)
         if code is not None:
             url = f"{self.sessions.origin}{CLAIM_PATH}?code={code}"
-            print(self._word(url), file=sys.stderr, flush=True)  # noqa: T201
+            print_line(self._word(url))
 
     def _word(self, url: str) -> str:
         hint = f"nobody is admin yet; claim it once, within {CLAIM_S // 3600} h"

@@ -59,6 +59,7 @@ def _no_options() -> None:
 
 def main() -> None:
     """Run the command line. What the system refuses is told in a line."""
+    _open_closed()
     asked = sys.argv[1] if len(sys.argv) > 1 else None
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: any file's name can be told
@@ -66,9 +67,20 @@ def main() -> None:
         try:
             build(asked if asked in (*_GROUPS, *_SINGLE) else None)()
         finally:
-            print(end="", flush=True)  # at its own end, Python could only show how it failed
+            sys.stdout.flush()  # at its own end, Python could only show how it failed
     except OSError as error:
         _end(error)
+
+
+def _open_closed() -> None:
+    """Open what was closed of the standard input and outputs, to nowhere.
+
+    The next file that is opened would take its number: the log, into which others then print.
+    """
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _end(error: OSError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from tests.e2e.callers import build_call, modern_headers
 from tests.e2e.conftest import Build, Start
 from tests.e2e.processes import eventually, is_running
-from tests.e2e.served import Served
+from tests.e2e.served import SERVE, Served
 from tests.e2e.site import ROOT
 from tests.e2e.stub import Stub
 
@@ -134,6 +135,34 @@ def test_signals_to_the_whole_group_end_what_runs_beside_it_only_with_the_gatewa
     assert [pid for pid in beside if not is_running(pid)] == []
     assert served.stop() == 0
     assert [pid for pid in beside if is_running(pid)] == []
+
+
+@pytest.mark.req("GW-14")
+@pytest.mark.parametrize("how", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_it_needs_nobody_who_takes_what_it_prints(build_site: Build, stub: Stub, how: str) -> None:
+    site = build_site(urls={"stub": stub.url})
+    command = ["sh", "-c", f'exec "$0" "$@" {how}', *SERVE, str(site.path)]
+    served = Served(site, subprocess.Popen(command)).wait_ready()
+    assert served.agent().rest("stub__echo").status_code == httpx.codes.OK
+    assert served.stop() == 0
+    served.verify()
+
+
+@pytest.mark.req("GW-14")
+def test_it_goes_on_when_whoever_collects_its_log_lines_has_gone(
+    build_site: Build, desk_listing: list[bytes]
+) -> None:
+    site = build_site(urls={}, desk=True, listings={"desk": desk_listing})
+    taken, lines = os.pipe()
+    served = Served(site, subprocess.Popen([*SERVE, str(site.path)], stderr=lines)).wait_ready()
+    os.close(lines)
+    os.close(taken)
+    agent = served.agent()
+    assert agent.call("desk__die").code == "upstream_unavailable"  # which is told in a line
+    again = eventually(lambda: agent.call("desk__whoami").text, "its server is started again")
+    assert again.isdigit()
+    assert served.stop() == 0
+    served.verify()
 
 
 def accepts(gateway: Served) -> bool:
