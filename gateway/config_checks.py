@@ -353,7 +353,8 @@ def _check_witnesses(config: ConfigShape) -> Iterator[Finding]:
             hint = "a quorum counts each witness once, under its own name and key"
             yield path, "another witness has this name or key", hint
         known |= {key.public, entry.name or key.name}
-    if section.witnesses and section.quorum > len(section.witnesses):
+    # One of none is what holds where there shall be no witness.
+    if section.quorum > max(1, len(section.witnesses)):
         message = f"{section.quorum} of {len(section.witnesses)} witnesses can never be had"
         yield (*base, "quorum"), message, "ask for fewer, or name more"
     if section.alert_after_s < section.interval_s:

@@ -57,6 +57,7 @@ def test_a_variable_may_say_how_many(load: Load) -> None:
 
 LOG_KEY = note.build_vkey(note.build_key("a", Ed25519PrivateKey.generate().public_key()))
 WRONG = {
+    "a quorum of nobody": ("audit: {witness: {quorum: 2}}", "quorum: 2 of 0 witnesses"),
     "a quorum past all": (witnesses(ONE, more=", quorum: 2"), "quorum: 2 of 1 witnesses"),
     "a witness named twice": (witnesses(ONE, ONE), "another witness has this name or key"),
     "one key under two names": (
