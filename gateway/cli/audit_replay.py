@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final, get_args
 
@@ -73,8 +74,8 @@ def replay(
 
 
 def _find_decisions(directory: Path, asked: Asked, limit: int | None) -> Iterator[Found]:
-    found = find_records(directory, asked.select(), limit=limit, unreadable=tell_unreadable)
-    return (item for item in found if is_decided(item.record))
+    found = find_records(directory, asked.select(), unreadable=tell_unreadable)
+    return islice((item for item in found if is_decided(item.record)), limit)
 
 
 class _Progress:

@@ -360,7 +360,7 @@ def test_a_log_is_replayed_by_its_parts_alone(log: Log) -> None:
         *("--dir", str(log.audit), "--kek", kek, "--bundles", str(bundles)),
         *("--tool", "stub.echo", "--limit", "2", "-o", "jsonl"),
     )
-    assert json.loads(limited.stdout)["summary"]["decisions"] == 1
+    assert json.loads(limited.stdout)["summary"]["decisions"] == 2
 
 
 def test_another_key_opens_nothing_and_does_not_agree(log: Log) -> None:
