@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
 
 from gateway.core.errors import ConfigurationError
 
@@ -261,7 +262,8 @@ def load_source(path: Path, env: Mapping[str, str]) -> Source:
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8; save it as UTF-8") from None
     except _NotYamlError as error:
-        text = f"{path}:{error.line}: is not YAML: {error}; mend this line"
+        hint = "mend this line" if error.line else "mend it"
+        text = f"{Place(str(path), error.line)}: is not YAML: {error}; {hint}"
         raise ConfigurationError(text) from None
     if root is not None:
         source.read_tree(root)
@@ -270,9 +272,12 @@ def load_source(path: Path, env: Mapping[str, str]) -> Source:
 
 
 class _NotYamlError(ValueError):
-    """A text that cannot be read. What it says holds nothing of the text but single characters."""
+    """A text that cannot be read. What it says holds nothing of the text but single characters.
 
-    def __init__(self, message: str, line: int = 1) -> None:
+    `line`: 1 and up, or 0 where nothing says which.
+    """
+
+    def __init__(self, message: str, line: int = 0) -> None:
         super().__init__(message)
         self.line = line
 
@@ -287,10 +292,13 @@ def _compose(text: str) -> Node | None:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
         message = _QUOTED.sub("", str(error.problem)).removeprefix("but ")
         raise _NotYamlError(message, line) from None
-    except YAMLError:
-        raise _NotYamlError("there are control characters in it") from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _NotYamlError("there are control characters in it", line) from None
     except RecursionError:
         raise _NotYamlError("it is nested too deep") from None
+    except (YAMLError, ValueError):  # `"\U00110000"`
+        raise _NotYamlError("an escape in it names no character") from None
 
 
 def _read_plain(kind: str, text: str) -> bool | float | None:

@@ -120,7 +120,9 @@ def test_no_message_speaks_of_the_program(load: Load) -> None:
         ("public_url: 0", "public_url: should be a text; write it in quotes; expected"),
         ("tokens: {issuer: {}}", "tokens.issuer: should be a text; expected the issuer's URL"),
         ("clients: !!set {}", "clients: a set is not expected; remove the tag"),
-        ("x: " + "[" * 3000, "countersign.yaml:1: is not YAML: it is nested too deep"),
+        ("x: " + "[" * 3000, "countersign.yaml: is not YAML: it is nested too deep; mend it"),
+        ("a: 1\nb: \x01", "countersign.yaml:2: is not YAML: there are control characters in it"),
+        ('a: "\\U00110000"', "is not YAML: an escape in it names no character; mend it"),
     ],
 )
 def test_what_is_taken_for_nothing_else_is_told(
