@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -174,10 +174,10 @@ def write_vkeys(settings: LogSettings, keys: Sequence[note.NoteKey]) -> None:
 def _check(settings: LogSettings, found: Recovery) -> None:
     """Refuse a log of another deployment, and one that is shorter than the state knows."""
     if found.genesis is not None and found.genesis.get("deployment") != settings.deployment:
+        was = _say(found.genesis.get("deployment"))
         raise ConfigurationError(
-            f"the audit log in `{settings.directory}` is of deployment "
-            f"{found.genesis.get('deployment')}, not of {settings.deployment}; "
-            "name another directory"
+            f"the audit log in `{settings.directory}` is of {was}, "
+            f"not of {_say(settings.deployment)}; put that back, or name another directory"
         )
     size = found.chain.seq
     if size < settings.fold_from:  # nothing within a shortened log shows that it was longer
@@ -185,6 +185,12 @@ def _check(settings: LogSettings, found: Recovery) -> None:
             f"the audit log in `{settings.directory}` has {size} records, but the state reflects "
             f"{settings.fold_from}: the log was cut back or replaced; restore it from a backup"
         )
+
+
+def _say(deployment: object) -> str:
+    """Return what a log is stamped with, for people."""
+    stamp = deployment.items() if isinstance(deployment, Mapping) else ()
+    return ", ".join(f"{name} `{value}`" for name, value in stamp) or "no deployment"
 
 
 def _make_directories(settings: LogSettings) -> None:

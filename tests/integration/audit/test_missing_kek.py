@@ -1,4 +1,4 @@
-"""Without the key-encryption key, a log that has values under it is not gone on with."""
+"""A log is gone on with by its own deployment only, and with the key to its values."""
 
 from __future__ import annotations
 
@@ -31,3 +31,19 @@ def test_a_key_that_was_not_restored_is_not_made_anew(tmp_path: Path) -> None:
     assert not kek.exists()
     kept.rename(kek)
     assert run("kill", "off", "--agent", "agent", "--reason", "case 7", *offline).exit_code == 0
+
+
+@pytest.mark.req("GW-04")
+def test_a_log_of_another_deployment_says_which_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gateway"
+    assert run("init", folder).exit_code == 0
+    asked = ("kill", "status", "--offline", "--config", folder / "countersign.yaml")
+    assert run(*asked).exit_code == 0
+    monkeypatch.setenv("COUNTERSIGN__LISTEN", "127.0.0.1:8081")
+    refused = run(*asked)
+    assert refused.exit_code == 1
+    was, would_be = refused.stderr.split(", not of ")
+    assert was.endswith("environment `development`, issuer `http://127.0.0.1:8080`")
+    assert would_be.startswith("environment `development`, issuer `http://127.0.0.1:8081`; put")
