@@ -176,7 +176,7 @@ def _check(settings: LogSettings, found: Recovery) -> None:
     if found.genesis is not None and found.genesis.get("deployment") != settings.deployment:
         was = _say(found.genesis.get("deployment"))
         raise ConfigurationError(
-            f"the audit log in `{settings.directory}` is of {was}, "
+            f"the audit log in `{settings.directory}` is of the deployment {was}, "
             f"not of {_say(settings.deployment)}; put that back, or name another directory"
         )
     size = found.chain.seq
@@ -190,7 +190,7 @@ def _check(settings: LogSettings, found: Recovery) -> None:
 def _say(deployment: object) -> str:
     """Return what a log is stamped with, for people."""
     stamp = deployment.items() if isinstance(deployment, Mapping) else ()
-    return ", ".join(f"{name} `{value}`" for name, value in stamp) or "no deployment"
+    return ", ".join(f"{name} `{value}`" for name, value in stamp) or "without a stamp"
 
 
 def _make_directories(settings: LogSettings) -> None:
