@@ -13,8 +13,10 @@ from fastapi import APIRouter
 from msgspec import Struct
 
 from connectors.catalog import Catalog
+from gateway.adapters.audit.audit_files import Files
 from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_keys import load_or_create_kek
+from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.audit_recovery import Fold
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.state.sql_holds import SqlHolds
@@ -111,7 +113,7 @@ def open_log(
 
 
 def _load_kek(path: Path, kept: Path) -> bytes:
-    """Return the key-encryption key; a new one only where nothing is kept under another.
+    """Return the key-encryption key: a new one only where nothing is kept under another.
 
     Under a new one nobody's values of before would be found again, nor could they be erased.
     """
@@ -120,7 +122,13 @@ def _load_kek(path: Path, kept: Path) -> bytes:
             f"audit.kek: `{path}` is missing, and opens what is in `{kept}`; "
             "restore it from its backup, or name another `audit.dir`"
         )
-    return load_or_create_kek(path)
+    kek = load_or_create_kek(path)
+    if Vault(kept, kek, "", Files()).is_of_another_kek():
+        raise ConfigurationError(
+            f"audit.kek: `{path}` opens none of the keys in `{kept}`; "
+            "restore the one that they were made under, or name another `audit.dir`"
+        )
+    return kek
 
 
 class Offline(Struct, frozen=True):

@@ -33,6 +33,8 @@ SALT_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _DEK_BYTES: Final = 32
 _CACHED_SUBJECTS: Final = 4096
+_KEYS_TRIED_MAX: Final = 8
+_WRAPPED_BYTES: Final = _NONCE_BYTES + _DEK_BYTES + 16
 _PLACE: Final = b"cs/opening/v1"
 _ERASING: Final = ".erasing"
 _UNREADABLE: Final = ".unreadable"
@@ -84,6 +86,23 @@ class Vault:
                 nonce, wrapped = blob[:_NONCE_BYTES], blob[_NONCE_BYTES:]
                 return self._wrapping.decrypt(nonce, wrapped, key_id.encode())
         return None
+
+    def is_of_another_kek(self) -> bool:
+        """Whether keys are kept here, and none of some that are tried was wrapped under this KEK.
+
+        What a crash left of a key says nothing: it is shorter, or nothing but zeros.
+        """
+        tried = 0
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as found:
+            for file in found:
+                blob = Path(file).read_bytes() if not Path(file).suffix else b""
+                if len(blob) == _WRAPPED_BYTES and any(blob):
+                    if self.load(file.name) is not None:
+                        return False
+                    tried += 1
+                    if tried == _KEYS_TRIED_MAX:
+                        break
+        return tried > 0
 
     def erase(self, subject: str) -> bool:
         """Delete a subject's key durably. Return whether there was one.

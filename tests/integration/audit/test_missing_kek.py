@@ -33,6 +33,31 @@ def test_a_key_that_was_not_restored_is_not_made_anew(tmp_path: Path) -> None:
     assert run("kill", "off", "--agent", "agent", "--reason", "case 7", *offline).exit_code == 0
 
 
+@pytest.mark.req("AUD-06")
+def test_another_key_than_the_values_are_under_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "gateway"
+    assert run("init", folder).exit_code == 0
+    offline = ("--offline", "--config", folder / "countersign.yaml")
+    why = ("--reason", "case 7")
+    assert run("kill", "on", "--agent", "agent", *why, *offline).exit_code == 0
+    kek, kept = folder / "keys" / "kek", folder / "audit" / "openings" / "keys"
+    right, before = kek.read_text(), sorted(kept.iterdir())
+    assert before
+    kek.write_text("ab" * 32)
+    refused = run("kill", "off", "--agent", "agent", *why, *offline)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"audit.kek: `{kek}` opens none of the keys in `{kept}`; restore" in refused.stderr
+    assert sorted(kept.iterdir()) == before
+
+    # What a crash left of a key says nothing of the key it was made under.
+    for key in before:
+        key.write_bytes(bytes(60))
+    (kept / ("0" * 32)).touch()
+    assert run("kill", "status", *offline).exit_code == 0
+    kek.write_text(right)
+    assert run("kill", "off", "--agent", "agent", *why, *offline).exit_code == 0
+
+
 @pytest.mark.req("GW-04")
 def test_a_log_of_another_deployment_says_which_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
