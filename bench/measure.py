@@ -14,7 +14,7 @@ from bench.engine import EnginePlan
 from bench.fsync import measure_fsync
 from bench.kill import KillPlan
 from bench.load import Figures, LoadGenerator
-from bench.processes import find_family, read_usage
+from bench.processes import read_family
 from bench.replay import ReplayPlan
 from bench.tokens import TokenPlan
 
@@ -160,15 +160,15 @@ class Bench:
         return Pair(governed, self._turn(self._bare, connections, seconds))
 
     def _turn(self, side: Side, connections: int, seconds: float) -> Turn:
-        family = find_family(side.pid)
-        before = read_usage(family)
+        before = read_family(side.pid)
         figures = self._load.run(side.port, side.requests, connections=connections, seconds=seconds)
-        after = read_usage(family)
-        return Turn(
-            figures,
-            (after.cpu_s - before.cpu_s) * 1e6 / figures.requests,
-            after.rss_bytes / 1e6,
+        after = read_family(side.pid)  # a policy worker may have been killed and replaced
+        cpu_s = sum(
+            used.cpu_s - (before[pid].cpu_s if pid in before else 0.0)
+            for pid, used in after.items()
         )
+        rss_bytes = sum(used.rss_bytes for used in after.values())
+        return Turn(figures, cpu_s * 1e6 / figures.requests, rss_bytes / 1e6)
 
 
 def median(values: Sequence[float]) -> float:

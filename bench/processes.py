@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -135,6 +136,15 @@ def read_usage(pids: Iterable[int]) -> Usage:
         cpu_s += (int(fields[11]) + int(fields[12])) * _TICK_S  # utime and stime, proc(5)
         rss_bytes += _resident(pid)
     return Usage(cpu_s, rss_bytes)
+
+
+def read_family(pid: int) -> dict[int, Usage]:
+    """Return what a process and each of its descendants have used, but of those that just end."""
+    found = {}
+    for member in find_family(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found[member] = read_usage([member])
+    return found
 
 
 def _resident(pid: int) -> int:

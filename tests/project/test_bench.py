@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -27,7 +30,13 @@ from bench.fsync import measure_fsync
 from bench.history import measure_history
 from bench.kill import KillPlan, measure_kill
 from bench.measure import FULL, QUICK, Measured, Pair, Turn
-from bench.processes import MeasurementError, Processes, find_family, read_usage
+from bench.processes import (
+    MeasurementError,
+    Processes,
+    find_family,
+    read_family,
+    read_usage,
+)
 from bench.replay import ReplayPlan, measure_replay
 from bench.tokens import TokenPlan, measure_tokens
 from gateway.adapters.policy.policy_bundle import load_bundle_dir
@@ -387,6 +396,23 @@ async def test_the_bare_proxy_returns_the_tools_own_bytes(tmp_path: Path, librar
     assert figures["requests"] > 0
     assert figures["refused"] == 0
     assert usage.rss_bytes > 10_000_000
+
+
+def test_what_a_family_used_is_read_while_members_come_and_go() -> None:
+    def start() -> subprocess.Popen[bytes]:
+        code = "import sys; sys.stdin.read()"
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+
+    first = start()
+    before = read_family(os.getpid())
+    assert before.keys() >= {os.getpid(), first.pid}
+    first.communicate()
+    with start() as second:
+        after = read_family(os.getpid())
+        second.communicate()
+    assert first.pid not in after
+    assert second.pid in after
+    assert after[os.getpid()].cpu_s >= before[os.getpid()].cpu_s > 0
 
 
 @pytest.mark.network
