@@ -93,7 +93,8 @@ class Vault:
         What a crash left of a key says nothing: it is shorter, or nothing but zeros.
         """
         tried = 0
-        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as found:
+        nothing = (FileNotFoundError, NotADirectoryError)  # whoever opens the log says so
+        with contextlib.suppress(*nothing), os.scandir(self._directory) as found:
             for file in found:
                 blob = Path(file).read_bytes() if not Path(file).suffix else b""
                 if len(blob) == _WRAPPED_BYTES and any(blob):
