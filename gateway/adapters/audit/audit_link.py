@@ -51,7 +51,10 @@ class KeeperLink:
 
     @property
     def asked_s(self) -> float | None:
-        """When the oldest message was sent that is not answered yet, by the loop's clock."""
+        """Since when an answer has been waited for, by the loop's clock.
+
+        Since its message was sent, or since the answer before it came: then its turn began.
+        """
         return self._asked[0] if self._asked else None
 
     @property
@@ -115,6 +118,8 @@ class KeeperLink:
                 if not self._asked:
                     raise ValueError("nothing was asked")
                 self._asked.popleft()
+                if self._asked:
+                    self._asked[0] = self._loop.time()
             self._answered(answer)
 
     def _end(self, why: str) -> None:
