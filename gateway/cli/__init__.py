@@ -89,7 +89,7 @@ def _end(error: OSError) -> None:
         print(f"error: {say_why(error)}", file=sys.stderr)
     elif error.errno in _OUTPUT_FAULTS:
         print(
-            f"error: the output cannot be written: {error.strerror}; send it elsewhere",
+            f"error: the output, or a file, cannot be written: {error.strerror}; make room",
             file=sys.stderr,
         )
     elif error.errno != errno.EPIPE:  # who reads no further knows why

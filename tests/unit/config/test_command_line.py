@@ -38,7 +38,7 @@ def test_an_output_that_takes_nothing_is_told_in_a_line(
         done = run(*arguments, stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: the output cannot be written: No space left on device; send it elsewhere\n"
+        "error: the output, or a file, cannot be written: No space left on device; make room\n"
     )
 
 
