@@ -74,6 +74,8 @@ def _tell(error: jsonschema_rs.ValidationError) -> str:
     elif rule in _SAYS:
         path.append(kind.unexpected[0])
         rule = "not in the schema"
+    elif rule == "falseSchema":
+        rule = "not allowed"
     elif rule == "type":
         rule = f"type {' or '.join(sorted(kind.types))}"
     where = "".join(f"/{part}" for part in path)[:_WHERE_MAX]

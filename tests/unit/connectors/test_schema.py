@@ -57,7 +57,7 @@ def test_the_failure_says_where_and_which_rule_but_no_value() -> None:
         ({"additionalProperties": False}, {"amout": 1}, "/amout: not in the schema"),
         ({}, {"to": {"nam": "x", "mail": 3}}, "/to/name: required; /to/mail: type string"),
         ({}, {"list": [1, "b", 2, 3, 4]}, "/list/0: type string; /list/2: type string; /list/3: "),
-        ({}, {"amount": 2.5, "none": 1}, "/amount: type integer or null; /none: falseSchema"),
+        ({}, {"amount": 2.5, "none": 1}, "/amount: type integer or null; /none: not allowed"),
     ],
 )
 def test_an_agent_is_told_what_to_mend(
