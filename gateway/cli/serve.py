@@ -14,7 +14,7 @@ from gateway.core.errors import ConfigurationError, CountersignError
 
 
 def serve(config: ConfigFile = DEFAULT_FILE) -> None:
-    """Run the gateway until it is told to stop (SIGINT or SIGTERM)."""
+    """Run the gateway until it is told to stop (SIGINT, SIGTERM or SIGHUP)."""
     settings = read_config(config)
     try:
         check_address(settings)
