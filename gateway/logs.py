@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import select
 import sys
 import traceback
 from collections.abc import MutableMapping
@@ -35,6 +36,8 @@ _UNSAFE: Final = frozenset(
     }
 )
 _LINE_MAX_CHARS: Final = 200
+_PIECE_CHARS: Final = 1_024
+"""At most 4,096 bytes: what a pipe with room for anything takes without waiting (pipe(7))."""
 
 
 _request: Final[ContextVar[str]] = ContextVar("request_id")
@@ -96,32 +99,59 @@ class _Library(logging.Handler):
 
 
 class _Lossy(io.TextIOBase):
-    """A stream that lets go of what cannot be written.
+    """A stream of lines that lets go of those that cannot be written at once, and counts them.
 
-    INVARIANT: what is logged about goes on when whoever collects log lines has gone, or has no
-    room for them.
+    INVARIANT: what is logged about goes on when whoever collects log lines has gone, has no room
+    for them, or does not read: a pipe that is full would hold up the loop, and with it every call,
+    and strangers can cause lines.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._room = select.poll()
+        self._fd: int | None = None
+        with suppress(OSError, ValueError):  # not all streams are files of the system
+            self._fd = stream.fileno()
+            self._room.register(self._fd, select.POLLOUT)
+        self._is_torn = False
+        self.lost = 0
+        """Lines since the last one that could be written."""
 
     def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
+        """Write a line, in pieces that fit where there is room at all."""
+        line = f"\n{text}" if self._is_torn else text
+        for start in range(0, len(line), _PIECE_CHARS):
+            if not self._put(line[start : start + _PIECE_CHARS]):
+                self._is_torn = self._is_torn or start > 0
+                self.lost += 1
+                return len(text)
+        self._is_torn, self.lost = False, 0
         return len(text)
 
-    def flush(self) -> None:
+    def _put(self, piece: str) -> bool:
+        if self._fd is not None and not self._room.poll(0):
+            return False
         with suppress(OSError):
+            self._stream.write(piece)
             self._stream.flush()
+            return True
+        return False
 
 
 def print_line(text: str) -> None:
     """Print a line to stderr that is no log line; one that cannot be written is let go."""
-    print(text, file=_Lossy(sys.stderr), flush=True)
+    _Lossy(sys.stderr).write(f"{text}\n")
 
 
 def configure_logging(style: Literal["json", "console"], level: str) -> None:
     """Send structured lines of `level` and above to stderr."""
+    lines = _Lossy(sys.stderr)
+
+    def tell_lost(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Any:  # noqa: ANN401
+        if lines.lost:
+            event["lines_lost"] = lines.lost
+        return event
+
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if style == "json"
@@ -130,6 +160,7 @@ def configure_logging(style: Literal["json", "console"], level: str) -> None:
     structlog.configure(
         processors=[
             _add_request,
+            tell_lost,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _drop_unsafe,
@@ -137,7 +168,7 @@ def configure_logging(style: Literal["json", "console"], level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Library()], force=True)

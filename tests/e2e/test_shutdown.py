@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -163,6 +167,46 @@ def test_it_goes_on_when_whoever_collects_its_log_lines_has_gone(
     assert again.isdigit()
     assert served.stop() == 0
     served.verify()
+
+
+@pytest.mark.req("GW-14")
+def test_it_goes_on_when_whoever_collects_its_log_lines_does_not_read(
+    build_site: Build, stub: Stub
+) -> None:
+    site = build_site(urls={"stub": stub.url})
+    taken, lines = os.pipe()
+    served = Served(site, subprocess.Popen([*SERVE, str(site.path)], stderr=lines)).wait_ready()
+    fill(lines)
+    for _ in range(3):
+        send_nonsense(served)  # which is told in a line
+    assert served.agent().rest("stub__echo").status_code == httpx.codes.OK
+    os.read(taken, 1 << 20)
+    send_nonsense(served)
+    told = json.loads(os.read(taken, 1 << 20))
+    assert ("Invalid HTTP" in told["event"], told["lines_lost"]) == (True, 3)
+    assert served.stop() == 0
+    assert b"lines_lost" not in os.read(taken, 1 << 20)
+    os.close(lines)
+    os.close(taken)
+    served.verify()
+
+
+def fill(pipe: int) -> None:
+    """Write to a pipe until it takes no more, by a way of our own: others wait as they do."""
+    way = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(way, b"." * 4096):
+            pass
+    os.close(way)
+
+
+def send_nonsense(served: Served) -> None:
+    """Send what is no request, and wait until it has been refused."""
+    address = urlsplit(served.site.url)
+    with socket.create_connection((address.hostname, address.port), 10) as stranger:
+        stranger.sendall(b"no request\r\n\r\n")
+        while stranger.recv(4096):
+            pass
 
 
 def accepts(gateway: Served) -> bool:
