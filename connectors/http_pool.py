@@ -28,7 +28,7 @@ _BUFFER_MAX: Final = 1 << 20
 _INFORMATIONAL: Final = 200
 _HEADERS_MAX: Final = 128
 _HEAD_MAX_BYTES: Final = 262_144
-"""Bytes that may come without any progress: a head, a trailer, what frames a body."""
+"""Bytes that may come without any progress: a head, a trailer, what frames a body, hints."""
 
 
 class HttpError(Exception):
@@ -279,10 +279,11 @@ class _Connection(asyncio.Protocol):
         response, head = self._response, self._head
         if response is None or head is None:
             return
-        self._quiet_bytes = 0
         response.status = self._parser.get_status_code()
-        if response.status >= _INFORMATIONAL and not head.done():
-            head.set_result(response)
+        if response.status >= _INFORMATIONAL:  # what comes before it is no progress
+            self._quiet_bytes = 0
+            if not head.done():
+                head.set_result(response)
 
     def on_body(self, body: bytes) -> None:
         self._quiet_bytes = 0

@@ -78,18 +78,25 @@ async def test_what_streams_to_an_agent_that_does_not_read_is_bounded() -> None:
 
 
 @pytest.mark.network
-async def test_a_head_without_end_is_not_gathered() -> None:
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: ", b"a" * 65_536, id="a head without end"),
+        pytest.param(b"", b"HTTP/1.1 103 Hints\r\n\r\n" * 3_000, id="hints without end"),
+    ],
+)
+async def test_what_comes_before_an_answer_is_bounded(first: bytes, again: bytes) -> None:
     sent = 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        writer.write(first)
         try:
             while sent < 100_000_000:
-                writer.write(b"a" * 65_536)
+                writer.write(again)
                 await writer.drain()
-                sent += 65_536
+                sent += len(again)
         except ConnectionError:
             pass
         finally:
