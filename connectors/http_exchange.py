@@ -45,6 +45,7 @@ _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
+_DISOWNING: Final = frozenset({400, _NOT_FOUND})
 
 
 class Head:
@@ -57,8 +58,12 @@ class Head:
         self.in_session: Final = in_session
 
 
-class SessionLostError(UpstreamError):
-    """HTTP 404 to a session id: the server forgot the session and ran nothing (MCP 2025-11-25)."""
+class DisownedError(UpstreamError):
+    """HTTP 400 or 404 in the place of an answer: what was agreed with the server may hold no more.
+
+    It may know the session no longer, or speak another era since it was started anew. With 404 to a
+    session id it says that it ran nothing (MCP 2025-11-25); many say 400 instead.
+    """
 
 
 class CredentialRefusedError(UpstreamError):
@@ -189,16 +194,17 @@ class HttpExchange:
         """Read a refusal. JSON-RPC errors with their own status are answers (MCP 2026-07-28)."""
         if response.status == _UNAUTHORIZED and self._challenged:
             await self._read_challenge(response, json=json)
+        if response.status == _NOT_FOUND and in_session:
+            raise DisownedError(
+                "the upstream has forgotten the session", delivery="not_sent", retryable=True
+            )
         if json:
             with suppress(UpstreamError):
                 answer = _read_body(await self._whole(response), number)
                 if answer.error is not None:
                     return answer
-        if response.status == _NOT_FOUND and in_session:
-            raise SessionLostError(
-                "the upstream has forgotten the session", delivery="not_sent", retryable=True
-            )
-        raise UpstreamError(
+        kind = DisownedError if response.status in _DISOWNING else UpstreamError
+        raise kind(
             f"the upstream answered with HTTP {response.status}",
             delivery="unknown" if response.status >= _SERVER_ERROR else "sent",
         )

@@ -18,9 +18,9 @@ from connectors.credential_use import Credentials, guard_relay, refuse_repeated
 from connectors.http_exchange import (
     SESSION_HEADER,
     CredentialRefusedError,
+    DisownedError,
     Head,
     HttpExchange,
-    SessionLostError,
 )
 from connectors.http_pool import HttpPool
 from connectors.lanes import Era, Headers, Lane, Lanes
@@ -144,12 +144,13 @@ class McpHttpTransport:
     async def list_tools(self) -> list[bytes]:
         """Return the definition of every tool on offer, each byte for byte as sent.
 
-        Raises `UpstreamError`. After a lost session it asks once more: a listing has no effect.
+        Raises `UpstreamError`. Where the upstream disowns what was agreed, it agrees anew and asks
+        once more: a listing has no effect.
         """
         lane = self._lanes.own
         try:
             return await self._anew(lane, lambda: self._list(lane))
-        except SessionLostError:
+        except DisownedError:
             return await self._anew(lane, lambda: self._list(lane))
 
     async def _list(self, lane: Lane) -> list[bytes]:
@@ -164,7 +165,7 @@ class McpHttpTransport:
     async def _anew(self, lane: Lane, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work`; where the upstream refused the credential, once more with another one.
 
-        A session that the upstream has forgotten is forgotten here, too: the next call opens one.
+        What the upstream disowns is forgotten here, too: the next call agrees anew with it.
 
         No call is sent twice by this (ADR 0015): HTTP 401 says that the request was not applied
         (RFC 9110 §15.5.2), and it is taken for that only where it came in the place of an answer,
@@ -177,7 +178,7 @@ class McpHttpTransport:
                 if self._credentials is None or not self._credentials.reject(lane):
                     raise
             return await work()
-        except SessionLostError:
+        except DisownedError:
             lane.agree(None)
             raise
 

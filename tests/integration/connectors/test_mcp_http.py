@@ -13,7 +13,7 @@ from connectors.mcp_http import McpHttpTransport
 from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
-from tests.integration.connectors.servers import Answer, Liar, Reply
+from tests.integration.connectors.servers import DISCOVERED, Answer, Liar, Reply
 from tests.unit.connectors.calls import build_intent, build_tool
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -343,6 +343,7 @@ class Legacy:
     def __init__(self) -> None:
         self.sessions = 0
         self.lost = False
+        self.says_lost = ("404 Not Found", b"")
         self.heard: list[str] = []
         self.answered = asyncio.Event()
 
@@ -364,7 +365,8 @@ class Legacy:
         elif method == "server/discover":
             await reply.body(b"no session", status="400 Bad Request", kind="text/plain")
         elif self.lost:
-            await reply.body(b"", status="404 Not Found")
+            status, said = self.says_lost
+            await reply.body(said.replace(b"#", b"%d" % reply.id), status=status)
         elif method == "tools/list":
             await reply.result({"tools": [{"name": "echo"}]})
         else:
@@ -395,8 +397,16 @@ async def test_an_older_server_gets_a_session_and_its_requests_are_refused(
     assert legacy.heard[-1] == "DELETE"
 
 
-async def test_a_lost_session_costs_one_call_which_did_not_run(connect: Connect) -> None:
+NO_SESSION = b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"no valid session"},"id":null}'
+NO_SESSION_FOR_THIS = NO_SESSION.replace(b"null", b"#")
+
+
+@pytest.mark.parametrize("body", [b"", NO_SESSION, NO_SESSION_FOR_THIS])
+async def test_a_lost_session_costs_one_call_which_did_not_run(
+    connect: Connect, body: bytes
+) -> None:
     legacy = Legacy()
+    legacy.says_lost = ("404 Not Found", body)
     async with connect(Liar(legacy, discovered=None)) as transport:
         await transport.call(build_intent("echo"), None)
         legacy.lost = True
@@ -407,12 +417,50 @@ async def test_a_lost_session_costs_one_call_which_did_not_run(connect: Connect)
         assert legacy.sessions == 2
 
 
-async def test_a_listing_survives_a_lost_session(connect: Connect) -> None:
+async def test_a_session_is_opened_anew_with_a_server_that_calls_a_lost_one_a_bad_request(
+    connect: Connect,
+) -> None:
     legacy = Legacy()
+    legacy.says_lost = ("400 Bad Request", NO_SESSION)
+    async with connect(Liar(legacy, discovered=None)) as transport:
+        await transport.call(build_intent("echo"), None)
+        legacy.lost = True
+        with pytest.raises(UpstreamError) as caught:
+            await transport.call(build_intent("echo"), None)
+        assert (caught.value.delivery, legacy.heard.count("tools/call")) == ("sent", 2)
+        await transport.call(build_intent("echo"), None)
+        assert legacy.sessions == 2
+
+
+@pytest.mark.parametrize("says", [("404 Not Found", b""), ("400 Bad Request", NO_SESSION)])
+async def test_a_listing_survives_a_lost_session(connect: Connect, says: tuple[str, bytes]) -> None:
+    legacy = Legacy()
+    legacy.says_lost = says
     async with connect(Liar(legacy, discovered=None)) as transport:
         await transport.start()
         legacy.lost = True
         assert await transport.list_tools() == [b'{"name": "echo"}']
+
+
+async def test_a_server_that_comes_back_in_an_older_era_is_listed_in_that_one(
+    connect: Connect,
+) -> None:
+    legacy = Legacy()
+    legacy.says_lost = ("400 Bad Request", NO_SESSION)
+    legacy.lost = True  # it knows no session, and the gateway has none
+    discovered: list[dict[str, Any]] = [DISCOVERED]
+
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        if request.get("method") == "server/discover" and discovered:
+            await reply.result(discovered.pop())
+        else:
+            await legacy(request, reply)
+
+    async with connect(Liar(answer, discovered=None)) as transport:
+        await transport.start()
+        assert transport.protocol_version == "2026-07-28"
+        assert await transport.list_tools() == [b'{"name": "echo"}']
+        assert transport.protocol_version == "2025-06-18"
 
 
 async def test_a_server_that_no_longer_speaks_the_version_is_asked_again(
