@@ -33,6 +33,13 @@ _stamp = sa.Table(
     sa.Column("value", sa.String, nullable=False),
 )
 
+_MEND: Final = "name another database or mend the configuration"
+_HINTS: Final = {
+    "schema": "start the version that wrote it, or name a new database, without its runs and holds",
+    "environment": _MEND,
+    "log_origin": _MEND,
+}
+
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # a commit is on the disk before anybody hears of it
@@ -160,8 +167,7 @@ def _check(connection: Connection, stamp: dict[str, str]) -> None:
         connection.execute(sa.insert(_stamp), rows)
         return
     wrong = [
-        f"state.url: the database belongs to {key} `{found.get(key)}`, not `{value}`; "
-        "name another database or mend the configuration"
+        f"state.url: the database belongs to {key} `{found.get(key)}`, not `{value}`; {_HINTS[key]}"
         for key, value in stamp.items()
         if found.get(key) != value
     ]

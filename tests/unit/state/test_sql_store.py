@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
+import importlib
+import pkgutil
 import stat
 import threading
 from collections.abc import AsyncIterator
@@ -12,11 +15,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from gateway.adapters import state as stores
 from gateway.adapters.state.sql_ledger import SqlLedger
 from gateway.adapters.state.sql_store import SCHEMA, SqlState
 from gateway.core.errors import ConfigurationError, CountersignError
 
 STAMP = {"environment": "test", "log_origin": "test/log"}
+TABLES = {"2": "0d2e3ff366faeb581b232d399a0b5a16c1b145b143861b543feadd81d660f21c"}
+"""Digest of what a new database of each schema version holds."""
 
 
 def url_of(folder: Path) -> str:
@@ -171,6 +177,34 @@ async def test_every_mismatch_is_named_at_once_and_nothing_is_changed(
     assert f"schema `0`, not `{SCHEMA}`" in str(raised.value)
     assert len(str(raised.value).splitlines()) == 3
     await again.close()
+
+
+@pytest.mark.req("GW-12")
+async def test_a_state_of_another_version_is_left_alone_and_says_what_to_do(
+    state: SqlState, tmp_path: Path
+) -> None:
+    await state.run(
+        lambda c: c.exec_driver_sql(
+            "UPDATE countersign_meta SET value = '1' WHERE key = 'schema'"
+        ).close()
+    )
+    await state.close()
+    again = SqlState(url_of(tmp_path))
+    with pytest.raises(ConfigurationError, match="start the version that wrote it, or name a new"):
+        await again.open(**STAMP)
+    await again.close()
+
+
+async def test_a_table_that_changes_asks_for_another_schema_version(state: SqlState) -> None:
+    """Or a gateway would open a state that it cannot read. Then add the new pair to `TABLES`."""
+    for module in pkgutil.iter_modules(stores.__path__, f"{stores.__name__}."):
+        importlib.import_module(module.name)
+    await state.run(SqlState.metadata.create_all)
+    rows = await state.run(
+        lambda c: c.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql NOT NULL").all()
+    )
+    tables = "\n".join(sorted("".join(row.sql.split()) for row in rows))
+    assert {SCHEMA: hashlib.sha256(tables.encode()).hexdigest()}.items() <= TABLES.items()
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "postgresql://db/x", "mysql://db/x"])
