@@ -108,7 +108,8 @@ def _by_browser(gateway: str, *, open_it: bool, strong: bool) -> dict[str, Any]:
         if open_it:
             webbrowser.open(page)
         answer = listener.wait(WAIT_S)
-    if not hmac.compare_digest(answer.get("state", ""), state) or answer.get("iss") != gateway:
+    same = hmac.compare_digest(answer.get("state", "").encode(), state.encode())
+    if not same or answer.get("iss") != gateway:
         fail(Exit.AUTH, "the browser came back with another sign-in; run the command again")
     form = {
         "grant_type": "authorization_code",
@@ -145,6 +146,7 @@ class _Callback(http.server.BaseHTTPRequestHandler):
     """The redirect URI. Anything else that asks, such as for an icon, finds nothing."""
 
     server: _Listener
+    timeout = 1.0  # browsers connect ahead of need, and say nothing there
 
     def do_GET(self) -> None:
         """Take the answer."""

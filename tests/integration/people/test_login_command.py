@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -110,7 +112,13 @@ def test_a_code_is_redeemed_with_its_verifier_and_kept_for_the_owner(
 
 @pytest.mark.req("TOK-08")
 @pytest.mark.parametrize(
-    "back", ["code=c&state=other&iss=URL", "code=c&state=STATE&iss=https://e", "code=c&state=STATE"]
+    "back",
+    [
+        "code=c&state=other&iss=URL",
+        "code=c&state=%C3%A9&iss=URL",
+        "code=c&state=STATE&iss=https://e",
+        "code=c&state=STATE",
+    ],
 )
 def test_an_answer_to_another_sign_in_is_not_redeemed(
     gateway: Gateway, browse: Callable[[Callable[[str], str]], None], back: str
@@ -119,6 +127,31 @@ def test_an_answer_to_another_sign_in_is_not_redeemed(
     done = run("login")
     assert (done.exit_code, gateway.forms) == (4, [])
     assert load_credential(gateway.url) is None
+
+
+@pytest.mark.req("TOK-08")
+def test_a_connection_on_which_nobody_speaks_does_not_keep_the_browser_waiting(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.answers = {"/signin/token": [TOKEN]}
+    ahead: list[socket.socket] = []
+
+    def open_page(page: str) -> bool:
+        asked = {name: one[0] for name, one in parse_qs(urlsplit(page).query).items()}
+        place = urlsplit(asked["redirect_uri"])
+        ahead.append(socket.create_connection(("127.0.0.1", place.port or 0)))
+        back = {"code": "c", "state": asked["state"], "iss": gateway.url}
+        visit = partial(httpx.get, asked["redirect_uri"], params=back, trust_env=False, timeout=20)
+        threading.Thread(target=visit).start()
+        return True
+
+    monkeypatch.setattr("webbrowser.open", open_page)
+    watch = threading.Timer(15, lambda: ahead[0].close())
+    watch.start()
+    done = run("login")
+    assert (done.exit_code, watch.is_alive()) == (0, True), done.output
+    watch.cancel()
+    ahead[0].close()
 
 
 def test_a_code_that_the_gateway_does_not_honour_is_told(
