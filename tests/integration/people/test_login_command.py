@@ -146,7 +146,7 @@ def test_a_connection_on_which_nobody_speaks_does_not_keep_the_browser_waiting(
         return True
 
     monkeypatch.setattr("webbrowser.open", open_page)
-    watch = threading.Timer(15, lambda: ahead[0].close())
+    watch = threading.Timer(15, lambda: ahead[0].close())  # noqa: PLW0108 - there is none yet
     watch.start()
     done = run("login")
     assert (done.exit_code, watch.is_alive()) == (0, True), done.output
