@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -30,7 +30,9 @@ class Presented(Struct, frozen=True):
 def read_basic(authorization: str | None) -> Presented | None:
     """Read `Authorization: Basic …` (RFC 7617; both parts form-encoded, RFC 6749 §2.3.1).
 
-    None for another scheme, and for what cannot be read: both are no credential.
+    Many clients, curl among them, encode neither. So a `+` is a plus: generated secrets in Base64
+    have them, and none has a blank or a `%`. None for another scheme, and for what cannot be read:
+    both are no credential.
     """
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
@@ -40,7 +42,7 @@ def read_basic(authorization: str | None) -> Presented | None:
     except ValueError:
         return None
     client_id, colon, secret = text.partition(":")
-    return Presented(unquote_plus(client_id), unquote_plus(secret)) if colon else None
+    return Presented(unquote(client_id), unquote(secret)) if colon else None
 
 
 def read_launcher(authorization: str | None) -> Presented | None:

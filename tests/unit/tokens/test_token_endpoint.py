@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import orjson
 import pytest
@@ -227,6 +228,15 @@ async def test_a_stranger_is_refused_and_counted(world: World, client_id: str, s
     assert reply.headers["www-authenticate"].startswith("Basic ")
     assert world.refused == [("authenticate", "client_invalid")]
     assert world.records == []
+
+
+@pytest.mark.parametrize("encode", [str, quote, quote_plus], ids=["curl", "quote", "form"])
+async def test_a_secret_in_base64_is_known_whether_its_client_encodes_it_or_not(
+    world: World, encode: Callable[[str], str]
+) -> None:
+    secret = "pp+8b/a0+w=="
+    world.connect(Agent(id="bot", secret_hash=hash_secret(secret)))
+    assert (await world.token("bot", encode(secret))).status_code == 200
 
 
 async def test_the_run_credential_of_another_run_is_a_strangers(world: World) -> None:
