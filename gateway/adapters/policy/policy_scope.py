@@ -19,6 +19,8 @@ PHASES: Final[tuple[str, ...]] = get_args(Phase)
 EFFECTS: Final[tuple[str, ...]] = get_args(Effect)
 _SELECTORS: Final = ("tools", "servers", "effects", "phases")
 _METADATA: Final = re.compile(r"\s*#\s*METADATA\s*")
+_MEANT: Final = re.compile(r"\s*#[#\s]*[\"']?applies[-_ ]?to[\"']?\s*:\s*(\{.*)?", re.IGNORECASE)
+"""A line of a comment that is no prose: the key, with nothing or a mapping behind it."""
 _GLOB: Final = re.compile(r"[A-Za-z0-9_.*-]{1,128}")
 
 
@@ -103,14 +105,35 @@ def read_annotations(
         if wrong_line is not None:
             faults.append((line + 1 + wrong_line, "the annotation is not valid YAML; mend it"))
             continue
-        custom = value.get("custom") if isinstance(value, dict) else None
-        if not isinstance(custom, dict) or "applies_to" not in custom:
+        custom = _custom(value)
+        if "applies_to" not in custom:
             continue
         if line > package_line:
             text = "`applies_to` belongs to the package, not to a rule; move it above `package`"
             faults.append((line, text))
         else:
             yield line, custom["applies_to"]
+
+
+def find_unread(text: str) -> Iterator[int]:
+    """Yield the lines that are meant for an `applies_to` and stand where nobody reads one.
+
+    A package that was to concern one tool would concern every tool, and permit them.
+    """
+    read: set[int] = set()
+    for line, block in _metadata_blocks(text):
+        value, wrong_line = _read_yaml(block)
+        if wrong_line is not None or "applies_to" in _custom(value):  # told, or read
+            read.update(range(line + 1, line + 2 + block.count("\n")))
+    for number, line_text in enumerate(text.splitlines(), start=1):
+        if number not in read and _MEANT.fullmatch(line_text):
+            yield number
+
+
+def _custom(value: object) -> dict[Any, Any]:
+    """Return the member `custom` of what a block says, or nothing."""
+    custom = value.get("custom") if isinstance(value, dict) else None
+    return custom if isinstance(custom, dict) else {}
 
 
 @lru_cache(maxsize=1024)

@@ -259,6 +259,34 @@ def test_a_package_says_once_what_it_concerns() -> None:
     assert fault.startswith("b.rego:1:1: `policies.a` has a second `applies_to`")
 
 
+@pytest.mark.parametrize(
+    "above",
+    [
+        "# metadata\n# custom:\n#   applies_to:\n#     tools: [shop.act]\n",
+        "# METADATA:\n# custom:\n#   applies_to: {tools: [shop.act]}\n",
+        "## METADATA\n## custom:\n##   applies_to:\n##     tools: [shop.act]\n",
+        "# METADATA\n# title: x\n\n# custom:\n#   applies_to:\n#     tools: [shop.act]\n",
+        "# METADATA\n# applies_to:\n#   tools: [shop.act]\n",
+        "# METADATA\n# custom:\n#   appliesTo:\n#     tools: [shop.act]\n",
+        "# custom:\n#   applies-to:\n#     tools: [shop.act]\n",
+    ],
+)
+def test_what_is_meant_to_narrow_a_package_and_is_not_read_is_refused(above: str) -> None:
+    (fault,) = faults(above + PERMIT, OWNED)
+    assert ": nobody reads an `applies_to` that stands here; write it as `# METADATA`" in fault
+    line = next(n for n, text in enumerate(above.splitlines(), start=1) if "pplies" in text)
+    assert fault.startswith(f"a.rego:{line}:1: ")
+
+
+def test_prose_about_what_a_package_concerns_is_none() -> None:
+    prose = "# applies_to: tools of the shop; see the handbook\n"
+    bundle = build(
+        f"# METADATA\n# title: x\n#\n# description: applies_to is left out\n{PERMIT}{prose}"
+    )
+    assert bundle.packages["a"].scope is None
+    assert build(annotated("{phases: [call]}") + prose).packages["a"].scope is not None
+
+
 def test_other_annotations_are_left_alone() -> None:
     bundle = build("# METADATA\n# title: x\n# custom:\n#   owner: me\n" + PERMIT)
     assert bundle.packages["a"].scope is None

@@ -33,7 +33,7 @@ from gateway.adapters.policy.policy_package import (
     Source,
     build_packages,
 )
-from gateway.adapters.policy.policy_scope import Scope, read_annotations, read_scope
+from gateway.adapters.policy.policy_scope import Scope, find_unread, read_annotations, read_scope
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TAB_COLUMNS: Final = 4
@@ -174,6 +174,7 @@ def _find_faults(
     if types is None:
         return
     for source in asked:
+        yield from _unread_scopes(source)
         yield from find_unknown_names(source, definitions)
         yield from find_binding_faults(source, definitions)
         yield from find_digit_faults(source)
@@ -333,3 +334,13 @@ def read_scopes(found: list[Source], faults: list[Mistake]) -> dict[str, Scope]:
             message, _, hint = text.partition("; ")
             faults.append(Mistake(source.path, line, 1, "annotation_invalid", message, hint))
     return scopes
+
+
+def _unread_scopes(source: Source) -> Iterator[Mistake]:
+    for line in find_unread(source.text):
+        message = "nobody reads an `applies_to` that stands here"
+        hint = (
+            "write it as `# METADATA`, `# custom:`, `#   applies_to:`, line below line, "
+            "none of them empty, above `package`"
+        )
+        yield Mistake(source.path, line, 1, "annotation_invalid", message, hint)
