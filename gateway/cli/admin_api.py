@@ -18,6 +18,7 @@ import typer
 
 from gateway.cli.credentials import load_credential
 from gateway.cli.exits import Exit
+from gateway.core.seen import is_seen
 
 TIMEOUT_S: Final = 30.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -148,10 +149,12 @@ def visible(text: str) -> str:
     Control characters move a terminal's cursor, bidirectional and zero-width ones make text read
     as another: an agent chooses the arguments that an approver sees.
     """
-    return "".join(char if char.isprintable() else _escape(ord(char)) for char in text)
+    return "".join(char if is_seen(char) else escape(char) for char in text)
 
 
-def _escape(number: int) -> str:
+def escape(char: str) -> str:
+    r"""Return a character as `\u…`."""
+    number = ord(char)
     return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"  # noqa: PLR2004 - BMP
 
 

@@ -18,6 +18,7 @@ from gateway.cli.admin_api import (
     ask,
     check_id,
     check_reason,
+    escape,
     fail,
     print_json,
     print_rows,
@@ -146,15 +147,18 @@ def _print_list(requests: Sequence[Mapping[str, Any]]) -> None:
 
 def _lines(view: Mapping[str, Any]) -> list[str]:
     """One held call for a person: the raw arguments first, as nobody summarised them."""
+    arguments = _plain(view["arguments"])
     pairs = [
-        ("arguments", view["arguments"]),
+        ("arguments", arguments),
+        # Letters that look like others, or that turn those beside them around, as what they are.
+        *((("in ASCII", _in_ascii(arguments)),) if not arguments.isascii() else ()),
         ("tool", view["tool"]),
         ("agent", view["agent"]),
         ("on behalf of", view["on_behalf_of"] or "nobody"),
         ("launched by", view["launcher"]),
         ("run", view["run_id"]),
         *(("reason", _reason(reason)) for reason in view["reasons"]),
-        ("state", view["state"]),
+        ("state", f"{view['state']}: {view['outcome']}" if view["outcome"] else view["state"]),
         ("stages met", f"{view['stages_met']} of {len(view['stages'])}"),
         *(
             ("vote", f"{vote['decision']} by {vote['voter']}: {vote['reason']}")
@@ -162,9 +166,18 @@ def _lines(view: Mapping[str, Any]) -> list[str]:
         ),
         ("may vote", ", ".join(view["who_may_vote"]) or "nobody"),
         ("expires", _when(view["expires_at"])),
-        ("binding", f"{view['binding_words']}  {view['binding']}"),
     ]
-    return [f"{name:<13} {visible(str(value))}" for name, value in pairs]
+    lines = [f"{name:<13} {_plain(str(value))}" for name, value in pairs]
+    return [*lines, visible(f"binding       {view['binding_words']}  {view['binding']}")]
+
+
+def _plain(text: str) -> str:
+    """Return text in which nothing is unseen, and no row of spaces makes columns like ours."""
+    return visible(text).replace("  ", " \\u0020")
+
+
+def _in_ascii(text: str) -> str:
+    return "".join(char if char.isascii() else escape(char) for char in text)
 
 
 def _reason(reason: Mapping[str, str]) -> str:

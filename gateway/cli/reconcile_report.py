@@ -10,6 +10,7 @@ import msgspec
 import typer
 from msgspec import Struct
 
+from gateway.cli.admin_api import visible
 from gateway.cli.reconcile_map import ExportMap
 from gateway.core.reconcile.reconcile import Counts, Finding, RowName
 
@@ -66,9 +67,9 @@ def print_report(report: Report, said: ExportMap, output: Output) -> None:
 
 def _print_table(report: Report, said: ExportMap) -> None:
     for name, value in _heading(report, said):
-        typer.echo(f"{name:<14}{_visible(value)}")
+        typer.echo(f"{name:<14}{visible(value)}")
     for finding in report.findings:
-        typer.echo(_visible(_line(finding)))
+        typer.echo(visible(_line(finding)))
     if report.findings:
         typer.echo(f"NOT RECONCILED: {_plural(len(report.findings), 'finding')}")
     else:
@@ -138,8 +139,3 @@ def _when(us: int | None, of_all: str) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _visible(text: str) -> str:
-    """Return text that cannot steer a terminal, whatever an export holds."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)

@@ -21,6 +21,7 @@ from connectors.listing import read_offers
 from connectors.manifest import Manifest
 from connectors.upstreams import Transport, build_transport
 from gateway.adapters.system import SystemClock, SystemIds
+from gateway.cli.admin_api import visible
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
 from gateway.config import Config
@@ -231,4 +232,4 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def _visible(text: str) -> str:
     """Return text that cannot steer a terminal, whatever an upstream calls its tools."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+    return "\n".join(visible(line) for line in text.split("\n"))

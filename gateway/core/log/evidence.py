@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from gateway.core.log.exports import COLUMNS, Line
 from gateway.core.log.note import NoteKey
+from gateway.core.seen import is_seen
 
 FORMAT: Final = "countersign.evidence/v1"
 VERIFIER: Final = "countersign_verify.py"
@@ -191,6 +192,6 @@ def page_tail(opened: Iterable[Opened]) -> Iterable[bytes]:
 def _safe(text: str) -> str:
     r"""Return text for HTML; characters that cannot be seen or turn text around as `\u{…}`."""
     shown = "".join(
-        char if char.isprintable() or char == "\n" else f"\\u{{{ord(char):x}}}" for char in text
+        char if is_seen(char) or char == "\n" else f"\\u{{{ord(char):x}}}" for char in text
     )
     return escape(shown, quote=True)

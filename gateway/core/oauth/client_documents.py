@@ -17,6 +17,7 @@ from msgspec import Struct
 from gateway.core import strict_json
 from gateway.core.errors import RequestError
 from gateway.core.oauth.authorization import find_redirect_fault
+from gateway.core.seen import is_seen
 
 URL_MAX_CHARS: Final = 256
 DOCUMENT_MAX_BYTES: Final = 5_120
@@ -151,7 +152,7 @@ def origin_of(url: str) -> str:
 
 def clean_name(text: str) -> str:
     """Return a name as a person may be shown it: printable, on one line, not long."""
-    return "".join(c for c in text if c.isprintable()).strip()[:_NAME_MAX]
+    return "".join(c for c in text if is_seen(c)).strip()[:_NAME_MAX]
 
 
 def _is_written_plainly(text: str, parts: SplitResult, port: int | None) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,58 @@ async def test_arguments_cannot_play_with_the_terminal(gateway: Gateway) -> None
     shown = await gateway.cli("ann", "show", held.id)
     assert "\\u001b[2Ka\\u202eb\\u200bc\\U000e0041" in shown.stdout
     assert shown.stdout.replace("\n", "").isprintable()
+
+
+# What Unicode calls a letter or a mark, and no screen shows.
+UNSEEN = (
+    "\u034f\u115f\u1160\u17b4\u180b\u2800\u3164\ufe0f\uffa0\U000e0100\U000e01ef\U0001d159\U00016fe4"
+)
+
+
+async def test_nothing_in_arguments_is_there_and_not_seen(gateway: Gateway) -> None:
+    held = await gateway.hold(arguments=f'{{"to":"a{UNSEEN}b"}}'.encode())
+    shown = (await gateway.cli("ann", "show", held.id)).stdout
+    assert not set(UNSEEN) & set(shown)
+    assert "a\\u034f\\u115f\\u1160" in shown.splitlines()[0]
+
+
+async def test_rows_of_spaces_neither_push_arguments_away_nor_make_lines_like_ours(
+    gateway: Gateway,
+) -> None:
+    forged = "tool          billing.read".ljust(80)
+    held = await gateway.hold(arguments=f'{{"a":1,{" " * 3000}"b":"{forged}"}}'.encode())
+    shown = (await gateway.cli("ann", "show", held.id)).stdout.splitlines()
+    assert "  " not in shown[0].removeprefix("arguments").lstrip()
+    assert [line for line in shown if "tool   " in line] == ["tool          billing.refund"]
+
+
+@pytest.mark.parametrize(
+    ("given", "spelled"),
+    [
+        ("p\u0430ypal", "p\\u0430ypal"),
+        ("\u05d0 10 \u05d1", "\\u05d0 10 \\u05d1"),
+        ("a\u0336", "a\\u0336"),
+    ],
+)
+async def test_letters_that_look_like_others_or_turn_them_around_are_spelled_out_too(
+    given: str, spelled: str, gateway: Gateway
+) -> None:
+    held = await gateway.hold(arguments=f'{{"to":"{given}"}}'.encode())
+    shown = (await gateway.cli("ann", "show", held.id)).stdout.splitlines()
+    assert shown[:2] == [f'arguments     {{"to":"{given}"}}', f'in ASCII      {{"to":"{spelled}"}}']
+    plain = await gateway.hold()
+    assert "in ASCII" not in (await gateway.cli("ann", "show", plain.id)).stdout
+
+
+async def test_what_became_of_a_call_is_told_with_its_state(gateway: Gateway) -> None:
+    held = await gateway.hold()
+    for who in ("ann", "bob"):
+        await gateway.cli(who, "approve", held.id, "--reason", "checked")
+    move = partial(gateway.store.move, held.id, now_s=held.created_at, event=None, claim_token="c")
+    await move(source="APPROVED", target="CLAIMED")
+    await move(source="CLAIMED", target="STALE", changes={"outcome": "definition_changed"})
+    shown = (await gateway.cli("otto", "show", held.id)).stdout.splitlines()
+    assert "state         STALE: definition_changed" in shown
 
 
 def test_what_can_be_read_stays_as_it_is() -> None:

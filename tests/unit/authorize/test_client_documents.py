@@ -184,8 +184,9 @@ def test_a_document_says_who_the_client_is() -> None:
     assert found == Document(URL, "Cozy", "apps.example", (BACK,))
 
 
-def test_a_client_without_a_name_is_called_by_its_host() -> None:
-    found = read_document(URL, body(client_name=None))
+@pytest.mark.parametrize("name", [None, "\u3164 \u2800\ufe0f", "\u202e\u200b"])
+def test_a_client_without_a_name_that_is_seen_is_called_by_its_host(name: str | None) -> None:
+    found = read_document(URL, body(client_name=name))
     assert isinstance(found, Document)
     assert found.name == "apps.example"
 
