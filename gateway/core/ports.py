@@ -389,9 +389,9 @@ class ApprovalStore(Protocol):
         ...
 
     async def find(
-        self, *, states: Sequence[State] = (), limit: int = 100
+        self, *, states: Sequence[State] = (), after: str = "", limit: int = 100
     ) -> list[ApprovalRequest]:
-        """Return requests, oldest first."""
+        """Return requests, oldest first: those after the one whose id is `after`, if given."""
         ...
 
     async def votes(self, request_id: str) -> list[Vote]:

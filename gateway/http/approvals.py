@@ -98,12 +98,17 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
     async def find(
         request: Request,
         state: Annotated[tuple[str, ...], Query()] = (),
+        after: str = "",
         limit: Annotated[int, Query(ge=1, le=LIST_MAX)] = 100,
     ) -> Response:
-        """List held calls, oldest first."""
+        """List held calls, oldest first; those behind the one whose id is `after`."""
         await require_role(deps.admit, request, APPROVER, OPERATOR)
-        found = await deps.store.find(states=[_state(name) for name in state], limit=limit)
-        return reply({"approvals": [build_summary(one) for one in found]})
+        states = [_state(name) for name in state]
+        if after:
+            await _load(deps, after)
+        found = await deps.store.find(states=states, after=after, limit=limit + 1)
+        views = [build_summary(one) for one in found[:limit]]
+        return reply({"approvals": views, "more": len(found) > limit})
 
     @router.get("/{request_id}")
     async def show(request: Request, request_id: str) -> Response:

@@ -443,6 +443,19 @@ async def test_requests_are_found_by_state_oldest_first(store: Store) -> None:
     ]
 
 
+async def test_requests_are_found_behind_another_whatever_became_of_that(store: Store) -> None:
+    for number, age in ((1, 2), (2, 3), (3, 2)):
+        await create(store, build_request(number, created_at=NOW - age))
+    everything = [one.id for one in await store.find()]
+    first = (await store.find())[0]
+    await cast(store, build_vote(first, "ann", "deny"))
+    behind = await store.find(states=["PENDING"], after=first.id, limit=1)
+    assert [one.id for one in behind] == everything[1:2]
+    assert [one.id for one in await store.find(after=behind[-1].id)] == everything[2:]
+    assert await store.find(after=everything[-1]) == []
+    assert await store.find(after="nobody") == []
+
+
 async def test_relayed_events_are_forgotten_and_the_others_kept_in_order(store: Store) -> None:
     for number in (1, 2, 3):
         await create(store, build_request(number))

@@ -63,13 +63,19 @@ class MemoryApprovals:
         )
 
     async def find(
-        self, *, states: Sequence[State] = (), limit: int = 100
+        self, *, states: Sequence[State] = (), after: str = "", limit: int = 100
     ) -> list[ApprovalRequest]:
-        """Return requests as they stand now, oldest first; of all states unless told."""
+        """Return requests as they stand now, oldest first; of all states unless told.
+
+        `after`: only those behind the one of this id; none where there is no such request.
+        """
         now_s = self._now_s()
         standing = [seen_at(request, now_s) for request in self._requests.values()]
         chosen = [request for request in standing if not states or request.state in states]
-        return sorted(chosen, key=lambda one: (one.created_at, one.id))[:limit]
+        if after:
+            last = self._requests.get(after)
+            chosen = [one for one in chosen if last is not None and _place(one) > _place(last)]
+        return sorted(chosen, key=_place)[:limit]
 
     async def votes(self, request_id: str) -> list[Vote]:
         """Return the votes on a request in the order they came."""
@@ -153,3 +159,7 @@ class MemoryApprovals:
 
 def _join_key(request: ApprovalRequest) -> tuple[str, str, str, str]:
     return (request.agent, request.run_id, request.tool_id, request.join_digest)
+
+
+def _place(request: ApprovalRequest) -> tuple[int, str]:
+    return request.created_at, request.id

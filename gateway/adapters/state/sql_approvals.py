@@ -124,13 +124,18 @@ class SqlApprovals:
         return seen_at(found[0], self._now_s()) if found else None
 
     async def find(
-        self, *, states: Sequence[State] = (), limit: int = 100
+        self, *, states: Sequence[State] = (), after: str = "", limit: int = 100
     ) -> list[ApprovalRequest]:
-        """Return requests as they stand now, oldest first; of all states unless told."""
+        """Return requests as they stand now, oldest first; of all states unless told.
+
+        `after`: only those behind the one of this id; none where there is no such request.
+        """
         now_s = self._now_s()
         query = sa.select(_approvals).order_by(_approvals.c.created_at, _approvals.c.id)
         if states:
             query = query.where(sa.or_(*(_stands(state, now_s) for state in states)))
+        if after:
+            query = query.where(_is_behind(after))
         found = await self._state.run(lambda c: _read(c, query.limit(limit)))
         return [seen_at(request, now_s) for request in found]
 
@@ -254,6 +259,12 @@ def _stands(state: State, now_s: int) -> sa.ColumnElement[bool]:
     if state == "EXPIRED":
         return sa.or_(_approvals.c.state == state, _is_due(now_s))
     return _approvals.c.state == state
+
+
+def _is_behind(request_id: str) -> sa.ColumnElement[bool]:
+    at, id_ = _approvals.c.created_at, _approvals.c.id
+    placed = sa.select(at).where(id_ == request_id).scalar_subquery()
+    return sa.or_(at > placed, sa.and_(at == placed, id_ > request_id))
 
 
 def _is_due(now_s: int) -> sa.ColumnElement[bool]:

@@ -68,6 +68,20 @@ async def test_lists_and_requests_come_as_json(gateway: Gateway) -> None:
     assert [one["id"] for one in json.loads(everything.stdout)] == [held.id]
 
 
+async def test_no_number_of_held_calls_keeps_another_one_from_being_listed(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [await gateway.hold(agent="flood-bot") for _ in range(100)]
+    last = await gateway.hold()
+    for most in ("500", "7"):
+        monkeypatch.setattr("gateway.cli.approvals._PAGE", most)
+        for state in ("pending", "all"):
+            listed = (await gateway.cli("ann", "list", "--state", state)).stdout.splitlines()
+            assert sorted(line.split()[0] for line in listed[1:]) == sorted(
+                one.id for one in (*many, last)
+            )
+
+
 async def test_words_that_do_not_match_keep_the_vote_back(gateway: Gateway) -> None:
     held = await gateway.hold()
     words = json.loads((await gateway.cli("ann", "show", held.id, "-o", "json")).stdout)[

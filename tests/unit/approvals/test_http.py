@@ -180,6 +180,9 @@ async def test_requests_are_listed_by_state(desk: Desk, make_request: MakeReques
     assert await listed("?state=PENDING") == ["2"]
     assert await listed("?state=PENDING&state=DENIED") == ["1", "2"]
     assert await listed("?limit=1") == ["1"]
+    assert await listed("?after=1") == ["2"]
+    assert [(await desk.get(f"?limit={most}")).json()["more"] for most in (1, 2)] == [True, False]
+    assert told(await desk.get("?after=3")) == (404, "approval_not_found")
 
 
 @pytest.mark.parametrize("query", ["?state=pending", "?state=", "?limit=0", "?limit=x"])
