@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from fastapi import APIRouter, Request
 
@@ -11,10 +12,10 @@ from gateway.adapters.state.sql_kills import SqlKills
 from gateway.adapters.state.sql_store import SqlState
 from gateway.config import Config
 from gateway.core.catalog import Tool
-from gateway.core.errors import CredentialError
+from gateway.core.errors import CountersignError, CredentialError
 from gateway.core.kills.kill import Kind, actor_target
 from gateway.core.oauth.apps import App
-from gateway.core.ports import Barred, Clock, Ids, TokenVerifier
+from gateway.core.ports import Barred, Clock, Ids, RunStore, TokenVerifier
 from gateway.core.tokens.clients import Client
 from gateway.core.tokens.issued import IssuedTokens
 from gateway.core.tokens.issuing import OWN_RUN_MAX_S
@@ -103,7 +104,7 @@ def build_kill_routers(
     refuse: Refuse,
     admit: Admit,
     clock: Clock,
-    is_known: Callable[[Kind, str], bool],
+    is_known: Callable[[Kind, str], Awaitable[bool]],
     end_refresh: EndRefresh,
 ) -> list[APIRouter]:
     """Build `/v1/kills`, `/v1/tokens`, `/oauth/revoke` and `/oauth/introspect`."""
@@ -138,10 +139,12 @@ def build_is_known(
     clients: Callable[[str], bool],
     people: Callable[[str], bool],
     tools: Callable[[], Sequence[Tool]],
-) -> Callable[[Kind, str], bool]:
+    runs: RunStore,
+) -> Callable[[Kind, str], Awaitable[bool]]:
     """Return what says whether a target exists, so that a slip of the pen is noticed.
 
-    What it does not know is stopped all the same: it may come later.
+    What it does not know is stopped all the same: it may come later. Where runs cannot be looked
+    up, it says nothing against one.
     """
     credentials = find_credentials(config)
     checks: Mapping[Kind, Callable[[str], bool]] = {
@@ -153,7 +156,10 @@ def build_is_known(
         "credential": lambda target: any(target in held for held in credentials.values()),
     }
 
-    def is_known(kind: Kind, target: str) -> bool:
+    async def is_known(kind: Kind, target: str) -> bool:
+        if kind == "run":
+            with suppress(CountersignError):
+                return await runs.get_run(target) is not None
         check = checks.get(kind)
         return True if check is None else check(target)
 

@@ -170,5 +170,6 @@ def _build_kill_routers(
             ),
             people=lambda name: registered.registry.active_person(name) is not None,
             tools=lambda: parts.catalog.view().callable_tools(None),
+            runs=parts.runs,
         ),
     )

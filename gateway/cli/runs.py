@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from enum import StrEnum
@@ -61,6 +62,8 @@ def list_(
         for one in found["runs"]
     ]
     print_rows(rows)
+    if found["more"]:
+        print("older ones are left out; narrow it by --agent or --client", file=sys.stderr)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -43,7 +43,7 @@ class KillAdminDeps:
     kills: KillSwitch
     admit: Admit
     clock: Clock
-    is_known: Callable[[Kind, str], bool] = lambda _kind, _target: True
+    is_known: Callable[[Kind, str], Awaitable[bool]]
 
 
 class KillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +82,7 @@ def build_kill_router(deps: KillAdminDeps) -> APIRouter:
         target = read_target(body.kind, body.target)
         until = None if body.for_s is None else _now_s(deps) + body.for_s
         done = await kills.kill(body.kind, target, by=human.id, reason=body.reason, until=until)
-        return reply({**view_kill(done), "known": deps.is_known(body.kind, done.target)})
+        return reply({**view_kill(done), "known": await deps.is_known(body.kind, done.target)})
 
     @router.post("/lift")
     async def lift(request: Request) -> Response:

@@ -287,9 +287,11 @@ def test_a_kill_for_a_time_says_until_when_and_an_unknown_target_is_told(gate: S
     done = run(gate, "kill", "on", "--agent", "hepler", "--for", "1s", *WHY)
     assert (done.exit_code, "no agent `hepler` is known here" in done.stderr) == (0, True)
     assert "hepler" in done.stdout
+    slip = run(gate, "kill", "on", "--run", "0" * 32, "--for", "1s", *WHY)
+    assert f"no run `{'0' * 32}` is known here" in slip.stderr
     eventually(
         lambda: json.loads(run(gate, "kill", "status", "-o", "json").stdout)["kills"] == [],
-        "its time is over",
+        "their time is over",
         10,
     )
     assert gate.records("kill.lift")[-1]["why"] == "expired"

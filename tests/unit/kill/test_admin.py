@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway.adapters.keys.jose_tokens import JoseIssuer, JoseVerifier
 from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key
 from gateway.core.errors import CountersignError
-from gateway.core.kills.kill import KILLED, REVOKED
+from gateway.core.kills.kill import KILLED, REVOKED, Kind
 from gateway.core.tokens.clients import Agent, Client, ClientRegistry, Launcher, hash_secret
 from gateway.core.tokens.issued import IssuedToken, IssuedTokens, describe_issued, read_issued
 from gateway.core.tokens.token import Ancestor, Claims, Run
@@ -73,7 +73,7 @@ class Desk:
             kills=switch,
             admit=admit,
             clock=place.clock,
-            is_known=lambda kind, target: (kind, target) == ("agent", "worker"),
+            is_known=self._is_known,
         )
         api = FastAPI()
         for router in (
@@ -84,6 +84,9 @@ class Desk:
             api.include_router(router)
         transport = httpx.ASGITransport(app=api)
         self.client = httpx.AsyncClient(transport=transport, base_url=URL)
+
+    async def _is_known(self, kind: Kind, target: str) -> bool:
+        return (kind, target) == ("agent", "worker")
 
     async def _refuse(self, stage: str, reason: str) -> None:
         self.refused.append((stage, reason))
