@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -41,6 +42,8 @@ settings.load_profile("countersign")
 def pytest_configure() -> None:
     """Drop the developer's own gateway settings, for this process and those that it starts."""
     gc.set_threshold(*GARBAGE)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # and what tests start, is not
     seeds.share()
     for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
         if name not in KEPT:

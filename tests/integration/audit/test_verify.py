@@ -230,5 +230,8 @@ def test_tail_follows_until_it_is_interrupted(written: Path) -> None:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(6)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
     assert "shutdown" in lines[-1]
