@@ -336,7 +336,8 @@ class Dispatcher:
         state = _state_after(outcome.status, outcome.delivery)
         shown = answer.filtered.result or answer.filtered.error
         event = state_event(request, "unknown", "UNKNOWN") if state == "UNKNOWN" else None
-        await self._move(request, state, event_of=event, outcome=outcome.status, result=shown)
+        ended = "not_sent" if outcome.delivery == "not_sent" else outcome.status
+        await self._move(request, state, event_of=event, outcome=ended, result=shown)
         await self._relay()
 
     async def _move(

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from gateway.core.errors import Delivery
+
 Stage = Literal["read", "authenticate", "resolve", "decide", "hold", "record", "call", "filter"]
 
 
@@ -22,11 +24,28 @@ class Kind(Struct, frozen=True):
 
 
 class Refusal(Struct, frozen=True):
-    """A call turned away at `stage`. `detail` names a place, never a value, and is safe to tell."""
+    """A call turned away at `stage`. `detail` names a place, never a value, and is safe to tell.
+
+    `delivery`: how far a call got that was let through.
+    """
 
     stage: Stage
     code: str
     detail: str = ""
+    delivery: Delivery | None = None
+
+    @property
+    def told(self) -> str:
+        """What is told beside the fixed text; empty for nothing."""
+        return DELIVERED[self.delivery] if self.delivery else self.detail
+
+
+DELIVERED: Final[dict[Delivery, str]] = {
+    "not_sent": "the call was not sent",
+    "unknown": "the call may have run; do not repeat it before somebody has looked",
+    "sent": "the tool got the call",
+}
+"""Whoever wants to repeat a call has to know whether that could be the second time."""
 
 
 _UNAVAILABLE: Final = 503
@@ -101,7 +120,7 @@ KINDS: Final[dict[str, Kind]] = {
     "kill_feed_stale": Kind(
         503, -32603, "what is stopped is not known now; nothing was executed; try again"
     ),
-    "upstream_unavailable": Kind(502, None, "the tool could not be reached"),
+    "upstream_unavailable": Kind(502, None, "the tool gave no usable answer"),
     "upstream_timeout": Kind(504, None, "the tool did not answer in time"),
     "upstream_protocol": Kind(502, None, "the tool's answer could not be understood"),
     "upstream_credential_unavailable": Kind(502, None, "no credential for the tool could be had"),

@@ -38,6 +38,9 @@ _NOT_EXECUTED: Final = frozenset(
         "policy_suspended",
         "policy_overloaded",
         "policy_worker_died",
+        "policy_revision_foreign",
+        "kill_feed_stale",
+        "too_many_pending",
         "approval_unavailable",
         "state_unavailable",
     }
@@ -180,7 +183,8 @@ class RestEndpoint:
             return _stored_reply(stored.body, stored.status)
         reply = await self._call(raw, claims)
         try:
-            if reply.code in _NOT_EXECUTED:  # the same request may be sent again, and run then
+            if reply.code in _NOT_EXECUTED or reply.delivery == "not_sent":
+                # The same request may be sent again, and run then.
                 await self._keys.forget(scope, key)
             else:
                 await self._keys.finish(scope, key, reply.status, _store_reply(reply))

@@ -25,6 +25,12 @@ TOLD = {
     "FAILED": "the call was approved, and the tool answered with an error",
     "UNKNOWN": "the call was sent, but its outcome is not known; do not repeat it",
 }
+ENDED = {
+    "withheld": "the call was executed; policy does not allow its result to be seen",
+    "not_sent": "the call was approved, but could not be sent; it was not executed; ask again",
+    "resolved_not_ran": "somebody has looked: the call was not executed; ask again",
+}
+"""What an outcome says that the state alone does not."""
 
 
 class StatusTool:
@@ -74,8 +80,7 @@ def describe(request: ApprovalRequest) -> bytes:
             return request.result
     state = request.state.lower()
     text = TOLD.get(request.state, "the call was executed; its result is not kept")
-    if request.outcome == "withheld":
-        text = "the call was executed; policy does not allow its result to be seen"
+    text = ENDED.get(request.outcome or "", text)
     body = {
         "content": [{"type": "text", "text": f"{state}: {text}"}],
         "structuredContent": {"status": state, "approval_id": request.id},

@@ -116,8 +116,11 @@ def build_refusal(
     Either carries the code and `op`, under which operators find it in the log.
     """
     kind = kind_of(refusal.code, refusal.stage)
-    told = {"countersign/refusal": {"code": refusal.code, "stage": refusal.stage, "op": op}}
-    text = f"{kind.text}: {refusal.detail}" if refusal.detail else kind.text
+    about = {"code": refusal.code, "stage": refusal.stage, "op": op}
+    if refusal.delivery:
+        about["delivery"] = refusal.delivery
+    told = {"countersign/refusal": about}
+    text = f"{kind.text}: {refusal.told}" if refusal.told else kind.text
     if kind.rpc is not None:
         status = kind.status
         if wire == "legacy" and refusal.stage == "resolve":
@@ -147,7 +150,8 @@ def build_answer(request_id: RequestId, answer: Answer, wire: Wire, *, plain: bo
                 return Reply(200, build_result(request_id, filtered.result, wire))
             if filtered.error is not None:
                 return _build_tool_error(request_id, filtered.error, wire)
-            refusal = Refusal("call", filtered.withheld or "internal_error")
+            code, delivery = filtered.withheld or "internal_error", recorded.outcome.delivery
+            refusal = Refusal("call", code, delivery=delivery)
             op = recorded.outcome.intent.intent.resolved.call.raw.op
             return build_refusal(request_id, refusal, wire, op=op)
 

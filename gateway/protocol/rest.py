@@ -14,7 +14,7 @@ from gateway.core.approvals.approval import ApprovalRequest
 from gateway.core.calls.answer import Answer, CallReceipt, Completed, Pending, Refused
 from gateway.core.calls.call import Arguments
 from gateway.core.catalog import Tool
-from gateway.core.errors import RequestError
+from gateway.core.errors import Delivery, RequestError
 from gateway.core.limits import Limits
 from gateway.core.refusal import Refusal, kind_of
 
@@ -24,7 +24,8 @@ State = Literal["completed", "failed", "pending", "refused", "unknown"]
 class Reply(Struct, frozen=True):
     """One HTTP answer. `code`: the refusal's, where one is told; `location`: where to look next.
 
-    `allow`: the method that there is, where another one was used.
+    `allow`: the method that there is, where another one was used. `delivery`: how far a call got
+    that ended without an answer.
     """
 
     status: int
@@ -32,6 +33,7 @@ class Reply(Struct, frozen=True):
     code: str = ""
     location: str | None = None
     allow: str = ""
+    delivery: Delivery | None = None
 
     @property
     def media_type(self) -> bytes:
@@ -76,9 +78,11 @@ def build_problem(refusal: Refusal, op: str) -> Reply:
         "stage": refusal.stage,
         "instance": f"/v1/calls/{op}",
     }
-    if refusal.detail:
-        body["detail"] = refusal.detail
-    return Reply(kind.status, orjson.dumps(body), refusal.code)
+    if refusal.told:
+        body["detail"] = refusal.told
+    if refusal.delivery:
+        body["delivery"] = refusal.delivery
+    return Reply(kind.status, orjson.dumps(body), refusal.code, delivery=refusal.delivery)
 
 
 def build_unserved(allow: str = "") -> Reply:
@@ -110,9 +114,10 @@ def build_answer(answer: Answer, op: str) -> Reply:
             return build_problem(answer.refusal, answer.op)
         case Pending():
             return build_held(answer.request)
-        case Completed(filtered=filtered):
+        case Completed(filtered=filtered, recorded=recorded):
             if filtered.withheld is not None:
-                return build_problem(Refusal("call", filtered.withheld), op)
+                delivery = recorded.outcome.delivery
+                return build_problem(Refusal("call", filtered.withheld, delivery=delivery), op)
             if filtered.error is not None:
                 body = b'{"id":"%b","status":"failed","error":%b}' % (op.encode(), filtered.error)
                 return Reply(200, body)
@@ -143,6 +148,8 @@ def build_held(request: ApprovalRequest) -> Reply:
         return Reply(202, orjson.dumps(fields), location=location)
     done: State = "completed" if request.state == "EXECUTED" else "failed"
     fields["status"] = "unknown" if request.state == "UNKNOWN" else done
+    if request.outcome == "not_sent":
+        fields["delivery"] = request.outcome
     if request.result is not None:
         fields["result"] = orjson.Fragment(request.result)
     return Reply(200, orjson.dumps(fields), location=location)

@@ -61,6 +61,7 @@ def test_an_answer_that_cannot_be_used_is_told_and_recorded_as_what_it_is(
         else:
             answer = agent.rest(tool)
             assert (answer.status_code, answer.json()["code"]) == (status, code)
+            assert answer.json()["delivery"] == delivery
             assert agent.get(answer.json()["instance"]).json() == answer.json()
     stub.released.set()
     assert [record["type"] for record in added] == ["call.intent", "call.outcome"]

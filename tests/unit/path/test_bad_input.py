@@ -13,9 +13,10 @@ from gateway.adapters.keys.jose_tokens import sign_token
 from gateway.adapters.keys.token_keys import generate_token_key
 from gateway.adapters.policy.memory_policy import MemoryPolicy
 from gateway.core.calls.call import UpstreamResult
-from gateway.core.errors import PolicyError, UpstreamError
+from gateway.core.errors import Delivery, PolicyError, UpstreamError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Phase
+from gateway.core.refusal import DELIVERED
 from gateway.core.tokens.token import Grant
 from tests.fixed import NOW_S
 from tests.unit.path.world import Reply, World, build_claims, build_modern, modern_headers, sign
@@ -457,17 +458,29 @@ def failing(error: Exception) -> Callable[..., UpstreamResult]:
     ],
 )
 async def test_an_upstream_in_trouble_is_told_honestly(
-    world: World, error: Exception, status: int, code: str, delivery: str
+    world: World, error: Exception, status: int, code: str, delivery: Delivery
 ) -> None:
     world.handle("billing", "refund", failing(error))
     reply = await world.call_rest("billing__refund", b'{"arguments":{"amount":5}}')
     assert (reply.status, reply.code) == (status, code)
+    assert (reply.json()["delivery"], reply.json()["detail"]) == (delivery, DELIVERED[delivery])
     intent, outcome = world.records()
     assert (intent["type"], outcome["type"]) == ("call.intent", "call.outcome")
     assert (outcome["status"], outcome["delivery"]) == ("failed", delivery)
     assert (outcome["intent"], outcome["reason"]) == (intent["seq"], code)
     # Only what certainly was not sent is given back.
     assert world.ledger.family("root-1").calls == (0 if delivery == "not_sent" else 1)
+
+
+@pytest.mark.req("GW-09")
+@pytest.mark.parametrize("delivery", ["not_sent", "unknown", "sent"])
+async def test_a_model_reads_whether_its_call_may_have_run(
+    world: World, delivery: Delivery
+) -> None:
+    world.handle("billing", "refund", failing(UpstreamError("broke", delivery=delivery)))
+    result = (await world.call_mcp("billing__refund", b'{"amount":5}')).json()["result"]
+    assert result["content"][0]["text"].endswith(f"answer: {DELIVERED[delivery]}")
+    assert result["_meta"]["countersign/refusal"]["delivery"] == delivery
 
 
 async def test_what_breaks_inside_is_a_refusal_with_a_record(world: World) -> None:

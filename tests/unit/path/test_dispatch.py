@@ -292,7 +292,7 @@ async def test_an_approval_that_expires_while_it_is_judged_is_not_sent() -> None
         (UpstreamResult(result=b'{"content":[]}', is_error=True), "FAILED", "tool_error"),
         (UpstreamResult(error=b'{"code":-1}', is_error=True), "FAILED", "tool_error"),
         (UpstreamError("slow", delivery="unknown"), "UNKNOWN", "failed"),
-        (UpstreamError("down", delivery="not_sent"), "FAILED", "failed"),
+        (UpstreamError("down", delivery="not_sent"), "FAILED", "not_sent"),
         (UpstreamError("html", delivery="sent", code="upstream_protocol"), "FAILED", "failed"),
     ],
 )
@@ -620,6 +620,8 @@ async def test_asking_wrongly_leaves_a_record_and_reads_nothing(
         ({"state": "UNKNOWN"}, "unknown", "do not repeat"),
         ({"state": "FAILED"}, "failed", "answered with an error"),
         ({"state": "FAILED", "result": b'{"code":1}'}, "failed", "answered with an error"),
+        ({"state": "FAILED", "outcome": "not_sent"}, "failed", "not executed; ask again"),
+        ({"state": "FAILED", "outcome": "resolved_not_ran"}, "failed", "not executed; ask again"),
         ({"state": "EXECUTED", "outcome": "withheld"}, "executed", "does not allow its result"),
         ({"state": "EXECUTED", "outcome": "ok"}, "executed", "result is not kept"),
     ],

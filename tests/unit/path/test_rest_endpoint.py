@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.adapters.state.memory_idempotency import MemoryIdempotency
 from gateway.core.entry import Receipt
-from gateway.core.errors import ApprovalError, PolicyError
+from gateway.core.errors import ApprovalError, Delivery, PolicyError, UpstreamError
 from gateway.core.policy.decision import Decision, Phase
 from gateway.http.rest import RecentReplies
 from gateway.protocol.rest import Reply as RestReply
@@ -277,6 +277,30 @@ async def test_a_refusal_under_a_key_is_the_reply_too(world: World) -> None:
     assert (first.status, again.body) == (400, first.body)
     assert again.headers["content-type"] == "application/problem+json"
     assert orjson.loads(again.body)["code"] == "arguments_invalid"
+
+
+@pytest.mark.req("GW-07")
+@pytest.mark.parametrize(
+    ("delivery", "sent"), [("not_sent", ["again"]), ("unknown", []), ("sent", [])]
+)
+async def test_only_a_call_that_was_not_sent_leaves_its_key_free(
+    world: World, delivery: Delivery, sent: list[str]
+) -> None:
+    def refuse(_arguments: dict[str, Any], _relay: object) -> str:
+        raise UpstreamError("away", delivery=delivery)
+
+    ran: list[str] = []
+
+    def run(_arguments: dict[str, Any], _relay: object) -> str:
+        ran.append("again")
+        return "done"
+
+    world.handle("billing", "refund", refuse)
+    first = await keyed(world, "k")
+    assert (first.status, first.json()["delivery"]) == (502, delivery)
+    world.handle("billing", "refund", run)
+    again = await keyed(world, "k")
+    assert (again.status, ran) == (200 if sent else 502, sent)
 
 
 @pytest.mark.req("GW-07")
