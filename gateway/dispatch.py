@@ -95,8 +95,8 @@ class RecoveredOperation(Protocol):
 class Dispatcher:
     """Frees approved calls.
 
-    `refresh` lists a server anew; `active` says which agent may act, `counts` which votes count,
-    `cut` why a run could not be launched any more.
+    `refresh` lists a server anew; `active` says which agent may act, `standing` what of a vote
+    counts now, `cut` why a run could not be launched any more.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Dispatcher:
         clock: Clock,
         ids: Ids,
         limits: Limits,
-        counts: Callable[[Vote], bool],
+        standing: Callable[[Vote], Vote | None],
         cut: Callable[[Run], str | None],
         reached: Callable[[Step], None] = lambda _step: None,
     ) -> None:
@@ -128,7 +128,7 @@ class Dispatcher:
         self._relay = relay
         self._refresh = refresh
         self._active = active
-        self._counts = counts
+        self._standing = standing
         self._cut = cut
         self._barred = barred
         self._told = told
@@ -238,9 +238,10 @@ class Dispatcher:
         if self._desk.binding_of(request) != request.binding or _is_altered(request):
             return Stale("binding_broken")
         # 2. The state was set to APPROVED by somebody with the disk: the votes must say so too,
-        #    without those of people who were stopped since, let go on or not, or may not vote now.
+        #    without those of people who were stopped since, let go on or not, or may not vote now,
+        #    and without the groups that a voter has lost.
         stored = await self._store.votes(request.id)
-        votes = [vote for vote in stored if self._counts(vote)]
+        votes = [vote for vote in map(self._standing, stored) if vote is not None]
         tallied = tally(request.spec, votes, request.separation, binding=request.binding)
         if tallied != "APPROVED":
             return Stale("votes_missing")

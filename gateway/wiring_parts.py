@@ -72,11 +72,12 @@ class Parts:
             return "token_revoked"
         return self.registered.desk.registry.bars(claims) or self.kills.barred(claims, tool)
 
-    def counts(self, vote: Vote) -> bool:
-        """Whether a vote still counts: its voter may vote, and was not stopped since."""
+    def standing(self, vote: Vote) -> Vote | None:
+        """What of a vote counts now; None where its voter may not vote, or was stopped since."""
         voter = vote.voter
-        may_vote = self.registered.counts(voter) and not self.kills.bars_person(voter)
-        return may_vote and not self.kills.voids(voter, vote.voted_at)
+        if self.kills.bars_person(voter) or self.kills.voids(voter, vote.voted_at):
+            return None
+        return self.registered.standing(vote)
 
     def publishes(self, person: str, said_at: int) -> bool:
         """Whether what a person said at a time is still the word of a publisher."""

@@ -191,7 +191,7 @@ def _build_dispatcher(
         relay=relay,
         refresh=parts.refresher.refresh,
         active=parts.registered.registry.is_active_agent,
-        counts=parts.counts,
+        standing=parts.standing,
         cut=parts.cut,
         barred=parts.barred,
         told=parts.audit.knows,

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 from fastapi import APIRouter
+from msgspec.structs import replace
 
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.keys.jose_assertions import find_key_set_fault
@@ -19,7 +20,7 @@ from gateway.adapters.state.outbox_relay import OutboxRelay
 from gateway.adapters.state.sql_registry import SqlRegistry
 from gateway.adapters.state.sql_store import SqlState
 from gateway.config import Config
-from gateway.core.approvals.approval import APPROVER, person
+from gateway.core.approvals.approval import APPROVER, Vote, person
 from gateway.core.people.registry import Member, Person, Registry
 from gateway.core.people.registry_checks import Deployment
 from gateway.core.ports import Clock, Ids
@@ -48,10 +49,13 @@ class Registered:
         """Return the roles of a person that count in a vote now."""
         return self.desk.voting_roles(human.id)
 
-    def counts(self, voter: str) -> bool:
-        """Whether the vote of a person still counts: an active approver."""
-        body = self.registry.active_person(voter)
-        return body is not None and APPROVER in body.roles
+    def standing(self, vote: Vote) -> Vote | None:
+        """Return a vote with what its voter still has of what they had; None but for approvers."""
+        body = self.registry.active_person(vote.voter)
+        if body is None or APPROVER not in body.roles:
+            return None
+        kept = {*body.roles, *body.groups}.intersection(vote.groups)
+        return replace(vote, groups=tuple(sorted(kept)))
 
     def routers(self, admit: Admit, environment: str) -> list[APIRouter]:
         """Build the admin routes."""

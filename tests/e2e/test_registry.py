@@ -186,6 +186,48 @@ def test_the_vote_of_somebody_suspended_before_the_call_was_sent_does_not_count(
     assert stub.calls["transfer"] == before
 
 
+FINANCE_AND_ANOTHER = """
+package policies.finance
+
+hold contains {"code": "finance_and_another", "approval": {
+	"stages": [
+		{"any_of": [{"who": {"groups": ["finance"]}}]},
+		{"any_of": [{"who": {"groups": ["approver"]}}]},
+	],
+	"ttl": "1h",
+	"execute": "on_approval",
+}} if {
+	input.phase in {"call", "resume"}
+	input.resource.id == "stub.masked"
+}
+"""
+
+
+@pytest.mark.req("TOK-08")
+@pytest.mark.parametrize(("leaves", "state"), [("finance", "STALE"), ("travel", "EXECUTED")])
+def test_a_vote_fills_no_stage_of_a_group_that_its_voter_has_left_since(
+    build_site: Build, start: Start, stub: Stub, leaves: str, state: str
+) -> None:
+    humans = [
+        {"id": name, "roles": roles, "secret_hash": hash_secret(secret_of(name))}
+        for name, roles in {**PEOPLE, **ADMINS}.items()
+    ]
+    site = build_site(humans=humans, registry={"approver_delay_s": 0})
+    (site.policies / "finance.rego").write_text(FINANCE_AND_ANOTHER, encoding="utf-8")
+    staff = Staff(start(site, step="never").wait_ready())
+    secret = hash_secret(secret_of("fay"))
+    staff.must("ada", "users", "create", "fay", "--secret-hash", secret, "--group", "finance")
+    staff.must("ada", "users", "grant-role", "fay", "travel", "--group")
+    staff.both("users", "grant-role", "fay", "approver")
+    before = stub.calls["masked"]
+    held = staff.served.agent().hold("stub__masked", {"value": "canary"})
+    assert staff.served.person("fay").vote(held).json()["state"] == "PENDING"
+    staff.both("users", "revoke-role", "fay", leaves, "--group")
+    assert staff.served.person("eli").vote(held).status_code == 200
+    assert _wait_for(staff, held)["state"] == state
+    assert stub.calls["masked"] == before + (state == "EXECUTED")
+
+
 @pytest.mark.req("TOK-08")
 def test_a_suspended_person_is_let_in_nowhere(staff: Staff) -> None:
     assert staff.served.person("eli").get("/v1/approvals").status_code == 200

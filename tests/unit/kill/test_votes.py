@@ -38,9 +38,9 @@ class Voters(World):
             stopped=stopped,
         )
 
-    def counts(self, vote: Vote) -> bool:
+    def standing(self, vote: Vote) -> Vote | None:
         barred = self.kills.bars_person(vote.voter)
-        return not barred and not self.kills.voids(vote.voter, vote.voted_at)
+        return None if barred or self.kills.voids(vote.voter, vote.voted_at) else vote
 
     async def stop_for_a_while(self, who: str) -> None:
         await self.kills.kill("human", who, by="opal", reason="a lost laptop")

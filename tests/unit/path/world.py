@@ -293,10 +293,9 @@ class World:
         del tool
         return "token_revoked" if claims.run_id in self.revoked else None
 
-    def counts(self, vote: Vote) -> bool:
+    def standing(self, vote: Vote) -> Vote | None:
         """Count every vote."""
-        del vote
-        return True
+        return vote
 
     def _build_dispatcher(self, reached: Callable[[Step], None]) -> Dispatcher:
         return Dispatcher(
@@ -308,7 +307,7 @@ class World:
             relay=self.relay,
             refresh=self.refresh,
             active=lambda _agent: True,
-            counts=self.counts,
+            standing=self.standing,
             barred=self.barred,
             cut=lambda _run: None,
             told=self.audit.knows,
