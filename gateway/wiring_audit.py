@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from msgspec import Struct
 
 from connectors.catalog import Catalog
-from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_files import Files, list_segments
 from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
@@ -100,7 +100,7 @@ def open_log(
     return FileAuditLog.open(
         settings.dir,
         origin=settings.origin,
-        signer=KeyFile(settings.key),
+        signer=_find_signer(settings.key, settings.dir),
         kek=_load_kek(settings.kek, settings.dir / "openings" / "keys"),
         clock=clock,
         limits=config.call_limits(),
@@ -110,6 +110,17 @@ def open_log(
         segment_max_bytes=settings.segment_max_bytes,
         reserve_bytes=settings.reserve_mib * 1024 * 1024,
     )
+
+
+def _find_signer(path: Path, log: Path) -> KeyFile:
+    """Return where the signing key lives: a new one is made for a new log only."""
+    if not path.exists() and list_segments(log):
+        raise ConfigurationError(
+            f"audit.key: `{path}` is missing, and the log in `{log}` goes on under no other; "
+            "put it back, or begin a new log with another `audit.dir`, `audit.origin` and "
+            "`state.url`"
+        )
+    return KeyFile(path)
 
 
 def _load_kek(path: Path, kept: Path) -> bytes:

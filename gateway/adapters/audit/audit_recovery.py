@@ -306,7 +306,7 @@ class _Scan:
         size = self.sealed.seq
         broken = self._check.tail() if size else None
         if broken is None and size and self._check.keys[-1] not in self._keys:
-            broken = Break("wrong_key", size - 1, "its last records are signed by another key")
+            raise _of_another_key(self._directory, self._check.keys[-1])
         if broken is None and self._anchor is not None:
             broken = self._anchor.verdict(size, self._check.keys)
         if broken is not None:
@@ -367,6 +367,15 @@ def _damaged(place: str, broken: Break) -> ConfigurationError:
     return ConfigurationError(
         f"the audit log is damaged at {place}: {broken.kind}: {broken.what}; keep a copy of it, "
         "see `countersign audit verify`, then restore it from a backup or name another directory"
+    )
+
+
+def _of_another_key(directory: Path, key: NoteKey) -> ConfigurationError:
+    """Say whose log it is: a backup holds no signing key, and a rotation destroys the old one."""
+    return ConfigurationError(
+        f"the audit log in `{directory}` goes on under the key `{key.name}+{key.id.hex()}`, and "
+        "the signing key is another (wrong_key); put that key back, or begin a new log with "
+        "another directory, origin and state"
     )
 
 
