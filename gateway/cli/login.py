@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import http.server
+import os
 import secrets
 import sys
 import time
@@ -62,9 +63,14 @@ def login(
         person=str(answer["person"]),
         expires_at=int(time.time()) + int(answer["expires_in"]),
     )
+    before = load_credential(gateway)
     keep(gateway, credential)
+    if before is not None:  # nobody has it any more, so nobody could end it
+        revoke(gateway, before)
     hours = max(1, round(int(answer["expires_in"]) / 3600))
     say(f"signed in as {visible(credential['person'])} for about {hours} h")
+    if os.environ.get("COUNTERSIGN_TOKEN"):
+        say("COUNTERSIGN_TOKEN is set and goes before this; unset it to act as who signed in")
 
 
 def keep(gateway: str, credential: Credential | None) -> None:

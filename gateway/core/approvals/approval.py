@@ -430,7 +430,7 @@ def decide_vote(
     # 6. A yes less sure than policy asks for. It is not kept: the same person may say it surely.
     if vote.decision == "approve" and not may_fill(request.spec.stages, _voter(vote)):
         raise ApprovalError(
-            "this asks for a surer sign-in; run `countersign login` with a passkey, then vote",
+            "this asks for a surer sign-in; run `countersign login --strong`, then vote",
             code="approval_assurance",
         )
     return tally(request.spec, [*votes, vote], request.separation, binding=request.binding)

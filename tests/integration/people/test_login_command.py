@@ -221,6 +221,34 @@ def test_a_logout_forgets_here_even_where_the_gateway_fails(gateway: Gateway) ->
 
 
 @pytest.mark.req("TOK-08")
+def test_signing_in_anew_ends_the_session_that_was_kept_before(
+    gateway: Gateway, browse: Callable[[Callable[[str], str]], None]
+) -> None:
+    save_credential(gateway.url, {"token": "before", "person": "ann", "expires_at": 2**40})
+    gateway.answers = {"/signin/token": [TOKEN], "/signin/revoke": [(200, {"ended": True})]}
+    browse(lambda state: f"code=c&state={state}&iss={gateway.url}")
+    assert run("login", "--strong").exit_code == 0
+    assert gateway.forms[-1] == {"token": "before"}
+    kept = load_credential(gateway.url)
+    assert kept is not None
+    assert kept["token"] == "csh_x"
+
+
+@pytest.mark.parametrize("given", ["", "a generated secret"])
+def test_a_credential_that_goes_before_the_one_of_a_sign_in_is_told(
+    gateway: Gateway,
+    browse: Callable[[Callable[[str], str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+) -> None:
+    monkeypatch.setenv("COUNTERSIGN_TOKEN", given)
+    gateway.answers = {"/signin/token": [TOKEN]}
+    browse(lambda state: f"code=c&state={state}&iss={gateway.url}")
+    done = run("login")
+    assert (done.exit_code, "unset it" in done.output) == (0, bool(given))
+
+
+@pytest.mark.req("TOK-08")
 def test_a_session_that_cannot_be_kept_is_ended(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -496,7 +496,9 @@ async def test_a_stage_that_asks_for_a_passkey_is_met_by_a_session_that_began_wi
 ) -> None:
     spec = ApprovalSpec(stages=((Stage(groups=("finance",), min_assurance="strong"),),))
     held = await desk.hold(make_request(spec=spec))
-    assert told(await desk.vote(held, "ann")) == (403, "approval_assurance")
+    refused = await desk.vote(held, "ann")
+    assert told(refused) == (403, "approval_assurance")
+    assert "countersign login --strong" in refused.json()["detail"]
     body = {"decision": "approve", "reason": "", "binding": held.binding}
     headers = bearer(f"{CREDENTIAL_PREFIX}ann")  # the same person, more surely
     path = f"/v1/approvals/{held.id}/votes"
