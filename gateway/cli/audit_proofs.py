@@ -7,7 +7,7 @@ log only grew since a checkpoint that somebody kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,7 @@ from gateway.adapters.audit.audit_proofs import (
     Head,
     LogProver,
     Proven,
+    follow_keys,
     head_of,
     load_keys,
     newest_head,
@@ -33,7 +34,7 @@ from gateway.cli.log_places import find_file
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.log.cosignature import split_witnessed_note
 from gateway.core.log.merkle import HASH_BYTES, hash_leaf
-from gateway.core.log.note import NoteKey, parse, parse_vkey
+from gateway.core.log.note import NoteKey, SignedCheckpoint, parse, parse_vkey
 from gateway.core.log.tlog_proof import find_fault, parse_proof
 
 _SEQ_DIGITS: Final = 20
@@ -125,7 +126,8 @@ def prove(
         raise fail("name a record or an operation, or else `--consistency`", Exit.USAGE)
     with _plain():
         log = _find_log(directory, config)
-        prover = LogProver(log, _find_head(log, size, at), _keys(vkey, log))
+        head = _find_head(log, size, at)
+        prover = LogProver(log, head, _keys_over(head, log, vkey))
         if consistency:
             typer.echo(_prove_growth(prover, consistency), nl=False)
             return
@@ -144,10 +146,10 @@ def check_proof(
     with _plain():
         hashed = _leaf(record, leaf)
         found = parse_proof(proof.read_bytes().decode())
-        keys = _keys(vkey, None)
+        keys = _read_keys(vkey)
     fault = find_fault(found, hashed, keys)
     if fault is not None:
-        raise fail(f"not proven: {fault}", Exit.VERIFICATION_FAILED)
+        raise fail(f"not proven: {fault}{_hint(found.signed, keys)}", Exit.VERIFICATION_FAILED)
     stated = found.signed.checkpoint
     typer.echo(f"record {found.index} of `{stated.origin}` is among its first {stated.size}")
 
@@ -201,11 +203,23 @@ def _prove_growth(prover: LogProver, since: str) -> str:
     return prover.prove_growth(old.size, old.root)
 
 
-def _keys(vkey: str, log: Path | None) -> list[NoteKey]:
-    """Return the keys given, or else those that the log itself names."""
-    if log is not None and not vkey:
+def _keys_over(head: Head, log: Path, vkey: str) -> list[NoteKey]:
+    """Return the keys given and where they lead to, or else those that the log itself names."""
+    if not vkey:
         return load_keys(log)
+    keys, signed = _read_keys(vkey), parse(split_witnessed_note(head.note)[0])
+    return keys if any(map(signed.names, keys)) else follow_keys(log, keys)
+
+
+def _read_keys(vkey: str) -> list[NoteKey]:
     return [parse_vkey(line) for line in read_vkey(vkey).splitlines()]
+
+
+def _hint(signed: SignedCheckpoint, keys: Sequence[NoteKey]) -> str:
+    """Say which key is lacking: without the log, no key leads to that of a later epoch."""
+    if any(map(signed.names, keys)):
+        return ""
+    return f"; it names the key `{signed.key_name}+{signed.key_id.hex()}`: give that one"
 
 
 def _leaf(record: Path | None, leaf: str) -> bytes:

@@ -9,9 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import orjson
 from msgspec import Struct
 
-from gateway.adapters.audit.audit_seek import checkpoint_over, find_line, newest_checkpoint
+from gateway.adapters.audit.audit_seek import (
+    checkpoint_over,
+    find_line,
+    find_rotations,
+    newest_checkpoint,
+)
 from gateway.adapters.audit.audit_tiles import TileReader
 from gateway.core.errors import AuditError
 from gateway.core.log.cosignature import build_request, split_witnessed_note
@@ -71,6 +77,19 @@ def head_of(directory: Path, size: int) -> Head:
 def load_keys(directory: Path) -> list[NoteKey]:
     """Return the keys that the log's own `log.vkey` names. Raises `OSError`, `ValueError`."""
     return [parse_vkey(line) for line in (directory / "log.vkey").read_text().splitlines()]
+
+
+def follow_keys(directory: Path, keys: Sequence[NoteKey]) -> list[NoteKey]:
+    """Return these keys, and those of later epochs that they lead to (format, section 4.2).
+
+    Each of these is named by a `key.rotate` that a key before it signed.
+    """
+    node, known = TileReader(directory).node, list(keys)
+    for seq, line, checkpoint in find_rotations(directory):
+        proof = TlogProof(seq, tuple(inclusion_proof(seq, seq + 1, node)), checkpoint)
+        if find_fault(proof, hash_leaf(line), known) is None:
+            known.append(parse_vkey(orjson.loads(line)["key"]))
+    return known
 
 
 class LogProver:

@@ -16,6 +16,7 @@ from gateway.core.log.chain import CHECKPOINT_PREFIX
 from gateway.core.log.chain_check import parse_checkpoint
 from gateway.core.log.merkle import hash_leaf
 
+_ROTATION: Final = b'"type":"key.rotate"'
 _REGION_BYTES: Final = 32_768
 """Below this, reading on costs less than halving once more."""
 
@@ -79,6 +80,16 @@ def find_operation(directory: Path, op: str) -> list[int]:
     lines = (line for segment in list_segments(directory) for line in read_lines(segment))
     records = (read_record(line) for line in lines if needle in line)
     return [record["seq"] for record in records if record and record.get("op") == op]
+
+
+def find_rotations(directory: Path) -> Iterator[tuple[int, bytes, str]]:
+    """Yield number and line of each `key.rotate`, and the note of the checkpoint that follows."""
+    for segment in list_segments(directory):
+        rotation: bytes | None = None
+        for line in read_lines(segment):
+            if rotation is not None and line.startswith(CHECKPOINT_PREFIX):
+                yield orjson.loads(rotation)["seq"], rotation, orjson.loads(line)["cp"]
+            rotation = line[:-1] if _ROTATION in line else None
 
 
 def _seek(file: BinaryIO, seq: int) -> int:

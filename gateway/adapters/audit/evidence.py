@@ -17,15 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.adapters.audit.audit_files import list_segments
 from gateway.adapters.audit.audit_query import Found
-from gateway.adapters.audit.audit_reader import read_lines
-from gateway.adapters.audit.audit_seek import newest_checkpoint
+from gateway.adapters.audit.audit_seek import find_rotations, newest_checkpoint
 from gateway.adapters.audit.audit_tiles import TileReader
 from gateway.adapters.audit.audit_values import ValueReader, commitments_of
 from gateway.core.errors import AuditError
 from gateway.core.log import evidence, note
-from gateway.core.log.chain import CHECKPOINT_PREFIX
 from gateway.core.log.evidence import BUNDLE_VERIFIER, VERIFIER, About, Opened
 from gateway.core.log.exports import Line
 from gateway.core.log.merkle import Node, hash_leaf, inclusion_proof, is_included, root_of
@@ -36,7 +33,6 @@ from gateway.core.records.audit_access import Span
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _SPOOL_BYTES: Final = 8 << 20
-_ROTATION: Final = b'"type":"key.rotate"'
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -189,7 +185,7 @@ class _Writer:
         with suppress(FileNotFoundError):
             keys = (self._wanted.directory / "log.vkey").read_bytes()
         if keys.count(b"\n") != 1:  # no key, or several
-            for seq, line, checkpoint in _rotations(self._wanted.directory):
+            for seq, line, checkpoint in find_rotations(self._wanted.directory):
                 path = tuple(inclusion_proof(seq, seq + 1, self._node))
                 proof = build_proof(TlogProof(seq, path, checkpoint))
                 self._put(f"epochs/{seq}.tlog-proof", proof.encode())
@@ -266,16 +262,6 @@ class _Writer:
                 hashed.update(part)
                 file.write(part)
         self._digests[name] = hashed.hexdigest()
-
-
-def _rotations(directory: Path) -> Iterator[tuple[int, bytes, str]]:
-    """Yield number and line of each `key.rotate`, and the note of the checkpoint that follows."""
-    for segment in list_segments(directory):
-        rotation: bytes | None = None
-        for line in read_lines(segment):
-            if rotation is not None and line.startswith(CHECKPOINT_PREFIX):
-                yield orjson.loads(rotation)["seq"], rotation, orjson.loads(line)["cp"]
-            rotation = line[:-1] if _ROTATION in line else None
 
 
 def _read_opened(line: bytes) -> Opened:

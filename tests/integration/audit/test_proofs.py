@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner, Result
 
 from gateway.adapters.audit.audit_files import list_segments
+from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_keys import vkey_of
 from gateway.adapters.audit.audit_proofs import LogProver, head_of, load_keys, newest_head
 from gateway.cli import build
 from gateway.cli.audit import app
+from gateway.core.entry import Entry
 from gateway.core.errors import AuditError
 from gateway.core.log.merkle import hash_leaf, is_consistent
 from gateway.core.log.note import Checkpoint, build_key, parse, sign
@@ -25,6 +27,7 @@ from gateway.core.log.tlog_proof import find_fault, parse_proof
 from tests.integration.audit.parts import (
     ORIGIN,
     Open,
+    StillClock,
     intent,
     note_entry,
     outcome,
@@ -32,6 +35,7 @@ from tests.integration.audit.parts import (
 )
 
 RECORDS = 300
+ROTATE = Entry(type="key.rotate", op="rotation", fields={"why": "command"})
 
 
 @pytest.fixture
@@ -227,6 +231,53 @@ def test_a_log_that_does_not_add_up_proves_nothing(written: Path, change: Change
     assert "do not add up to the root" in result.stderr
     assert "see `countersign audit verify`" in result.stderr
     assert not result.stdout
+
+
+@pytest.mark.req("AUD-07")
+async def test_a_key_of_an_early_epoch_is_enough_to_prove_what_later_ones_signed(
+    open_log: Open, directory: Path, tmp_path: Path, clock: StillClock
+) -> None:
+    log = open_log(signer=KeyFile(tmp_path / "audit.pem"))
+    await log.start()
+    for _ in range(2):
+        await log.rotate_key(ROTATE, clock.ns // 1000)
+        await log.record(note_entry(1))
+    await log.close()
+    first, second, _ = (directory / "log.vkey").read_text().splitlines()
+    newest = records_of(directory)[-1]["seq"]
+    for vkey in (first, second):
+        assert run("prove", newest, "--dir", directory, "--vkey", vkey).exit_code == 0
+        grown = run("prove", "--dir", directory, "--consistency", 3, "--vkey", vkey)
+        assert grown.exit_code == 0, grown.stderr
+
+    # Without the log, a proof is of one epoch: which one is told.
+    out = tmp_path / "out"
+    assert run("prove", newest, "--dir", directory, "--out", out).exit_code == 0
+    asked = (out / f"{newest}.json.tlog-proof", "--record", out / f"{newest}.json")
+    last = (directory / "checkpoint").read_text().splitlines()[-1].split()[2]
+    refused = run("check-proof", *asked, "--vkey", first)
+    assert refused.exit_code == 8
+    assert f"`{ORIGIN}+{b64decode(last)[:4].hex()}`: give that one" in refused.stderr
+    assert run("check-proof", *asked, "--vkey", directory / "log.vkey").exit_code == 0
+
+
+@pytest.mark.req("AUD-07")
+async def test_a_key_that_nobody_before_has_named_is_not_followed(
+    open_log: Open, directory: Path, tmp_path: Path, clock: StillClock
+) -> None:
+    log = open_log(signer=KeyFile(tmp_path / "audit.pem"))
+    await log.start()
+    await log.rotate_key(ROTATE, clock.ns // 1000)
+    await log.close()
+    pinned = vkey_of(Ed25519PrivateKey.from_private_bytes(bytes(32)), ORIGIN)
+    forged = tmp_path / "forged"  # another log of this name, which the pinned key began by its word
+    forged.mkdir()
+    first = (directory / "log.vkey").read_text().splitlines()[0]
+    for segment in list_segments(directory):
+        changed = segment.read_bytes().replace(first.encode(), pinned.encode())
+        (forged / segment.name).write_bytes(changed)
+    refused = run("prove", 0, "--dir", forged, "--vkey", pinned)
+    assert (refused.exit_code, refused.stdout) == (8, "")
 
 
 @pytest.mark.req("AUD-02")
