@@ -22,7 +22,13 @@ from gateway.core.oauth import metadata as oauth
 from gateway.core.tokens.clients import Client, Launcher
 from gateway.core.tokens.grants import find_excess
 from gateway.core.tokens.issuing import Site
-from gateway.core.tokens.launching import RunBody, build_run, find_deadline, find_unclear
+from gateway.core.tokens.launching import (
+    RunBody,
+    build_run,
+    find_deadline,
+    find_unclear,
+    find_unheard,
+)
 from gateway.core.tokens.token import Run
 from gateway.http.admin_route import ProblemRoute
 from gateway.http.client_auth import BASIC_CHALLENGE, read_body, read_launcher
@@ -191,6 +197,12 @@ def _find_fault(body: RunBody, launcher: Launcher, deps: IssueDeps, now_s: int) 
     if (excess := find_excess(launcher.grants, body.grants, deps.effect_of)) is not None:
         hint = "ask for less, or widen the launcher's `grants` in countersign.yaml"
         return _Fault(403, "grants_exceeded", excess, hint)
+    # 5. A limit that a slip of the pen would lift.
+    if (unheard := find_unheard(body, deps.effect_of)) is not None:
+        hint = (
+            "write `server.tool#/pointer`, with the tool's name as `countersign tools list` has it"
+        )
+        return _Fault(400, "request_invalid", unheard, hint)
     return None
 
 

@@ -85,6 +85,16 @@ def _find_budget_fault(body: RunBody) -> str | None:
     return None if _LABEL.fullmatch(body.may_act) else "`may_act` is no agent's id"
 
 
+def find_unheard(body: RunBody, effect_of: EffectOf) -> str | None:
+    """Say which limit is for a tool that there is not, so that nothing would heed it, or None."""
+    for key in (*body.budget.sums, *body.allowed_values):
+        name, mark, _ = key.partition("#")
+        server, _, tool = name.partition(".")
+        if mark and effect_of(server, tool) is None:
+            return f"`{key[:64]}` is for a tool that there is not, and would limit nothing"
+    return None
+
+
 def find_deadline(body: RunBody, now_s: int) -> int:
     """Return when the run shall end, in seconds since the epoch."""
     if body.deadline is not None:

@@ -100,6 +100,9 @@ async def test_a_run_lasts_an_hour_unless_told(world: World) -> None:
         ),
         ({"allowed_values": {"to": ["x"]}}, 400, "request_invalid"),
         ({"allowed_values": {"/to": [1]}}, 400, "request_invalid"),
+        ({"allowed_values": {"shop.refnud#/to": ["x"]}}, 400, "request_invalid"),
+        ({"budget": {"sums": {"shop__refund#/amount": 5}}}, 400, "request_invalid"),
+        ({"budget": {"sums": {"bank.refund#/amount": 5}}}, 400, "request_invalid"),
         ({"workflow": "a\nb"}, 400, "request_invalid"),
         ({"origin": "agent"}, 400, "request_invalid"),
         ({"origin": "user"}, 400, "request_invalid"),
@@ -120,6 +123,12 @@ async def test_what_a_launcher_may_not_give_is_refused_with_a_hint_and_recorded(
     (record,) = world.records
     assert (record["type"], record["reason"], record["client"]) == ("run.refused", code, "workflow")
     assert world.policy.asked == []
+
+
+async def test_a_limit_for_a_tool_that_there_is_is_taken(world: World) -> None:
+    sums = {"shop.refund#/amount": 5}
+    allowed = {"/to": ["x"], "shop.refund#/to": ["x"]}
+    assert (await world.launch(budget={"sums": sums}, allowed_values=allowed)).status_code == 201
 
 
 @pytest.mark.parametrize(
