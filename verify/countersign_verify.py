@@ -2755,7 +2755,11 @@ def unproven(
 ) -> Finding | None:
     """Why a proof does not prove the line; None if it does."""
     if not any(is_note_signed(note, key) for key in keys):
-        what = "its checkpoint is not signed by a key that you trust"
+        named = ", ".join(f"{name}+{blob[:4].hex()}" for name, blob in note.signatures)
+        what = (
+            f"its checkpoint is not signed by a key that you trust: it names {named}; "
+            "after a change of the key, give that one, too"
+        )
         return Finding("wrong_key", index, "proof", what)
     if included_root(index, note.size, record_leaf(line), path) != note.root:
         what = "the line is not the record that stands there in the log"

@@ -265,6 +265,18 @@ def test_a_proof_is_worth_nothing_without_the_right_key(
     assert (code, found(json.loads(out))) == (1, [("wrong_key", 5)])
 
 
+def test_a_proof_under_the_key_of_another_epoch_names_that_key(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path, log: Log
+) -> None:
+    first = log.key.vkey
+    words = kept(tmp_path, log.rotate().call("op-2"), 5)
+    code, out, _ = run(script, capsys, *words, "--key", first)
+    name, key_id, _ = log.key.vkey.split("+", 2)
+    assert code == 1
+    assert f"it names {name}+{key_id}; after a change of the key, give that one, too" in out
+    assert run(script, capsys, *words, "--key", log.key.vkey)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
