@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +40,13 @@ def approve_definitions(
     atomically, and only when the new one reads well. Raises `ConfigurationError`, with nothing
     written, for a tool that the manifest does not name or the upstream does not offer.
     """
+    with _alone(path.parent):
+        return _approve(path, listing, tools, reviewed_by)
+
+
+def _approve(
+    path: Path, listing: Sequence[bytes], tools: Collection[str] | str, reviewed_by: str
+) -> list[Approved]:
     manifest = load_manifest(path)
     offers, problems = read_offers(listing)
     named = {review.name: review.definition_digest for review in manifest.tools}
@@ -56,6 +65,17 @@ def approve_definitions(
     approved = [Approved(name, named[name], offers[name].digest) for name in wanted]
     _write(path, {item.name: item.digest for item in approved}, reviewed_by)
     return approved
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process write here at a time: of two reviewers, the second adds to the first."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder that knows no locks: the last one wins
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _why(name: str, named: Collection[str], problems: dict[str, str]) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,17 @@ def test_a_file_that_would_not_read_again_is_not_put_in_place(
         approve_definitions(path, LISTING, ALL, "Ann")
     assert path.read_text(encoding="utf-8") == TEXT
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_reviewers_at_once_are_both_heard(path: Path) -> None:
+    both = threading.Barrier(2)
+
+    def approve(name: str) -> None:
+        both.wait(10)
+        approve_definitions(path, LISTING, [name], f"who read {name}")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(approve, ("refund", "quote")))
+    told = {review.name: review.reviewed_by for review in load_manifest(path).tools}
+    assert told == {"refund": "who read refund", "quote": "who read quote", "list": None}
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
