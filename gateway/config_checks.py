@@ -28,6 +28,7 @@ from gateway.config_models import (
     LauncherSection,
     S3AnchorSection,
 )
+from gateway.core.approvals.approval import person
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
 from gateway.core.log.cosignature import parse_witness_vkey
@@ -273,12 +274,14 @@ def _check_identities(config: ConfigShape) -> Iterator[Finding]:
     people = [(("clients", n), c.id, c.secret_hash) for n, c in enumerate(config.clients)]
     people += [(("humans", n), h.id, h.secret_hash) for n, h in enumerate(config.humans)]
     for path, name, secret_hash in people:
-        if name in ids:
-            yield (*path, "id"), f"`{name}` is taken", "give every client and human its own id"
+        # Whoever is suspended or voted is known by the one name that stands for all spellings.
+        if person(name) in ids:
+            hint = "give every client and human its own id; capitals make no other one"
+            yield (*path, "id"), f"`{name}` is taken", hint
         if secret_hash in hashes:
             hint = "generate one secret for each"
             yield (*path, "secret_hash"), "another has the same secret", hint
-        ids.add(name)
+        ids.add(person(name))
         hashes |= {secret_hash} if secret_hash else set()
 
 

@@ -279,6 +279,10 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(
             "clients[1].id: `a` is taken; give every client and human its own id",
         ),
         (
+            "clients: [{kind: agent, id: ann}]\nhumans: [{id: Ann, roles: [approver]}]",
+            "humans[0].id: `Ann` is taken; give every client and human its own id; capitals make",
+        ),
+        (
             (
                 f"clients: [{{kind: agent, id: a, secret_hash: {HASH}}}]\n"
                 f"humans: [{{id: b, secret_hash: {HASH}}}]"
