@@ -118,12 +118,11 @@ class _Verification:
         """
         if known is not None:
             self._anchors.append(("known checkpoint", Anchor(known)))
-        findings = tuple(self._own_copy())
-        if not findings:
-            finding = self._read() or next(self._ending(), None)
-            findings = () if finding is None else (finding,)
-            told = [Finding(one.kind, one.seq, one.place, one.what) for one in self._contradicted]
-            findings = tuple(sorted((*findings, *told), key=lambda one: one.seq)[:1])
+        unreadable = self._own_copy()
+        finding = self._read() or next(self._ending(unreadable), None)
+        findings = () if finding is None else (finding,)
+        told = [Finding(one.kind, one.seq, one.place, one.what) for one in self._contradicted]
+        findings = tuple(sorted((*findings, *told), key=lambda one: one.seq)[:1])
         chain = self._check.chain
         if self._growing:
             warnings += (GROWING,)
@@ -140,18 +139,20 @@ class _Verification:
             last_ts=chain.ts if chain.seq else None,
         )
 
-    def _own_copy(self) -> Iterator[Finding]:
+    def _own_copy(self) -> str:
+        """Read the log's own copy before the log, which may grow. Return why it cannot be read."""
         try:
             copy = parse_note(_read_text(self._directory / "checkpoint"))
         except FileNotFoundError:
-            return
+            return ""
         except ValueError as error:
-            yield Finding("edited", 0, "checkpoint", f"the copy is no checkpoint: {error}")
-            return
+            return f"the copy is no checkpoint: {error}"
         self._anchors.append(("checkpoint", Anchor(copy)))
+        return ""
 
     def _read(self) -> Finding | None:
-        segments = list_segments(self._directory)
+        found = list_segments(self._directory)
+        segments = [one for one in found if one.stat().st_size] or found[:1]
         for segment in segments:
             self._place = f"{segment.name}:1"
             if segment.name != segment_name(self._check.chain.seq):
@@ -194,7 +195,7 @@ class _Verification:
         seq = self._check.chain.seq
         return self._found(Break("torn", seq, "what follows the last checkpoint is not complete"))
 
-    def _ending(self) -> Iterator[Finding]:
+    def _ending(self, unreadable: str) -> Iterator[Finding]:
         broken = self._check.tail()
         if broken is not None:
             yield self._found(broken)
@@ -203,6 +204,8 @@ class _Verification:
             if broken is not None:
                 self._place = name
                 yield self._found(broken)
+        if unreadable:
+            yield Finding("edited", max(self._check.sealed_seq - 1, 0), "checkpoint", unreadable)
 
     def _found(self, broken: Break) -> Finding:
         return Finding(broken.kind, broken.seq, self._place, broken.what)

@@ -92,6 +92,26 @@ def test_a_missing_end_is_truncated(written: Path) -> None:
     assert (finding.kind, finding.place) == ("truncated", "checkpoint")
 
 
+@pytest.mark.parametrize("name", ["0" * 19 + "1", "9" * 20])
+def test_an_empty_file_named_like_a_segment_is_no_part_of_the_log(written: Path, name: str) -> None:
+    (written / f"{name}.jsonl").touch()
+    assert verify(written).findings == ()
+
+
+def test_behind_a_copy_of_the_checkpoint_that_is_none_the_log_is_read_all_the_same(
+    written: Path,
+) -> None:
+    records = verify(written).records
+    (written / "checkpoint").write_text("nonsense")
+    report = verify(written)
+    (finding,) = report.findings
+    assert (finding.kind, finding.seq, finding.place) == ("edited", records - 1, "checkpoint")
+    assert report.records == records
+    name = _edit_the_call(written)
+    (finding,) = verify(written).findings
+    assert (finding.seq, finding.place) == (2, f"{name}:2")
+
+
 def test_an_end_without_checkpoint_is_torn_unless_it_is_being_written(
     written: Path, open_log: Open
 ) -> None:
