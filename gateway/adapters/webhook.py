@@ -6,12 +6,14 @@ from typing import Final
 
 import httpx
 import orjson
+import structlog
 
 from gateway.adapters.bounded_http import Reply, exchange
 from gateway.core.records.notice_records import Notice
 
 _TIMEOUT_S: Final = 5.0
 _TAKEN: Final = range(200, 300)
+_log: Final = structlog.get_logger("gateway.notices")
 
 
 class Webhook:
@@ -36,4 +38,8 @@ class Webhook:
             headers=self._headers,
             timeout_s=_TIMEOUT_S,
         )
-        return isinstance(reply, Reply) and reply.status in _TAKEN
+        if isinstance(reply, Reply) and reply.status in _TAKEN:
+            return True
+        why = f"answered {reply.status}" if isinstance(reply, Reply) else reply.reason
+        _log.warning("notify_not_taken", notice=notice.id, why=why)
+        return False

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from gateway.adapters.bounded_http import build_client
 from gateway.adapters.webhook import Webhook
@@ -81,6 +82,20 @@ async def test_only_an_answer_that_takes_it_counts(
 async def test_nobody_there_is_no_delivery() -> None:
     async with build_client() as http:
         assert not await Webhook(http, "http://127.0.0.1:1/hook").deliver(NOTICE)
+
+
+async def test_why_a_notice_was_not_taken_is_told_without_the_address(address: Address) -> None:
+    address.status = 404
+    async with build_client() as http:
+        with capture_logs() as told:
+            for url in (address.url, "http://127.0.0.1:1/secret-hook"):
+                await Webhook(http, url, "t0ken").deliver(NOTICE)
+    assert [(one["event"], one["why"]) for one in told] == [
+        ("notify_not_taken", "answered 404"),
+        ("notify_not_taken", "unreachable"),
+    ]
+    assert "hook" not in str(told)
+    assert "t0ken" not in str(told)
 
 
 async def test_a_gateway_delivers_what_its_log_has_no_end_of(
