@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -15,6 +16,7 @@ from gateway.core.ports import Ids
 from gateway.http.asgi import REQUEST_ID, App, NamedSend, Receive, Scope, Send, send_json
 from gateway.http.authzen import PATHS as AUTHZEN_PATHS
 from gateway.http.mcp import McpEndpoint
+from gateway.http.openapi import build_document
 from gateway.http.problem import problem
 from gateway.http.rest import RestEndpoint
 from gateway.logs import describe, name_request
@@ -118,6 +120,7 @@ def build_api(routers: Sequence[APIRouter], version: str) -> FastAPI:
     )
     for router in routers:
         api.include_router(router)
+    api.openapi = cache(lambda: build_document(api, routers))  # type: ignore[method-assign]  # FastAPI's way
     api.add_exception_handler(404, _tell_no_path)
     api.add_exception_handler(405, _tell_no_method)
     return api

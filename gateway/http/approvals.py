@@ -37,6 +37,7 @@ from gateway.http.admin_route import (
 )
 from gateway.http.approval_views import build_summary, build_view
 from gateway.http.humans import Admit, Human, Humans
+from gateway.http.openapi import takes
 
 OPERATOR: Final = "operator"
 """The role that may cancel what waits, and say what became of a call that may have run."""
@@ -117,6 +118,7 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
         return await _view(deps, await _load(deps, request_id))
 
     @router.post("/{request_id}/votes")
+    @takes(VoteBody)
     async def vote(request: Request, request_id: str) -> Response:
         """Count the caller's vote; answered once it is durable in the audit log."""
         human = await require_role(deps.admit, request, APPROVER)
@@ -127,6 +129,7 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
         return decline(voted) if isinstance(voted, Declined) else await _view(deps, voted)
 
     @router.post("/{request_id}/cancel")
+    @takes(CancelBody)
     async def cancel(request: Request, request_id: str) -> Response:
         """Take back a call that was not dispatched yet."""
         human = await require_role(deps.admit, request, OPERATOR)
@@ -134,6 +137,7 @@ def build_router(deps: ApprovalDeps) -> APIRouter:
         return await _view(deps, await _cancel(deps, human, request_id, body.reason))
 
     @router.post("/{request_id}/resolve")
+    @takes(ResolveBody)
     async def resolve(request: Request, request_id: str) -> Response:
         """Say whether a call in state UNKNOWN ran. Nothing is sent either way."""
         human = await require_role(deps.admit, request, OPERATOR)

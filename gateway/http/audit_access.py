@@ -21,6 +21,7 @@ from gateway.http.admin_route import (
     require_role,
 )
 from gateway.http.humans import Admit
+from gateway.http.openapi import takes
 
 READERS: Final = ("auditor", "admin")
 """The roles that may read the log."""
@@ -53,6 +54,7 @@ def build_audit_access_router(
     router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=ProblemRoute)
 
     @router.post("/reads")
+    @takes(ReadBody)
     async def announce(request: Request) -> Response:
         """Record that the caller reads the log; answered once that is durable."""
         human = await require_role(admit, request, *READERS)

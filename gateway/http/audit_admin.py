@@ -30,6 +30,7 @@ from gateway.http.admin_route import (
     require_role,
 )
 from gateway.http.humans import Admit
+from gateway.http.openapi import takes
 
 ADMIN: Final = "admin"
 AUDITOR: Final = "auditor"
@@ -92,6 +93,7 @@ def _values(deps: AuditAdminDeps) -> APIRouter:
     router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=ProblemRoute)
 
     @router.post("/openings")
+    @takes(OpeningBody)
     async def open_value(request: Request) -> Response:
         """Show one value that a record commits to. That, and why, is on record first."""
         human = await require_role(deps.admit, request, AUDITOR, ADMIN)
@@ -107,6 +109,7 @@ def _values(deps: AuditAdminDeps) -> APIRouter:
         return decline(found) if isinstance(found, Declined) else reply(_view_opened(found))
 
     @router.post("/redactions")
+    @takes(RedactionBody)
     async def redact(request: Request) -> Response:
         """Erase a data subject; answered once that is durable and on record."""
         human = await require_role(deps.admit, request, ADMIN)
@@ -129,6 +132,7 @@ def _holds(deps: AuditAdminDeps) -> APIRouter:
         return reply({"holds": [_view_hold(hold) for hold in await custody.holds()]})
 
     @router.post("")
+    @takes(HoldBody)
     async def propose(request: Request) -> Response:
         """Protect a data subject, or everybody, from erasure; a second person must confirm."""
         human = await require_role(deps.admit, request, AUDITOR, ADMIN)
@@ -147,6 +151,7 @@ def _holds(deps: AuditAdminDeps) -> APIRouter:
         return _tell_hold(await custody.confirm_hold(human.id, hold_id))
 
     @router.post("/{hold_id}/release")
+    @takes(ReleaseBody)
     async def release(request: Request, hold_id: str) -> Response:
         """Ask for the end of a hold; a second person must confirm."""
         human = await require_role(deps.admit, request, AUDITOR, ADMIN)

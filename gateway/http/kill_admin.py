@@ -23,6 +23,7 @@ from gateway.http.admin_route import (
     require_role,
 )
 from gateway.http.humans import Admit
+from gateway.http.openapi import takes
 from gateway.kill_switch import KillSwitch
 
 ADMIN: Final = "admin"
@@ -75,6 +76,7 @@ def build_kill_router(deps: KillAdminDeps) -> APIRouter:
         return reply(view_standing(kills))
 
     @router.post("")
+    @takes(KillBody)
     async def kill(request: Request) -> Response:
         """Stop a target: in force at once, answered when it is durable and on record."""
         human = await require_role(deps.admit, request, OPERATOR, ADMIN)
@@ -85,6 +87,7 @@ def build_kill_router(deps: KillAdminDeps) -> APIRouter:
         return reply({**view_kill(done), "known": await deps.is_known(body.kind, done.target)})
 
     @router.post("/lift")
+    @takes(LiftBody)
     async def lift(request: Request) -> Response:
         """Let a target go on; that is on record before anything does."""
         human = await require_role(deps.admit, request, OPERATOR, ADMIN)

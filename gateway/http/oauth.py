@@ -18,6 +18,7 @@ from gateway.core.oauth import metadata as oauth
 from gateway.http.grants.client_credentials import ClientCredentials
 from gateway.http.issue_desk import IssueDeps, IssueDesk
 from gateway.http.oauth_forms import Failure, tell_failure
+from gateway.http.problem import problem
 from gateway.http.token_endpoint import GrantType, TokenEndpoint
 
 DOCUMENT_MAX_AGE_S: Final = 300
@@ -98,7 +99,7 @@ def _add_resource_metadata(router: APIRouter, deps: IssueDeps) -> None:
     async def one_server(server: str) -> Response:
         """Describe `/mcp/<server>`, whether or not there is one: strangers learn no names."""
         if not names.is_server_id(server):
-            return Response(status_code=404)
+            return problem(404, "path_unknown", "no server has such an id")
         path = f"{oauth.MCP_PATH}/{server}"
         return _document(oauth.build_resource_metadata(site.issuer, site.public_url, path))
 

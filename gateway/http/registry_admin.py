@@ -36,6 +36,7 @@ from gateway.http.admin_route import (
     require_role,
 )
 from gateway.http.humans import Admit
+from gateway.http.openapi import takes
 from gateway.http.registry_desk import RegistryDesk, Told
 from gateway.http.registry_views import NAMES, build_member, build_proposal
 
@@ -162,6 +163,7 @@ class RegistryAdmin:
         router = self._common("agent")
 
         @router.post("")
+        @takes(NewAgent)
         async def create(request: Request) -> Response:
             """Register an agent."""
             by = await self._who(request)
@@ -175,6 +177,7 @@ class RegistryAdmin:
             )
 
         @router.patch("/{member_id}")
+        @takes(AgentEdit)
         async def edit(request: Request, member_id: str) -> Response:
             """Change what an agent is."""
             by = await self._who(request)
@@ -187,6 +190,7 @@ class RegistryAdmin:
         router = self._common("client")
 
         @router.post("")
+        @takes(NewClient)
         async def create(request: Request) -> Response:
             """Register a launcher."""
             by = await self._who(request)
@@ -197,6 +201,7 @@ class RegistryAdmin:
             )
 
         @router.patch("/{member_id}")
+        @takes(ClientEdit)
         async def edit(request: Request, member_id: str) -> Response:
             """Change what a launcher may do."""
             by = await self._who(request)
@@ -209,6 +214,7 @@ class RegistryAdmin:
         router = self._common("human")
 
         @router.post("")
+        @takes(NewUser)
         async def create(request: Request) -> Response:
             """Register a person."""
             by = await self._who(request)
@@ -219,6 +225,7 @@ class RegistryAdmin:
             )
 
         @router.post("/{member_id}/roles")
+        @takes(RolesEdit)
         async def roles(request: Request, member_id: str) -> Response:
             """Give and take roles and groups."""
             by = await self._who(request)
@@ -258,6 +265,7 @@ class RegistryAdmin:
             return reply(build_member(found, self._environment))
 
         @router.post("/{member_id}/secret")
+        @takes(SecretBody)
         async def rotate(request: Request, member_id: str) -> Response:
             """Give one of them a new secret."""
             by = await self._owner_or_admin(request, member_id)
@@ -271,16 +279,19 @@ class RegistryAdmin:
 
     def _add_steps(self, router: APIRouter, kind: Kind) -> None:
         @router.post("/{member_id}/suspend")
+        @takes(StepBody)
         async def suspend(request: Request, member_id: str) -> Response:
             """Stop one of them at once, until somebody lets it go on."""
             return await self._take(request, kind, member_id, "suspend")
 
         @router.post("/{member_id}/resume")
+        @takes(StepBody)
         async def resume(request: Request, member_id: str) -> Response:
             """Let one of them go on."""
             return await self._take(request, kind, member_id, "resume")
 
         @router.post("/{member_id}/retire")
+        @takes(StepBody)
         async def retire(request: Request, member_id: str) -> Response:
             """Stop one of them for good."""
             return await self._take(request, kind, member_id, "retire")
@@ -292,6 +303,7 @@ class RegistryAdmin:
 
     def _add_edges(self, router: APIRouter, kind: Kind) -> None:
         @router.post("/{member_id}/edges")
+        @takes(EdgeEdit)
         async def edge(request: Request, member_id: str) -> Response:
             """Allow a launcher to launch an agent, or an agent to delegate to one."""
             by = await self._who(request)

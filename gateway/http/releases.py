@@ -34,6 +34,7 @@ from gateway.http.admin_route import (
     require_step_up,
 )
 from gateway.http.humans import Admit, Human
+from gateway.http.openapi import takes
 from gateway.http.releases_desk import Done, ReleaseDesk, Word
 
 READERS: Final = (PUBLISHER, "policy_author", ADMIN, OPERATOR, AUDITOR)
@@ -84,12 +85,14 @@ class ReleaseAdmin:
             return reply(self._view())
 
         @router.post("")
+        @takes(NewRelease)
         async def publish(request: Request) -> Response:
             """Take one publisher's word."""
             by = await self._require_publisher(request)
             return _tell(await self._desk.publish(by.id, await _read_word(request)))
 
         @router.post("/withdrawals")
+        @takes(Withdrawal)
         async def withdraw(request: Request) -> Response:
             """Take a proposal back: one's own, or another publisher's."""
             by = await self._require_publisher(request)

@@ -33,8 +33,9 @@ from gateway.core.tokens.token import Run
 from gateway.http.admin_route import ProblemRoute
 from gateway.http.client_auth import BASIC_CHALLENGE, read_body, read_launcher
 from gateway.http.issue_desk import Created, IssueDeps, IssueDesk
+from gateway.http.openapi import takes
 from gateway.http.problem import problem
-from gateway.http.run_views import BODY_MAX_BYTES, read_close, view_run
+from gateway.http.run_views import BODY_MAX_BYTES, CloseBody, read_close, view_run
 from gateway.http.runs_admin import RunsDesk, is_person
 
 BODY_MAX_DEPTH: Final = 8
@@ -61,6 +62,7 @@ def build_runs_router(deps: IssueDeps, people: RunsDesk | None = None) -> APIRou
         return _unknown() if people is None else await people.find(request)
 
     @router.post("")
+    @takes(RunBody)
     async def create(request: Request) -> Response:
         """Create a run; its credential is in the reply and nowhere else."""
         return await _for_launcher(
@@ -75,6 +77,7 @@ def build_runs_router(deps: IssueDeps, people: RunsDesk | None = None) -> APIRou
         return await _for_launcher(deps, desk, request, lambda who: _show(deps, who, run_id))
 
     @router.post("/{run_id}/close")
+    @takes(CloseBody, required=False)
     async def close(request: Request, run_id: str) -> Response:
         """End a run. Answered once that is durable; asking again is harmless."""
         if people is not None and is_person(request):

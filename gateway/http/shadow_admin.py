@@ -20,6 +20,7 @@ from gateway.core.people.registry import ADMIN, AUDITOR, OPERATOR
 from gateway.core.releases.publishing import PUBLISHER
 from gateway.http.admin_route import ProblemRoute, reply, require_role
 from gateway.http.humans import Admit
+from gateway.http.openapi import takes
 
 READERS: Final = (PUBLISHER, "policy_author", OPERATOR, AUDITOR, ADMIN)
 STARTERS: Final = (PUBLISHER, OPERATOR, ADMIN)
@@ -69,6 +70,7 @@ class ShadowAdmin:
             return reply(self._running.view())
 
         @router.post("")
+        @takes(NewShadow)
         async def start(request: Request) -> Response:
             """Begin to evaluate a folder's policies; only in `dev`."""
             await require_role(self._admit, request, *STARTERS)

@@ -21,6 +21,7 @@ from gateway.core.people.accounts import find_password_fault
 from gateway.core.people.registry import SENSITIVE
 from gateway.http.admin_route import ProblemRoute, decline, read_body, reply
 from gateway.http.humans import Admit, Human
+from gateway.http.openapi import takes
 from gateway.http.pages.signin_pages import claim_page
 from gateway.http.signin_desk import (
     PageRoute,
@@ -101,6 +102,7 @@ def _admin(deps: SignInDeps, admit: Admit) -> APIRouter:
     router = APIRouter(prefix="/v1/sign-in", tags=["people"], route_class=ProblemRoute)
 
     @router.post("/claims")
+    @takes(ClaimBody)
     async def make(request: Request) -> Response:
         """Make a claim for oneself, or as an admin for somebody who decides nothing yet."""
         human = await admit(request.headers.get("authorization"))

@@ -26,6 +26,7 @@ from gateway.http.client_auth import BASIC_CHALLENGE
 from gateway.http.humans import Admit
 from gateway.http.kill_admin import ADMIN, AUDITOR, OPERATOR, Name, Said, view_kill
 from gateway.http.oauth_forms import Failure, read_form, tell_failure, tell_json
+from gateway.http.openapi import takes
 from gateway.kill_switch import KillSwitch
 
 LIST_MAX: Final = 1_000
@@ -100,6 +101,7 @@ def build_token_router(deps: TokenAdminDeps) -> APIRouter:
         return reply(list_tokens(deps, TokenQuery(agent, client, run)))
 
     @router.post("/revoke")
+    @takes(RevokeBody)
     async def revoke(request: Request) -> Response:
         """Take back a token with everything handed on from it, or all tokens of a run, for good."""
         human = await require_role(deps.admit, request, OPERATOR, ADMIN)
