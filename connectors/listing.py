@@ -49,6 +49,11 @@ def read_offers(definitions: Sequence[bytes]) -> tuple[dict[str, Offer], dict[st
     return {name: offer for name, offer in offers.items() if name not in problems}, problems
 
 
+def read_digests(definitions: Sequence[bytes]) -> dict[str, str]:
+    """Return the digests of a listing's offers by name."""
+    return {name: offer.digest for name, offer in read_offers(definitions)[0].items()}
+
+
 def _read_offer(raw: bytes) -> Offer | str:
     try:
         value = parse(raw, max_depth=_DEFINITION_DEPTH_MAX)

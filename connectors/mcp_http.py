@@ -117,7 +117,11 @@ class McpHttpTransport:
     async def call(self, intent: RecordedIntent, relay: Relay | None) -> UpstreamResult:
         """Send the call, once. See `ports.ToolTransport.call`."""
         lane = self._lanes.of(intent)
-        return await self._anew(lane, lambda: self._call(lane, intent, relay))
+        try:
+            return await self._anew(lane, lambda: self._call(lane, intent, relay))
+        except DisownedError:
+            self._notice()  # it was started anew, perhaps as another one
+            raise
 
     async def _call(
         self, lane: Lane, intent: RecordedIntent, relay: Relay | None
@@ -313,10 +317,13 @@ class McpHttpTransport:
             head = self._head(lane, lane.era.headers)
             self._spawn(self._http.tell(answer, head, timeout_s=self._timeout_ms / 1000))
         elif message["method"] == wire.LIST_CHANGED:
-            if self._on_list_changed is not None:
-                self._on_list_changed(self.server_id)
+            self._notice()
         elif relay is not None and (line := wire.build_relayed(message, intent)) is not None:
             relay(line)
+
+    def _notice(self) -> None:
+        if self._on_list_changed is not None:
+            self._on_list_changed(self.server_id)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

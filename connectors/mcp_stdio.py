@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from connectors import mcp_wire as wire
 from connectors.credential_use import Credentials, guard_relay, refuse_repeated
+from connectors.listing import read_digests
 from connectors.mcp_wire import undelivered
 from connectors.stdio_process import StdioProcess, spawn
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
@@ -108,6 +109,8 @@ class McpStdioTransport:
         self._on_list_changed = on_list_changed
         self._numbers = count(1)
         self._running: dict[str, asyncio.Task[StdioProcess]] = {}
+        self._definitions: list[bytes] | None = None
+        self._listed: Mapping[str, str] | None = None
         self._failures = 0
         self._not_before_ns = 0
         self._endings: set[asyncio.Task[None]] = set()
@@ -144,6 +147,7 @@ class McpStdioTransport:
         """Send the call, once. See `ports.ToolTransport.call`."""
         key = _SHARED if self._shared else intent.intent.resolved.call.claims.run_id
         process = await self._process(key)
+        await self._check_offer(process, intent.intent.resolved.tool.name)
         wire.require_go_ahead(intent)
         number = next(self._numbers)
         timeout_ms = min(self._limits.upstream_timeout_ms, intent.intent.deadline_ms)
@@ -166,12 +170,47 @@ class McpStdioTransport:
 
         Raises `UpstreamError`.
         """
-        process, listing = await self._process(_SHARED), wire.Listing()
+        process = await self._process(_SHARED)
+        definitions = await self._list(process)
+        if definitions != self._definitions:
+            self._definitions, self._listed = definitions, read_digests(definitions)
+        process.offered = self._listed
+        process.used_ns = self._clock.monotonic_ns()
+        return definitions
+
+    async def _list(self, process: StdioProcess) -> list[bytes]:
+        listing = wire.Listing()
         cursor = listing.add(await self._list_page(process, None))
         while cursor is not None:
             cursor = listing.add(await self._list_page(process, cursor))
-        process.used_ns = self._clock.monotonic_ns()
         return listing.definitions
+
+    async def _check_offer(self, process: StdioProcess, name: str) -> None:
+        """Raise `UpstreamError` `not_sent` unless a process offers a tool as it was listed.
+
+        Stops a server that was replaced on the disk: it would run what nobody has reviewed, for
+        every run that comes, while the process that is listed stays what it was.
+        """
+        if self._listed is None:
+            return
+        if process.offered is None:
+            try:
+                process.offered = read_digests(await self._list(process))
+            except UpstreamError as error:
+                raise undelivered(f"its tools cannot be listed: {error}") from error
+        if process.offered.get(name) == self._listed.get(name):
+            return
+        listed = self._running.get(_SHARED)
+        if listed is not None and listed.done() and listed.result() is not process:
+            self._retire(listed.result(), unless_after=process)
+        self._notice()
+        raise undelivered("the server offers this tool otherwise than it was listed")
+
+    def _retire(self, listed: StdioProcess, *, unless_after: StdioProcess) -> None:
+        """End the process that is listed, so that the next listing is that of a new one."""
+        if listed.started_ns <= unless_after.started_ns:
+            del self._running[_SHARED]
+            self._stop(listed)
 
     async def _list_page(self, process: StdioProcess, cursor: str | None) -> UpstreamResult:
         number = next(self._numbers)
@@ -278,7 +317,7 @@ class McpStdioTransport:
                     said = "what it said repeats the gateway's credential"
                 raise undelivered(f"`{self._command[0]}` did not start: {said}") from None
             raise
-        process.used_ns = self._clock.monotonic_ns()
+        process.started_ns = process.used_ns = self._clock.monotonic_ns()
         return process
 
     def _bury(self, key: str, process: StdioProcess) -> None:

@@ -62,7 +62,8 @@ class StdioProcess:
     """A running server. Made by `spawn`; ended by `stop`, or by its own death.
 
     `died` is called once when it ends without being told to. `list_changed` is called when it
-    says that its tools have changed. `used_ns` is for the owner to note when it was last of use.
+    says that its tools have changed. For the owner to note: `started_ns`, `used_ns`, when it was
+    last of use, and `offered`, the digests of its definitions, forgotten when it changes them.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class StdioProcess:
         self._stderr = b""
         self._alive = True
         self._ready = False
+        self.started_ns = 0
         self.used_ns = 0
+        self.offered: Mapping[str, str] | None = None
         self._reading = asyncio.create_task(self._read())
         self._draining = asyncio.create_task(self._drain_stderr())
         self._living = asyncio.create_task(self._live())
@@ -229,6 +232,7 @@ class StdioProcess:
             if self._child.unread <= UNREAD_MAX_BYTES:  # else it asks and does not listen
                 self._write(wire.build_answer_to_server(message))
         elif message["method"] == wire.LIST_CHANGED:
+            self.offered = None
             self._list_changed()
         elif message["method"] == wire.PROGRESS or len(self._waiting) == 1:
             # A log message names no call: with several in flight it may be about another's.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 WAITING: list[Any] = []
+EDITION = Path(sys.argv[-1]).read_text(encoding="utf-8") if "--edition" in sys.argv else ""
 TOOLS = ("echo", "fail", "progress", "pid", "env", "wait", "release", "die", "huge", "noise")
 MORE = ("asks", "changed", "child", "other_id", "input", "stubborn")
 
@@ -34,7 +35,10 @@ def read() -> dict[str, Any]:
 
 
 def tools(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+    said = {"echo": {"description": EDITION}} if EDITION else {}
+    return [
+        {"name": name, "inputSchema": {"type": "object"}, **said.get(name, {})} for name in names
+    ]
 
 
 def list_tools(number: int, params: dict[str, Any]) -> None:

@@ -407,12 +407,15 @@ async def test_a_lost_session_costs_one_call_which_did_not_run(
 ) -> None:
     legacy = Legacy()
     legacy.says_lost = ("404 Not Found", body)
-    async with connect(Liar(legacy, discovered=None)) as transport:
+    noticed: list[str] = []
+    async with connect(Liar(legacy, discovered=None), on_list_changed=noticed.append) as transport:
         await transport.call(build_intent("echo"), None)
+        noticed.clear()
         legacy.lost = True
         with pytest.raises(UpstreamError) as caught:
             await transport.call(build_intent("echo"), None)
         assert (caught.value.delivery, caught.value.retryable) == ("not_sent", True)
+        assert noticed == ["srv"]  # what came back may be another one
         await transport.call(build_intent("echo"), None)
         assert legacy.sessions == 2
 

@@ -260,6 +260,50 @@ async def test_a_changed_list_may_go_unnoticed(made: Callable[..., Any]) -> None
         assert text(await transport.call(build_intent("changed"), None)) == "changed"
 
 
+async def test_a_server_replaced_on_the_disk_runs_nothing_of_another_definition_for_new_runs(
+    made: Callable[..., Any], clock: HandClock, tmp_path: Path
+) -> None:
+    edition, noticed = tmp_path / "edition", list[str]()
+    edition.write_text("first", encoding="utf-8")
+    async with made("--edition", str(edition), on_list_changed=noticed.append) as transport:
+        before = await transport.list_tools()
+        await transport.call(build_intent("echo", run_id="a"), None)
+        edition.write_text("second", encoding="utf-8")
+        error = await refusal(transport, "echo", run_id="b")
+        assert (error.delivery, noticed) == ("not_sent", ["srv"])
+        await transport.call(build_intent("pid", run_id="b"), None)  # another tool, which stayed
+        clock.pass_s(1)
+        after = await transport.list_tools()
+        assert (b'"first"' in before[0], b'"second"' in after[0]) == (True, True)
+        await transport.call(build_intent("echo", run_id="b"), None)  # as listed, if reviewed
+        assert (await refusal(transport, "echo", run_id="a")).delivery == "not_sent"
+        assert transport.processes == 3
+
+
+async def test_a_shared_server_that_comes_back_another_is_listed_before_it_is_called(
+    made: Callable[..., Any], tmp_path: Path
+) -> None:
+    edition, died = tmp_path / "edition", tmp_path / "died"
+    edition.write_text("first", encoding="utf-8")
+    async with made("--edition", str(edition), shared=True) as transport:
+        await transport.list_tools()
+        edition.write_text("second", encoding="utf-8")
+        await transport.call(build_intent("echo"), None)  # it still is what it was
+        await refusal(transport, "die", {"counter": str(died)})
+        assert (await refusal(transport, "echo")).delivery == "not_sent"
+        await transport.list_tools()
+        await transport.call(build_intent("echo"), None)
+
+
+async def test_a_server_that_says_that_it_changed_is_asked_before_the_next_call(
+    made: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with made() as transport:
+        await transport.list_tools()
+        await transport.call(build_intent("changed"), None)
+        assert text(await transport.call(build_intent("changed"), None)) == "changed"
+
+
 async def test_an_answer_past_the_limit_is_refused_and_the_process_lives_on(
     made: Callable[..., Any],
 ) -> None:
