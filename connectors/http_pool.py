@@ -24,6 +24,7 @@ _CONNECT_S: Final = 5.0
 _IDLE_S: Final = 3.0
 """Below the 5 s after which common servers close an idle connection: a call written into one that
 is just closing would end `unknown`."""
+_TRUST: Final = "certificates of a private CA are named by SSL_CERT_FILE"
 _BUFFER_MAX: Final = 1 << 20
 _INFORMATIONAL: Final = 200
 _HEADERS_MAX: Final = 128
@@ -455,6 +456,9 @@ class HttpPool:
                     raise
         except TimeoutError:
             raise HttpTimeoutError("no connection in time", sent=False) from None
+        except ssl.SSLCertVerificationError as error:
+            text = f"its certificate is not believed: {error.verify_message}; {_TRUST}"
+            raise HttpError(text, sent=False) from error
         except OSError as error:
             raise HttpError(f"no connection: {type(error).__name__}", sent=False) from error
         self._open.add(connection)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from connectors.http_pool import (
     build_head,
     read_target,
 )
+from tests.integration.authorize.listening import make_certificate
 
 pytestmark = [pytest.mark.network, pytest.mark.req("GW-09")]
 
@@ -386,6 +388,26 @@ async def test_a_plain_server_behind_https_is_not_talked_to() -> None:
         with pytest.raises(HttpError) as caught:
             await ask(pool, replace(target, tls=True))
         assert not caught.value.sent
+
+
+async def test_a_server_of_a_private_ca_is_talked_to_once_its_ca_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(OK)
+
+    certificate, context = make_certificate(tmp_path)
+    listening = await asyncio.start_server(Server(handler).connected, "127.0.0.1", 0, ssl=context)
+    target = read_target(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    async with listening:
+        async with HttpPool() as pool:
+            with pytest.raises(HttpError, match=r"not believed: self.*SSL_CERT_FILE") as caught:
+                await ask(pool, target)
+            assert not caught.value.sent
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with HttpPool() as pool:
+            assert await ask(pool, target) == b"ok"
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Two: 2", "a\nb", "a\0b"])
