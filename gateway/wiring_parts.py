@@ -24,6 +24,7 @@ from gateway.core.releases.publishing import PUBLISHER
 from gateway.core.tokens.launching import find_cut
 from gateway.core.tokens.token import Claims, Run
 from gateway.custody import Custody
+from gateway.http.humans import Human
 from gateway.kill_switch import KillSwitch
 from gateway.notices import NoticeDesk
 from gateway.wiring_authorize import Authorization
@@ -71,6 +72,11 @@ class Parts:
         if claims.run_id in self.ended_runs:
             return "token_revoked"
         return self.registered.desk.registry.bars(claims) or self.kills.barred(claims, tool)
+
+    def voting_roles(self, human: Human) -> tuple[str, ...]:
+        """Return the roles of a person that count in a vote now; none of who is stopped."""
+        stopped = self.kills.bars_person(human.id)
+        return () if stopped else self.registered.voting_roles(human)
 
     def standing(self, vote: Vote) -> Vote | None:
         """What of a vote counts now; None where its voter may not vote, or was stopped since."""

@@ -221,7 +221,8 @@ def _build_approvals(
         relay=relay,
         on_approved=dispatcher.schedule,
         on_decided=desk.changed,
-        voting_roles=parts.registered.voting_roles,
+        voting_roles=parts.voting_roles,
+        standing=parts.standing,
     )
 
 

@@ -30,6 +30,7 @@ app = typer.Typer(name="approvals", help="Decide held calls.", no_args_is_help=T
 
 _ROUTE = "/v1/approvals"
 _PAGE = "500"
+_VOTES = {True: "vote", False: "void vote"}
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the held call.")]
 WordsOption = Annotated[
     str, typer.Option(help="Vote only if the binding reads as these words, from `show`.")
@@ -175,10 +176,7 @@ def _lines(view: Mapping[str, Any]) -> list[str]:
         *(("reason", _reason(reason)) for reason in view["reasons"]),
         ("state", f"{view['state']}: {view['outcome']}" if view["outcome"] else view["state"]),
         ("stages met", f"{view['stages_met']} of {len(view['stages'])}"),
-        *(
-            ("vote", f"{vote['decision']} by {vote['voter']}: {vote['reason']}")
-            for vote in view["votes"]
-        ),
+        *((_VOTES[vote.get("counts", True)], _vote_line(vote)) for vote in view["votes"]),
         ("may vote", ", ".join(view["who_may_vote"]) or "nobody"),
         ("expires", _when(view["expires_at"])),
     ]
@@ -193,6 +191,10 @@ def _plain(text: str) -> str:
 
 def _in_ascii(text: str) -> str:
     return "".join(char if char.isascii() else escape(char) for char in text)
+
+
+def _vote_line(vote: Mapping[str, Any]) -> str:
+    return f"{vote['decision']} by {vote['voter']}: {vote['reason']}"
 
 
 def _reason(reason: Mapping[str, str]) -> str:

@@ -34,8 +34,15 @@ def build_summary(request: ApprovalRequest) -> dict[str, Any]:
     }
 
 
-def build_view(request: ApprovalRequest, votes: Sequence[Vote], people: People) -> dict[str, Any]:
-    """Everything that a vote is about: the raw arguments first, then who asks and who decides."""
+def build_view(
+    request: ApprovalRequest, votes: Sequence[Vote], counting: Sequence[Vote], people: People
+) -> dict[str, Any]:
+    """Everything that a vote is about: the raw arguments first, then who asks and who decides.
+
+    `counting` is what of the votes counts now; once people have decided, what they said then.
+    """
+    counting = counting if request.state == "PENDING" else votes
+    heard = {vote.voter for vote in counting}
     return {
         "arguments": request.arguments.decode("utf-8", "backslashreplace"),
         "arguments_digest": request.arguments_digest,
@@ -49,12 +56,14 @@ def build_view(request: ApprovalRequest, votes: Sequence[Vote], people: People) 
         "policy_revision": request.policy_revision,
         "obligations": [obligation.spec for obligation in request.obligations],
         "stages": msgspec.to_builtins(request.spec.stages),
-        "stages_met": stages_met(request.spec, votes, request.separation, binding=request.binding),
+        "stages_met": stages_met(
+            request.spec, counting, request.separation, binding=request.binding
+        ),
         "execute": request.spec.execute,
         "binding": request.binding,
         "binding_words": binding_words(request.binding),
         "who_may_vote": who_may_vote(request, votes, people),
-        "votes": [_vote(vote) for vote in votes],
+        "votes": [{**_vote(vote), "counts": vote.voter in heard} for vote in votes],
         "outcome": request.outcome,
         "updated_at": request.updated_at,
     }

@@ -54,6 +54,7 @@ class ApprovalDeps:
     `on_approved` gets a request's id after that; it may be told twice and returns at once.
     `on_decided` too, for whatever ended or approved a request: whoever waits for it may look.
     `voting_roles` are the roles of a person that count in a vote now: not those that are too new.
+    `standing` is what of an earlier vote counts now, None where nothing does: it is not sent upon.
     """
 
     store: ApprovalStore
@@ -65,6 +66,7 @@ class ApprovalDeps:
     on_approved: Callable[[str], None]
     voting_roles: Callable[[Human], tuple[str, ...]]
     on_decided: Callable[[str], None] = lambda _request_id: None
+    standing: Callable[[Vote], Vote | None] = lambda vote: vote
 
 
 Comment = Annotated[str, msgspec.Meta(max_length=REASON_MAX_CHARS)]
@@ -245,7 +247,12 @@ async def _load(deps: ApprovalDeps, request_id: str) -> ApprovalRequest:
 
 async def _view(deps: ApprovalDeps, request: ApprovalRequest) -> Response:
     votes = await deps.store.votes(request.id)
-    return reply(build_view(request, votes, deps.humans.everyone()))
+    people = {
+        name: deps.voting_roles(Human(name, tuple(roles)))
+        for name, roles in deps.humans.everyone().items()
+    }
+    counting = [vote for vote in map(deps.standing, votes) if vote is not None]
+    return reply(build_view(request, votes, counting, people))
 
 
 def _state(name: str) -> State:

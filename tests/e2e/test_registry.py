@@ -222,7 +222,9 @@ def test_a_vote_fills_no_stage_of_a_group_that_its_voter_has_left_since(
     before = stub.calls["masked"]
     held = staff.served.agent().hold("stub__masked", {"value": "canary"})
     assert staff.served.person("fay").vote(held).json()["state"] == "PENDING"
+    assert staff.served.person("dana").show(held)["stages_met"] == 1
     staff.both("users", "revoke-role", "fay", leaves, "--group")
+    assert staff.served.person("dana").show(held)["stages_met"] == (state == "EXECUTED")
     assert staff.served.person("eli").vote(held).status_code == 200
     assert _wait_for(staff, held)["state"] == state
     assert stub.calls["masked"] == before + (state == "EXECUTED")

@@ -107,6 +107,7 @@ class Gateway:
         self.relay = OutboxRelay(self.store, audit)
         self.approved: list[str] = []
         self.refused: list[tuple[str, str]] = []
+        self.stopped: set[str] = set()
         self.url = ""
         self.secrets = {name: SystemIds().secret() for name in ROLES}
 
@@ -126,7 +127,8 @@ class Gateway:
             ids=SystemIds(),
             relay=self.relay.drain,
             on_approved=self.approved.append,
-            voting_roles=lambda human: human.roles,
+            voting_roles=lambda human: () if human.id in self.stopped else human.roles,
+            standing=lambda vote: None if vote.voter in self.stopped else vote,
         )
         api = FastAPI()
         api.include_router(build_router(deps))

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from gateway.cli.admin_api import visible
+from gateway.http.problem import problem
 
 if TYPE_CHECKING:
     from tests.integration.approvals.conftest import Gateway
@@ -54,6 +55,25 @@ async def test_a_denial_is_shown_with_its_reason(gateway: Gateway) -> None:
     shown = await gateway.cli("ann", "show", held.id)
     assert "vote          deny by bob: no such order" in shown.stdout
     assert "may vote      nobody" in shown.stdout
+
+
+async def test_a_vote_that_counts_no_more_is_shown_as_void_until_people_have_decided(
+    gateway: Gateway,
+) -> None:
+    held = await gateway.hold()
+    await gateway.cli("ann", "approve", held.id, "--reason", "checked")
+    gateway.stopped.add("ann")
+    shown = (await gateway.cli("otto", "show", held.id)).stdout
+    assert "void vote     approve by ann: checked" in shown
+    assert "stages met    0 of 1" in shown
+    assert "may vote      bob" in shown
+    await gateway.cli("bob", "deny", held.id, "--reason", "nobody else has looked")
+    decided = (await gateway.cli("otto", "show", held.id)).stdout
+    assert [line.split()[0] for line in decided.splitlines() if "vote  " in line] == [
+        "vote",
+        "vote",
+        "may",
+    ]
 
 
 async def test_lists_and_requests_come_as_json(gateway: Gateway) -> None:
@@ -208,6 +228,20 @@ async def test_something_else_that_answers_is_not_taken_for_a_gateway(gateway: G
     async with gateway.serve(other) as url:
         ended = await gateway.cli("ann", "list", COUNTERSIGN_URL=url)
     assert (ended.exit_code, "not from a gateway" in ended.stderr) == (1, True)
+
+
+async def test_what_a_gateway_cannot_do_is_told_with_its_code_and_what_to_do(
+    gateway: Gateway,
+) -> None:
+    other = FastAPI()
+    told = problem(503, "audit_overloaded", "this could not be completed", "try again later")
+    other.add_api_route("/v1/approvals", lambda: told)
+    async with gateway.serve(other) as url:
+        ended = await gateway.cli("ann", "list", COUNTERSIGN_URL=url)
+    assert ended.exit_code == 1
+    assert ended.stderr == (
+        "error: this could not be completed (audit_overloaded); try again later\n"
+    )
 
 
 async def test_a_second_word_is_a_conflict(gateway: Gateway) -> None:

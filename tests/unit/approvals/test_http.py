@@ -223,7 +223,13 @@ async def test_a_first_vote_of_two_leaves_it_pending(desk: Desk, make_request: M
     seen = (await desk.vote(held, "ann")).json()
     assert (seen["state"], seen["who_may_vote"]) == ("PENDING", ["bob"])
     assert seen["votes"] == [
-        {"voter": "ann", "decision": "approve", "reason": "because", "voted_at": held.created_at}
+        {
+            "voter": "ann",
+            "decision": "approve",
+            "reason": "because",
+            "voted_at": held.created_at,
+            "counts": True,
+        }
     ]
     assert (desk.approved, desk.decided) == ([], [])
     assert (await desk.vote(held, "bob")).json()["state"] == "APPROVED"
