@@ -10,6 +10,8 @@ from typing import Any, Final
 import regorus
 from msgspec import Struct
 
+from gateway.adapters.policy.policy_depth import find_unparsable
+
 Path = tuple[str, ...]
 _ERROR: Final = re.compile(
     r"--> .*?:(\d+):(\d+)\s.*?\nerror: (.*?)\s*(?:\n\n|\nStack backtrace|\Z)", re.DOTALL
@@ -73,6 +75,8 @@ class Module(Struct, frozen=True):
 
 def parse_module(path: str, source: str) -> Module | Fault:
     """Return the facts of a module, or where it cannot be parsed."""
+    if (why := find_unparsable(source)) is not None:
+        return Fault(1, 1, why)
     engine = regorus.Engine()
     try:
         engine.add_policy(path, source)

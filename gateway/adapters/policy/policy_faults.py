@@ -45,6 +45,11 @@ LINE_MAX_BYTES: Final = 1024
 
 _SYNTAX: Final = (
     (
+        r"nested (so|too) deeply|nesting too deep|recursion depth exceeded",
+        "too_deep",
+        "nest lists, objects and operators less deeply, or put values into data.json",
+    ),
+    (
         r"`if` keyword is required",
         "v0_syntax",
         (
