@@ -11,7 +11,7 @@ import structlog
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.policy.bundle_store import save_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
-from gateway.adapters.policy.policy_watch import PolicyWatcher
+from gateway.adapters.policy.policy_watch import PolicyWatcher, take_fingerprint
 from gateway.config import Config
 from gateway.core.entry import Entry
 from gateway.core.ports import Ids
@@ -39,6 +39,8 @@ class PolicyInUse:
         self._config = config
         self._ids = ids
         self._audit: FileAuditLog | None = None
+        # Before it is read: a change in between is then seen by the first look.
+        self._seen = take_fingerprint(config.policy.path)
         self._bundle = load_bundle_dir(config.policy.path) if bundle is None else bundle
         self._stated = stated or {}
         self.engine = build_engine(config, self._bundle)
@@ -72,7 +74,8 @@ class PolicyInUse:
             if problem is not None:
                 _log.error("policy_not_reloaded", problem=problem, revision=self.engine.revision)
 
-        return PolicyWatcher(self._config.policy.path, self.activate, report=report)
+        path = self._config.policy.path
+        return PolicyWatcher(path, self.activate, report=report, seen=self._seen)
 
     async def _keep(self, bundle: Bundle) -> None:
         """Keep a bundle before it decides anything, so that every decision can be recomputed."""

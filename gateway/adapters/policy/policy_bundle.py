@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -112,16 +113,41 @@ def read_folder(
         return {}, {}
     faults += [
         _data_fault(str(file.relative_to(path)), "YAML data is not read; convert it to data.json")
-        for file in sorted(path.rglob("data.y*ml"))
+        for file in find_files(path, "data.y*ml", faults)
     ]
     return read_sources(path, faults, tests=tests), _read_data(path, faults)
+
+
+def find_files(path: Path, names: str, faults: list[Mistake] | None = None) -> list[Path]:
+    """Return the files of such names in a folder, at any depth; add what is not looked into.
+
+    Those named `..x` are left out and not told: there Kubernetes keeps what it mounts, and the
+    links beside them lead into it.
+    """
+    told = [] if faults is None else faults
+    found: list[Path] = []
+
+    def unread(folder: str, why: str) -> None:
+        told.append(in_file(os.path.relpath(folder, path), "file_unreadable", why))
+
+    def failed(error: OSError) -> None:
+        unread(error.filename, f"cannot be read: {error.strerror}; let the gateway's user read it")
+
+    for top, folders, files in os.walk(path, onerror=failed):
+        folders[:] = [name for name in folders if not name.startswith("..")]
+        for name in folders:
+            if Path(top, name).is_symlink():
+                text = "a link to a folder, which is not followed; put the files themselves here"
+                unread(str(Path(top, name)), text)
+        found += [file for file in (Path(top, name) for name in files) if file.match(names)]
+    return sorted(found)
 
 
 def read_sources(path: Path, faults: list[Mistake], *, tests: bool = False) -> dict[str, str]:
     """Return the Rego of a folder (path → text), with `tests` that of its tests too."""
     return {
         file.relative_to(path).as_posix(): _read(file, faults)
-        for file in sorted(path.rglob("*.rego"))
+        for file in find_files(path, "*.rego")
         if file.is_file() and (tests or not file.name.endswith("_test.rego"))
     }
 
@@ -244,7 +270,7 @@ def _read(file: Path, faults: list[Mistake]) -> str:
 
 def _read_data(path: Path, faults: list[Mistake]) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    for file in sorted(path.rglob("data.json")):
+    for file in find_files(path, "data.json"):
         name = file.relative_to(path).as_posix()
         _merge(
             data, file.relative_to(path).parent.parts, _read_json(file, name, faults), name, faults

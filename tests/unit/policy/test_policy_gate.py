@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,35 @@ def test_no_policies_are_refused(tmp_path: Path) -> None:
 def test_a_folder_of_tests_alone_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a_test.rego").write_text("package a_test\n")
     with pytest.raises(ConfigurationError, match="no policies"):
+        load_bundle_dir(tmp_path)
+
+
+def test_a_link_to_a_folder_is_told_for_it_is_not_followed(tmp_path: Path) -> None:
+    policies, team = tmp_path / "policies", tmp_path / "team"
+    for folder in (policies, team):
+        folder.mkdir()
+        (folder / "a.rego").write_text('package policies.a\n\ndeny contains {"code": "no"}\n')
+    (policies / "team").symlink_to(team)
+    with pytest.raises(ConfigurationError, match=r"^team: a link to a folder, which is not follow"):
+        load_bundle_dir(policies)
+
+
+def test_a_folder_as_kubernetes_mounts_it_is_read_once(tmp_path: Path) -> None:
+    real = tmp_path / "..2026_11_22"
+    real.mkdir()
+    (tmp_path / "..data").symlink_to(real.name)
+    for name, text in (("a.rego", PERMIT), ("authority.json", '{"policies": {"a": ["shop"]}}')):
+        (real / name).write_text(text)
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    assert dict(load_bundle_dir(tmp_path).files).keys() >= {"policies/a.rego", "data.json"}
+    assert not [path for path, _ in load_bundle_dir(tmp_path).files if ".." in path]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.rego").write_text('package policies.a\n\ndeny contains {"code": "no"}\n')
+    (tmp_path / "team").mkdir(mode=0)
+    with pytest.raises(ConfigurationError, match=r"^team: cannot be read: .*; let the gateway's"):
         load_bundle_dir(tmp_path)
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from gateway.adapters.policy.policy_bundle import Bundle
-from gateway.adapters.policy.policy_watch import PolicyWatcher
+from gateway.adapters.policy.policy_watch import PolicyWatcher, take_fingerprint
 from gateway.core.errors import PolicyError
 
 pytestmark = pytest.mark.req("GW-11")
@@ -68,6 +69,33 @@ async def test_a_broken_file_activates_nothing_and_says_why_until_it_is_mended(
     assert await watcher.check()
     assert told[1:] == [None]
     assert len(engine.bundles) == 1
+
+
+async def test_what_changed_since_the_bundle_was_read_is_loaded_at_the_first_look(
+    folder: Path,
+) -> None:
+    engine, seen = Engine(), take_fingerprint(folder)
+    (folder / "a.rego").write_text(GOOD + "# more\n")
+    watcher = PolicyWatcher(folder, engine.activate, seen=seen)
+    assert await watcher.check()
+    assert len(engine.bundles) == 1
+
+
+async def test_a_folder_that_changes_while_it_is_read_is_read_anew(folder: Path) -> None:
+    engine, told = Engine(), list[str | None]()
+    watcher = PolicyWatcher(folder, engine.activate, report=told.append)
+    data = folder / "data.json"
+    os.mkfifo(data)
+    look = asyncio.create_task(watcher.check())
+    with await asyncio.to_thread(data.open, "w") as pipe:  # once the other end is being read
+        (folder / "b.rego").write_text(GOOD.replace("policies.a", "policies.b"))
+        pipe.write("{}")
+    assert not await look
+    assert engine.bundles == []
+    data.unlink()
+    assert await watcher.check()
+    assert set(engine.bundles[0].packages) == {"a", "b"}
+    assert told == [None]
 
 
 async def test_an_engine_that_refuses_a_bundle_is_reported(folder: Path) -> None:
