@@ -84,6 +84,9 @@ def ask(
         if answer["code"] == "path_unknown":
             fail(Exit.ERROR, _NO_PATH)
         detail = answer.get("detail", "no detail")
+        if response.is_server_error:  # which says nothing by itself of what is wrong there
+            hint = answer.get("hint", "see the gateway's log")
+            detail = f"{detail} ({answer['code']}); {hint}"
         fail(_EXITS.get(response.status_code, Exit.ERROR), visible(str(detail)))
     return answer
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.core.approvals.declined import Declined
-from gateway.core.errors import RequestError
+from gateway.core.errors import CountersignError, RequestError
 from gateway.core.kills.kill import EVERYTHING, SWITCHES, Kill, Kind
 from gateway.core.ports import Clock
 from gateway.http.admin_route import (
@@ -24,6 +24,7 @@ from gateway.http.admin_route import (
 )
 from gateway.http.humans import Admit
 from gateway.http.openapi import takes
+from gateway.http.problem import problem
 from gateway.kill_switch import KillSwitch
 
 ADMIN: Final = "admin"
@@ -83,7 +84,10 @@ def build_kill_router(deps: KillAdminDeps) -> APIRouter:
         body = await read_body(request, KillBody)
         target = read_target(body.kind, body.target)
         until = None if body.for_s is None else _now_s(deps) + body.for_s
-        done = await kills.kill(body.kind, target, by=human.id, reason=body.reason, until=until)
+        try:
+            done = await kills.kill(body.kind, target, by=human.id, reason=body.reason, until=until)
+        except CountersignError as error:
+            return tell_unkept(error)
         return reply({**view_kill(done), "known": await deps.is_known(body.kind, done.target)})
 
     @router.post("/lift")
@@ -110,6 +114,19 @@ def read_target(kind: Kind, target: str | None) -> str:
     if target is None:
         raise RequestError(f"say which `{kind}`", code="request_invalid")
     return target
+
+
+def tell_unkept(error: CountersignError) -> Response:
+    """Return the answer where a stop could not be stored or recorded: it is in force all the same.
+
+    Nobody may take it for a stop that failed.
+    """
+    return problem(
+        503,
+        error.code,
+        "it is in force, but not kept yet: the gateway does that as soon as it can",
+        "until the log holds a record of it, a restart may forget it",
+    )
 
 
 def view_standing(kills: KillSwitch) -> dict[str, Any]:

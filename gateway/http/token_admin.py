@@ -24,7 +24,15 @@ from gateway.core.tokens.token import Claims, Run
 from gateway.http.admin_route import ProblemRoute, read_body, reply, require_role
 from gateway.http.client_auth import BASIC_CHALLENGE
 from gateway.http.humans import Admit
-from gateway.http.kill_admin import ADMIN, AUDITOR, OPERATOR, Name, Said, view_kill
+from gateway.http.kill_admin import (
+    ADMIN,
+    AUDITOR,
+    OPERATOR,
+    Name,
+    Said,
+    tell_unkept,
+    view_kill,
+)
 from gateway.http.oauth_forms import Failure, read_form, tell_failure, tell_json
 from gateway.http.openapi import takes
 from gateway.kill_switch import KillSwitch
@@ -108,21 +116,26 @@ def build_token_router(deps: TokenAdminDeps) -> APIRouter:
         body = await read_body(request, RevokeBody)
         if (body.jti is None) == (body.root is None):
             raise RequestError("name one `jti` or one `root`", code="request_invalid")
-        if body.jti is not None:
-            token = deps.issued.get(body.jti)
-            expires_at = _now_s(deps) + deps.token_max_s if token is None else token.expires_at
-            done = await deps.kills.kill(
-                "token", body.jti, by=human.id, reason=body.reason, until=expires_at + SKEW_S
-            )
-            return reply({**view_kill(done), "known": token is not None})
-        until = _now_s(deps) + deps.run_max_s + SKEW_S
-        done = await deps.kills.kill(
-            "family", body.root or "", by=human.id, reason=body.reason, until=until
-        )
-        known = any(one.root == body.root for one in deps.issued.live(_now_s(deps)))
-        return reply({**view_kill(done), "known": known})
+        try:
+            return reply(await _take_back(deps, body, human.id))
+        except CountersignError as error:
+            return tell_unkept(error)
 
     return router
+
+
+async def _take_back(deps: TokenAdminDeps, body: RevokeBody, by: str) -> dict[str, Any]:
+    if body.jti is not None:
+        token = deps.issued.get(body.jti)
+        expires_at = _now_s(deps) + deps.token_max_s if token is None else token.expires_at
+        done = await deps.kills.kill(
+            "token", body.jti, by=by, reason=body.reason, until=expires_at + SKEW_S
+        )
+        return {**view_kill(done), "known": token is not None}
+    until = _now_s(deps) + deps.run_max_s + SKEW_S
+    done = await deps.kills.kill("family", body.root or "", by=by, reason=body.reason, until=until)
+    known = any(one.root == body.root for one in deps.issued.live(_now_s(deps)))
+    return {**view_kill(done), "known": known}
 
 
 def list_tokens(deps: TokenAdminDeps, query: TokenQuery) -> dict[str, Any]:

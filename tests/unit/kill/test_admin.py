@@ -204,6 +204,17 @@ async def test_a_kill_that_could_not_be_kept_is_an_error_and_in_force(desk: Desk
     failed = await desk.post("ada", "/v1/kills", kind="all", reason="x")
     assert (failed.status_code, failed.json()["code"]) == (503, "state_unavailable")
     assert desk.switch.barred(build_claims()) == KILLED
+    assert failed.json()["detail"].startswith("it is in force, but not kept yet")
+
+
+async def test_a_revocation_that_could_not_be_kept_says_that_it_is_in_force(desk: Desk) -> None:
+    _, claims = await desk.issue()
+    desk.place.store.failing = True
+    for named in ({"jti": claims.jti}, {"root": claims.root_jti}):
+        failed = await desk.post("otto", "/v1/tokens/revoke", reason="odd", **named)
+        assert (failed.status_code, failed.json()["code"]) == (503, "state_unavailable")
+        assert failed.json()["detail"].startswith("it is in force, but not kept yet")
+        assert desk.switch.barred(claims) == REVOKED
 
 
 async def test_live_tokens_are_listed_and_revoked_with_what_was_handed_on(desk: Desk) -> None:
