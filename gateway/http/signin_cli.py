@@ -223,7 +223,10 @@ async def _answer_device(deps: SignInDeps, request: Request) -> Response:
         if swapped:
             done = "It is signed in; go back to it." if allowed else "It was refused."
             return device_page(found.csrf, done=done)
-    text = "this code is not known, or was answered already; run the command again"
+    text = (
+        "this code is not known, or was answered already, such as by pressing twice; "
+        "look at your command line, and run the command again if it has ended"
+    )
     return device_page(found.csrf, error=text, status=404)
 
 

@@ -49,6 +49,8 @@ async def test_of_all_who_bring_a_claim_at_once_one_is_let_in(world: World) -> N
         )
     )
     assert sorted(one.status_code for one in answers) == [303] + [403] * 7
+    late = next(one for one in answers if one.status_code == 403)
+    assert "sign in if you have just used it" in late.text
     assert sum(name.startswith("root") for name in world.humans.everyone()) == 1
 
 

@@ -223,6 +223,7 @@ async def test_a_device_waits_until_somebody_allows_it(world: World, browser: Br
     assert (await poll(world, device)).json()["error"] == "expired_token"
     again = await browser.post("/device", csrf=csrf, code=device["user_code"], answer="allow")
     assert again.status_code == 404
+    assert "look at your command line" in again.text
 
 
 @pytest.mark.req("TOK-08")
