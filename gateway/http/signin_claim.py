@@ -41,8 +41,8 @@ CLAIM_S: Final = 86_400
 ADMIN: Final = "admin"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SPENT: Final = (
-    "this claim is not good, or not any more; sign in if you have just used it, such as by pressing "
-    "twice, or ask for a new one"
+    "this claim is not good, or not any more; sign in if you have just used it, "
+    "such as by pressing twice, or ask for a new one"
 )
 
 
