@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from gateway.cli.admin_api import visible
-from gateway.http.problem import problem
 
 if TYPE_CHECKING:
     from tests.integration.approvals.conftest import Gateway
@@ -228,20 +227,6 @@ async def test_something_else_that_answers_is_not_taken_for_a_gateway(gateway: G
     async with gateway.serve(other) as url:
         ended = await gateway.cli("ann", "list", COUNTERSIGN_URL=url)
     assert (ended.exit_code, "not from a gateway" in ended.stderr) == (1, True)
-
-
-async def test_what_a_gateway_cannot_do_is_told_with_its_code_and_what_to_do(
-    gateway: Gateway,
-) -> None:
-    other = FastAPI()
-    told = problem(503, "audit_overloaded", "this could not be completed", "try again later")
-    other.add_api_route("/v1/approvals", lambda: told)
-    async with gateway.serve(other) as url:
-        ended = await gateway.cli("ann", "list", COUNTERSIGN_URL=url)
-    assert ended.exit_code == 1
-    assert ended.stderr == (
-        "error: this could not be completed (audit_overloaded); try again later\n"
-    )
 
 
 async def test_a_second_word_is_a_conflict(gateway: Gateway) -> None:
