@@ -19,7 +19,8 @@ from gateway.core.tokens.clients import Agent, Launcher
 from gateway.core.tokens.issuing import Site
 from gateway.core.tokens.token import Run
 
-ALGORITHMS: Final = ("ES256", "RS256", "Ed25519")
+ALGORITHMS: Final = ("ES256", "RS256", "Ed25519", "EdDSA")
+"""As providers name them. `EdDSA` (RFC 8037) with Ed25519 keys only; RFC 9864 renames it."""
 ASSERTION_TYP: Final = "oauth-id-jag+jwt"
 ACCESS_TOKEN_TYP: Final = "at+jwt"  # noqa: S105 - the type's name
 SKEW_S: Final = 60
