@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from gateway.core.errors import ConfigurationError, CountersignError
@@ -72,9 +72,10 @@ class SqlState:
         try:
             await self._in_thread(lambda: self._prepare(stamp))
         except (SQLAlchemyError, OSError) as error:
+            why = error.orig if isinstance(error, DBAPIError) else type(error).__name__
             raise ConfigurationError(
-                f"state.url: the database cannot be opened ({type(error).__name__}); "
-                "check that its folder exists and is writable"
+                f"state.url: the database cannot be opened: {why}; "
+                "check that its folder exists, is writable and has room"
             ) from error
 
     async def run(self, fn: Callable[[Connection], T]) -> T:

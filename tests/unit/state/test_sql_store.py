@@ -207,6 +207,20 @@ async def test_a_table_that_changes_asks_for_another_schema_version(state: SqlSt
     assert {SCHEMA: hashlib.sha256(tables.encode()).hexdigest()}.items() <= TABLES.items()
 
 
+async def test_a_database_that_cannot_be_opened_is_told_in_the_words_of_the_database(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "state.db").write_bytes(b"no database at all, but long enough to be looked at" * 20)
+    for folder, why in (
+        (tmp_path, "file is not a database"),
+        (tmp_path / "none", "unable to open"),
+    ):
+        state = SqlState(url_of(folder))
+        with pytest.raises(ConfigurationError, match=rf"state\.url: .* cannot be opened: {why}"):
+            await state.open(**STAMP)
+        await state.close()
+
+
 @pytest.mark.parametrize("url", ["", "nonsense", "postgresql://db/x", "mysql://db/x"])
 def test_only_sqlite_urls_are_taken(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"state\.url"):
