@@ -72,9 +72,8 @@ class SqlState:
         try:
             await self._in_thread(lambda: self._prepare(stamp))
         except (SQLAlchemyError, OSError) as error:
-            why = error.orig if isinstance(error, DBAPIError) else type(error).__name__
             raise ConfigurationError(
-                f"state.url: the database cannot be opened: {why}; "
+                f"state.url: the database cannot be opened: {_say_why(error)}; "
                 "check that its folder exists, is writable and has room"
             ) from error
 
@@ -174,3 +173,10 @@ def _check(connection: Connection, stamp: dict[str, str]) -> None:
     ]
     if wrong:
         raise ConfigurationError("\n".join(wrong))
+
+
+def _say_why(error: SQLAlchemyError | OSError) -> str:
+    """Return what the database or the system says; theirs are fixed texts without values."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__

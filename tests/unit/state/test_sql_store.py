@@ -213,7 +213,7 @@ async def test_a_database_that_cannot_be_opened_is_told_in_the_words_of_the_data
     (tmp_path / "state.db").write_bytes(b"no database at all, but long enough to be looked at" * 20)
     for folder, why in (
         (tmp_path, "file is not a database"),
-        (tmp_path / "none", "unable to open"),
+        (tmp_path / "none", "No such file or directory"),
     ):
         state = SqlState(url_of(folder))
         with pytest.raises(ConfigurationError, match=rf"state\.url: .* cannot be opened: {why}"):
