@@ -100,8 +100,9 @@ async def _register(deps: AuthorizeDeps, request: Request) -> Response:
 def _read(raw: bytes) -> _Asked:
     try:
         asked = msgspec.convert(strict_json.parse(raw, max_depth=_DEPTH), _Asked)
-    except msgspec.ValidationError:
-        raise RequestError("send `redirect_uris`, a list", code="request_invalid") from None
+    except msgspec.ValidationError as error:
+        text = f"the metadata do not fit: {str(error)[:200]}"
+        raise RequestError(text, code="request_invalid") from None
     if asked.token_endpoint_auth_method not in _METHODS:
         text = f"the methods are {', '.join(_METHODS)}"
         raise RequestError(text, code="request_invalid")

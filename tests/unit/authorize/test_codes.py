@@ -382,6 +382,19 @@ async def test_what_no_app_can_be_is_not_registered(world: World, body: object, 
     assert world.records == []
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"redirect_uris": ["https://a.example/"], "client_name": "x" * 257}, "`$.client_name`"),
+        ({"client_name": "x"}, "`redirect_uris`"),
+        ({"redirect_uris": "https://a.example/"}, "`$.redirect_uris`"),
+    ],
+)
+async def test_what_does_not_fit_is_named(world: World, body: object, place: str) -> None:
+    reply = await world.client.post("/oauth/register", json=body)
+    assert (reply.status_code, place in reply.json()["error_description"]) == (400, True)
+
+
 async def test_only_so_many_apps_register(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.http.authorize_register.APPS_MAX", 1)
     body = {"redirect_uris": ["https://late.example/cb"]}
