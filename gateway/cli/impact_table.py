@@ -46,6 +46,7 @@ def print_impact(
     if by_type := told.get("by_type"):
         lines += ["", f"Of {by_type:,}, only the types of obligations are on record."]
     lines += say_clock(told.get("clock"))
+    lines += say_watchers(told.get("watchers", ()))
     rows = msgspec.convert(told["rows"], list[Row])
     for kind in CHANGES:
         lines += _tell_kind(kind, [row for row in rows if row.kind == kind], examples, more)
@@ -61,6 +62,17 @@ def say_clock(told: Mapping[str, Any] | None) -> list[str]:
         lines.append(f"WARNING: new or changed among them: {_names(told['changed'])}.")
     lines.append("Past calls do not show what their rules say at another time; read them.")
     return lines
+
+
+def say_watchers(names: Sequence[str]) -> list[str]:
+    """Return what is said of packages that begin to judge results; nothing where none does."""
+    if not names:
+        return []
+    return [
+        "",
+        f"WARNING: These packages judge results: {_names(names)}.",
+        "What a tool answered is on record only where policy was asked about it before; read them.",
+    ]
 
 
 def _names(names: Sequence[str]) -> str:

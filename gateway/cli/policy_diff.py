@@ -8,6 +8,7 @@ import typer
 
 from gateway.adapters.audit.replay_inputs import Inputs
 from gateway.adapters.authoring.clock_readers import tell_clock
+from gateway.adapters.authoring.result_watchers import tell_watchers
 from gateway.adapters.policy.policy_bundle import restore_bundle
 from gateway.cli.admin_api import Output, OutputOption, ask, fail, print_json, visible
 from gateway.cli.audit_announce import UrlOption
@@ -60,7 +61,7 @@ def diff(
         bundle, was = (told(lambda of=of: restore_bundle(of.policy_files)) for of in (other, one))  # type: ignore[misc]
         impact = impact_told.describe(
             measure(bundle, records, Inputs(places.log, vault)), other.revision
-        ) | {"clock": tell_clock(bundle, was)}
+        ) | {"clock": tell_clock(bundle, was), "watchers": tell_watchers(bundle, was)}
     _print(found, impact, output)
 
 

@@ -16,6 +16,7 @@ from gateway.adapters.audit.replay_impact import Keep, PolicyReplay
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
 from gateway.adapters.authoring.clock_readers import tell_clock
 from gateway.adapters.authoring.replay_memo import MEMO_MAX, Candidate
+from gateway.adapters.authoring.result_watchers import tell_watchers
 from gateway.adapters.policy.bundle_store import load_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.adapters.releases.release_store import ReleaseStore
@@ -182,7 +183,7 @@ def _exit(impact: Impact, *, fail_on_change: bool) -> None:
 
 
 def _print(told: dict[str, Any], bundle: Bundle, examples: Path | None, output: Output) -> None:
-    told |= {"clock": tell_clock(bundle)}
+    told |= {"clock": tell_clock(bundle), "watchers": tell_watchers(bundle)}
     if output is Output.JSON:
         typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     else:

@@ -24,6 +24,7 @@ from gateway.adapters.audit.replay_impact import PolicyReplay
 from gateway.adapters.audit.replay_inputs import Decisions, Inputs
 from gateway.adapters.authoring.clock_readers import tell_clock
 from gateway.adapters.authoring.replay_memo import Candidate
+from gateway.adapters.authoring.result_watchers import tell_watchers
 from gateway.adapters.policy.policy_bundle import restore_bundle
 from gateway.adapters.releases.release_store import ReleaseStore
 from gateway.core.log.audit_filter import Filter, Selection
@@ -125,8 +126,8 @@ async def replay(order: Order) -> bytes:
         return b""
     told: dict[str, Any] = impact_told.describe(impact, order.revision)
     before = restore_bundle(store.load(order.before).policy_files) if order.before else None
-    clock = tell_clock(bundle, before)
-    return impact_told.write(told | {"since_s": order.since_s, "clock": clock})
+    told |= {"clock": tell_clock(bundle, before), "watchers": tell_watchers(bundle, before)}
+    return impact_told.write(told | {"since_s": order.since_s})
 
 
 def main() -> None:
