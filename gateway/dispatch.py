@@ -138,6 +138,7 @@ class Dispatcher:
         self._limits = limits
         self._reached = reached  # a seam for fault injection: called after each durable step
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._away: set[str] = set()
         self._sent_before: dict[str, RecoveredOperation] = {}
 
     def schedule(self, request_id: str) -> None:
@@ -257,7 +258,9 @@ class Dispatcher:
             return Stale("authority_ended")
         # 5. The tool changed behind its name, or its server moved.
         if await self._refresh(request.server) is not None:
+            self._away.add(request.server)
             return None
+        self._away.discard(request.server)
         resolved = self._resolve(request, authority, now_ns)
         if isinstance(resolved, Refusal):
             return Stale(resolved.code)
@@ -399,8 +402,12 @@ class Dispatcher:
             self._desk.changed(request.id)
         await self._relay()
         await self._release_lost()
+        asked: set[str] = set()
         for request in await self._store.find(states=("APPROVED",), limit=1_000):
-            if request.spec.execute == "on_approval":
+            # Of all that wait for a server that is away, one asks whether it is back.
+            waits = request.server in self._away & asked
+            if request.spec.execute == "on_approval" and not waits:
+                asked.add(request.server)
                 self.schedule(request.id)
 
     async def _release_lost(self) -> None:

@@ -256,6 +256,34 @@ async def test_while_the_server_is_away_an_approval_waits() -> None:
     assert (await world.held()).state == "EXECUTED"
 
 
+async def test_of_all_that_wait_for_a_server_that_is_away_one_asks_whether_it_is_back() -> None:
+    class Asking(World):
+        asked = 0
+
+        async def refresh(self, server: str) -> UpstreamError | None:
+            self.asked += 1
+            return await super().refresh(server)
+
+    world = Asking(holding())
+    await world.launch()
+    for amount in (120, 130, 140):
+        await world.call_rest("billing__refund", b'{"arguments":{"amount":%d}}' % amount)
+    await world.durable.transports["billing"].close()
+    for request in await world.durable.approvals.find():
+        await world.vote(request)
+        await world.dispatcher.dispatch(request.id)
+    world.asked = 0
+    for _ in range(4):
+        await world.dispatcher.sweep()
+        await world.dispatcher.close()
+    assert (world.asked, world.sent) == (4, [])
+    await world.durable.transports["billing"].start()
+    for _ in range(2):
+        await world.dispatcher.sweep()
+        await world.dispatcher.close()
+    assert len(world.sent) == 3
+
+
 async def test_the_expiry_of_the_token_is_no_bar_and_that_of_the_approval_is() -> None:
     world = World(holding())
     request = await approved(world)
