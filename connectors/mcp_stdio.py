@@ -221,6 +221,13 @@ class McpStdioTransport:
         refuse_repeated(answer, self._needles)
         return answer
 
+    def end_run(self, run_id: str) -> None:
+        """End the process of a run that is over. One with calls in flight is left to `reap`."""
+        task = self._running.get(run_id)
+        if task is not None and task.done() and not task.result().in_flight:
+            del self._running[run_id]
+            self._stop(task.result())
+
     async def reap(self) -> None:
         """End the processes that nobody has used for `idle_s`."""
         oldest_ns = self._clock.monotonic_ns() - int(self._stdio_limits.idle_s * _NS)
@@ -260,6 +267,7 @@ class McpStdioTransport:
         task = self._running.get(key)
         if task is None:
             if self._full:
+                _log.warning("stdio_server_full", server=self.server_id, processes=self.processes)
                 raise undelivered("as many server processes run as may; try again later")
             task = self._running[key] = asyncio.create_task(self._start(key))
             task.add_done_callback(_retrieve)

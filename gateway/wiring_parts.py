@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from connectors.catalog import Catalog
+from connectors.mcp_stdio import McpStdioTransport
 from connectors.refresh import Refresher
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.keys.issuer_tokens import IssuerTokens
@@ -72,6 +73,13 @@ class Parts:
         if claims.run_id in self.ended_runs:
             return "token_revoked"
         return self.registered.desk.registry.bars(claims) or self.kills.barred(claims, tool)
+
+    def end_run(self, run_id: str) -> None:
+        """Let nothing of a run be good any more, and end the processes that served it alone."""
+        self.ended_runs.add(run_id)
+        for transport in self.transports.values():
+            if isinstance(transport, McpStdioTransport):
+                transport.end_run(run_id)
 
     def voting_roles(self, human: Human) -> tuple[str, ...]:
         """Return the roles of a person that count in a vote now; none of who is stopped."""

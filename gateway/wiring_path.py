@@ -246,7 +246,7 @@ def _build_issue(
         barred=parts.barred,
         on_issued=lambda claims: parts.audit.recovered.tokens.add(describe_issued(claims)),
         on_run_created=lambda run: parts.ledger.begin(run.id, run.labels),
-        on_run_ended=parts.ended_runs.add,
+        on_run_ended=parts.end_run,
         effect_of=parts.effect_of,
         apps=parts.authorization.apps,
         proofs=proofs,

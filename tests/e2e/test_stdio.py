@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.processes import eventually, is_running
 from tests.e2e.served import Served
+from tests.e2e.site import secret_of
 
 pytestmark = pytest.mark.req("GW-09")
 
@@ -18,6 +19,14 @@ def test_each_run_has_a_process_of_its_own_below_the_gateway(house: Served) -> N
     pids = [int(agent.call("desk__whoami").text) for agent in (one, two, one)]
     assert pids[0] == pids[2] != pids[1]
     assert {pids[0], pids[1]} <= set(house.children())
+
+
+def test_the_process_of_a_run_ends_with_the_run(house: Served) -> None:
+    agent = house.agent()
+    pid = int(agent.call("desk__whoami").text)
+    basic = ("launcher", secret_of("launcher"))
+    house.http.post(f"/v1/runs/{agent.run['run_id']}/close", auth=basic)
+    eventually(lambda: not is_running(pid), "the process has ended")
 
 
 def test_the_server_sees_nothing_of_the_gateways_environment(house: Served) -> None:

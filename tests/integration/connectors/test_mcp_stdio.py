@@ -341,6 +341,29 @@ async def test_no_more_processes_than_allowed(made: Callable[..., Any], clock: H
         assert transport.processes == 1
 
 
+async def test_a_run_that_has_ended_makes_room_for_another(made: Callable[..., Any]) -> None:
+    async with made(stdio_limits=StdioLimits(processes_max=1)) as transport:
+        pid = int(text(await transport.call(build_intent("pid", run_id="a"), None)))
+        transport.end_run("nobody")
+        transport.end_run("a")
+        await transport.call(build_intent("echo", run_id="b"), None)
+        assert transport.processes == 1
+    assert not is_running(pid)
+
+
+async def test_a_run_that_has_ended_does_not_cut_off_what_is_in_flight(
+    made: Callable[..., Any],
+) -> None:
+    async with made() as transport:
+        heard = asyncio.Event()
+        intent = build_intent("wait", run_id="a")
+        waiting = asyncio.create_task(transport.call(intent, lambda _: heard.set()))
+        await heard.wait()
+        transport.end_run("a")
+        await transport.call(build_intent("release", run_id="a"), None)
+        assert text(await waiting).startswith("released")
+
+
 async def test_an_idle_process_is_ended(clock: HandClock) -> None:
     naps = asyncio.Queue[float]()
     wake = asyncio.Event()
