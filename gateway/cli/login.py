@@ -114,9 +114,13 @@ def _by_browser(gateway: str, *, open_it: bool, strong: bool) -> dict[str, Any]:
         if open_it:
             webbrowser.open(page)
         answer = listener.wait(WAIT_S)
-    same = hmac.compare_digest(answer.get("state", "").encode(), state.encode())
-    if not same or answer.get("iss") != gateway:
+    if not hmac.compare_digest(answer.get("state", "").encode(), state.encode()):
         fail(Exit.AUTH, "the browser came back with another sign-in; run the command again")
+    if answer.get("iss") != gateway:
+        fail(
+            Exit.AUTH,
+            "it goes by another address than COUNTERSIGN_URL; give that its `public_url`, as written",
+        )
     form = {
         "grant_type": "authorization_code",
         "client_id": CLIENT_ID,

@@ -112,20 +112,21 @@ def test_a_code_is_redeemed_with_its_verifier_and_kept_for_the_owner(
 
 @pytest.mark.req("TOK-08")
 @pytest.mark.parametrize(
-    "back",
+    ("back", "said"),
     [
-        "code=c&state=other&iss=URL",
-        "code=c&state=%C3%A9&iss=URL",
-        "code=c&state=STATE&iss=https://e",
-        "code=c&state=STATE",
+        ("code=c&state=other&iss=URL", "another sign-in"),
+        ("code=c&state=%C3%A9&iss=URL", "another sign-in"),
+        ("code=c&state=STATE&iss=https://e", "its `public_url`"),
+        ("code=c&state=STATE&iss=URL:443", "its `public_url`"),
+        ("code=c&state=STATE", "its `public_url`"),
     ],
 )
 def test_an_answer_to_another_sign_in_is_not_redeemed(
-    gateway: Gateway, browse: Callable[[Callable[[str], str]], None], back: str
+    gateway: Gateway, browse: Callable[[Callable[[str], str]], None], back: str, said: str
 ) -> None:
     browse(lambda state: back.replace("STATE", state).replace("URL", gateway.url))
     done = run("login")
-    assert (done.exit_code, gateway.forms) == (4, [])
+    assert (done.exit_code, gateway.forms, said in done.output) == (4, [], True), done.output
     assert load_credential(gateway.url) is None
 
 
