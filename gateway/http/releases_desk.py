@@ -78,6 +78,13 @@ class ReleaseDeps:
     row: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+_UNSEEN: Final = Declined(
+    "release_unseen",
+    "look at what it would change first, and say that you did: `countersign policy publish` "
+    "shows it",
+)
+
+
 class Word(Struct, frozen=True):
     """What a publisher sends. `signature`: in OPA's form; `archive`: unless it is kept here.
 
@@ -152,7 +159,7 @@ class ReleaseDesk:
         if isinstance(self._judge(by, signed), Waits):
             async with self._measuring:
                 impact = await self.deps.measure(release)
-        return await self._put_on_record(by, signed, impact)
+        return await self._put_on_record(by, signed, impact, word.seen)
 
     async def _try_out(self, by: str, signed: Signed, word: Word) -> Release | Declined:
         """Return the release of a word once it is known to fit here, and is kept."""
@@ -161,11 +168,7 @@ class ReleaseDesk:
         if isinstance(answer, Declined):
             return answer
         if isinstance(answer, Enough) and not self._is_seen(answer, word.seen):
-            return Declined(
-                "release_unseen",
-                "look at what it would change first, and say that you did: "
-                "`countersign policy publish` shows it",
-            )
+            return _UNSEEN
         release = await self._find(said.rev, word.archive)
         if isinstance(release, Declined):
             return release
@@ -221,15 +224,18 @@ class ReleaseDesk:
         await asyncio.to_thread(check)
 
     async def _put_on_record(
-        self, by: str, signed: Signed, impact: Mapping[str, Any] | None
+        self, by: str, signed: Signed, impact: Mapping[str, Any] | None, seen: str
     ) -> Done | Declined:
         deps, op, said = self.deps, self.deps.ids.new(), signed.statement
         async with deps.row:
             # Judged again: while it was tried out, a halt may have changed what it takes the
-            # place of. INVARIANT: nothing comes between this judgement and its record.
+            # place of, and another publisher may have said the same and be the first.
+            # INVARIANT: nothing comes between this judgement and its record.
             answer = self._judge(by, signed)
             if isinstance(answer, Declined):
                 return answer
+            if isinstance(answer, Enough) and not self._is_seen(answer, seen):
+                return _UNSEEN
             if isinstance(answer, Waits):
                 entry = build_propose(op, signed, by, impact)
             else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -147,6 +149,26 @@ async def test_a_proposal_is_told_and_recorded_with_what_it_would_have_changed(
     target = ground.gateway.history.target
     assert target is not None
     assert target.impact == impact
+    await ground.die()
+
+
+async def test_who_turns_out_to_be_second_has_to_be_shown_it_too(tmp_path: Path) -> None:
+    ground, second, _ = await with_traffic(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    measured, both = keeper.build_desk(lambda _person, _at: True).deps.measure, asyncio.Barrier(2)
+
+    async def measure_together(release: Release) -> Mapping[str, Any] | None:
+        found = await measured(release)
+        await both.wait()  # both were looked at while nobody's word was on record
+        return found
+
+    ground.over = {"measure": measure_together}
+    published = len(ground.records("policy.publish"))
+    said = await asyncio.gather(ground.say("pia", second), ground.say("paul", second))
+    told = sorted(getattr(one, "code", "") or getattr(one, "state", "") for one in said)
+    assert told == ["proposed", "release_unseen"]
+    assert len(ground.records("policy.publish")) == published
     await ground.die()
 
 
