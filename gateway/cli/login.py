@@ -119,7 +119,7 @@ def _by_browser(gateway: str, *, open_it: bool, strong: bool) -> dict[str, Any]:
     if answer.get("iss") != gateway:
         fail(
             Exit.AUTH,
-            "it goes by another address than COUNTERSIGN_URL; give that its `public_url`, as written",
+            "it goes by another address than COUNTERSIGN_URL: give its `public_url`, as written",
         )
     form = {
         "grant_type": "authorization_code",
