@@ -170,6 +170,8 @@ def _lines(view: Mapping[str, Any]) -> list[str]:
         *((("in ASCII", _in_ascii(arguments)),) if not arguments.isascii() else ()),
         ("tool", view["tool"]),
         ("agent", view["agent"]),
+        # Who handed it the authority: part of what a vote is about.
+        *(("by way of", one) for one in view.get("actor_chain", ())[1:]),
         ("on behalf of", view["on_behalf_of"] or "nobody"),
         ("launched by", view["launcher"]),
         ("run", view["run_id"]),

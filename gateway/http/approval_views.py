@@ -51,6 +51,7 @@ def build_view(
         "op": request.op,
         "server": request.server,
         "definition_digest": request.definition_digest,
+        "actor_chain": list(request.actor_chain or (request.agent,)),
         "on_behalf_of": request.on_behalf_of,
         "launcher": request.launcher,
         "policy_revision": request.policy_revision,

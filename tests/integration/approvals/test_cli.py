@@ -46,6 +46,19 @@ async def test_show_puts_the_raw_arguments_first(gateway: Gateway) -> None:
     assert re.search(r"\(in (9|10) min \d+ s\)", shown.stdout)
 
 
+async def test_agents_that_handed_their_authority_on_are_shown(gateway: Gateway) -> None:
+    held = await gateway.hold(actor_chain=("refund-bot", "planner", "clerk"))
+    shown = (await gateway.cli("ann", "show", held.id)).stdout.splitlines()
+    agents = [line.split() for line in shown if line.startswith(("agent", "by way of"))]
+    assert agents == [
+        ["agent", "refund-bot"],
+        ["by", "way", "of", "planner"],
+        ["by", "way", "of", "clerk"],
+    ]
+    alone = await gateway.hold()
+    assert "by way of" not in (await gateway.cli("ann", "show", alone.id)).stdout
+
+
 async def test_a_denial_is_shown_with_its_reason(gateway: Gateway) -> None:
     held = await gateway.hold()
     denied = await gateway.cli("bob", "deny", held.id, "--reason", "no such order", "-o", "json")
