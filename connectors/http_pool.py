@@ -11,6 +11,7 @@ INVARIANT: every failure says whether bytes of the request may have left (`sent`
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -459,6 +460,8 @@ class HttpPool:
         except ssl.SSLCertVerificationError as error:
             text = f"its certificate is not believed: {error.verify_message}; {_TRUST}"
             raise HttpError(text, sent=False) from error
+        except (socket.gaierror, UnicodeError) as error:  # none that is known, none that can be one
+            raise HttpError("no connection: its host name has no address", sent=False) from error
         except OSError as error:
             raise HttpError(f"no connection: {type(error).__name__}", sent=False) from error
         self._open.add(connection)

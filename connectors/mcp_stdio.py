@@ -321,6 +321,8 @@ class McpStdioTransport:
             self._fail(key)
             if isinstance(error, OSError | UpstreamError):
                 said = str(error)
+                if isinstance(error, OSError) and error.filename is not None:
+                    said = f"{error.strerror}: `{error.filename}`"
                 if holds_any(said.encode(), self._needles):  # it tells what it was given
                     said = "what it said repeats the gateway's credential"
                 raise undelivered(f"`{self._command[0]}` did not start: {said}") from None

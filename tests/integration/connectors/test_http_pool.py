@@ -390,6 +390,13 @@ async def test_a_plain_server_behind_https_is_not_talked_to() -> None:
         assert not caught.value.sent
 
 
+async def test_a_host_name_without_an_address_is_told() -> None:
+    async with HttpPool() as pool:
+        with pytest.raises(HttpError, match="host name has no address") as caught:
+            await ask(pool, read_target("http://shop..example/mcp"))
+        assert not caught.value.sent
+
+
 async def test_a_server_of_a_private_ca_is_talked_to_once_its_ca_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

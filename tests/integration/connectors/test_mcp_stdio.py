@@ -462,6 +462,16 @@ async def test_a_start_that_fails_says_what_the_server_said(made: Callable[..., 
         assert caught.value.delivery == "not_sent"
 
 
+async def test_a_command_or_folder_that_there_is_not_is_named(
+    clock: HandClock, tmp_path: Path
+) -> None:
+    for command, cwd in (([str(tmp_path / "none")], None), (COMMAND, tmp_path / "none")):
+        transport = McpStdioTransport("srv", command, limits=Limits(), clock=clock, cwd=cwd)
+        with pytest.raises(UpstreamError, match=f"No such file or directory: `{tmp_path}/none`"):
+            await transport.start()
+        await transport.close()
+
+
 async def test_a_server_of_an_unknown_version_is_not_used(made: Callable[..., Any]) -> None:
     async with made("--ancient") as transport:
         with pytest.raises(UpstreamError, match="no version of MCP"):
