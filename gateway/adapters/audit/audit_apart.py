@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -69,12 +69,12 @@ class KeeperProcess:
         """The process id."""
         return self._process.pid
 
-    def hand(self, log: Handover, lock_fd: int) -> None:
-        """Hand it an open log and its lock, which from now on lasts as long as both hold it."""
+    def hand(self, log: Handover, lock_fds: Sequence[int]) -> None:
+        """Hand it an open log and its locks, which from now on last as long as both hold them."""
         message = pack(msgspec.msgpack.encode(log))
-        sent = socket.send_fds(self.connection, [message], [lock_fd])
+        sent = socket.send_fds(self.connection, [message], lock_fds)
         self.connection.sendall(message[sent:])
-        name_keeper(lock_fd, self.pid)
+        name_keeper(lock_fds[0], self.pid)
 
     def tell(self, why: str, failed: Callable[[str], None]) -> None:
         """Call `failed` with why it keeps nothing any more, and with how it ended where it did.

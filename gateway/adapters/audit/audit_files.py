@@ -162,6 +162,41 @@ def lock(directory: Path) -> int:
     return descriptor
 
 
+def lock_log(directory: Path) -> tuple[int, int]:
+    """Take the log as `lock` does, and its folder, too; return both descriptors.
+
+    `LOCK` is what others ask and read, but a file can be deleted, as one that looks left over
+    often is. Without the folder's lock, two processes would then write one log.
+    """
+    named = lock(directory)
+    try:
+        return named, _lock_folder(directory)
+    except BaseException:
+        os.close(named)
+        raise
+
+
+def _lock_folder(directory: Path) -> int:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    patience_s = LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if patience_s <= 0:
+                os.close(descriptor)
+                raise ConfigurationError(
+                    f"audit directory `{directory}` is held by another process, whose `LOCK` was "
+                    "deleted; stop it, or name another directory"
+                ) from None
+            time.sleep(_LOCK_STEP_S)
+            patience_s -= _LOCK_STEP_S
+        except OSError:  # a file system that locks files only
+            return descriptor
+        else:
+            return descriptor
+
+
 def name_keeper(descriptor: int, keeper: int) -> None:
     """Write into a lock that is ours which process keeps the log."""
     _say_holder(descriptor, f"{_HOLDER}{os.getpid()}, its log kept by process {keeper}")
@@ -175,7 +210,7 @@ def _say_holder(descriptor: int, text: str) -> None:
 def _is_taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from gateway.adapters.audit.audit_builder import RecordBuilder
-from gateway.adapters.audit.audit_files import Files, lock
+from gateway.adapters.audit.audit_files import Files, lock_log
 from gateway.adapters.audit.audit_handover import Room, build_writer
 from gateway.adapters.audit.audit_key_file import KeyFile
 from gateway.adapters.audit.audit_openings import Vault
@@ -51,7 +51,7 @@ class OpenedLog(Struct, frozen=True, kw_only=True):
     """
 
     settings: LogSettings
-    lock_fd: int
+    lock_fds: tuple[int, ...]
     builder: RecordBuilder
     writer: SegmentWriter
     vault: Vault
@@ -71,11 +71,12 @@ def open_log(settings: LogSettings) -> OpenedLog:
     """
     try:
         _make_directories(settings)
-        lock_fd = lock(settings.directory)
+        lock_fds = lock_log(settings.directory)
         try:
-            return _open_locked(settings, lock_fd, os.urandom(_BOOT_BYTES).hex())
+            return _open_locked(settings, lock_fds, os.urandom(_BOOT_BYTES).hex())
         except BaseException:
-            os.close(lock_fd)
+            for descriptor in lock_fds:
+                os.close(descriptor)
             raise
     except OSError as error:
         raise ConfigurationError(
@@ -83,7 +84,7 @@ def open_log(settings: LogSettings) -> OpenedLog:
         ) from error
 
 
-def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
+def _open_locked(settings: LogSettings, lock_fds: tuple[int, ...], boot: str) -> OpenedLog:
     directory, files, signer = settings.directory, settings.files, settings.signer
     signers = signer.candidates() if isinstance(signer, KeyFile) else [signer]
     keys = [_key(settings.origin, candidate) for candidate in signers]
@@ -113,7 +114,7 @@ def _open_locked(settings: LogSettings, lock_fd: int, boot: str) -> OpenedLog:
     )
     opened = OpenedLog(
         settings=settings,
-        lock_fd=lock_fd,
+        lock_fds=lock_fds,
         builder=builder,
         writer=build_writer(
             durable=found.chain.seq,

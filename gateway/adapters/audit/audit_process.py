@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,9 @@ from gateway.adapters.audit.audit_handover import Handover, take_over
 from gateway.adapters.audit.audit_keeper import read_whole
 from gateway.adapters.audit.audit_orders import LENGTH
 from gateway.adapters.system import SystemClock
+
+LOCKS: Final = 2
+"""How many descriptors hold a log: of its `LOCK`, and of its folder."""
 
 
 def confine() -> None:
@@ -38,8 +42,8 @@ def confine() -> None:
 
 
 def receive(connection: socket.socket) -> Handover | None:
-    """Return what is handed over, and keep the log's lock until this process ends."""
-    data, _, _, _ = socket.recv_fds(connection, LENGTH.size, 1, socket.MSG_WAITALL)
+    """Return what is handed over, and keep the log's locks until this process ends."""
+    data, _, _, _ = socket.recv_fds(connection, LENGTH.size, LOCKS, socket.MSG_WAITALL)
     try:
         message = read_whole(connection, LENGTH.unpack(data)[0]) if data else b""
     except ConnectionError:

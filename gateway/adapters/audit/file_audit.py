@@ -45,7 +45,7 @@ class FileAuditLog:
 
     def __init__(self, opened: OpenedLog) -> None:
         self._log: Final = opened
-        self._lock_fd: int | None = opened.lock_fd
+        self._lock_fds = opened.lock_fds
         self._vault: Final = opened.vault
         self._epochs: Final = list(opened.epochs)
         self._rotating: Final = asyncio.Lock()
@@ -127,7 +127,7 @@ class FileAuditLog:
         await self._queue.ready()
 
     def _hand_over(self, keeper: KeeperProcess) -> None:
-        assert self._lock_fd is not None  # noqa: S101 - it is open
+        assert self._lock_fds  # noqa: S101 - it is open
         settings = self._log.settings
         handed = hand_over(
             room=settings.room,
@@ -137,7 +137,7 @@ class FileAuditLog:
             signer=self._log.signer,
         )
         with contextlib.suppress(OSError):  # it is gone, which `ready` tells
-            keeper.hand(handed, self._lock_fd)
+            keeper.hand(handed, self._lock_fds)
 
     def expect_end(self) -> None:
         """Say that the end has begun: from now on, a disk that hangs is not waited for for ever."""
@@ -146,7 +146,7 @@ class FileAuditLog:
 
     async def close(self) -> None:
         """Let everything queued become durable, write `shutdown` and give the directory back."""
-        if self._lock_fd is None:
+        if not self._lock_fds:
             return
         try:
             if self._queue is None or self._keeper is None:
@@ -157,8 +157,9 @@ class FileAuditLog:
                 finally:
                     await self._keeper.ended()
         finally:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+            for descriptor in self._lock_fds:
+                os.close(descriptor)
+            self._lock_fds = ()
 
     def _end_unstarted(self) -> None:
         builder, writer = self._log.builder, self._log.writer

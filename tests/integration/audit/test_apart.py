@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -301,6 +303,53 @@ async def test_a_process_that_hangs_is_killed_when_the_log_is_closed(
     again = open_log(tmp_path)
     await again.close()
     assert verify(tmp_path / "audit").valid
+
+
+@pytest.mark.req("AUD-10")
+@pytest.mark.parametrize("apart", [True, False])
+async def test_a_log_whose_lock_was_deleted_gets_no_second_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool
+) -> None:
+    monkeypatch.setattr(audit_files, "LOCK_PATIENCE_S", 0.05)
+    log = open_log(tmp_path)
+    await log.start(apart=apart)
+    (tmp_path / "audit" / "LOCK").unlink()
+    with pytest.raises(ConfigurationError, match="another process, whose `LOCK` was deleted"):
+        open_log(tmp_path)
+    await log.record(note_entry(1))
+    await log.close()
+    await open_log(tmp_path).close()
+    assert verify(tmp_path / "audit").valid
+
+
+@pytest.mark.req("AUD-10")
+async def test_where_folders_cannot_be_locked_the_file_alone_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def refuse_folders(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "as a network file system says it")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refuse_folders)
+    log = open_log(tmp_path)
+    with pytest.raises(ConfigurationError, match=f"held by process {os.getpid()}"):
+        open_log(tmp_path)
+    await log.close()
+
+
+@pytest.mark.req("AUD-10")
+def test_where_nothing_can_be_locked_no_log_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ConfigurationError, match="No locks available"):
+        open_log(tmp_path)
 
 
 @pytest.mark.req("AUD-10")

@@ -42,7 +42,7 @@ def test_a_log_under_another_key_is_not_called_damaged(folder: Path) -> None:
     before = key.read_bytes()
     assert run(*asked, folder / "countersign.yaml").exit_code == 0
     vkey = (folder / "audit" / "log.vkey").read_text().splitlines()[-1]
-    name, key_id, _ = vkey.split("+")
+    name, key_id, _ = vkey.split("+", 2)
     key.write_bytes(before)
     refused = run(*asked, folder / "countersign.yaml")
     assert (refused.exit_code, refused.stdout) == (1, "")
