@@ -219,6 +219,9 @@ def _build_tool(server: str, review: Review, offer: Offer, *, prefix: bool) -> T
         return (
             f"`{wire_name}` is no tool name for model APIs: 1 to 64 of A-Z a-z 0-9 _ -, unreserved"
         )
+    execution = offer.value.get("execution")
+    if isinstance(execution, dict) and execution.get("taskSupport") == "required":
+        return "it runs only as a task (MCP 2025-11-25), and the gateway relays none"
     schema = offer.value.get("inputSchema")
     try:
         checked = compile_schema(schema, review.input_schema)

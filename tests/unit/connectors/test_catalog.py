@@ -17,6 +17,7 @@ from tests.unit.connectors.calls import build_manifest
 
 pytestmark = pytest.mark.req("GW-08")
 
+AS_A_TASK = b'{"name":"t","inputSchema":{"type":"object"},"execution":{"taskSupport":"required"}}'
 REFUND = build_definition("refund", {"type": "object", "properties": {"amount": {}}})
 
 
@@ -164,6 +165,7 @@ def test_a_new_review_changes_the_version() -> None:
         (build_definition("countersign_x"), "no tool name"),
         (build_definition("a\r\nb"), "no tool name"),
         (b'{"name":"t"}', "inputSchema"),
+        (AS_A_TASK, "only as a task"),
         (build_definition("t", {"type": "array"}), "inputSchema"),
         (build_definition("t", {"type": "object", "x-mcp-header": "A"}), "misplaced"),
     ],
