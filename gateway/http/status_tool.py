@@ -28,6 +28,10 @@ TOLD = {
 ENDED = {
     "withheld": "the call was executed; policy does not allow its result to be seen",
     "not_sent": "the call was approved, but could not be sent; it was not executed; ask again",
+    "failed": (
+        "the call was approved and may have run, but no answer of the tool could be used; "
+        "do not repeat it before somebody has looked"
+    ),
     "resolved_not_ran": "somebody has looked: the call was not executed; ask again",
 }
 """What an outcome says that the state alone does not."""

@@ -150,6 +150,8 @@ def build_held(request: ApprovalRequest) -> Reply:
     fields["status"] = "unknown" if request.state == "UNKNOWN" else done
     if request.outcome == "not_sent":
         fields["delivery"] = request.outcome
+    elif (request.state, request.outcome) == ("FAILED", "failed"):
+        fields["delivery"] = "sent"  # and no answer that could be told
     if request.result is not None:
         fields["result"] = orjson.Fragment(request.result)
     return Reply(200, orjson.dumps(fields), location=location)

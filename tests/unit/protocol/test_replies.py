@@ -274,6 +274,24 @@ def test_a_held_call_is_202_until_it_ends(state: State, status: int, told: str) 
     assert orjson.loads(pending.body)["reason"] == "approval_needed"
 
 
+@pytest.mark.req("GW-12")
+@pytest.mark.parametrize(
+    ("state", "outcome", "delivery"),
+    [
+        ("FAILED", "not_sent", "not_sent"),
+        ("FAILED", "failed", "sent"),
+        ("FAILED", "tool_error", None),
+        ("UNKNOWN", "failed", None),
+        ("EXECUTED", "ok", None),
+    ],
+)
+def test_who_asks_after_a_call_without_an_answer_is_told_whether_it_may_have_run(
+    state: State, outcome: str, delivery: str | None
+) -> None:
+    body = orjson.loads(rest.build_held(build_request(state=state, outcome=outcome)).body)
+    assert body.get("delivery") == delivery
+
+
 def test_tools_are_listed_with_their_effect() -> None:
     body = orjson.loads(rest.build_tools((build_tool("look"),)))
     assert body["tools"][0]["name"] == "srv__look"
