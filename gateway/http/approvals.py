@@ -250,6 +250,7 @@ async def _view(deps: ApprovalDeps, request: ApprovalRequest) -> Response:
     people = {
         name: deps.voting_roles(Human(name, tuple(roles)))
         for name, roles in deps.humans.everyone().items()
+        if APPROVER in roles
     }
     counting = [vote for vote in map(deps.standing, votes) if vote is not None]
     return reply(build_view(request, votes, counting, people))
