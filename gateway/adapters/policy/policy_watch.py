@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from gateway.adapters.policy.policy_bundle import Bundle, find_files, load_bundl
 from gateway.core.errors import CountersignError
 
 INTERVAL_S: Final = 0.5
+AGAIN_S: Final = 5.0
 _SUFFIXES: Final = (".rego", ".json")
 Fingerprint = frozenset[tuple[str, int, int]]
 
@@ -30,6 +32,7 @@ class PolicyWatcher:
         *,
         report: Callable[[str | None], None] = lambda _: None,
         interval_s: float = INTERVAL_S,
+        again_s: float = AGAIN_S,
         seen: Fingerprint | None = None,
     ) -> None:
         """Take the folder as it was when it was `seen`, or is now, for what is active already."""
@@ -38,7 +41,11 @@ class PolicyWatcher:
         self._activate = activate
         self._report = report
         self._interval_s = interval_s
-        self._seen = take_fingerprint(path) if seen is None else seen
+        self._seen: Fingerprint | None = take_fingerprint(path) if seen is None else seen
+        self._refused: Fingerprint | None = None
+        self._again_s = again_s
+        self._again_at = 0.0
+        self._told: tuple[Fingerprint, str | None] | None = None
 
     async def run(self) -> None:
         """Look for changes until cancelled."""
@@ -49,32 +56,37 @@ class PolicyWatcher:
     async def check(self) -> bool:
         """Reload if anything changed since the last look; return whether it had.
 
-        What changes while it is read is left to the next look: half of it would be of before.
+        What changes while it is read is left to the next look: half of it would be of before. An
+        engine that cannot be reached is asked again, every `again_s` seconds.
         """
         now = await asyncio.to_thread(take_fingerprint, self._path)
-        if now == self._seen:
+        waits = now == self._refused and time.monotonic() < self._again_at
+        if now == self._seen or waits:
             return False
+        bundle, problem = None, None
         try:
-            bundle = await asyncio.to_thread(_load, self._path)
-            if await asyncio.to_thread(take_fingerprint, self._path) != now:
-                return False
-            self._seen = now
-            if isinstance(bundle, Exception):
-                raise bundle
-            await self._activate(bundle)
+            bundle = await asyncio.to_thread(load_bundle_dir, self._path)
         except (CountersignError, OSError) as error:
-            self.last_error = str(error)
-        else:
-            self.last_error = None
-        self._report(self.last_error)
+            problem = str(error)
+        if await asyncio.to_thread(take_fingerprint, self._path) != now:
+            return False
+        self._seen = now
+        if bundle is not None:
+            problem = await self._put_to_use(bundle, now)
+        if problem is None or (now, problem) != self._told:
+            self._report(problem)
+        self._told, self.last_error = (now, problem), problem
         return True
 
-
-def _load(path: Path) -> Bundle | CountersignError | OSError:
-    try:
-        return load_bundle_dir(path)
-    except (CountersignError, OSError) as error:
-        return error
+    async def _put_to_use(self, bundle: Bundle, now: Fingerprint) -> str | None:
+        try:
+            await self._activate(bundle)
+        except (CountersignError, OSError) as error:
+            if getattr(error, "code", "") == "policy_unavailable":
+                self._seen, self._refused = None, now
+                self._again_at = time.monotonic() + self._again_s
+            return str(error)
+        return None
 
 
 def take_fingerprint(path: Path) -> Fingerprint:

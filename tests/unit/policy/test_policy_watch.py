@@ -107,6 +107,36 @@ async def test_an_engine_that_refuses_a_bundle_is_reported(folder: Path) -> None
     assert watcher.last_error == "no worker"
 
 
+async def test_an_engine_that_cannot_be_reached_is_asked_until_it_takes_what_is_there(
+    folder: Path,
+) -> None:
+    engine, told = Engine(), list[str | None]()
+    engine.refusal = PolicyError("no connection", code="policy_unavailable")
+    watcher = PolicyWatcher(folder, engine.activate, report=told.append, again_s=0)
+    (folder / "a.rego").write_text(GOOD + "# more\n")
+    assert await watcher.check()
+    assert await watcher.check()
+    assert told == ["no connection"]  # once
+    engine.refusal = None
+    assert await watcher.check()
+    assert told == ["no connection", None]
+    assert len(engine.bundles) == 1
+    assert not await watcher.check()
+
+
+async def test_an_engine_that_cannot_be_reached_is_left_alone_for_a_while(folder: Path) -> None:
+    engine = Engine()
+    engine.refusal = PolicyError("no connection", code="policy_unavailable")
+    watcher = PolicyWatcher(folder, engine.activate, again_s=3600)
+    (folder / "a.rego").write_text(GOOD + "# more\n")
+    assert await watcher.check()
+    engine.refusal = None
+    assert not await watcher.check()
+    (folder / "a.rego").write_text(GOOD + "# once more\n")
+    assert await watcher.check()
+    assert len(engine.bundles) == 1
+
+
 async def test_run_looks_by_itself(folder: Path) -> None:
     engine = Engine()
     watcher = PolicyWatcher(folder, engine.activate, interval_s=0.001)
