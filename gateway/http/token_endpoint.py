@@ -8,7 +8,7 @@ grant type is asked. Everything refused is recorded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fastapi import Request
 from msgspec import Struct
@@ -53,6 +53,13 @@ class GrantType(Protocol):
         ...
 
 
+_STRANGER: Final = "the client is not known or its secret is wrong"
+_ASSERTION_FAULT: Final = (
+    "the assertion is none of a known client's: it is signed by a key of it, for this server "
+    "alone, lives for 300 s at most and counts once"
+)
+
+
 class _Form(Struct, frozen=True):
     """A token request that can be read. `failure` says why it gets nothing whoever asks."""
 
@@ -95,7 +102,7 @@ class TokenEndpoint:
         who = await self._believe(form)
         if who is None:
             await self._deps.refuse("authenticate", "client_invalid")
-            text = "the client is not known or its secret is wrong"
+            text = _ASSERTION_FAULT if "client_assertion" in form.one else _STRANGER
             challenge = {"WWW-Authenticate": BASIC_CHALLENGE}
             return tell_failure(Failure("invalid_client", text, 401, challenge))
         # 3. Known clients that ask for what nobody gets.

@@ -126,6 +126,16 @@ async def test_an_assertion_counts_once(served: World) -> None:
     assert served.refused[-1] == ("authenticate", "client_invalid")
 
 
+async def test_what_an_assertion_has_to_be_is_told_without_saying_what_this_one_lacks(
+    served: World,
+) -> None:
+    strange = build(served, sub="nobody", iss="nobody")
+    long = build(served, exp=served.clock.now_s + 3_600)
+    said = {(await ask(served, one)).json()["error_description"] for one in (strange, long)}
+    assert len(said) == 1
+    assert "lives for 300 s at most" in said.pop()
+
+
 async def test_a_jti_may_not_come_back_in_a_new_assertion(served: World) -> None:
     assert await error_of(served, build(served, jti="same")) == "none"
     again = build(served, jti="same", exp=served.clock.now_s + 61)
