@@ -94,6 +94,7 @@ class Asked(OptionGroup, frozen=True, kw_only=True):
                 since_us=parse_when(self.since, now_us) if self.since else None,
                 until_us=parse_when(self.until, now_us) if self.until else None,
             )
+            check_span(wanted.since_us, wanted.until_us)
         except (ValueError, OverflowError) as error:
             raise fail(str(error), Exit.USAGE) from None
         if self.human is None or vault is None:
@@ -115,6 +116,12 @@ class Asked(OptionGroup, frozen=True, kw_only=True):
             "until": self.until,
         }
         return {name: value for name, value in named.items() if value}
+
+
+def check_span(since_us: int | None, until_us: int | None) -> None:
+    """Raise `ValueError` for a time that ends before it begins: in it, nothing is ever wrong."""
+    if since_us is not None and until_us is not None and since_us >= until_us:
+        raise ValueError("`--since` is not before `--until`; mend one of them")
 
 
 def require_log(directory: Path) -> None:

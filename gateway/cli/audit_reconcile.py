@@ -17,7 +17,7 @@ from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.export_reader import Digest, Source, open_export
 from gateway.adapters.audit.reconcile_log import index_calls, open_arguments
-from gateway.cli.audit_filters import read_pin
+from gateway.cli.audit_filters import check_span, read_pin
 from gateway.cli.exits import Exit, say_why
 from gateway.cli.reconcile_map import ExportMap, load_map
 from gateway.cli.reconcile_report import Output, Report, print_report
@@ -119,8 +119,9 @@ def reconcile(
             until_us=_time("--until", until),
             skew_us=said.skew_us,
         )
+        check_span(scope.since_us, scope.until_us)
         vault = _open_vault(log, kek)
-    except ConfigurationError as error:
+    except (ConfigurationError, ValueError) as error:
         raise _fail(str(error), Exit.USAGE) from None
     try:
         records = None if unverified else _verify(log, vkey)

@@ -155,6 +155,7 @@ def test_a_line_that_is_no_record_is_told(desk: Desk) -> None:
         (("--human", "alice", "--kek", "nowhere"), Exit.USAGE),
         (("--decision", "maybe"), Exit.USAGE),
         (("--since", "tomorrow"), Exit.USAGE),
+        (("--since", "1d", "--until", "2d"), Exit.USAGE),
         (("--op", "\udcff"), Exit.USAGE),
         (("--url", "ftp://x", "--purpose", "p"), Exit.USAGE),
         (("--url", "http://gateway.example.com", "--purpose", "p"), Exit.USAGE),

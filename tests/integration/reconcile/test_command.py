@@ -319,6 +319,11 @@ async def test_what_no_checkpoint_covers_yet_explains_nothing(desk: Desk) -> Non
     [
         (["--since", "yesterday"], Exit.USAGE, "--since: `yesterday` is no time"),
         (["--until", "2023-11-14T22:13:20"], Exit.USAGE, "is no time"),
+        (
+            ["--since", "2026-06-01T00:00:00Z", "--until", "2026-05-01T00:00:00Z"],
+            Exit.USAGE,
+            "`--since` is not before `--until`",
+        ),
         (["--kek", "none"], Exit.USAGE, "key file `none` is not there"),
         (["--log", "none"], Exit.NOT_FOUND, "`none` holds no audit log"),
         (["--map", "none"], Exit.USAGE, "none: cannot be read"),
