@@ -50,8 +50,9 @@ def read_offers(definitions: Sequence[bytes]) -> tuple[dict[str, Offer], dict[st
 
 
 def read_digests(definitions: Sequence[bytes]) -> dict[str, str]:
-    """Return the digests of a listing's offers by name."""
-    return {name: offer.digest for name, offer in read_offers(definitions)[0].items()}
+    """Return the digests of a listing's offers by name; an empty one for what cannot be offered."""
+    offers, problems = read_offers(definitions)
+    return dict.fromkeys(problems, "") | {name: offer.digest for name, offer in offers.items()}
 
 
 def _read_offer(raw: bytes) -> Offer | str:

@@ -198,8 +198,9 @@ class McpStdioTransport:
                 process.offered = read_digests(await self._list(process))
             except UpstreamError as error:
                 raise undelivered(f"its tools cannot be listed: {error}") from error
-        if process.offered.get(name) == self._listed.get(name):
-            return
+        offered = process.offered.get(name)
+        if offered is None or offered == self._listed.get(name):
+            return  # what it does not offer, such as before it is ready, it does not run either
         listed = self._running.get(_SHARED)
         if listed is not None and listed.done() and listed.result() is not process:
             self._retire(listed.result(), unless_after=process)

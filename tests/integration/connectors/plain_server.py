@@ -36,6 +36,10 @@ def read() -> dict[str, Any]:
 
 def tools(names: tuple[str, ...]) -> list[dict[str, Any]]:
     said = {"echo": {"description": EDITION}} if EDITION else {}
+    if EDITION == "none":
+        names = tuple(name for name in names if name != "echo")
+    if EDITION == "twice" and "echo" in names:
+        names = ("echo", *names)
     return [
         {"name": name, "inputSchema": {"type": "object"}, **said.get(name, {})} for name in names
     ]

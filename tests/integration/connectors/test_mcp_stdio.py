@@ -280,6 +280,28 @@ async def test_a_server_replaced_on_the_disk_runs_nothing_of_another_definition_
         assert transport.processes == 3
 
 
+async def test_a_tool_that_a_process_does_not_offer_yet_is_left_to_it(
+    made: Callable[..., Any], tmp_path: Path
+) -> None:
+    edition = tmp_path / "edition"
+    edition.write_text("first", encoding="utf-8")
+    async with made("--edition", str(edition)) as transport:
+        await transport.list_tools()
+        edition.write_text("none", encoding="utf-8")
+        await transport.call(build_intent("echo", run_id="b"), None)
+
+
+async def test_a_tool_that_a_process_offers_twice_is_not_called(
+    made: Callable[..., Any], tmp_path: Path
+) -> None:
+    edition = tmp_path / "edition"
+    edition.write_text("first", encoding="utf-8")
+    async with made("--edition", str(edition)) as transport:
+        await transport.list_tools()
+        edition.write_text("twice", encoding="utf-8")
+        assert (await refusal(transport, "echo", run_id="b")).delivery == "not_sent"
+
+
 async def test_a_shared_server_that_comes_back_another_is_listed_before_it_is_called(
     made: Callable[..., Any], tmp_path: Path
 ) -> None:
