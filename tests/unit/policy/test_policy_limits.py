@@ -369,6 +369,21 @@ def test_a_silent_limit_is_told_with_the_rule_that_would_speak() -> None:
     assert "`known if is_number(input.context.args.n)`" in fault
 
 
+@pytest.mark.parametrize(
+    ("check", "limit"),
+    [
+        ("is_array", "count(args.n) > 10"),
+        ("is_object", "count(args.n) > 10"),
+        ("is_string", 'count(split(args.n, "")) > 10'),
+    ],
+)
+def test_the_rule_that_would_speak_asks_for_the_type_that_the_limit_is_of(
+    check: str, limit: str
+) -> None:
+    (fault,) = faults(f"{FREE}{DENY} {{\n\t{check}(args.n)\n\t{limit}\n}}")
+    assert f"`known if {check}(input.context.args.n)`" in fault
+
+
 def test_what_the_library_reads_counts_as_checked_by_it(tmp_path: Path) -> None:
     lib = module("").replace("import input.context.args", "import data.countersign.lib.args as lib")
     limit = lib + FREE + f'{DENY} lib.number("n") > 100\n'

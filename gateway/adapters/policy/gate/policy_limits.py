@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from gateway.adapters.policy.gate.policy_checks import ELSEWHERE
 from gateway.adapters.policy.gate.policy_comparisons import Body
+from gateway.adapters.policy.gate.policy_kinds import CHECKS
 from gateway.adapters.policy.gate.policy_made import UNNAMED, Key, common, covers, narrowed, widened
 from gateway.adapters.policy.gate.policy_rules import Name
 from gateway.adapters.policy.policy_faults import Mistake
@@ -58,12 +59,12 @@ def _of_package(rules: list[Limits]) -> Iterator[Mistake]:
             kinds = limited[key]
             heard = in_calls if _is_of_calls(each, key) else spoken
             if _is_said(key) and not (covers(heard, key, kinds) or covers(needed, key, kinds)):
-                yield _mistake(each, key)
+                yield _mistake(each, key, kinds)
     for each in permits:
         for key, kinds in sorted(each.body.lax.items()):
             heard = in_calls if _is_of_calls(each, key) else spoken
             if _is_said(key) and not covers(heard, key, kinds):
-                yield _mistake(each, key)
+                yield _mistake(each, key, kinds)
 
 
 def _is_elsewhere(limit: Limits) -> bool:
@@ -80,7 +81,7 @@ def _is_said(key: Key) -> bool:
     return key[:3] in _SAID or key[0] in {"%call", "data"}
 
 
-def _mistake(limit: Limits, key: Key) -> Mistake:
+def _mistake(limit: Limits, key: Key, kinds: int) -> Mistake:
     what, name = limit.name[1], _readable(key)
     row, col = place(limit.body.text, limit.span)
     silent = (
@@ -88,7 +89,7 @@ def _mistake(limit: Limits, key: Key) -> Mistake:
         if what in _LIMITING
         else f"this permit lets {name} pass where it is of another type: its limit is silent then"
     )
-    return Mistake(limit.path, row, col, "limit_silenced", silent, _hint(key))
+    return Mistake(limit.path, row, col, "limit_silenced", silent, _hint(key, kinds))
 
 
 def _readable(key: Key) -> str:
@@ -100,14 +101,16 @@ def _readable(key: Key) -> str:
     return f"`{text}`"
 
 
-def _hint(key: Key) -> str:
+def _hint(key: Key, kinds: int) -> str:
+    checks = [name for (name,), kind in CHECKS.items() if kinds & kind]
+    asked = checks[0] if len(checks) == 1 else "is_number"
     if key[0] == "%call" or key[0] == "data":
         check, name = "…", "known"
     elif key[-1] == "[":
         path = ".".join(key[:-1])
-        check, name = f"every x in {path} {{ is_number(x) }}", "known"
+        check, name = f"every x in {path} {{ {asked}(x) }}", "known"
     else:
-        check, name = f"is_number({'.'.join(key)})", "known"
+        check, name = f"{asked}({'.'.join(key)})", "known"
     return (
         f'add `{name} if {check}` and `deny contains {{"code": "unclear"}} if not {name}`, '
         "or make every permit of the package need it"
