@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from connectors.auth_binding import UpstreamAuth
+from connectors.credential_http import CredentialProblem
 from connectors.credentials import CredentialMaker
 from connectors.http_pool import HttpPool
 from connectors.manifest import Manifest, load_manifest
 from connectors.oauth_upstream import Asserter, TokenFetcher
-from connectors.secret_sources import SecretSources
+from connectors.secret_sources import SecretSources, read_private_file, read_variable
 from connectors.secret_vault import VaultReader
 from connectors.upstreams import Endpoint, find_binding
 from gateway.adapters.broker.broker_socket import SocketBroker
@@ -78,7 +80,12 @@ def build_local_broker(
     ids: Ids,
     environ: Mapping[str, str],
 ) -> CachingBroker:
-    """Return the broker that reads the secrets in this process."""
+    """Return the broker that reads the secrets in this process.
+
+    Raises `ConfigurationError` for a client secret that is not where it should be: no token is
+    asked for at the start, which would tell.
+    """
+    _check_client_secrets(bindings, environ)
     sources = _build_sources(config.credentials, pool, environ)
 
     async def secret(reference: str, now_ns: int) -> str:
@@ -91,6 +98,21 @@ def build_local_broker(
     tokens = TokenFetcher(pool, secret=secret, asserter=asserter)
     maker = CredentialMaker(bindings, sources=sources, tokens=tokens)
     return CachingBroker(maker.fetch, forget=maker.forget)
+
+
+def _check_client_secrets(bindings: Mapping[str, UpstreamAuth], environ: Mapping[str, str]) -> None:
+    missing = []
+    for server, auth in bindings.items():
+        kind, _, where = auth.client_secret_from.partition(":")
+        try:
+            if kind == "env":
+                read_variable(where, environ)
+            elif kind == "file":
+                read_private_file(Path(where))
+        except CredentialProblem as problem:
+            missing.append(f"servers.{server}: {problem}")
+    if missing:
+        raise ConfigurationError("\n".join(missing))
 
 
 def build_broker(

@@ -256,6 +256,26 @@ def test_the_command_does_not_start_without_a_secret(tmp_path: Path) -> None:
     assert not (tmp_path / "b.sock").exists()
 
 
+@pytest.mark.parametrize("kind", ["oauth_client_credentials", "token_exchange"])
+@pytest.mark.parametrize("place", ["broker", "gateway"])
+def test_nothing_starts_without_the_secret_that_tokens_are_asked_for_with(
+    tmp_path: Path, kind: str, place: str
+) -> None:
+    path = configure(tmp_path, **({"socket": "b.sock"} if place == "broker" else {}))
+    manifest = json.loads((tmp_path / "srv.yaml").read_text(encoding="utf-8"))
+    manifest["auth"] = {
+        "kind": kind,
+        "token_url": "http://127.0.0.1:1/token",
+        "client_id": "countersign",
+        "client_secret_from": "env:BROKER_TEST",
+    }
+    (tmp_path / "srv.yaml").write_text(json.dumps(manifest), encoding="utf-8")
+    words = ["broker"] if place == "broker" else ["tools", "list"]
+    done = CliRunner().invoke(build(words[0]), [*words, "--config", str(path)])
+    assert done.exit_code == 1
+    assert "servers.srv: variable `BROKER_TEST` is not set; set it" in done.stderr
+
+
 async def test_the_command_hands_out_credentials_until_it_is_told_to_stop(tmp_path: Path) -> None:
     config = configure(tmp_path, socket="b.sock")
     env = {**os.environ, "BROKER_TEST": "s3cr3t-s3cr3t"}
