@@ -58,10 +58,18 @@ def docs(
 
 def _read(directory: Path) -> dict[str, str]:
     files = (file for file in directory.rglob("*.rego") if not file.name.endswith("_test.rego"))
-    sources = {str(file.relative_to(directory)): file.read_text(encoding="utf-8") for file in files}
+    sources = {str(file.relative_to(directory)): _read_text(file) for file in files}
     if not sources:
         raise ConfigurationError(f"{directory}: there is no .rego file", code="policy_invalid")
     return sources
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        text = f"{file}: is no UTF-8 text ({error.reason}); save it as UTF-8"
+        raise ConfigurationError(text, code="policy_invalid") from None
 
 
 def read_all(sources: dict[str, str]) -> list[Notes]:

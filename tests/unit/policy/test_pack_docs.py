@@ -130,6 +130,13 @@ def test_what_cannot_be_read_is_told_with_its_line(tmp_path: Path, text: str, me
     assert message in err
 
 
+def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.rego").write_bytes("package policies.a\n".encode("utf-16"))
+    code, out, err = docs(str(tmp_path))
+    assert (code, out) == (Exit.ERROR, "")
+    assert "a.rego: is no UTF-8 text (invalid start byte); save it as UTF-8" in err
+
+
 def test_a_folder_without_policies_says_so(tmp_path: Path) -> None:
     code, _, err = docs(str(tmp_path))
     assert code == Exit.ERROR
