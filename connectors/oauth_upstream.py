@@ -34,6 +34,7 @@ _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _TOKEN_MAX_CHARS: Final = 16_384
 _CODE: Final = re.compile(r"[a-z_]{1,40}")
+_DIGITS: Final = re.compile(r"[0-9]{1,10}")
 _TOKEN: Final = re.compile(r"[!-~]+")
 """`1*VSCHAR` of RFC 6749 §A.12, without blanks: it goes into a header."""
 
@@ -161,6 +162,8 @@ def read_token(answer: CredentialReply, now_ns: int) -> AccessToken:
         raise CredentialProblem("malformed", "the token endpoint gave no bearer token")
     if not isinstance(value, str) or not _TOKEN.fullmatch(value) or len(value) > _TOKEN_MAX_CHARS:
         raise CredentialProblem("malformed", "the token endpoint gave a token that is none")
+    if isinstance(life_s, str) and _DIGITS.fullmatch(life_s):  # no number, yet widely written so
+        life_s = int(life_s)
     if isinstance(life_s, bool) or not isinstance(life_s, int | float) or not 0 < life_s < 1 << 31:
         raise CredentialProblem("malformed", "the token endpoint gave a token without a life")
     expires_s = max(life_s - _CLOCKS_S, life_s * 0.5)

@@ -310,6 +310,8 @@ async def test_a_refusal_is_told_by_its_code_and_none_of_its_words(
         {"access_token": "a\r\nX: b", "token_type": "bearer"},
         {"access_token": "x" * 20_000, "token_type": "bearer"},
         {"access_token": "t", "token_type": "bearer", "expires_in": "soon"},
+        {"access_token": "t", "token_type": "bearer", "expires_in": "-5"},
+        {"access_token": "t", "token_type": "bearer", "expires_in": "9" * 5000},
         {"access_token": "t", "token_type": "bearer", "expires_in": 0},
         {"access_token": "t", "token_type": "bearer", "expires_in": True},
         [],
@@ -331,6 +333,18 @@ async def test_a_token_whose_life_is_not_said_is_kept_for_a_minute(
     found = await brokers.obtain(CRM, NOW)
     assert isinstance(found, UpstreamCredential)
     assert found.expires_ns == NOW + 55 * S
+
+
+async def test_a_life_in_digits_that_are_text_is_one(
+    brokers: CachingBroker, server: AuthorizationServer
+) -> None:
+    """Microsoft's endpoints of version 1.0 write it so."""
+    server.override = reply_json(
+        {"access_token": "t", "token_type": "Bearer", "expires_in": "3599"}
+    )
+    found = await brokers.obtain(CRM, NOW)
+    assert isinstance(found, UpstreamCredential)
+    assert found.expires_ns == NOW + 3594 * S
 
 
 async def test_a_secret_is_not_sent_on_to_where_an_endpoint_points(
