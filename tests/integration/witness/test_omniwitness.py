@@ -1,6 +1,6 @@
 """The client against a witness that nobody here wrote: `omniwitness` of transparency-dev.
 
-Needs the program in `.cache/bin` or on PATH; `tests/integration/witness/build_omniwitness.sh`
+Needs the program in `.cache/bin` or on PATH; `tests/integration/witness/omniwitness/build.sh`
 builds it.
 """
 
