@@ -2,7 +2,8 @@
 
 A scenario is played through `Judge` with a ledger of its own, so a hold, a sum or a label is what
 it would be at the gateway. What is left out: nothing is sent, so tools answer nothing, and no
-package sees a result. The token grants every tool, since grants only ever narrow.
+package sees a result. The token grants every tool by its name: that is the most that a launcher can
+hand out, and policies may permit only what a grant names.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Stage:
         self.decided = 0
         self._engine: Final = engine
         self._grants: Final = {
-            server: Grant(server=server) for server in sorted({t.server for t in tools.values()})
+            id_: Grant(server=tool.server, tool=tool.name) for id_, tool in sorted(tools.items())
         }
 
     async def play(self, scenario: Scenario) -> list[Moment]:
@@ -170,7 +171,7 @@ class _Play:
         )
         now_ns = (self._scenario.world.start_s + number) * 1_000_000_000
         call = AuthenticatedCall(raw, self._claims, now_ns)
-        return ResolvedCall(call, tool, self._grants[tool.server])
+        return ResolvedCall(call, tool, self._grants[tool.id])
 
 
 class _View:

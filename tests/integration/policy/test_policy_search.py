@@ -460,6 +460,20 @@ def test_the_default_pack_breaks_the_sentence_about_labels_within_few_runs(
     assert [moment["tool"] for moment in found["moments"]][:2] == ["bank.inbox", "bank.export"]
 
 
+def test_what_policies_permit_because_a_grant_names_the_tool_is_searched(bank: Bank) -> None:
+    notes = bank.folder / "notes.yaml"
+    notes.write_text(
+        "id: notes\ntransport: http\negress: [127.0.0.1]\nauth: none\n"
+        "tools:\n  - {name: add, effect: create}\n"
+    )
+    sentence = "no agent can call notes.add without a hold"
+    asked = ["search", str(PACK), "--manifest", str(notes), "-s", sentence, "--tries", "60"]
+    result = CliRunner().invoke(app, ["policy", *asked, "-o", "json"])
+    (found,) = json.loads(result.stdout)
+    assert result.exit_code == Exit.TEST_FAILED, found
+    assert found["moments"][0]["reasons"] == ["writes:write_granted"]
+
+
 def test_labels_that_only_a_policy_gives_are_searched_too(bank: Bank) -> None:
     bank.write(
         """
