@@ -355,7 +355,7 @@ class Gateway:
         self._ended_runs.update(over)
         self._ledger.forget(over)
         if self._audit is not None:
-            await self._ledger_store.save(self._audit.size, self._ledger.snapshot())
+            await self._ledger_store.keep(self._ledger, self._audit)
 
     async def _keep_up(self) -> None:
         """Let the state know soon that it has seen sign-outs: else a crash signs everybody out."""

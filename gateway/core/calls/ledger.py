@@ -37,6 +37,9 @@ _ROOM: Final = 1_000_000
 _DAY: Final = "day:"
 """Begins the name of a payer's row in a snapshot. No family is called so."""
 
+Changes = dict[str, dict[str, Any] | None]
+"""Rows of a snapshot that are new or other than before, by name; None for one that is gone."""
+
 
 def view_budget(budget: Budget, family: Family) -> dict[str, Any]:
     """What a budget leaves, as policies see it: `calls` and `sums`, as far as it bounds them."""
@@ -54,6 +57,7 @@ class Ledger:
     def __init__(self) -> None:
         self._families: dict[str, Family] = {}
         self._days: dict[str, Day] = {}
+        self._changed: set[str] = set()
         self._open: dict[str, Charge] = {}
         self._now_s = 0
         self._room = _ROOM
@@ -63,6 +67,7 @@ class Ledger:
         family = self._families.get(family_id)
         if family is None:
             family = self._families[family_id] = Family(family_id)
+            self._changed.add(family_id)
         return family
 
     def day(self, payer: str, now_s: int) -> Day:
@@ -81,6 +86,7 @@ class Ledger:
                 self._room += family.sightings.size
                 for member in family.members:
                     self._families.pop(member, None)
+                self._changed.update((family_id, *family.members))
 
     def reserve(
         self,
@@ -156,13 +162,14 @@ class Ledger:
     def give_back(self, charge: Charge) -> None:
         """Undo a charge whose call was certainly not sent."""
         for name in (charge.family, *charge.also):
-            self.family(name).give_back(charge)
+            self._changing(name).give_back(charge)
         if charge.payer in self._days:
             self._days[charge.payer].give_back(charge)
+            self._changed.add(_DAY + charge.payer)
 
     def begin(self, family_id: str, labels: Iterable[str]) -> None:
         """Give a family the labels that its data carries from the start."""
-        family = self.family(family_id)
+        family = self._changing(family_id)
         family.labels.update(labels)
         if UNTRUSTED in family.labels:  # it holds what the gateway has not seen
             family.sightings.doubt = True
@@ -192,22 +199,28 @@ class Ledger:
 
     def join(self, family_id: str, labels: Iterable[str]) -> bool:
         """Add labels to those of a family; False, and none is added, where it has too many."""
-        family = self.family(family_id)
+        family = self._changing(family_id)
         joined = family.labels.union(labels)
         if len(joined) > LABELS_MAX:
             return False
         family.labels = joined
         return True
 
+    def _changing(self, family_id: str) -> Family:
+        """Return a family that is about to change in what outlives a restart."""
+        self._changed.add(family_id)
+        return self.family(family_id)
+
     def _apply(self, charge: Charge) -> None:
-        root = self.family(charge.family)
+        root = self._changing(charge.family)
         root.apply(charge)
         for name in charge.also:
             root.members.add(name)
-            self.family(name).apply(charge)
+            self._changing(name).apply(charge)
         if charge.payer:
             self._now_s = max(self._now_s, charge.at)
             self.day(charge.payer, charge.at).apply(charge)
+            self._changed.add(_DAY + charge.payer)
 
     def _is_exhausted(self, node: str, tool: Tool, limit: int | None) -> bool:
         if limit is None:
@@ -243,12 +256,37 @@ class Ledger:
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Everything that outlives a restart. Payers who spent nothing for a day are let go."""
+        self._pass_on()
+        rows = {key: family.dump() for key, family in self._families.items()}
+        return rows | {f"{_DAY}{payer}": day.dump() for payer, day in self._days.items()}
+
+    def take_changes(self) -> Changes:
+        """Return what of a snapshot is new since this was asked last.
+
+        Whoever cannot keep it gives it back (`untake`). INVARIANT: all changes that were taken and
+        not given back make the snapshot; only so may a store that has them forget the log's past.
+        """
+        self._pass_on()
+        names, self._changed = self._changed, set()
+        changes: Changes = {}
+        for name in names:
+            if name.startswith(_DAY):
+                found: Family | Day | None = self._days.get(name.removeprefix(_DAY))
+            else:
+                found = self._families.get(name)
+            changes[name] = None if found is None else found.dump()
+        return changes
+
+    def untake(self, changes: Changes) -> None:
+        """Say again, next time, what was not kept."""
+        self._changed.update(changes)
+
+    def _pass_on(self) -> None:
         for payer, day in list(self._days.items()):
             day.pass_on(self._now_s)
             if not day.hours:
                 del self._days[payer]
-        rows = {key: family.dump() for key, family in self._families.items()}
-        return rows | {f"{_DAY}{payer}": day.dump() for payer, day in self._days.items()}
+                self._changed.add(_DAY + payer)
 
     def replay(self, record: Mapping[str, Any]) -> None:
         """Roll forward by one audit record: intents charge, outcomes `not_sent` give back."""
@@ -265,7 +303,7 @@ class Ledger:
             if spent is not None and record["delivery"] == "not_sent":
                 self.give_back(spent)
             if "family" in record:
-                self.family(record["family"]).labels.update(record.get("labels", ()))
+                self._changing(record["family"]).labels.update(record.get("labels", ()))
 
     def _doubt(self, family_id: str) -> None:
         """Take note that a family has a past of which only the totals are known."""

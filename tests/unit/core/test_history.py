@@ -240,3 +240,49 @@ def test_a_restart_rebuilds_the_same_view_from_snapshot_and_log(
         for name in ("", READ.id, SEND.id):
             assert again.family(run).calls_since(name, T0) == live.family(run).calls_since(name, T0)
     assert again.day("lars bot", now).view() == live.day("lars bot", now).view()
+
+
+@given(STEPS, st.sets(st.integers(0, 20)), st.sets(st.integers(0, 20)))
+def test_what_has_changed_is_all_that_whoever_keeps_the_rest_needs(
+    steps: list[tuple[str, str, int, str, tuple[str, ...], Any]], asked: set[int], lost: set[int]
+) -> None:
+    """Whatever happens to families, whenever changes are asked for, and wherever keeping fails."""
+    live, kept = Ledger(), dict[str, Any]()
+    for op, (tool, run, after, delivery, labels, egress) in enumerate(steps):
+        if op in asked and op in lost:
+            live.untake(live.take_changes())
+        elif op in asked:
+            keep(kept, live)
+        each = made(live, tool, T0 + after, spender=spender(run), egress=egress)
+        if delivery == "not_sent":
+            live.give_back(each)
+        elif delivery == "open":
+            live.forget([run])
+        elif delivery == "unknown":
+            live.begin(run, labels)
+        else:
+            live.join(run, labels)
+    keep(kept, live)
+    assert kept == orjson.loads(orjson.dumps(live.snapshot()))
+
+
+def test_a_family_that_rests_is_kept_once_and_one_that_goes_on_is_kept_again() -> None:
+    live, kept = Ledger(), dict[str, Any]()
+    made(live, "send", spender=spender("run-1"))
+    made(live, "send", spender=spender("run-2", "lars other"))
+    keep(kept, live)
+    made(live, "send", at=T0 + 48 * HOUR, spender=spender("run-1"))
+    assert live.take_changes().keys() == {"run-1", "day:lars bot", "day:lars other"}
+    assert live.take_changes() == {}
+    made(live, "send", at=T0 + 48 * HOUR, spender=spender("run-1"))
+    live.untake(dict.fromkeys(["day:lars other"]))
+    keep(kept, live)
+    assert kept == orjson.loads(orjson.dumps(live.snapshot()))
+
+
+def keep(kept: dict[str, Any], live: Ledger) -> None:
+    """Bring what is kept up to date, as a store does."""
+    for name, row in orjson.loads(orjson.dumps(live.take_changes())).items():
+        kept[name] = row
+        if row is None:
+            del kept[name]

@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sqlalchemy.engine import Connection
 from gateway.adapters import state as stores
 from gateway.adapters.state.sql_ledger import SqlLedger
 from gateway.adapters.state.sql_store import SCHEMA, SqlState
+from gateway.core.calls.ledger import Ledger
 from gateway.core.errors import ConfigurationError, CountersignError
 
 STAMP = {"environment": "test", "log_origin": "test/log"}
@@ -244,16 +246,34 @@ async def test_the_ledger_starts_empty(state: SqlState) -> None:
     assert await SqlLedger(state).load() == (0, {})
 
 
-async def test_a_ledger_snapshot_replaces_the_one_before(state: SqlState) -> None:
+async def test_a_ledger_snapshot_is_brought_up_to_date(state: SqlState) -> None:
     ledger = SqlLedger(state)
-    first: dict[str, dict[str, Any]] = {"root-1": {"calls": 2, "sums": {"/amount": "12.50"}}}
+    rests: dict[str, Any] = {"calls": 1}
+    first: dict[str, Any] = {"root-1": {"calls": 2, "sums": {"/amount": "12.50"}}, "root-2": rests}
     await ledger.save(7, first)
     assert await ledger.load() == (7, first)
-    second: dict[str, dict[str, Any]] = {"root-1": {"calls": 3, "recent": [["t", 1]], "ratio": 0.5}}
+    second: dict[str, Any] = {"root-1": {"calls": 3, "recent": [["t", 1]], "ratio": 0.5}}
     await ledger.save(9, second)
-    assert await ledger.load() == (9, second)
+    assert await ledger.load() == (9, {**second, "root-2": rests})
     await ledger.save(9, {})
-    assert await ledger.load() == (9, {})
+    await ledger.save(10, {"root-1": None, "root-3": None})
+    assert await ledger.load() == (10, {"root-2": rests})
+
+
+async def test_what_a_ledger_could_not_keep_is_kept_the_next_time(
+    state: SqlState, tmp_path: Path
+) -> None:
+    ledger, log = Ledger(), SimpleNamespace(size=7)
+    ledger.begin("root-1", ["pii"])
+    broken = SqlState(url_of(tmp_path))
+    with pytest.raises(CountersignError, match="not open"):
+        await SqlLedger(broken).keep(ledger, log)
+    await SqlLedger(state).keep(ledger, log)
+    assert await SqlLedger(state).load() == (7, ledger.snapshot())
+    ledger.forget(["root-1"])
+    await SqlLedger(state).keep(ledger, log)
+    assert await SqlLedger(state).load() == (7, {})
+    await broken.close()
 
 
 async def test_a_ledger_never_goes_back(state: SqlState) -> None:
