@@ -131,7 +131,7 @@ class _Lossy(io.TextIOBase):
     def _put(self, piece: str) -> bool:
         if self._fd is not None and not self._room.poll(0):
             return False
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # a stream that was closed is told by a ValueError
             self._stream.write(piece)
             self._stream.flush()
             return True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from collections.abc import Generator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import kept as _  # noqa: F401 - first: what others then use is kept
@@ -66,6 +68,17 @@ def _engines_end_where_they_began(request: pytest.FixtureRequest) -> Generator[N
     if {"policy", "examples", "audit_queries", "audit_access"} & set(request.path.parts):
         gc.collect()
         gc.freeze()  # what is left of a file, others need not go through
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logging_ends_as_it_was() -> Generator[None, None, None]:
+    """Commands send log lines to the stderr of their runner, which is gone after the test."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -45,7 +45,7 @@ async def open_log(
             "signer": signer,
             "kek": KEK,
             "clock": clock,
-            "limits": Limits(),
+            "limits": Limits(audit_wait_ms=20_000),  # the disk is shared with other tests
             "deployment": DEPLOYMENT,
             "files": files,
             **changes,
