@@ -139,9 +139,8 @@ def _find(params: Sequence[tuple[str, str]]) -> list[Mapping[str, Any]]:
         after = [("after", found[-1]["id"])] if found else []
         answer = ask("GET", _ROUTE, params=[*params, *after, ("limit", _PAGE)])
         found += answer["approvals"]
-        more = bool(answer["approvals"]) and answer.get(
-            "more", False
-        )  # older gateways tell one page
+        # An older gateway tells one page, and not whether there is another.
+        more = bool(answer["approvals"]) and answer.get("more", False)
     return found
 
 

@@ -48,7 +48,7 @@ _CALLERS: Final[list[tuple[str, list[Json]]]] = [
     (r"/oauth/introspect", [{"client": []}, {"person": []}]),
     (r"/oauth/(token|revoke)", [{"client": []}, {}]),
     (r"/\.well-known/|/oauth/|/livez|/readyz", []),
-    (r"/v1/", [{"person": []}]),
+    (r"", [{"person": []}]),
 ]
 """Who may ask, by how a path begins; the first that fits."""
 
