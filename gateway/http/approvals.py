@@ -65,8 +65,8 @@ class ApprovalDeps:
     relay: Callable[[], Awaitable[None]]
     on_approved: Callable[[str], None]
     voting_roles: Callable[[Human], tuple[str, ...]]
+    standing: Callable[[Vote], Vote | None]
     on_decided: Callable[[str], None] = lambda _request_id: None
-    standing: Callable[[Vote], Vote | None] = lambda vote: vote
 
 
 Comment = Annotated[str, msgspec.Meta(max_length=REASON_MAX_CHARS)]

@@ -66,6 +66,7 @@ class Desk:
                     relay=self.relay.drain,
                     on_approved=lambda id_: self.approved.append((id_, self.recorded())),
                     voting_roles=lambda human: human.roles,
+                    standing=lambda vote: vote,
                     on_decided=self.decided.append,
                 )
             )

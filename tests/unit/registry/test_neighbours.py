@@ -66,6 +66,7 @@ class Votes:
             relay=OutboxRelay(self.store, MemoryAuditLog()).drain,
             on_approved=lambda _id: None,
             voting_roles=lambda _human: self.counting,
+            standing=lambda vote: vote,
         )
         api = FastAPI()
         api.include_router(build_router(deps))
