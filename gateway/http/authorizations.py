@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.core.oauth.apps import App
@@ -16,6 +16,31 @@ from gateway.http.issue_desk import IssueDesk
 CONSENT_ORIGIN: Final = "consent"
 """The `origin` of runs that people consented to; policies see it."""
 
+GRACE_S: Final = 10
+"""For so long a refresh token that was just spent is answered with the same next one (ADR 0034)."""
+
+
+class NextTokens:
+    """Which refresh token follows which, for `GRACE_S`; in memory, for only hashes are stored."""
+
+    def __init__(self) -> None:
+        # By the hash of the old one: when it was first asked for, and the next one. Oldest first.
+        self._next: Final[dict[str, tuple[int, str]]] = {}
+
+    def find(self, old_hash: str, now_s: int) -> str | None:
+        """Return what follows a token that was spent a moment ago."""
+        at_s, token = self._next.get(old_hash, (now_s, None))
+        return token if 0 <= now_s - at_s < GRACE_S else None
+
+    def keep(self, old_hash: str, token: str, now_s: int) -> None:
+        """Remember what follows a token, and forget what is over."""
+        for old, (at_s, _) in tuple(self._next.items()):
+            if 0 <= now_s - at_s < GRACE_S:
+                break
+            del self._next[old]
+        self._next.pop(old_hash, None)
+        self._next[old_hash] = (now_s, token)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Authorizations:
@@ -27,6 +52,7 @@ class Authorizations:
     audit: AuditLog
     clock: Clock
     ids: Ids
+    next_tokens: NextTokens = field(default_factory=NextTokens)
 
     def now_s(self) -> int:
         """Return the time in seconds."""
@@ -50,8 +76,14 @@ class Authorizations:
         return token
 
     async def go_on_refreshing(self, old: Refresh) -> str | None:
-        """Return what takes the place of a refresh token; None if somebody was faster."""
-        token = self.ids.secret()
+        """Return what takes the place of a refresh token, the same to all who ask within `GRACE_S`.
+
+        None where it is spent for good.
+        """
+        token = self.next_tokens.find(old.token_hash, self.now_s())
+        if token is None:
+            token = self.ids.secret()
+            self.next_tokens.keep(old.token_hash, token, self.now_s())
         successor = Refresh(
             token_hash=hash_secret(token),
             run_id=old.run_id,
@@ -62,7 +94,26 @@ class Authorizations:
             jkt=old.jkt,
             issued_us=self.clock.now_ns() // 1_000,
         )
-        return token if await self.store.rotate_refresh(old.token_hash, successor) else None
+        if await self.store.rotate_refresh(old.token_hash, successor):
+            return token
+        return token if await self._is_unspent(token) else None
+
+    async def is_spent(self, refresh: Refresh) -> bool:
+        """Return whether a refresh token is good for nothing any more.
+
+        One that was spent less than `GRACE_S` ago, and whose successor nobody has used, is still
+        answered with that successor: an app that refreshes twice at once, or lost the answer, goes
+        on. A thief gains nothing that lasts: he and the app then hold one token, and the second
+        of them to use it ends the run.
+        """
+        if not refresh.spent:
+            return False
+        token = self.next_tokens.find(refresh.token_hash, self.now_s())
+        return token is None or not await self._is_unspent(token)
+
+    async def _is_unspent(self, token: str) -> bool:
+        found = await self.store.get_refresh(hash_secret(token))
+        return found is not None and not found.spent
 
     async def end_refresh(self, app: App, token: str) -> None:
         """End the run of a refresh token, which its app has no more use for (RFC 7009)."""

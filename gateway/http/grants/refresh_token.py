@@ -1,7 +1,8 @@
 """`refresh_token` (OAuth 2.1 §4.3): an app keeps acting without asking its person again.
 
 Each refresh token is good once and replaced by the next. One that comes again is in two hands, and
-nobody can tell whose are the thief's: the run ends (RFC 9700 §4.14.2).
+nobody can tell whose are the thief's: the run ends (RFC 9700 §4.14.2). Only within seconds of its
+use, before anybody has used the next one, does it get that same next one again (ADR 0034).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class RefreshToken:
         if found is None or found.client_id != app.id:
             return Failure("invalid_grant", "the refresh token is not known")
         # 2. A token used twice.
-        if found.spent:
+        if await self._authorizations.is_spent(found):
             await self._authorizations.end(found.run_id, app.id, "refresh_reused")
             return Failure("invalid_grant", "it was used before; everything of it is revoked")
         # 3. A stolen token in the hands of somebody without the app's key.

@@ -10,6 +10,7 @@ import pytest
 from gateway.core.oauth.client_documents import Document
 from gateway.core.policy.decision import Decision, Deny, Permit, Reason
 from gateway.core.tokens.grants import find_excess
+from gateway.http.authorizations import GRACE_S
 from tests.unit.tokens.proofs import Holder
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ async def test_a_refresh_token_used_twice_ends_the_run(world: World) -> None:
     first = await redeemed(world)
     second = (await world.refresh(first["refresh_token"])).json()
     issued = world.types().count("token.issue")
+    world.clock.now_s += GRACE_S
     again = await world.refresh(first["refresh_token"])
     assert again.json()["error"] == "invalid_grant"
     assert world.types().count("token.issue") == issued
@@ -246,12 +248,56 @@ async def test_a_refresh_token_used_twice_ends_the_run(world: World) -> None:
     assert reasons == ["refresh_reused"]
 
 
-async def test_of_many_refreshes_at_once_one_token_goes_out_and_the_run_ends(world: World) -> None:
+async def test_of_many_refreshes_at_once_all_get_the_same_next_token(world: World) -> None:
     first = await redeemed(world)
     replies = await asyncio.gather(*(world.refresh(first["refresh_token"]) for _ in range(8)))
-    good = [reply.json() for reply in replies if reply.status_code == 200]
-    assert len(good) <= 1
+    bodies = [reply.json() for reply in replies]
+    assert {reply.status_code for reply in replies} == {200}
+    assert len({body["refresh_token"] for body in bodies}) == 1
+    assert len({body["access_token"] for body in bodies}) == 8
+    assert len({world.claims(body["access_token"]).run_id for body in bodies}) == 1
+    assert not world.ended
+    world.clock.now_s += GRACE_S
+    assert (await world.refresh(bodies[0]["refresh_token"])).status_code == 200
+
+
+async def test_an_app_that_lost_the_answer_gets_the_same_next_token_for_a_moment(
+    world: World,
+) -> None:
+    first = await redeemed(world)
+    lost = (await world.refresh(first["refresh_token"])).json()
+    world.clock.now_s += GRACE_S - 1
+    again = (await world.refresh(first["refresh_token"])).json()
+    assert again["refresh_token"] == lost["refresh_token"]
+    world.clock.now_s += 1
+    assert (await world.refresh(first["refresh_token"])).json()["error"] == "invalid_grant"
     assert world.ended
+
+
+async def test_a_token_whose_successor_was_used_ends_the_run_at_once(world: World) -> None:
+    first = await redeemed(world)
+    second = (await world.refresh(first["refresh_token"])).json()
+    assert (await world.refresh(second["refresh_token"])).status_code == 200
+    assert (await world.refresh(first["refresh_token"])).json()["error"] == "invalid_grant"
+    assert world.ended
+
+
+async def test_a_thief_within_the_moment_ends_the_run_with_the_next_refresh(world: World) -> None:
+    first = await redeemed(world)
+    app = (await world.refresh(first["refresh_token"])).json()
+    thief = (await world.refresh(first["refresh_token"])).json()
+    world.clock.now_s += 290
+    assert (await world.refresh(thief["refresh_token"])).status_code == 200
+    world.clock.now_s += GRACE_S
+    assert (await world.refresh(app["refresh_token"])).json()["error"] == "invalid_grant"
+    assert world.ended
+
+
+async def test_a_clock_set_back_gives_a_spent_token_no_more_time(world: World) -> None:
+    first = await redeemed(world)
+    await world.refresh(first["refresh_token"])
+    world.clock.now_s -= 5
+    assert (await world.refresh(first["refresh_token"])).json()["error"] == "invalid_grant"
 
 
 async def test_a_refresh_can_narrow_scopes_and_never_widen(world: World) -> None:
