@@ -69,9 +69,9 @@ class BrokerServer:
                 await self._answer_all(reader, writer)
             else:
                 _log.warning("broker_stranger", uid=uid)
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except* (OSError, ValueError, msgspec.MsgspecError):  # as a group of tasks raises them
             _log.warning("broker_request_unreadable")
-        except asyncio.CancelledError:
+        except* asyncio.CancelledError:
             pass  # `close` hangs up
         finally:
             self._serving.discard(task)

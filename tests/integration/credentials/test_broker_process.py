@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from gateway.adapters.broker.broker_memory import MemoryBroker
@@ -155,14 +156,16 @@ async def test_an_answer_that_is_none_fails_the_call(path: Path, line: bytes) ->
 
 
 @pytest.mark.parametrize("line", [b"no json\n", b'{"id":1,"op":"put"}\n', b"x" * 70_000 + b"\n"])
-async def test_a_question_that_is_none_ends_the_connection_and_no_other(
+async def test_a_question_that_is_none_is_told_and_ends_the_connection_and_no_other(
     path: Path, line: bytes
 ) -> None:
     async with serving(path), asking(path) as broker:
-        reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(line)
-        assert await reader.read() == b""
-        writer.close()
+        with capture_logs() as told:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(line)
+            assert await reader.read() == b""
+            writer.close()
+        assert [one["event"] for one in told] == ["broker_request_unreadable"]
         assert await broker.obtain(ASK, 0) == HAS
 
 
