@@ -32,20 +32,30 @@ class Approved(Struct, frozen=True):
 
 
 def approve_definitions(
-    path: Path, listing: Sequence[bytes], tools: Collection[str] | str, reviewed_by: str
+    path: Path,
+    listing: Sequence[bytes],
+    tools: Collection[str] | str,
+    reviewed_by: str,
+    read: Collection[str] | None = None,
 ) -> list[Approved]:
     """Pin the live definitions of `tools` (or `ALL` that the manifest names) in a manifest.
 
+    `read`: digests of the definitions that the reviewer has read; no other one is pinned.
+
     Writes `definition_digest` and `reviewed_by`; comments and order stay. The file is replaced
     atomically, and only when the new one reads well. Raises `ConfigurationError`, with nothing
-    written, for a tool that the manifest does not name or the upstream does not offer.
+    written, for a tool that the manifest does not name, or the upstream does not offer as read.
     """
     with _alone(path.parent):
-        return _approve(path, listing, tools, reviewed_by)
+        return _approve(path, listing, tools, reviewed_by, read)
 
 
 def _approve(
-    path: Path, listing: Sequence[bytes], tools: Collection[str] | str, reviewed_by: str
+    path: Path,
+    listing: Sequence[bytes],
+    tools: Collection[str] | str,
+    reviewed_by: str,
+    read: Collection[str] | None,
 ) -> list[Approved]:
     manifest = load_manifest(path)
     offers, problems = read_offers(listing)
@@ -63,6 +73,15 @@ def _approve(
     if not reviewed_by.strip():
         raise ConfigurationError("an approval needs the reviewer's name; give `--reviewed-by`")
     approved = [Approved(name, named[name], offers[name].digest) for name in wanted]
+    # A server that offers another definition once the reviewer has read one.
+    unread = [
+        f"`{one.name}` is offered as {one.digest} now, which `--digest` does not name; "
+        "read it with `countersign tools diff`"
+        for one in approved
+        if read is not None and one.digest not in {*read, one.before}
+    ]
+    if unread:
+        raise ConfigurationError("\n".join(unread))
     _write(path, {item.name: item.digest for item in approved}, reviewed_by)
     return approved
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -89,6 +90,8 @@ def diff(config: ConfigFile = DEFAULT_FILE, output: Output = "table") -> None:
             print(f"  approved  {one['approved_digest'] or 'none'}")
             print(f"  offered   {one['live_digest']}")
             print(f"{json.dumps(one['definition'], indent=2)}\n")
+        for server in found.manifests:
+            _print_approval(server, [one for one in changed if one["server"] == server])
     else:
         _print_json(changed, output)
     _finish(found)
@@ -104,10 +107,14 @@ def approve(
         typer.Argument(metavar="[TOOL]...", help="Names as the upstream has them."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every tool of the manifest.")] = False,
+    digest: Annotated[
+        list[str] | None,
+        typer.Option(help="Pin only what `diff` called `offered`: its digest. May be repeated."),
+    ] = None,
     config: ConfigFile = DEFAULT_FILE,
     output: Output = "table",
 ) -> None:
-    """Pin the definitions that an upstream offers now; look at `diff` first."""
+    """Pin the definitions that an upstream offers; `diff` shows them, and the command to paste."""
     if bool(tools) == all_:
         raise typer.BadParameter("name the tools, or say `--all`")
     found = _survey(config, server)
@@ -118,7 +125,11 @@ def approve(
     _finish(found)
     try:
         approved = approve_definitions(
-            found.manifests[server].path, found.listings[server], tools or ALL, reviewed_by
+            found.manifests[server].path,
+            found.listings[server],
+            tools or ALL,
+            reviewed_by,
+            read=digest,
         )
     except ConfigurationError as error:
         raise _fail(str(error), Exit.ERROR) from None
@@ -199,6 +210,14 @@ def _row(status: ToolStatus) -> tuple[str, ...]:
 
 def _approval_row(server: str, one: Approved) -> tuple[str, ...]:
     return (f"{server}.{one.name}", one.before or "none", "->", one.digest)
+
+
+def _print_approval(server: str, changed: Sequence[Mapping[str, Any]]) -> None:
+    """Print the command that approves these definitions, and no others."""
+    if changed:
+        words = ["countersign", "tools", "approve", server, *(one["name"] for one in changed)]
+        words += [word for one in changed for word in ("--digest", one["live_digest"])]
+        print(f"approve as shown:  {_visible(shlex.join(words))} --reviewed-by NAME")
 
 
 def _finish(found: Survey) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -97,6 +98,19 @@ def test_an_approved_tool_is_callable_and_a_changed_one_shows_in_the_diff(
     assert (one["state"], one["approved_digest"]) == ("quarantined", "sha256:" + "0" * 64)
     assert one["live_digest"] == f"sha256:{digest}"
     assert one["definition"]["name"] == "echo"
+
+
+def test_the_command_that_diff_prints_approves_what_it_showed_and_nothing_else(run: Run) -> None:
+    printed = run("diff").stdout.strip().splitlines()[-1]
+    words = shlex.split(printed.replace("NAME", "Ann"))[5:]
+    assert words[:3] == ["approve", "plain", "echo"]
+    other = [word[:-4] + "0000" if word.startswith("sha256:") else word for word in words]
+    refused = run(*other)
+    assert refused.exit_code == Exit.ERROR
+    assert "read it with `countersign tools diff`" in refused.stderr
+    assert states(run("list", "-o", "json"))["echo"] == "unpinned"
+    assert run(*words).exit_code == Exit.OK
+    assert states(run("list", "-o", "json"))["echo"] == "callable"
 
 
 def test_all_of_a_manifest_can_be_approved_at_once(run: Run) -> None:

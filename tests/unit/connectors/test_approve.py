@@ -102,6 +102,19 @@ def test_an_approval_that_cannot_be_given_writes_nothing(
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_definition_that_nobody_has_read_is_not_pinned(path: Path) -> None:
+    offers, _ = read_offers(LISTING)
+    changed = [build_definition("refund", {"type": "object"}), *LISTING[1:]]
+    read = [offers["refund"].digest, offers["quote"].digest]
+    with pytest.raises(ConfigurationError, match=r"`refund` is offered as sha256:.* `--digest`"):
+        approve_definitions(path, changed, ["refund", "quote"], "Ann", read)
+    assert path.read_text(encoding="utf-8") == TEXT
+    approve_definitions(path, LISTING, ["quote"], "Ann", read)
+    # What is pinned already need not be read again.
+    both = approve_definitions(path, LISTING, ["refund", "quote"], "Ann", read[:1])
+    assert [one.name for one in both] == ["refund", "quote"]
+
+
 def test_a_file_that_would_not_read_again_is_not_put_in_place(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
