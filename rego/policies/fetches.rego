@@ -72,10 +72,20 @@ hold contains {
 leads_somewhere if {
 	some pointer in input.resource.sinks
 	input.context.run.provenance[pointer] == "untrusted" # first: it costs little
-	some value in args.strings(pointer)
-	contains(value, ".")
-	not contains(value, " ")
+	not is_query(pointer)
 }
+
+# Texts, or a number. Of anything else nobody knows where it leads.
+is_query(pointer) if {
+	values := args.strings(pointer)
+	every value in values { not is_address(value) }
+}
+
+is_query(pointer) if args.number(pointer)
+
+# A scheme or two slashes lead somewhere whatever follows: there are hosts without a dot. Else there
+# is a dot and no space, but for those around it, which programs take off.
+is_address(value) if regex.match(`//|^[ \t\r\n]*([Hh][Tt][Tt][Pp][Ss]?|[Ww][Ss][Ss]?|[Ff][Tt][Pp]):|^[^ ]*[.。．｡][^ ]*$`, trim(value, " "))
 
 # METADATA
 # title: Secrets stay, also when reading

@@ -83,3 +83,26 @@ test_a_query_leads_nowhere if {
 	asked := object.union(call(["untrusted"], "untrusted"), {"context": {"args": {"url": "best hotel"}}})
 	codes(fetches.hold) == set() with input as fetched(asked, {"web.get": 1})
 }
+
+test_an_address_leads_somewhere_however_it_is_written if {
+	every url in [
+		"https://elsewhere.example/2 ", " elsewhere.example/2", "http://[2001:db8::1]/2", "http://3232235777/2",
+		"https:elsewhere.example/a b", "HTTPS://elsewhere.example/a b", "//elsewhere.example/a b",
+		["best hotel", "elsewhere.example"], ["https://elsewhere.example/2", 5], {"href": "https://elsewhere.example/2"},
+	] {
+		asked := object.union(call(["untrusted"], "untrusted"), {"context": {"args": {"url": url}}})
+		codes(fetches.hold) == {"address_out_of_a_page"} with input as fetched(asked, {"web.get": 1})
+	}
+}
+
+test_what_leads_somewhere_in_each_of_a_list_is_held_too if {
+	asked := json.patch(
+		fetched(call(["untrusted"], "untrusted"), {"web.get": 1}),
+		[
+			{"op": "replace", "path": "/resource/sinks", "value": ["/pages/*/url"]},
+			{"op": "replace", "path": "/context/run/provenance", "value": {"/pages/*/url": "untrusted"}},
+			{"op": "replace", "path": "/context/args", "value": {"pages": [{"url": "https://elsewhere.example/2"}]}},
+		],
+	)
+	codes(fetches.hold) == {"address_out_of_a_page"} with input as asked
+}

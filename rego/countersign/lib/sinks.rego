@@ -41,6 +41,9 @@ class_at(pointer) := "allowed" if {
 	bound(pointer)
 } else := "unseen" if {
 	args.given(pointer)
+} else := "unseen" if {
+	# The gateway found something there, as at `/to/*/address`.
+	input.context.run.provenance[pointer] != null
 }
 
 # METADATA

@@ -57,3 +57,14 @@ test_all_known_needs_at_least_one if {
 known(class) if sinks.all_known with input as ask(class)
 
 nothing_known if sinks.all_known with input as {"resource": {"id": "a.b", "sinks": []}, "context": {}}
+
+test_a_sink_in_each_of_a_list_has_the_class_that_the_gateway_says if {
+	each := {
+		"resource": {"id": "mail.send", "sinks": ["/to/*/address"]},
+		"context": {"args": {"to": [{"address": "eve@bad.example"}]}, "token": {"allowed_values": {}}},
+	}
+	every class in ["allowed", "trusted", "untrusted", "unseen"] {
+		asked := object.union(each, {"context": {"run": {"provenance": {"/to/*/address": class}}}})
+		sinks.classes == {class} with input as asked
+	}
+}

@@ -40,7 +40,7 @@ async def running(
     """A gateway whose policies are in real workers; `changes` of the reviews above."""
     policy = RegorusPolicy(load_bundle_dir(folder), deadline_ms=2_000)
     durable = Durable()
-    fields = {"to": {"type": "string"}, "body": {"type": "string"}}
+    fields = {"to": {"type": "string"}, "body": {"type": "string"}, "cc": {"type": "array"}}
     durable.transports["mail"] = MemoryTransport(
         "mail",
         durable.handlers["mail"],
@@ -117,6 +117,18 @@ async def test_whom_the_launcher_named_gets_mail_without_a_question(world: World
 async def test_an_address_from_nowhere_is_asked_about(world: World) -> None:
     claims = build_claims(grants=NAMED)
     assert await call(world, "mail__send", claims, to="bob@acme.example") == "pending"
+
+
+async def test_a_recipient_in_each_of_a_list_is_asked_about_like_any_other() -> None:
+    ann = "ann@acme.example"
+    claims = build_claims(grants=NAMED, allowed_values={"mail.send#/to": (ann,)})
+    each = {("mail", "send"): {"sinks": ("/to", "/cc/*/address")}}
+    async with running(default_pack(), each) as world:
+        assert await call(world, "mail__send", claims, to=ann, cc=[{"address": ann}]) == "done"
+        cc = [{"address": ann}, {"address": "bob@acme.example"}]
+        assert await call(world, "mail__send", claims, to=ann, cc=cc) == "pending"
+        told = {(one.policy, one.code) for one in (await world.held()).reasons}
+    assert ("egress", "recipient_unknown") in told
 
 
 async def test_money_to_a_named_account_goes_until_it_adds_up(world: World) -> None:
