@@ -6,8 +6,9 @@ undone by a wide grant beside it. `find_ambiguity` refuses lists where two would
 
 `allowed_values` narrows further, whatever the grant says: `/to` holds for that argument of every
 tool, `mail.send#/to` for that of one. Each value there, or each item of a list there, must be one
-of the texts given. An argument that is absent has no value there; one that a *constraint* names
-and that is absent breaks the constraint. A grant's `window` says when it may be used at all.
+of the texts given; `*` leads to each of a list, as in a manifest. An argument that is absent has no
+value there; one that a *constraint* names and that is absent breaks the constraint. A grant's
+`window` says when it may be used at all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.core.catalog import Tool
-from gateway.core.pointer import MISSING, resolve, split, walk
+from gateway.core.pointer import MISSING, split, walk
 from gateway.core.tokens.constraints import (
     Test,
     compile_constraint,
@@ -103,7 +104,7 @@ class CompiledGrants:
         if broken is not None or not self._allowed:
             return broken
         for tool_id, pointer, allowed in self._allowed:
-            if tool_id in ("", tool.id) and not _all_allowed(resolve(arguments, pointer), allowed):
+            if tool_id in ("", tool.id) and not _lead_to(allowed, arguments, split(pointer)):
                 return pointer
         return None
 
@@ -276,6 +277,19 @@ def _split_key(key: str) -> tuple[str, str]:
         return "", key
     tool_id, _, pointer = key.partition("#")
     return tool_id, pointer
+
+
+def _lead_to(allowed: frozenset[str], document: object, parts: tuple[str, ...]) -> bool:
+    """Whether every value that `parts` lead to is allowed; `*` leads to each of a list."""
+    if "*" not in parts:
+        return _all_allowed(walk(document, parts), allowed)
+    at = parts.index("*")
+    found, rest = walk(document, parts[:at]), parts[at + 1 :]
+    if isinstance(found, list):
+        return all(_lead_to(allowed, each, rest) for each in found)
+    if isinstance(found, dict) and "*" in found:
+        return _lead_to(allowed, found["*"], rest)
+    return found is MISSING  # what is no list has no items that could be compared
 
 
 def _all_allowed(value: object, allowed: frozenset[str]) -> bool:

@@ -204,6 +204,31 @@ def test_every_value_at_a_pointer_must_be_allowed(
     assert grants.broken_constraint(found, tool, arguments, 0) == broken
 
 
+@pytest.mark.parametrize(
+    ("cc", "allows"),
+    [
+        ([{"address": "ann@acme.test"}, {"address": ["ann@acme.test"]}, {"name": "Ann"}], True),
+        ([], True),
+        ([{"address": "ann@acme.test"}, {"address": "eve@evil.test"}], False),
+        ([{"address": None}], False),
+        ({"address": "ann@acme.test"}, False),
+        ({"*": {"address": "ann@acme.test"}}, True),
+        ({"*": {"address": "eve@evil.test"}}, False),
+        ("eve@evil.test", False),
+        (None, False),
+    ],
+)
+def test_every_value_in_each_of_a_list_must_be_allowed(
+    make_tool: MakeTool, make_claims: MakeClaims, cc: object, *, allows: bool
+) -> None:
+    values = {"/cc/*/address": ("ann@acme.test",)}
+    grants = CompiledGrants(make_claims(grants=(Grant("shop"),), allowed_values=values))
+    tool = make_tool()
+    assert grants.broken_constraint(Grant("shop"), tool, {}, 0) is None
+    broken = grants.broken_constraint(Grant("shop"), tool, {"cc": cc}, 0)
+    assert broken == (None if allows else "/cc/*/address")
+
+
 def test_allowed_values_of_one_tool_do_not_bind_another(
     make_tool: MakeTool, make_claims: MakeClaims
 ) -> None:
