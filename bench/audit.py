@@ -94,7 +94,7 @@ async def _write(directory: Path, callers: int, seconds: float) -> tuple[float, 
         signer=_KEY,
         kek=bytes(32),
         clock=SystemClock(),
-        limits=Limits(),
+        limits=Limits(audit_wait_ms=20_000),  # a stall is measured, not refused
         deployment={},
     )
     await log.start(apart=True)

@@ -102,7 +102,7 @@ async def _write(folder: Path, count: int) -> None:
         signer=Ed25519PrivateKey.generate(),
         kek=_KEK,
         clock=SystemClock(),
-        limits=Limits(),
+        limits=Limits(audit_wait_ms=20_000),  # a stall is measured, not refused
         deployment={},
     )
     await log.start()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from tests import kept as _  # noqa: F401 - first: what others then use is kept
 from tests import seeds
 from tests.effort import share
+from tests.patience import PATIENT
 
 LOOPBACK = ["127.0.0.1", "::1"]
 KEPT = {
@@ -23,8 +24,11 @@ KEPT = {
     "COUNTERSIGN_FAULT_FACTOR",
     "COUNTERSIGN_EXAMPLES",
 }
-SMALL = {"COUNTERSIGN__AUDIT__RESERVE_MIB": "1"}
-"""Hundreds of logs would keep back gigabytes, and some of them are copied."""
+SHARED = {
+    "COUNTERSIGN__AUDIT__RESERVE_MIB": "1",
+    "COUNTERSIGN__LIMITS__AUDIT_WAIT_MS": str(PATIENT.audit_wait_ms),
+}
+"""Hundreds of logs share a disk: they would keep back gigabytes, and be refused when it stalls."""
 GARBAGE = (50_000, 20, 100)
 """As in a gateway that serves: looking for garbage among ten thousand tests takes time."""
 REQUIRE_ALL = os.environ.get("COUNTERSIGN_REQUIRE_ALL") == "1"
@@ -50,7 +54,7 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
         if name not in KEPT:
             del os.environ[name]
-    os.environ.update(SMALL)
+    os.environ.update(SHARED)
 
 
 def pytest_unconfigure() -> None:

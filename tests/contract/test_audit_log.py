@@ -17,7 +17,6 @@ from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.core.calls.call import RecordedIntent, RecordedOutcome
 from gateway.core.entry import Opening, Receipt
 from gateway.core.errors import AuditError
-from gateway.core.limits import Limits
 from gateway.core.log.chain_check import Break, ChainCheck, Record
 from gateway.core.log.note import build_key
 from gateway.core.log.tlog_proof import find_fault, parse_proof
@@ -33,6 +32,7 @@ from tests.integration.audit.parts import (
     note_entry,
     outcome,
 )
+from tests.patience import PATIENT
 
 Log = FileAuditLog | MemoryAuditLog
 SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -61,7 +61,7 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         signer=SIGNER,
         kek=KEK,
         clock=StillClock(),
-        limits=Limits(),
+        limits=PATIENT,
         deployment=DEPLOYMENT,
         files=None if apart else files,
     )

@@ -28,10 +28,10 @@ from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.limits import Limits
 from gateway.core.log.merkle import hash_leaf
 from gateway.core.ports import Clock
+from tests.patience import PATIENT
 
 ORIGIN: Final = "gateway.example.com/audit"
 DEPLOYMENT: Final = {"environment": "test"}
-PATIENT: Final = Limits(audit_wait_ms=20_000)
 SUBJECTS: Final = 5
 _CHECKPOINT: Final = b'{"cp":'
 _NOTHING: Final = cast("Any", None)

@@ -25,11 +25,11 @@ from gateway.adapters.system import SystemClock, SystemIds
 from gateway.cli.approvals import app
 from gateway.core.approvals.approval import ApprovalRequest, build_binding, spec_digest
 from gateway.core.canonical import digest
-from gateway.core.limits import Limits
 from gateway.core.policy.decision import ApprovalSpec, Reason, Stage
 from gateway.core.records.approval_entries import state_event
 from gateway.http.approvals import ApprovalDeps, build_router
 from gateway.http.humans import HumanEntry, Humans, build_admit
+from tests.patience import PATIENT
 
 ROLES = {
     "ann": ("approver", "finance"),
@@ -159,7 +159,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         signer=Ed25519PrivateKey.generate(),
         kek=bytes(32),
         clock=SystemClock(),
-        limits=Limits(),
+        limits=PATIENT,
         deployment={"environment": "test"},
     )
     await audit.start()

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.adapters.audit.file_audit import FileAuditLog
-from gateway.core.limits import Limits
 from tests.integration.audit.parts import DEPLOYMENT, KEK, ORIGIN, FaultyFiles, Open, StillClock
+from tests.patience import PATIENT
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ async def open_log(
             "signer": signer,
             "kek": KEK,
             "clock": clock,
-            "limits": Limits(audit_wait_ms=20_000),  # the disk is shared with other tests
+            "limits": PATIENT,
             "deployment": DEPLOYMENT,
             "files": files,
             **changes,

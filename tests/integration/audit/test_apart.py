@@ -30,7 +30,6 @@ from gateway.cli import build
 from gateway.config import load_config
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import AuditError, ConfigurationError
-from gateway.core.limits import Limits
 from gateway.wiring import Gateway
 from tests.integration.audit.parts import (
     DEPLOYMENT,
@@ -42,6 +41,7 @@ from tests.integration.audit.parts import (
     outcome,
     records_of,
 )
+from tests.patience import PATIENT
 
 ARGS = (Opening("args", b"alice's", "alice"),)
 
@@ -53,7 +53,7 @@ def open_log(folder: Path, segment_max_bytes: int = 1 << 20) -> FileAuditLog:
         signer=KeyFile(folder / "audit.pem"),
         kek=KEK,
         clock=SystemClock(),
-        limits=Limits(audit_wait_ms=20_000),
+        limits=PATIENT,
         deployment=DEPLOYMENT,
         segment_max_bytes=segment_max_bytes,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.adapters.audit.audit_keys import load_or_create
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.core.entry import Entry, Opening
-from gateway.core.limits import Limits
+from tests.patience import PATIENT
 
 
 class WallClock:
@@ -33,7 +33,7 @@ async def main(directory: Path) -> None:
         signer=signer,
         kek=bytes(range(32)),
         clock=WallClock(),
-        limits=Limits(audit_wait_ms=20_000),
+        limits=PATIENT,
         deployment={"environment": "test"},
         segment_max_bytes=60_000,
     )

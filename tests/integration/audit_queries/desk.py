@@ -15,8 +15,8 @@ from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.cli import build
 from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
-from gateway.core.limits import Limits
 from tests.fixed import FixedClock
+from tests.patience import PATIENT
 
 ORIGIN: Final = "gateway.example.com/audit"
 T0: Final = 1_700_000_000
@@ -47,7 +47,7 @@ class Desk:
             "signer": self.signer,
             "kek": load_or_create_kek(self.kek),
             "clock": self.clock,
-            "limits": Limits(),
+            "limits": PATIENT,
             "deployment": {},
             "files": QuickFiles(),
             "segment_max_bytes": 4_096,

@@ -25,12 +25,12 @@ from gateway.cli import build
 from gateway.cli.exits import Exit
 from gateway.core.approvals.approval import spec_digest
 from gateway.core.entry import Entry, Opening
-from gateway.core.limits import Limits
 from gateway.core.policy.asked import read_asked
 from gateway.core.policy.decision import Decision, Deny, Hold
 from gateway.core.policy.sentences import TEMPLATES, read_sentence
 from gateway.core.policy.statement import read_statement
 from gateway.core.records.call_records import build_decision
+from tests.patience import PATIENT
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "replay.md"
 KEK: Final = bytes(32)
@@ -110,7 +110,7 @@ async def record(folder: Path, bundle: Bundle) -> None:
         signer=Ed25519PrivateKey.from_private_bytes(bytes(32)),
         kek=KEK,
         clock=SystemClock(),
-        limits=Limits(),
+        limits=PATIENT,
         deployment={},
     )
     candidate = Candidate(bundle)

@@ -22,10 +22,10 @@ from gateway.cli.exits import Exit
 from gateway.cli.reconcile_map import load_map
 from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
-from gateway.core.limits import Limits
 from gateway.core.reconcile.reconcile import Scope
 from tests.fixed import FixedClock
 from tests.integration.reconcile.bank import Said, run
+from tests.patience import PATIENT
 
 MAP = """\
 tools:
@@ -64,7 +64,7 @@ class Desk:
             signer=Ed25519PrivateKey.from_private_bytes(bytes(range(32))),
             kek=load_or_create_kek(self.kek),
             clock=clock,
-            limits=Limits(),
+            limits=PATIENT,
             deployment={},
             segment_max_bytes=segment_max_bytes,
         )

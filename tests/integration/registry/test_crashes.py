@@ -15,12 +15,12 @@ from gateway.adapters.state.outbox_relay import OutboxRelay
 from gateway.adapters.state.sql_registry import SqlRegistry
 from gateway.adapters.state.sql_store import SqlState
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.core.limits import Limits
 from gateway.core.people.registry import Member
 from gateway.core.people.registry_checks import Deployment
 from gateway.core.ports import OutboxEvent
 from gateway.core.tokens.clients import Agent
 from gateway.http.registry_desk import RegistryDeps, RegistryDesk
+from tests.patience import PATIENT
 from tests.unit.registry.desk import human
 
 pytestmark = pytest.mark.req("TOK-01")
@@ -70,7 +70,7 @@ class House:
             signer=self._key,
             kek=bytes(32),
             clock=SystemClock(),
-            limits=Limits(),
+            limits=PATIENT,
             deployment={"environment": "test"},
         )
         await audit.start()
