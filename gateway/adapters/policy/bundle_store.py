@@ -6,15 +6,14 @@ One folder per revision, named by its 64 hex digits, laid out as a bundle that a
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from gateway.adapters.policy.policy_bundle import Bundle, build_revision, restore_bundle
+from gateway.adapters.whole import put_folder
 from gateway.core.errors import PolicyError
 
 _MANIFEST: Final = ".manifest"
@@ -27,18 +26,9 @@ def save_bundle(store: Path, bundle: Bundle) -> Path:
     Raises `PolicyError` (`policy_bundle_unwritable`): a bundle that cannot be kept is not used.
     """
     folder = store / _hex(bundle.revision)
-    if folder.is_dir():
-        return folder
     manifest = {"revision": bundle.revision, "rego_version": 1}
     try:
-        store.mkdir(parents=True, exist_ok=True)
-        # INVARIANT: a folder with a revision's name is complete. It gets the name last.
-        with tempfile.TemporaryDirectory(prefix=".", dir=store, ignore_cleanup_errors=True) as new:
-            complete = Path(new) / "bundle"
-            for path, content in (*bundle.files, (_MANIFEST, orjson.dumps(manifest))):
-                _write(complete / path, content)
-            _rename(complete, folder)
-        _sync(store)
+        put_folder(folder, (*bundle.files, (_MANIFEST, orjson.dumps(manifest))))
     except OSError as error:
         raise PolicyError(
             f"cannot keep the policy bundle in {store}: {error.strerror}",
@@ -80,27 +70,3 @@ def _hex(revision: str) -> str:
             code="policy_bundle_missing",
         )
     return found[1]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _rename(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except OSError:
-        if not target.is_dir():  # another process was faster, with the same content
-            raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

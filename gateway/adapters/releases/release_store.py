@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hmac
 import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.adapters.whole import put_file, put_folder
 from gateway.core import canonical
 from gateway.core.errors import ConfigurationError, PolicyError, RequestError
 from gateway.core.records import impact_told
@@ -47,19 +47,8 @@ class ReleaseStore:
         place = self.place(release.revision)
         if place.is_dir():
             self.load(release.revision)
-            return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # INVARIANT: a folder with a revision's name is complete. It gets the name last.
-            with tempfile.TemporaryDirectory(
-                prefix=".", dir=self._folder, ignore_cleanup_errors=True
-            ) as new:
-                complete = Path(new) / "release"
-                for path, content in release.bundle().items():
-                    _write(complete / path, content)
-                _sync_folders(complete)
-                complete.rename(place)
-            _sync(self._folder)
+            put_folder(place, release.bundle().items())
         except OSError as error:
             raise _unwritable(self._folder, error) from None
 
@@ -95,12 +84,7 @@ class ReleaseStore:
         if path.is_file():
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_suffix(".new")
-            new.unlink(missing_ok=True)
-            _write(new, token.encode())
-            new.rename(path)
-            _sync(path.parent)
+            put_file(path, token.encode())
         except OSError as error:
             raise _unwritable(self._folder, error) from None
 
@@ -116,12 +100,7 @@ class ReleaseStore:
             if path.is_file():
                 os.utime(path)  # it is a new one again
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_suffix(".new")
-            new.unlink(missing_ok=True)
-            _write(new, document)
-            new.rename(path)
-            _sync(path.parent)
+            put_file(path, document)
         except OSError as error:
             raise _unwritable(self._folder, error) from None
 
@@ -166,27 +145,6 @@ def _hex(revision: str) -> str:
             code="release_missing",
         )
     return revision.partition(":")[2]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folders(top: Path) -> None:
-    for folder in (top, *(path for path in top.rglob("*") if path.is_dir())):
-        _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(folder: Path, error: OSError) -> PolicyError:
