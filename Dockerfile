@@ -19,6 +19,7 @@ COPY pyproject.toml uv.lock ./
 RUN uv sync --frozen --no-cache --no-default-groups --no-install-project
 COPY README.md LICENSE ./
 COPY rego ./rego
+COPY verify/countersign_verify.py verify/countersign_verify_bundle.py ./verify/
 COPY connectors ./connectors
 COPY gateway ./gateway
 RUN uv sync --frozen --no-cache --no-default-groups --no-editable

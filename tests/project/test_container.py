@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,3 +101,12 @@ def test_the_build_context_holds_exactly_what_is_copied(dockerfile: list[Instruc
     }
     assert allowed == copied
     assert all((ROOT / source).exists() for source in copied)
+
+
+def test_everything_that_the_wheel_is_made_of_is_in_the_build_context() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]
+    assert {*wheel["packages"], *wheel["force-include"]} <= allowed
