@@ -58,6 +58,7 @@ BINDINGS: Final = [
 CHECKS: Final = [
     *("", "is_number({0})", "n_is_number", "is_string({0})", "is_array({0})", "is_boolean({0})"),
     *("not is_null({0})", "{0} == round({0})", 'type_name({0}) == "number"'),
+    *("is_number({0}) == true", 'type_name({0}) in {{"number"}}'),
     "is_number({0}) with input.context.args.n as 5",
     "every e in [{0}] {{ is_number(e) }}",
 ]

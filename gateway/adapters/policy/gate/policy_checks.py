@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.adapters.policy.gate.policy_kinds import CHECKS, OPEN, TYPE_NAMES
 from gateway.adapters.policy.gate.policy_made import Checks, Key, is_raw, lasts
-from gateway.adapters.policy.gate.policy_uses import Summary
+from gateway.adapters.policy.gate.policy_uses import TRUE, Summary, word_of
 from gateway.adapters.policy.gate.policy_values import Locals
 from gateway.adapters.policy.policy_syntax import (
     CLOSURES,
@@ -76,6 +76,8 @@ def _guards(statement: Node, scope: Locals) -> Guards:
         yield from said.true.items()
     elif kind == "Membership" and (key := scope.key(body["value"])):
         yield from _listed(key, body["collection"], scope)
+    elif kind == "Membership" and (named := _asks_type(body["value"], scope)):
+        yield from _of_types(named, body["collection"])
     elif (kind, body.get("op")) in {("BoolExpr", "Eq"), ("AssignExpr", "Eq")}:
         yield from _equal(body["lhs"], body["rhs"], scope)
         yield from _equal(body["rhs"], body["lhs"], scope)
@@ -144,11 +146,11 @@ def _translated(keys: Checks, given: list[Node], scope: Locals) -> Guards:
 
 def _equal(one: Node, other: Node, scope: Locals) -> Guards:
     """Yield what `one == other` says of `one`."""
-    kind, body = unwrap(one)
-    if kind == "Call" and scope.function(one) == ("type_name",):
-        kind, text = unwrap(other)
-        if kind in _TEXTS and (key := scope.key(body["params"][0])):
-            yield key, TYPE_NAMES.get(text["value"], OPEN)
+    if unwrap(one)[0] == "Call":
+        if key := _asks_type(one, scope):
+            yield from _of_types(key, {"Set": {"items": [other]}})
+        elif word_of(other) == TRUE:
+            yield from _checked(one, scope)
         return
     key = scope.key(one)
     if key is None:
@@ -160,6 +162,24 @@ def _equal(one: Node, other: Node, scope: Locals) -> Guards:
     trusted = value.kinds and (not value.kinds & OPEN or (scope.key(other) or "?")[0] == "data")
     if trusted and not any(map(is_raw, value.own)):
         yield key, value.kinds
+
+
+def _asks_type(node: Node, scope: Locals) -> Key | None:
+    """Return of what this is the `type_name`."""
+    if unwrap(node)[0] != "Call" or scope.function(node) != ("type_name",):
+        return None
+    return scope.key(unwrap(node)[1]["params"][0])
+
+
+def _of_types(key: Key, listed: Node) -> Guards:
+    """Yield what it establishes that a `type_name` is one of those written out."""
+    kind, body = unwrap(listed)
+    items = [unwrap(each) for each in body["items"]] if kind in {"Array", "Set"} else []
+    if items and all(kind in _TEXTS for kind, _ in items):
+        kinds = 0
+        for _, text in items:
+            kinds |= TYPE_NAMES.get(text["value"], OPEN)
+        yield key, kinds
 
 
 def _listed(key: Key, node: Node, scope: Locals) -> Guards:
