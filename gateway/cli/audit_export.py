@@ -93,14 +93,14 @@ def write_aside(out: Path | None) -> Iterator[BinaryIO]:
         with tempfile.TemporaryFile() as file:
             yield cast("BinaryIO", file)
         return
-    fresh = out.with_name(out.name + ".new")
+    # Of a name that nobody knows before: no link of somebody else's, and no second export into it.
+    descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=".", suffix=".new")
+    fresh = Path(name)
     try:
-        with open(fresh, "w+b", opener=_private) as new:
+        with os.fdopen(descriptor, "w+b") as new:
             yield new
+            new.flush()
+            os.fsync(descriptor)
         fresh.replace(out)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

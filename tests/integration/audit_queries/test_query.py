@@ -203,6 +203,19 @@ def test_a_file_is_private_whole_and_named_with_its_digest(desk: Desk, tmp_path:
     assert unwritable.exit_code == Exit.ERROR
 
 
+def test_nothing_that_stands_beside_a_file_is_written_into_or_removed(
+    desk: Desk, tmp_path: Path
+) -> None:
+    (mine := tmp_path / "mine").write_text("mine", encoding="utf-8")
+    for out, words in (("x.csv", ["export", "--format", "csv"]), ("x.zip", ["bundle"])):
+        beside = tmp_path / f"{out}.new"
+        beside.symlink_to(mine)
+        done = audit(words[0], desk.audit, *words[1:], "--out", tmp_path / out)
+        assert done.exit_code == Exit.OK
+        assert (beside.is_symlink(), mine.read_text(encoding="utf-8")) == (True, "mine")
+        assert (tmp_path / out).stat().st_mode & 0o777 == 0o600
+
+
 def test_no_form_shows_what_stands_behind_a_commitment(desk: Desk) -> None:
     for form in ("jsonl", "csv", "ocsf", "cloudevents"):
         written = audit(
