@@ -70,7 +70,7 @@ MADE: Final = [
     *('object.get({{"k": {0}}}, "k", 0)', "[{0}][0]", "array.concat([{0}], [])[0]", "same({0})"),
     *("[m | some m in [{0}]; is_number(m)][0]", "sum([m | some m in [{0}]; is_number(m)])"),
     "count([m | some m in [{0}]; is_number(m); m > 100]) * 101",
-    *("number_or_none({0})", "json.unmarshal(json.marshal({0}))"),
+    *("number({0})", "number_or_none({0})", "json.unmarshal(json.marshal({0}))"),
 ]
 CONDITIONS: Final = [
     *('format_int({0}, 10) <= "100"', 'sprintf("%v", [{0}]) <= "100"', '{0} <= "100"'),

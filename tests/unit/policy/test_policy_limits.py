@@ -89,6 +89,8 @@ MIXED: Final = [
     "xs := [x | some x in args.n; is_number(x)]; sum(xs) <= 100",
     "number_or_none(args.n) <= 100",
     "n := number_or_none(args.n); small_number(n)",
+    "number(amount) <= 100",
+    "n := number(number_or_none(args.n)); n <= 100",
     "amount <= 100",
     "abs(amount) + 1 <= 100",
     'type_name(args.n) <= "number"',

@@ -30,6 +30,7 @@ from gateway.adapters.policy.gate.policy_made import (
     Value,
     checked,
     hold,
+    is_mixed,
     is_raw,
     join,
     lasts,
@@ -335,7 +336,11 @@ class Locals:
         if number >= len(given):
             return NOTHING
         arg = self.value(given[number])
-        found = frozenset(each for each in arg.own | arg.inner if isinstance(each, tuple))
+        # What was mixed before it was checked stays so.
+        made = filter(is_mixed, arg.inner if len(key) > 1 else arg.own)
+        found = frozenset(made).union(
+            each for each in arg.own | arg.inner if isinstance(each, tuple)
+        )
         if not any(map(is_raw, arg.own | arg.inner)):
             return found
         base = self.origin(given[number])
