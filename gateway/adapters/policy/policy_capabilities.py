@@ -30,7 +30,8 @@ def build_capabilities(current: Mapping[str, Any]) -> dict[str, Any]:
             for each in current["builtins"]
             if each["name"] in ALLOWED or each["name"] in _SYNTAX or "infix" in each
         ],
-        "future_keywords": sorted(current["future_keywords"]),
+        # They give `not` another meaning; and an OPA that lacks one refuses the whole list.
+        "future_keywords": [],
         "features": list(_FEATURES),
         "allow_net": [],
     }

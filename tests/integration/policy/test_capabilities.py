@@ -107,6 +107,25 @@ def test_what_the_embedded_engine_cannot_do_is_refused_by_both(source: str, tmp_
     assert opa("check", "--capabilities", FILE, tmp_path).returncode == 1
 
 
+@pytest.mark.parametrize("words", ["not", "and", "or"])
+def test_words_of_another_rego_are_imported_on_neither_engine(words: str, tmp_path: Path) -> None:
+    source = f"\n\nimport future.keywords.{words}\n\nx if input.a == 1\n"
+    assert not is_let_through(source)
+    (tmp_path / "t.rego").write_text(f"package policies.t{source}")
+    assert opa("check", tmp_path).returncode == 0
+    assert opa("check", "--capabilities", FILE, tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["rego.v1", *(f"future.keywords.{word}" for word in ("contains", "every", "if", "in"))]
+)
+def test_imports_that_change_nothing_are_let_through_by_both(path: str, tmp_path: Path) -> None:
+    source = f"\n\nimport {path}\n\nx if input.a == 1\n"
+    assert is_let_through(source)
+    (tmp_path / "t.rego").write_text(f"package policies.t{source}")
+    assert opa("check", "--capabilities", FILE, tmp_path).returncode == 0
+
+
 def test_string_interpolation_is_refused_with_its_place_and_what_to_write_instead() -> None:
     with pytest.raises(ConfigurationError, match=r"t\.rego:3:6: .*`sprintf`"):
         build_bundle({"t.rego": 'package policies.t\n\nx := $"a {input.b} c"\n'}, {})

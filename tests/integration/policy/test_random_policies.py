@@ -192,6 +192,9 @@ DIFFERENT = {
     "a name of two arguments": "f(n, n) := n\n\nx := f(1, 2)",
     "a name of key and value": "x := [n | some n, n in [1, 2]]",
     "an import and a rule": "import input.a as g\n\ng := 3\n\nx := g",
+    "another not": "import future.keywords.not\n\nx if { n := false; not {n} }",
+    "another not, among all words": "import future.keywords\n\nx if { n := false; not {n} }",
+    "another not, of another Rego": "import rego.v2\n\nx if { n := false; not {n} }",
 }
 
 

@@ -29,6 +29,11 @@ from gateway.adapters.policy.policy_syntax import (
 Fault = tuple[str, str, str]
 """The code, the message and what to write instead."""
 _GIVEN: Final = ("input", "data")
+_LANGUAGE: Final = ("future", "rego")
+_REGO_V1: Final = frozenset(
+    {("rego", "v1"), *(("future", "keywords", word) for word in ("contains", "every", "if", "in"))}
+)
+"""Imports that say what holds anyway. All others give OPA another `not`, or words of their own."""
 _PATTERN: Final = (
     "object_pattern",
     "an object as a pattern holds for all of an object on OPA, for part of it here",
@@ -198,10 +203,15 @@ def _declared(rule: Node, text: bytes) -> Iterator[tuple[str, Node]]:
 
 
 def _imports(source: Source, definitions: Definitions) -> Iterator[Mistake]:
-    """Yield imports named as what is given, or as a rule of the package."""
+    """Yield imports of another Rego, or named as what is given or as a rule of the package."""
     text, rules = source.text.encode(), definitions.names_in(source.module.package)
     for name, path in source.module.imports.items():
-        if name in _GIVEN and path != (name,):
+        hint = f"import it by another name, `import … as my_{name}`"
+        if path[0] in _LANGUAGE and path not in _REGO_V1:
+            told = ".".join(path)
+            fault = "other_rego", f"with `{told}` OPA reads the module otherwise, this engine not"
+            hint = "remove the import, and write what it was for in Rego v1"
+        elif name in _GIVEN and path != (name,):
             fault = "name_reserved", f"`{name}` is given, and cannot be the name of an import"
         elif name in rules:
             fault = "name_twice", f"`{name}` is an import and a rule, and engines take either"
@@ -210,6 +220,4 @@ def _imports(source: Source, definitions: Definitions) -> Iterator[Mistake]:
         # What is imported comes last among a module's references.
         use = next(use for use in reversed(source.module.refs) if use.path == path)
         at = place(text, {"line": use.line, "start": use.start})
-        yield Mistake(
-            source.path, *at, *fault, f"import it by another name, `import … as my_{name}`"
-        )
+        yield Mistake(source.path, *at, *fault, hint)
