@@ -148,13 +148,15 @@ def _judge(
     for name in sorted(offers.keys() | problems.keys() | reviews.keys()):
         review, offer = reviews.get(name), offers.get(name)
         state = _state(review, offer, offered=name in problems)
-        problem, tool = problems.get(name), None
-        if review is not None and offer is not None and problem is None:
+        problem = problems.get(name)
+        # INVARIANT: what nobody approved is only shown. To compile a schema that was made for it
+        # can take for ever, or end the process.
+        if review is not None and offer is not None and state == "callable":
             tool = _build_tool(manifest.id, review, offer, prefix=prefix)
-        if isinstance(tool, str):
-            problem = tool
-        elif tool is not None and state == "callable":
-            tools.append(tool)
+            if isinstance(tool, str):
+                problem = tool
+            else:
+                tools.append(tool)
         states.append(
             _status(
                 manifest.id,
@@ -226,7 +228,7 @@ def _build_tool(server: str, review: Review, offer: Offer, *, prefix: bool) -> T
     try:
         checked = compile_schema(schema, review.input_schema)
         marks = read_param_headers(schema if isinstance(schema, dict) else {})
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return str(error)
     return Tool(
         id=names.build_policy_id(server, offer.name),

@@ -125,6 +125,15 @@ def test_a_changed_definition_is_quarantined_until_it_is_as_it_was() -> None:
     assert catalog.view().version == before.version
 
 
+def test_a_changed_definition_that_would_end_whoever_compiles_it_is_quarantined() -> None:
+    chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(5_000)}
+    schema = {"type": "object", "$ref": "#/$defs/d0", "$defs": {**chain, "d5000": {}}}
+    catalog = catalog_of(review(), offered=[REFUND])
+    assert catalog.offer("srv", [build_definition("refund", schema)])
+    assert states(catalog) == {"refund": "quarantined"}
+    assert catalog.view().callable_tools(None) == ()
+
+
 def test_the_order_of_keys_is_no_change() -> None:
     turned = orjson.dumps(dict(reversed(orjson.loads(REFUND).items())))
     assert turned != REFUND
