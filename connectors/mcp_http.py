@@ -38,7 +38,7 @@ _INITIALIZE: Final = b'{"protocolVersion":"%b","capabilities":{},"clientInfo":%b
 )
 _INITIALIZED: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 _MODERN_ITEM: Final = b'"%b"' % wire.MODERN.encode()
-_WRONG_ERA: Final = frozenset({-32022})
+_WRONG_ERA: Final = b"-32022"
 """UnsupportedProtocolVersion: nothing ran, and the era must be asked for again."""
 
 _REPLIES_MAX: Final = 16
@@ -141,7 +141,7 @@ class McpHttpTransport:
             go_ahead=lambda: wire.require_go_ahead(intent),
         )
         refuse_repeated(answer, lane.needles)
-        if answer.error is not None and _error_code(answer.error) in _WRONG_ERA:
+        if answer.error is not None and _error_code(answer.error) == _WRONG_ERA:
             lane.agree(None)  # the next call asks again
         return answer
 
@@ -336,9 +336,11 @@ def _param_headers(tool: Tool) -> ParamHeaders:
     return read_param_headers(definition["inputSchema"])
 
 
-def _error_code(error: bytes) -> object:
-    value = orjson.loads(error)
-    return value.get("code") if isinstance(value, dict) else None
+def _error_code(error: bytes) -> bytes | None:
+    try:
+        return wire.split_object(error).get("code")
+    except ValueError:  # it is an answer all the same
+        return None
 
 
 def _ignore(_: wire.Message) -> None:

@@ -113,8 +113,10 @@ def split_list(raw: bytes) -> list[bytes]:
 
 def read_text(raw: bytes | None) -> str | None:
     """Return a raw member as text, or None when it is absent or no string."""
-    value = None if raw is None else orjson.loads(raw)
-    return value if isinstance(value, str) else None
+    if raw is None or not raw.startswith(b'"'):
+        return None
+    text: str = orjson.loads(raw)
+    return text
 
 
 def build_request(number: int, method: str, params: bytes) -> bytes:

@@ -10,6 +10,7 @@ import structlog
 
 from connectors.catalog import Catalog
 from gateway.core.errors import UpstreamError
+from gateway.logs import describe
 
 _log = structlog.get_logger("connectors.refresh")
 
@@ -70,6 +71,8 @@ class Refresher:
         try:
             async with asyncio.timeout(self._listing_s):  # one that stalls holds up all others
                 listing = await self._transports[server].list_tools()
+            if self._catalog.offer(server, listing):
+                self._report(server)
         except TimeoutError:
             _log.warning("upstream_not_listed", server=server, code="upstream_timeout")
             return UpstreamError(
@@ -80,8 +83,9 @@ class Refresher:
         except UpstreamError as error:
             _log.warning("upstream_not_listed", server=server, code=error.code, error=str(error))
             return error
-        if self._catalog.offer(server, listing):
-            self._report(server)
+        except Exception as error:  # noqa: BLE001 - INVARIANT: one upstream stops no listing of others
+            _log.error("upstream_not_listed", server=server, error=describe(error))
+            return UpstreamError("the listing failed", code="internal_error", delivery="not_sent")
         return None
 
     async def refresh_all(self) -> dict[str, UpstreamError]:

@@ -305,7 +305,10 @@ def _relay(stream: EventStream, wanted: str | None) -> Relay:
     """Pass on progress, and log messages at least as severe as `wanted`; None: no log messages."""
 
     def relay(message: bytes) -> None:
-        notification: dict[str, Any] = orjson.loads(message)
+        try:
+            notification: dict[str, Any] = orjson.loads(message)
+        except ValueError:  # a number that no double holds: no reason for the call to fail
+            return
         method, params = notification.get("method"), notification.get("params")
         # What answers or asks anything is not passed on: it would go past filter and record.
         if method not in _RELAYED or "id" in notification or not isinstance(params, dict):

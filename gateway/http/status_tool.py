@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from gateway.core.approvals.approval import ApprovalRequest
@@ -15,7 +13,13 @@ from gateway.core.tokens.token import SCOPE_CALL
 from gateway.enforce import Enforcement
 from gateway.holding import HoldDesk
 from gateway.protocol.mcp import Request
-from gateway.protocol.mcp_reply import Reply, build_pending, build_refusal, build_result
+from gateway.protocol.mcp_reply import (
+    Reply,
+    build_pending,
+    build_refusal,
+    build_result,
+    is_result,
+)
 
 TOLD = {
     "DENIED": "an approver denied this call; it was not executed",
@@ -78,10 +82,8 @@ def describe(request: ApprovalRequest) -> bytes:
         return request.result
     if request.state in {"PENDING", "APPROVED", "CLAIMED", "DISPATCHED"}:
         return build_pending(request, plain=False)
-    if request.state == "FAILED" and request.result is not None:
-        result: Any = orjson.loads(request.result)
-        if isinstance(result, dict) and "content" in result:
-            return request.result
+    if request.state == "FAILED" and request.result is not None and is_result(request.result):
+        return request.result
     state = request.state.lower()
     text = TOLD.get(request.state, "the call was executed; its result is not kept")
     text = ENDED.get(request.outcome or "", text)

@@ -26,8 +26,8 @@ INSTRUCTIONS: Final = (
     f"`{STATUS_TOOL}` with its approval_id, and do not repeat the call."
 )
 LIST_TTL_MS: Final = 5_000
-_BAD_REQUEST: Final = frozenset({-32021})
-"""A tool's errors that go with HTTP 400 (2026-07-28): MissingRequiredClientCapability."""
+_BAD_REQUEST: Final = b"-32021"
+"""The code of a tool's error that goes with HTTP 400: MissingRequiredClientCapability."""
 _PENDING_SCHEMA: Final = {
     "type": "object",
     "properties": {
@@ -88,6 +88,14 @@ def build_result(request_id: RequestId, result: bytes, wire: Wire) -> bytes:
         inner = result.lstrip()[1:].lstrip()
         result = _COMPLETE + (b"," if inner[:1] != b"}" else b"") + inner
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request_id), result)
+
+
+def is_result(raw: bytes) -> bool:
+    """Whether a tool answered with a result, and not with an error."""
+    try:
+        return "content" in _decode_members(raw)
+    except msgspec.DecodeError:
+        return False
 
 
 def build_error(
@@ -177,9 +185,11 @@ def _raw(value: object) -> Raw:
 
 def _build_tool_error(request_id: RequestId, error: bytes, wire: Wire) -> Reply:
     """Pass on the JSON-RPC error that the tool's server answered with."""
-    told: Any = orjson.loads(error)
-    code = told.get("code") if isinstance(told, dict) else None
-    status = 400 if wire == "modern" and code in _BAD_REQUEST else 200
+    try:
+        code = bytes(_decode_members(error).get("code", b""))
+    except msgspec.DecodeError:  # none as it should be, and passed on as it is
+        code = b""
+    status = 400 if wire == "modern" and code == _BAD_REQUEST else 200
     text = b'{"jsonrpc":"2.0","id":%b,"error":%b}'
     return Reply(status, text % (orjson.dumps(request_id), error))
 

@@ -82,6 +82,18 @@ async def test_an_error_answer_is_kept_byte_for_byte(connect: Connect) -> None:
     )
 
 
+@pytest.mark.parametrize("code", ["-32000", "1e400", "-32022"])
+async def test_an_error_answer_is_one_whatever_numbers_are_in_it(
+    connect: Connect, code: str
+) -> None:
+    error = b'{"code":%b,"message":"no","data":[1e400]}' % code.encode()
+
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        await reply.body(b'{"jsonrpc":"2.0","id":%d,"error":%b}' % (reply.id, error))
+
+    assert await send(connect, answer) == UpstreamResult(error=error, is_error=True)
+
+
 async def test_a_stream_with_progress_ends_in_the_result(connect: Connect) -> None:
     async def answer(request: dict[str, Any], reply: Reply) -> None:
         token = request["params"]["_meta"]["progressToken"]
@@ -571,6 +583,15 @@ async def test_a_listing_may_have_pages(connect: Connect) -> None:
 
     async with connect(Liar(answer)) as transport:
         assert await transport.list_tools() == [b'{"name": "a"}', b'{"name": "b"}']
+
+
+async def test_a_cursor_that_is_no_text_ends_the_listing(connect: Connect) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        page = b'{"tools":[{"name":"a"}],"nextCursor":1e400}'
+        await reply.body(b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (reply.id, page))
+
+    async with connect(Liar(answer)) as transport:
+        assert await transport.list_tools() == [b'{"name":"a"}']
 
 
 async def test_a_refused_listing_is_an_error(connect: Connect) -> None:

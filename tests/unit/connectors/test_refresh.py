@@ -70,6 +70,21 @@ async def test_one_that_is_away_does_not_stop_the_others_and_keeps_its_last_list
     assert upstreams.states() == ["a:missing", "b:unpinned"]
 
 
+async def test_one_whose_listing_fails_as_nobody_foresaw_does_not_stop_the_others() -> None:
+    class Strange(MemoryTransport):
+        async def list_tools(self) -> list[bytes]:
+            raise ValueError("nobody foresaw this")
+
+    upstreams = Upstreams()
+    upstreams.transports["a"] = Strange("a", {})
+    refresher = upstreams.build(interval_s=0.001)
+    assert list(await refresher.refresh_all()) == ["a"]
+    assert await upstreams.changes.get() == "b"
+    async with running(refresher):
+        upstreams.change("b")
+        assert await upstreams.changes.get() == "b"
+
+
 async def test_an_upstream_that_says_it_changed_is_listed_again() -> None:
     upstreams = Upstreams()
     refresher = upstreams.build()

@@ -648,6 +648,7 @@ async def test_asking_wrongly_leaves_a_record_and_reads_nothing(
         ({"state": "UNKNOWN"}, "unknown", "do not repeat"),
         ({"state": "FAILED"}, "failed", "answered with an error"),
         ({"state": "FAILED", "result": b'{"code":1}'}, "failed", "answered with an error"),
+        ({"state": "FAILED", "result": b'{"code":1e400}'}, "failed", "answered with an error"),
         ({"state": "FAILED", "outcome": "tool_error"}, "failed", "answered with an error"),
         ({"state": "FAILED", "outcome": "failed"}, "failed", "may have run"),
         ({"state": "UNKNOWN", "outcome": "failed"}, "unknown", "do not repeat"),

@@ -329,6 +329,13 @@ async def test_an_answer_with_line_breaks_starts_no_event_of_its_own(world: Worl
     assert events_of(reply)[1]["result"]["x"] == "event: message"
 
 
+async def test_an_error_with_a_number_that_no_double_holds_is_passed_on(world: World) -> None:
+    error = b'{"code":-32000,"message":"no","data":1e400}'
+    world.handle("billing", "lookup", lambda *_: UpstreamResult(error=error, is_error=True))
+    reply = await world.call_mcp("billing__lookup")
+    assert (reply.status, reply.body) == (200, b'{"jsonrpc":"2.0","id":1,"error":%b}' % error)
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -341,6 +348,7 @@ async def test_an_answer_with_line_breaks_starts_no_event_of_its_own(world: Worl
         log_line(["error"]),
         log_line("loud"),
         log_line(None),
+        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1e400}}',
     ],
 )
 async def test_what_is_no_courtesy_is_not_passed_on(world: World, message: bytes) -> None:
