@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 import orjson
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from gateway.core import strict_json
 from gateway.core.approvals.approval import ApprovalRequest
@@ -130,7 +131,7 @@ def build_answer(answer: Answer, op: str) -> Reply:
 def add_receipt(reply: Reply, receipt: CallReceipt) -> Reply:
     """Add the member `receipt` to the body."""
     body = b'%b,"receipt":%b}' % (reply.body[:-1], msgspec.json.encode(receipt))
-    return Reply(reply.status, body, reply.code, reply.location)
+    return replace(reply, body=body)
 
 
 def build_held(request: ApprovalRequest) -> Reply:

@@ -280,11 +280,12 @@ async def test_a_refusal_under_a_key_is_the_reply_too(world: World) -> None:
 
 
 @pytest.mark.req("GW-07")
+@pytest.mark.parametrize("asked", [{}, {"countersign-receipt": "1"}])
 @pytest.mark.parametrize(
     ("delivery", "sent"), [("not_sent", ["again"]), ("unknown", []), ("sent", [])]
 )
 async def test_only_a_call_that_was_not_sent_leaves_its_key_free(
-    world: World, delivery: Delivery, sent: list[str]
+    world: World, delivery: Delivery, sent: list[str], asked: dict[str, str]
 ) -> None:
     def refuse(_arguments: dict[str, Any], _relay: object) -> str:
         raise UpstreamError("away", delivery=delivery)
@@ -296,10 +297,11 @@ async def test_only_a_call_that_was_not_sent_leaves_its_key_free(
         return "done"
 
     world.handle("billing", "refund", refuse)
-    first = await keyed(world, "k")
+    headers = {"idempotency-key": "k", **asked}
+    first = await world.call_rest("billing__refund", BODY, headers)
     assert (first.status, first.json()["delivery"]) == (502, delivery)
     world.handle("billing", "refund", run)
-    again = await keyed(world, "k")
+    again = await world.call_rest("billing__refund", BODY, headers)
     assert (again.status, ran) == (200 if sent else 502, sent)
 
 
