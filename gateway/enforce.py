@@ -279,7 +279,18 @@ class Enforcement:
         return call
 
     async def reject(self, raw: RawCall, refusal: Refusal) -> Refused:
-        """Record a request that cannot be taken; a stranger is told only to authenticate."""
+        """Record a request that cannot be taken; a stranger is told only to authenticate.
+
+        `refusal` says nothing of the tool that is named: everybody is told it, tool or none.
+        """
+        call = await self.identify(raw)
+        if isinstance(call, Refused):
+            return call
+        tool = self._catalog().find(raw.tool, raw.server)
+        return await self._refusals.refuse_call(call, refusal, tool)
+
+    async def reject_call(self, raw: RawCall, refusal: Refusal) -> Refused:
+        """Record a request that does not fit its tool, of which not everybody may know."""
         call = await self.identify(raw)
         return call if isinstance(call, Refused) else await self._turn_down(call, refusal)
 

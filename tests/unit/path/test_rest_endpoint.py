@@ -14,6 +14,7 @@ from gateway.adapters.state.memory_idempotency import MemoryIdempotency
 from gateway.core.entry import Receipt
 from gateway.core.errors import ApprovalError, Delivery, PolicyError, UpstreamError
 from gateway.core.policy.decision import Decision, Phase
+from gateway.core.tokens.token import Grant
 from gateway.http.rest import RecentReplies
 from gateway.protocol.rest import Reply as RestReply
 from tests.effort import share
@@ -79,6 +80,32 @@ async def test_what_is_no_route_is_not_served_and_what_there_is_is_told(
     problem = reply.json()
     assert problem["code"] == ("method_not_allowed" if status == 405 else "path_unknown")
     assert "`POST /v1/tools/{name}/call`" in problem["detail"]
+
+
+@pytest.mark.req("GW-06")
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        (b"{", {}, "body_invalid"),
+        (b'{"argument":{}}', {}, "params_invalid"),
+        (b" " * 5_000_000, {}, "body_too_large"),
+        (BODY, {"idempotency-key": "k" * 256}, "params_invalid"),
+        (BODY, {"idempotency-key": "taken"}, "key_reused"),
+    ],
+)
+async def test_a_request_that_cannot_be_read_tells_nobody_that_a_tool_exists(
+    world: World, body: bytes, headers: dict[str, str], code: str
+) -> None:
+    claims = build_claims(grants=(Grant("mail"),))
+    await world.call_rest("mail__send", b"{}", {"idempotency-key": "taken"}, claims=claims)
+    told = []
+    for name in ("billing__refund", "billing__nothing", "mail__send"):
+        reply = await world.call_rest(name, body, headers, claims=claims)
+        problem = reply.json()
+        problem.pop("instance")
+        told.append((reply.status, problem))
+    assert told[0] == told[1] == told[2]
+    assert told[0][1]["code"] == code
 
 
 async def test_claims_of_the_agent_reach_policy_and_only_there(world: World) -> None:
