@@ -50,6 +50,8 @@ def check(config: ConfigFile = DEFAULT_FILE) -> None:
     if faults:
         typer.echo("\n".join(faults), err=True)
         raise typer.Exit(Exit.ERROR)
+    for warning in _find_idle_grants(config, found):
+        typer.echo(f"warning: {warning}", err=True)
     counts = f"{len(found.servers)} servers, {len(found.clients)} clients, "
     print(f"ok: {config}: {counts}{len(found.humans)} humans, at {found.public_url}")
 
@@ -120,6 +122,29 @@ def _find_server_faults(path: Path, config: Config) -> Iterator[str]:
         except ConfigurationError as error:
             has_place = str(error).startswith(str(section.manifest))
             yield str(error) if has_place else f"{path}: {error}"
+
+
+def _find_idle_grants(path: Path, config: Config) -> Iterator[str]:
+    """Yield which grants give nothing: the server's manifest has no such tool."""
+    from gateway.config_checks import suggest  # noqa: PLC0415 - see `load`
+    from gateway.wiring_broker import load_manifests  # noqa: PLC0415
+
+    manifests = load_manifests(config)
+    documents = config.oauth.client_id_metadata_documents
+    holders = [(f"clients.{one.id}", one.grants) for one in config.clients]
+    holders.append(("oauth.client_id_metadata_documents", documents.grants))
+    for holder, grants in holders:
+        for grant in grants:
+            tools = manifests[grant.server].tools
+            effects = {one.effect for one in tools if grant.tool in {"*", one.name}}
+            if not effects:
+                hint = suggest(grant.tool, frozenset(one.name for one in tools))
+                what = f"`{grant.server}.{grant.tool}` is in no manifest; {hint}"
+            elif grant.effects and effects.isdisjoint(grant.effects):
+                what = f"`{grant.server}.{grant.tool}` has no effect of {', '.join(grant.effects)}"
+            else:
+                continue
+            yield f"{path}: {holder}: a grant gives nothing: {what}"
 
 
 def _redact(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON has any type

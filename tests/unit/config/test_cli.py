@@ -36,6 +36,41 @@ def test_what_init_writes_passes_the_check(folder: Path) -> None:
     assert out.startswith("ok: ")
 
 
+@pytest.mark.parametrize(
+    ("grant", "told"),
+    [
+        ("{server: billing, tool: refnd}", "`billing.refnd` is in no manifest; did you mean"),
+        ("{server: billing, effects: [delete]}", "`billing.*` has no effect of delete"),
+        ("{server: billing, tool: refund}", ""),
+        ("{server: billing, effects: [read, money]}", ""),
+    ],
+)
+def test_a_grant_that_gives_nothing_is_told_and_is_no_mistake(
+    folder: Path, grant: str, told: str
+) -> None:
+    path = folder / "countersign.yaml"
+    (folder / "manifests" / "billing.yaml").write_text(
+        "id: billing\ntransport: http\negress: [127.0.0.1]\n"
+        "tools: [{name: refund, effect: money}]\n"
+    )
+    yaml = YAML()
+    content = yaml.load(path)
+    content["servers"] = {
+        "billing": {
+            "manifest": "manifests/billing.yaml",
+            "transport": "http",
+            "url": "http://127.0.0.1:1/mcp",
+        }
+    }
+    content["clients"][1]["grants"] = [yaml.load(grant)]
+    yaml.dump(content, path)
+    code, out, err = run("config", "check", "-c", path)
+    assert (code, out[:4]) == (0, "ok: ")
+    assert err.startswith("warning: " if told else "")
+    assert told in err
+    assert bool(told) == bool(err)
+
+
 def test_what_init_writes_is_usable_and_its_own(folder: Path) -> None:
     config = load_config(folder / "countersign.yaml", {})
     assert {client.id: client.kind for client in config.clients} == {
