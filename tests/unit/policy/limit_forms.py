@@ -31,6 +31,7 @@ RULES: Final = {
     "tier_of": 'tier_of(x) := "b" if {\n\tis_number(x)\n\tx > 100\n} else := "a"',
     "level_of": 'level_of(x) := "a" if {\n\tis_number(x)\n\tx <= 100\n} else := "b"',
     "raw": "raw := args.n",
+    "boxed": 'default boxed := {"n": 0}\n\nboxed := {"n": args.n} if is_number(args.n)',
     "amount": "default amount := 0\n\namount := args.n if is_number(args.n)",
     "checked": "checked := args.n if is_number(args.n)",
     "n_is_number": "n_is_number if is_number(args.n)",
@@ -48,6 +49,7 @@ BINDINGS: Final = [
     ("n := raw", "n"),
     ("n := checked", "n"),
     ("n := amount", "n"),
+    ("n := boxed.n", "n"),
     ("n := number(args.n)", "n"),
     ("n := number_or_none(args.n)", "n"),
     ("n := numbers([args.n])[0]", "n"),
@@ -69,6 +71,7 @@ MADE: Final = [
     *("to_number(format_int({0}, 10))", 'count(sprintf("%v", [{0}])) * 30', "units.parse({0})"),
     *('object.get({{"k": {0}}}, "k", 0)', "[{0}][0]", "array.concat([{0}], [])[0]", "same({0})"),
     *("[m | some m in [{0}]; is_number(m)][0]", "sum([m | some m in [{0}]; is_number(m)])"),
+    *("sum([number(m) | some m in [{0}]])", "sum({{m | some x in [{0}]; m := number(x)}})"),
     "count([m | some m in [{0}]; is_number(m); m > 100]) * 101",
     *("number({0})", "number_or_none({0})", "json.unmarshal(json.marshal({0}))"),
 ]

@@ -52,7 +52,7 @@ def test_no_limit_that_loads_lets_pass_what_is_no_number_within_it(rules: str) -
 def test_many_of_these_limits_load_and_work() -> None:
     choose = random.Random(6)  # noqa: S311 - always the same ones
     loaded = 0
-    for _ in range(80):
+    for _ in range(160):
         binding, name = choose.choice(BINDINGS)
         check, made = choose.choice(CHECKS), choose.choice(MADE)
         rules = write(binding, name, check, made, choose.choice(SHAPES))
@@ -93,6 +93,10 @@ MIXED: Final = [
     "n := number(number_or_none(args.n)); n <= 100",
     "amount <= 100",
     "abs(amount) + 1 <= 100",
+    "sum([number(x) | some x in args.n]) <= 100",
+    "sum({y | some x in args.n; y := number(x)}) <= 100",
+    "boxed.n <= 100",
+    'n := object.get(boxed, "n", 0); n <= 100',
     'type_name(args.n) <= "number"',
 ]
 
@@ -102,6 +106,30 @@ def test_what_was_made_of_any_type_is_not_compared(tmp_path: Path, condition: st
     used = "\n\n".join(text for name, text in RULES.items() if name in condition)
     rules = f"{used}\n\n{permits(condition)}"
     assert ("unguarded_comparison", rules.count("\n")) in codes(tmp_path, rules)
+
+
+NUMBERS: Final = "every x in args.list { is_number(x) }"
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        (NUMBERS, "sum([number(x) | some x in args.list]) <= 100"),
+        ("n := number(args.n)", "sum([n | some _ in args.list]) <= 100"),
+        ("sum([number(args.n)]) <= 100",),
+        ("is_number(args.n)", "sum([number(x) | some x in [args.n]]) <= 100"),
+    ],
+)
+def test_a_function_that_checks_leaves_nothing_out_of_what_was_checked_before(
+    tmp_path: Path, conditions: tuple[str, ...]
+) -> None:
+    assert codes(tmp_path, f"{RULES['number']}\n\n{permits(*conditions)}") == []
+
+
+def test_what_a_rule_leaves_out_of_a_set_is_not_added_up(tmp_path: Path) -> None:
+    filled = "amounts contains n if {\n\tsome x in args.list\n\tn := number(x)\n}"
+    rules = f"{RULES['number']}\n\n{filled}\n\n{permits('sum(amounts) <= 100')}"
+    assert [code for code, _ in codes(tmp_path, rules)] == ["unguarded_comparison"]
 
 
 ORDERS: Final = [

@@ -139,7 +139,7 @@ class Body:
 
     def left_out(self) -> frozenset[Token]:
         """Return what is not in the head because of a check in this body, as it is mixed."""
-        return self._locals.left_out(self._alternative.values)
+        return self._locals.left_out(self._alternative.values, self.values())
 
     @property
     def rule(self) -> Node:

@@ -235,13 +235,23 @@ def _of_one(bodies: list[Body]) -> Value:
     """Return what a rule's value may be, one of those that its bodies give."""
     found: Value | None = None
     tokens: set[Token] = set()
+    inner: set[Token] = set()
     for body in bodies:
         values = body.values()
         value = values[-1] if values else Value(kinds=BOOLEAN)
         found = value if found is None else join(found, value)
-        keys = {token for token in value.own if isinstance(token, tuple)}
-        # Where its type is another one, something else is there: `else := 0`, a default.
-        tokens |= {key for key in keys if any(key not in other.needs for other in bodies)}
+        tokens |= _replaceable(value.own, bodies)
+        inner |= _replaceable(value.inner, bodies)
     if found is None:
         return TRUSTED
-    return Value(found.own | mixed_of(tokens), found.inner, found.kinds, found.members)
+    own, inside = found.own | mixed_of(tokens), found.inner | mixed_of(inner)
+    return Value(own, inside, found.kinds, found.members)
+
+
+def _replaceable(tokens: Iterable[Token], bodies: list[Body]) -> set[Token]:
+    """Return the keys in whose place something else is where their type is another one.
+
+    That is what another body gives: `else := 0`, a default.
+    """
+    keys = {token for token in tokens if isinstance(token, tuple)}
+    return {key for key in keys if any(key not in other.needs for other in bodies)}

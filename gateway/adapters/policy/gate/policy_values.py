@@ -36,6 +36,7 @@ from gateway.adapters.policy.gate.policy_made import (
     lasts,
     member,
     mixed,
+    mixed_of,
     names,
     parameter,
     parts,
@@ -241,19 +242,24 @@ class Locals:
     def _closure(self, kind: str, body: Node) -> Value:
         inner = self.inside(body["query"])
         heads = [body[part] for part in ("term", "key", "value") if part in body]
-        found = hold(_CLOSURE_KINDS[kind], map(inner.value, heads))
-        return Value(found.own, found.inner | inner.left_out(heads), found.kinds, found.members)
+        values = [inner.value(head) for head in heads]
+        found, left = hold(_CLOSURE_KINDS[kind], values), inner.left_out(heads, values)
+        return Value(found.own, found.inner | left, found.kinds, found.members)
 
-    def left_out(self, heads: Iterable[Node]) -> frozenset[Token]:
-        """Return what checks in this body keep out of what is made here, as it is mixed."""
+    def left_out(self, heads: Iterable[Node], values: Iterable[Value]) -> frozenset[Token]:
+        """Return what is kept out of what is made here of these heads, as it is mixed.
+
+        That is what checks of this body keep out, and what functions do not answer to.
+        """
+        found = list(values)
+        keys = {key for each in found for key in each.own | each.inner if isinstance(key, tuple)}
+        left = mixed_of(keys - {*self.outer_guarded, *map(self.origin_of, self.outer_guarded)})
         if len(self.guarded) == len(self.outer_guarded):
-            return NOTHING
-        heads = list(heads)
-        with_checks = raw_of(map(self.value, heads))
+            return left
         mine, self.guarded = self.guarded, self.outer_guarded
         without = raw_of(map(self.value, heads))
         self.guarded = mine
-        return mixed(without - with_checks)
+        return left | mixed(without - raw_of(found))
 
     def _composed(self, kind: str, body: Node) -> Value:
         if kind in {"Array", "Set"}:
