@@ -35,20 +35,29 @@ deny contains {
 # METADATA
 # title: A grant without bounds
 # description: >-
-#   A grant of one of the effects in `bounded` says how often (`max_calls`).
+#   A grant of one of the effects in `bounded` says how often (`max_calls`). One that says no
+#   `effects` may be of any, also where it names a tool.
 # scope: rule
 # custom:
 #   rationale: What can be counted ends.
 #   owasp: [LLM06, LLM10]
 deny contains {
 	"code": "grant_unbounded",
-	"message": "a grant of this effect has no `max_calls`",
+	"message": "a grant that may be of this effect has no `max_calls`",
 } if {
 	some effect in data.settings.grants.bounded
 	input.phase == "issue"
 	some grant in input.context.token.constraints
-	effect in object.get(grant, "effects", [])
+	not elsewhere(grant, effect)
 	not counted(grant)
 }
+
+elsewhere(grant, effect) if {
+	effects := grant.effects
+	count(effects) > 0
+	not has(effects, effect)
+}
+
+has(effects, effect) if effect in effects
 
 counted(grant) if is_number(grant.max_calls)

@@ -41,3 +41,14 @@ test_money_without_a_count_is_refused if {
 	codes(grants.deny) == set() with input as issue([pay])
 		with data.settings.grants.bounded as ["delete"]
 }
+
+test_a_grant_that_says_no_effects_may_be_of_any if {
+	every grant in [whole, named, {"server": "bank", "tool": "pay"}, {"server": "bank"}] {
+		codes(grants.deny) == {"grant_unbounded"} with input as issue([grant])
+			with data.settings.grants.bounded as ["money"]
+		codes(grants.deny) == set() with input as issue([object.union(grant, {"max_calls": 3})])
+			with data.settings.grants.bounded as ["money"]
+		codes(grants.deny) == set() with input as issue([object.union(grant, {"effects": ["read"]})])
+			with data.settings.grants.bounded as ["money"]
+	}
+}
