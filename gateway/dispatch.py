@@ -52,6 +52,9 @@ from gateway.logs import describe
 
 LEASE_S: Final = 120
 _ENDED: Final = ("DENIED", "EXPIRED", "CANCELLED", "STALE", "UNKNOWN")
+_UNSENT: Final = frozenset({"audit_overloaded", "audit_record_invalid"})
+"""Why there is no intent to send upon; one that comes late, the log closes `not_sent`."""
+
 _log: Final = structlog.get_logger("gateway.dispatch")
 
 Step = Literal["claimed", "judged", "dispatched", "relayed", "executed"]
@@ -191,7 +194,11 @@ class Dispatcher:
         self._reached("judged")
         # 3. Point of no return, in the store first, so that a crash from here on is never retried
         #    unless the log proves that no intent was written.
-        sent = await self._move(claimed, "DISPATCHED")
+        try:
+            sent = await self._move(claimed, "DISPATCHED")
+        except Exception:
+            await self._take_back(claimed, fresh)
+            raise
         if sent is None:
             self._judge.give_back(fresh.verdict.charge)
             return
@@ -218,9 +225,9 @@ class Dispatcher:
         # 6. The state follows the log.
         await self._settle(sent, answer)
 
-    async def _take_back(self, sent: ApprovalRequest, fresh: Fresh) -> None:
+    async def _take_back(self, request: ApprovalRequest, fresh: Fresh) -> None:
         self._judge.give_back(fresh.verdict.charge)
-        await self._move(sent, "APPROVED")
+        await self._move(request, "APPROVED")
 
     async def _was_sent(self, claimed: ApprovalRequest) -> bool:
         """Whether the log says that it was sent: an old store was put back. Copies its end."""
@@ -333,7 +340,7 @@ class Dispatcher:
 
     async def _settle(self, request: ApprovalRequest, answer: Completed | Refused) -> None:
         if isinstance(answer, Refused):
-            if answer.refusal.code == "audit_overloaded":  # the log closes its intent `not_sent`
+            if answer.refusal.code in _UNSENT:
                 await self._move(request, "FAILED", outcome="not_sent")
             return  # otherwise the log decides at the next start
         outcome = answer.recorded.outcome

@@ -560,6 +560,42 @@ async def test_a_log_that_fails_before_the_intent_gives_the_approval_back_at_onc
     assert ((await world.held()).state, len(world.sent)) == ("EXECUTED", 1)
 
 
+async def test_a_store_that_fails_before_the_point_of_no_return_costs_nothing() -> None:
+    saboteur = Saboteur(1, "before", ApprovalError("locked"))
+    durable = build_sabotaged(saboteur)
+
+    def reached(step: Step) -> None:
+        saboteur.armed = step == "judged"
+
+    world = World(holding(), durable=durable, reached=reached)
+    request = await approved(world)
+    world.dispatcher.schedule(request.id)
+    await world.dispatcher.close()
+    assert saboteur.struck
+    assert ((await durable.approvals.get(request.id)).state, world.sent) == ("APPROVED", [])  # type: ignore[union-attr]
+    assert world.ledger.family("root-1").calls == 0
+    await world.dispatcher.sweep()
+    await world.dispatcher.close()
+    assert ((await world.held()).state, len(world.sent)) == ("EXECUTED", 1)
+    assert world.ledger.family("root-1").calls == 1
+
+
+async def test_an_approved_call_whose_intent_fits_into_no_record_ends() -> None:
+    labels = [f"label{number:03}" + "x" * 56 for number in range(250)]
+    parts = [tuple(labels[at : at + 16]) for at in range(0, 250, 16)]
+    duties = tuple(
+        Obligation("add_label", {"type": "add_label", "labels": list(part)}) for part in parts
+    )
+    hold = replace(HOLD, obligations=duties)
+    world = World({("billing.refund", "call"): hold, ("billing.refund", "resume"): hold})
+    request = await approved(world)
+    world.dispatcher.schedule(request.id)
+    await world.dispatcher.close()
+    after = await world.held()
+    assert (after.state, after.outcome, world.sent) == ("FAILED", "not_sent", [])
+    assert world.ledger.family("root-1").calls == 0
+
+
 async def test_dispatch_ends_before_the_gateway_does() -> None:
     world = World(holding())
     request = await approved(world)
