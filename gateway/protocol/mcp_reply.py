@@ -28,6 +28,7 @@ INSTRUCTIONS: Final = (
 LIST_TTL_MS: Final = 5_000
 _BAD_REQUEST: Final = b"-32021"
 """The code of a tool's error that goes with HTTP 400: MissingRequiredClientCapability."""
+_OF_SESSION: Final = frozenset({("read", "session_missing"), ("read", "session_unknown")})
 _PENDING_SCHEMA: Final = {
     "type": "object",
     "properties": {
@@ -131,7 +132,7 @@ def build_refusal(
     text = f"{kind.text}: {refusal.told}" if refusal.told else kind.text
     if kind.rpc is not None:
         status = kind.status
-        if wire == "legacy" and refusal.stage == "resolve":
+        if wire == "legacy" and not _is_of_transport(refusal):
             status = 200
         elif kind.rpc == -32602:  # noqa: PLR2004 - the specification maps it to 400
             status = 400
@@ -144,6 +145,15 @@ def build_refusal(
     }
     known = 0 if request_id is None else request_id
     return Reply(200, build_result(known, orjson.dumps(body), wire), refusal.code)
+
+
+def _is_of_transport(refusal: Refusal) -> bool:
+    """Whether it is about the session or the caller, and not about the request.
+
+    Clients of 2025-11-25 take 404 for the end of their session, and many give up the whole
+    connection at any other failure: an error that answers a request goes with 200 there.
+    """
+    return refusal.stage == "authenticate" or (refusal.stage, refusal.code) in _OF_SESSION
 
 
 def build_answer(request_id: RequestId, answer: Answer, wire: Wire, *, plain: bool) -> Reply:

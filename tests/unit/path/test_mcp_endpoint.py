@@ -186,6 +186,32 @@ async def test_a_session_serves_the_methods_of_its_wire(world: World) -> None:
     assert (after.status, len(world.sent)) == (404, 1)
 
 
+@pytest.mark.parametrize("method", ["resources/list", "prompts/list", "initialise", "tools/lists"])
+async def test_a_method_that_there_is_not_ends_no_session(world: World, method: str) -> None:
+    session = await world.open_session()
+    reply = await in_session(world, session, legacy(method))
+    assert (reply.status, reply.json()["error"]["code"]) == (200, -32601)
+    assert world.records()[-1]["reason"] == "method_unknown"
+
+
+async def test_in_a_session_the_http_status_tells_only_of_the_session_and_its_caller(
+    world: World,
+) -> None:
+    session = await world.open_session()
+    assert (await in_session(world, "0" * 43, legacy("tools/list"))).status == 404
+    late = build_claims(expires_at=0)
+    assert (await in_session(world, session, legacy("tools/list"), claims=late)).status == 401
+    nameless = await in_session(world, session, legacy("tools/call", "{}"))
+    assert (nameless.status, nameless.json()["error"]["code"]) == (200, -32602)
+    world.durable.audit.poison()
+    for reply in (
+        await world.call_legacy(session, "billing__refund", b'{"amount":1}'),
+        await in_session(world, session, legacy("tools/list")),
+    ):
+        assert (reply.status, reply.json()["error"]["code"]) == (200, -32603)
+        assert reply.json()["error"]["message"].startswith("the audit log cannot be written")
+
+
 async def test_a_session_answers_only_to_who_opened_it(world: World) -> None:
     session = await world.open_session()
     for claims in (
