@@ -253,11 +253,13 @@ class Enforcement:
         )
         return await self._veil(refused, resolved.call, resolved.tool)
 
-    async def _turn_down(self, call: AuthenticatedCall, refusal: Refusal) -> Refused:
+    async def _turn_down(
+        self, call: AuthenticatedCall, refusal: Refusal, *, of_tool: bool = True
+    ) -> Refused:
         """Record that a call fits no tool, or not the one that it names."""
         tool = self._catalog().find(call.raw.tool, call.raw.server)
         refused = await self._refusals.refuse_call(call, refusal, tool)
-        return refused if tool is None else await self._veil(refused, call, tool)
+        return refused if tool is None or not of_tool else await self._veil(refused, call, tool)
 
     async def _veil(self, refused: Refused, call: AuthenticatedCall, tool: Tool) -> Refused:
         """Tell a caller who may not see the tool that there is none; of trouble, everybody."""
@@ -278,21 +280,12 @@ class Enforcement:
             return await self._refusals.refuse_stranger(raw.op, call)
         return call
 
-    async def reject(self, raw: RawCall, refusal: Refusal) -> Refused:
-        """Record a request that cannot be taken; a stranger is told only to authenticate.
-
-        `refusal` says nothing of the tool that is named: everybody is told it, tool or none.
-        """
+    async def reject(self, raw: RawCall, refusal: Refusal, *, of_tool: bool = False) -> Refused:
+        """Record a request that cannot be taken. `of_tool`: whether that says there is the tool."""
         call = await self.identify(raw)
         if isinstance(call, Refused):
             return call
-        tool = self._catalog().find(raw.tool, raw.server)
-        return await self._refusals.refuse_call(call, refusal, tool)
-
-    async def reject_call(self, raw: RawCall, refusal: Refusal) -> Refused:
-        """Record a request that does not fit its tool, of which not everybody may know."""
-        call = await self.identify(raw)
-        return call if isinstance(call, Refused) else await self._turn_down(call, refusal)
+        return await self._turn_down(call, refusal, of_tool=of_tool)
 
     async def list_tools(self, raw: RawCall) -> tuple[Tool, ...] | Refused:
         """Return the tools that this caller may see, in the catalog's order."""

@@ -133,7 +133,7 @@ class McpEndpoint:
             await self._reply(send, reply, path)
             return
         if (told := self._find_contradiction(raw, headers, request.wire)) is not None:
-            refused = await self._enforcement.reject_call(raw, told)
+            refused = await self._enforcement.reject(raw, told, of_tool=True)
             await self._refused(refused, request, path, send)
             return
         stream = EventStream(send)
