@@ -106,3 +106,9 @@ test_hours_concern_the_effects_that_are_said if {
 	codes(calendar.hold) == {"outside_hours"} with input as writing
 		with data.settings.calendar as {"hours": [{"days": ["mon"]}], "hours_effects": ["update"]}
 }
+
+test_a_freeze_whose_effects_or_servers_are_no_lists_means_all if {
+	every wrong in [{"effects": "delete"}, {"servers": "mail"}, {"effects": {"delete": true}, "servers": 5}] {
+		frozen("2026-12-23T12:00:00Z", [object.union(freeze, wrong)])
+	}
+}

@@ -23,7 +23,7 @@ import data.countersign.lib.duties
 #   owasp: [ASI03, ASI09]
 deny contains {
 	"code": "duties_not_separate",
-	"message": sprintf("this run has done the other part of `%v`", [object.get(pair, "name", "")]),
+	"message": sprintf("this run has done the other part of `%v`", [duties.name(pair)]),
 } if {
 	some pair in data.settings.duties.pairs
 	input.resource.effect != "read"

@@ -41,3 +41,13 @@ test_the_pair_is_named if {
 test_without_pairs_nothing_is_said if {
 	count(duties.deny) == 0 with input as call("bank.release", {"bank.create": 1})
 }
+
+test_a_pair_that_cannot_be_read_stops_every_change if {
+	every pair in [
+		{"one": "bank.create", "other": ["bank.release"]}, {"one": ["bank.create"]},
+		{"first": ["bank.create"], "second": ["bank.release"]}, ["bank.create", "bank.release"], "bank.create", null,
+	] {
+		{item.code | some item in duties.deny} == {"duties_not_separate"} with input as call("bank.release", {})
+			with data.settings.duties.pairs as [pair]
+	}
+}

@@ -3,7 +3,7 @@
 # description: >-
 #   Where it may go once the run has read what is labelled `pii`, and who sees it in answers.
 #   Nothing here speaks until `data.settings.personal_data` says who (`roles`) or where (`servers`);
-#   recipients are the business of `policies.egress`.
+#   what is no list there names nobody. Recipients are the business of `policies.egress`.
 # custom:
 #   applies_to:
 #     phases: [call, resume]
@@ -29,7 +29,7 @@ deny contains {
 	"message": "the run has read personal data, and this server may not receive any",
 } if {
 	servers := data.settings.personal_data.servers
-	is_array(servers)
+	servers != null
 	"pii" in input.context.run.labels
 	not personal_data.receives(servers)
 	personal_data.gives
@@ -46,7 +46,7 @@ deny contains {
 #   owasp: [LLM02]
 obligation contains {"type": "redact", "pointers": input.resource.sensitive_out} if {
 	roles := data.settings.personal_data.roles
-	is_array(roles)
+	roles != null
 	"pii" in input.resource.labels
 	count(input.resource.sensitive_out) > 0
 	not personal_data.sees(roles)
@@ -61,7 +61,7 @@ obligation contains {"type": "redact", "pointers": input.resource.sensitive_out}
 #   owasp: [LLM02]
 obligation contains {"type": "redact", "pointers": input.resource.sensitive} if {
 	roles := data.settings.personal_data.roles
-	is_array(roles)
+	roles != null
 	"pii" in input.resource.labels
 	count(input.resource.sensitive) > 0
 	not personal_data.sees(roles)

@@ -72,3 +72,12 @@ test_a_tool_without_personal_data_is_not_redacted if {
 			with data.settings.personal_data.roles as []
 	}
 }
+
+test_a_setting_that_is_no_list_names_nobody if {
+	codes(personal_data.deny) == {"personal_data_would_leave"} with input as call("update", "crm")
+		with data.settings.personal_data.servers as "crm"
+	count(personal_data.obligation) == 1 with input as call("read", "crm")
+		with data.settings.personal_data.roles as "support"
+	count(personal_data.obligation | personal_data.deny) == 0 with input as call("update", "crm")
+		with data.settings.personal_data as {"servers": null, "roles": null}
+}

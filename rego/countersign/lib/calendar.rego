@@ -17,15 +17,17 @@ frozen if {
 	not ahead(freeze)
 }
 
-# Left out, `effects` and `servers` mean all of them.
+# Left out, or no lists, `effects` and `servers` mean all of them.
 elsewhere(freeze) if {
 	effects := freeze.effects
+	is_array(effects)
 	effect := input.resource.effect
 	not has(effects, effect)
 }
 
 elsewhere(freeze) if {
 	servers := freeze.servers
+	is_array(servers)
 	server := input.resource.server
 	not has(servers, server)
 }
