@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from gateway.adapters.audit.audit_files import list_segments
 from gateway.cli import audit_admin, audit_proofs
 from gateway.cli.audit_bundle import bundle
 from gateway.cli.audit_export import export
-from gateway.cli.audit_filters import read_pin
+from gateway.cli.audit_filters import describe, read_pin, show_time
 from gateway.cli.audit_query import query
 from gateway.cli.audit_reconcile import reconcile
 from gateway.cli.audit_replay import replay
@@ -39,7 +38,6 @@ app.command()(witnesses)
 audit_proofs.register(app)
 
 _FOLLOW_PAUSE_S = 0.2
-_SHOWN = (("decision", "outcome"), ("tool", "id"), ("actor", "agent"))
 
 
 class Output(StrEnum):
@@ -161,23 +159,8 @@ def _print_record(record: dict[str, Any], output: Output) -> None:
     elif output is Output.JSON:
         typer.echo(orjson.dumps(record, option=orjson.OPT_INDENT_2))
     else:
-        typer.echo(_line(record))
-
-
-def _line(record: dict[str, Any]) -> str:
-    words = [record.get(name) for name in ("stage", "reason", "status", "state")]
-    words += [_inner(record, *names) for names in _SHOWN]
-    said = " ".join(word for word in words if isinstance(word, str))
-    head = f"{record['seq']:>8}  {_time(record.get('ts'))}  {record.get('type', ''):<17}"
-    return f"{head} {record.get('op', '')}  {said}".rstrip()
-
-
-def _inner(record: dict[str, Any], outer: str, inner: str) -> object:
-    value = record.get(outer)
-    return value.get(inner) if isinstance(value, dict) else None
+        typer.echo(describe(record))
 
 
 def _time(ts: int | None) -> str:
-    if ts is None:
-        return "-"
-    return datetime.fromtimestamp(ts / 1_000_000, UTC).isoformat(timespec="milliseconds")
+    return "-" if ts is None else show_time(ts)

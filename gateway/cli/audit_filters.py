@@ -15,6 +15,7 @@ from gateway.adapters.audit.audit_files import Files, list_segments
 from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.audit_query import Found
+from gateway.cli.admin_api import visible
 from gateway.cli.exits import Exit
 from gateway.cli.option_groups import OptionGroup
 from gateway.core.errors import ConfigurationError
@@ -180,18 +181,16 @@ def fail(message: str, code: Exit) -> typer.Exit:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """Return a record as a line of a table."""
+    """Return a record as a line of a table, which moves no terminal whatever stands in it."""
     words = [record.get(name) for name in ("stage", "reason", "status", "state")]
     words += [_inner(record, *names) for names in _SHOWN]
     said = " ".join(word for word in words if isinstance(word, str))
-    head = f"{record['seq']:>8}  {show_time(record.get('ts'))}  {record.get('type', ''):<17}"
-    return f"{head} {record.get('op', '')}  {said}".rstrip()
+    head = f"{record['seq']:>8}  {show_time(record['ts'])}  {record['type']:<17}"
+    return visible(f"{head} {record['op']}  {said}".rstrip())
 
 
-def show_time(ts: object) -> str:
+def show_time(ts: int) -> str:
     """Return a record's time for people."""
-    if not isinstance(ts, int):
-        return "-"
     return datetime.fromtimestamp(ts / 1_000_000, UTC).isoformat(timespec="milliseconds")
 
 

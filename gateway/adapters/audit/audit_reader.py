@@ -15,6 +15,9 @@ LINE_MAX_BYTES: Final = 65_536
 """No line of a log is longer; what is longer is read in pieces, of which none is a record."""
 
 _SEQ_DIGITS: Final = 20
+_NUMBERS: Final = ("seq", "ts")
+_TEXTS: Final = ("type", "op")
+_NUMBERS_END: Final = 1 << 53
 
 
 def read_lines(segment: Path) -> Iterator[bytes]:
@@ -39,14 +42,24 @@ def read_records(directory: Path, *, first: int = 0) -> Iterator[dict[str, Any]]
 
 
 def read_record(line: bytes) -> dict[str, Any] | None:
-    """Return the record that a line holds; None for a checkpoint or a line that is torn."""
+    """Return the record that a line holds; None for a checkpoint or a line that is torn.
+
+    Unchecked but for what stands in every record: its number, its time, its type and its operation
+    are of their kind. What else is in it may be anything, where somebody changed the log.
+    """
     if line.startswith(CHECKPOINT_PREFIX) or not line.endswith(b"\n"):
         return None
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return value if isinstance(value, dict) and isinstance(value.get("seq"), int) else None
+    return value if isinstance(value, dict) and _has_head(value) else None
+
+
+def _has_head(value: dict[str, Any]) -> bool:
+    return all(isinstance(value.get(name), str) for name in _TEXTS) and all(
+        type(value.get(name)) is int and 0 <= value[name] < _NUMBERS_END for name in _NUMBERS
+    )
 
 
 def tail(directory: Path, count: int) -> list[dict[str, Any]]:

@@ -132,8 +132,10 @@ class Selection:
 
     def takes(self, record: Mapping[str, Any], seals: Collection[int] = ()) -> bool:
         """Whether the next record passes. `seals`: records with values under a subject's key."""
-        if self._follows and record.get("type") in CLOSING and record.get("intent") in self._open:
-            self._open.discard(record["intent"])
+        intent = record.get("intent")
+        is_end = isinstance(intent, int) and record.get("type") in CLOSING
+        if self._follows and is_end and intent in self._open:
+            self._open.discard(intent)
             return self.filter.admits_place(record)
         if not self._concerns(record, seals):
             return False
@@ -146,7 +148,8 @@ class Selection:
     def _concerns(self, record: Mapping[str, Any], seals: Collection[int]) -> bool:
         if not self.subjects:
             return True
-        return record.get("seq") in seals or record.get("subject") in self.subjects
+        subject = record.get("subject")
+        return record.get("seq") in seals or (isinstance(subject, str) and subject in self.subjects)
 
 
 def parse_when(text: str, now_us: int) -> int:

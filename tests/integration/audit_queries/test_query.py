@@ -224,3 +224,39 @@ def test_no_form_shows_what_stands_behind_a_commitment(desk: Desk) -> None:
         assert b"secret" not in written.stdout_bytes
         assert b"alice" not in written.stdout_bytes
         assert len(written.stdout_bytes) > 1_000
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ts": 10**18},
+        {"ts": ["x"]},
+        {"type": {}},
+        {"op": None},
+        {"op": "\x1b[31mred\u202e"},
+        {"type": "call.outcome", "intent": ["x"]},
+        {"subject": {}},
+        {"tool": [], "actor": 5},
+    ],
+    ids=str,
+)
+def test_a_line_that_somebody_made_up_ends_no_command_and_moves_no_terminal(
+    desk: Desk, changed: Json
+) -> None:
+    segment = list_segments(desk.audit)[0]
+    lines = segment.read_bytes().splitlines(keepends=True)
+    made_up = orjson.loads(lines[1]) | changed
+    segment.write_bytes(b"".join([lines[0], orjson.dumps(made_up) + b"\n", *lines[2:]]))
+    human = ("--human", "alice", "--kek", desk.kek)
+    for words in (
+        ("tail", desk.audit, "-n", "100"),
+        ("show", desk.audit, "op-0", "-o", "table"),
+        ("query", desk.audit),
+        ("query", desk.audit, "--tool", "shop.refund"),
+        ("query", desk.audit, *human),
+        ("export", desk.audit, "--format", "ocsf"),
+    ):
+        done = audit(*words)
+        assert done.exception is None or isinstance(done.exception, SystemExit), words
+        assert done.exit_code in {Exit.OK, Exit.NOT_FOUND}
+        assert "\x1b" not in done.output
