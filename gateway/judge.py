@@ -17,6 +17,7 @@ from gateway.core.calls.data_flow import DataFlow, is_large
 from gateway.core.calls.family import Charge
 from gateway.core.calls.filtering import find_unmet
 from gateway.core.calls.ledger import Ledger, view_budget
+from gateway.core.calls.outputs import find_texts
 from gateway.core.calls.policy_input import build_document
 from gateway.core.calls.provenance import worst
 from gateway.core.catalog import CatalogView, Tool
@@ -381,10 +382,5 @@ def _result_view(answer: UpstreamResult, max_depth: int) -> dict[str, Any]:
     body = strict_json.parse(raw, max_depth=max_depth)
     if isinstance(body, dict):
         view["structured"] = body.get("structuredContent")
-        blocks = body.get("content")
-        view["text"] = [
-            block["text"]
-            for block in (blocks if isinstance(blocks, list) else ())
-            if isinstance(block, dict) and isinstance(block.get("text"), str)
-        ]
+        view["text"] = find_texts(body, is_error=answer.result is None)
     return view

@@ -27,6 +27,8 @@ READ_MAX_BYTES: Final = 131_072
 """An output that is larger is not looked through."""
 
 _SET_MAX: Final = 8_192
+_NO_TEXTS: Final = frozenset({"type", "data", "blob"})
+"""Members of a block that hold no text: what it is, pictures, sounds and coded files."""
 
 
 class Vouched(Struct, frozen=True):
@@ -67,6 +69,33 @@ def read_output(
         return Output(_strict(document), frozenset())
     seen, whole = _seen(document)
     return Output(_trusted_in(document, trusted_at, structured_only=structured_only), seen, whole)
+
+
+def find_texts(body: Mapping[str, Any], *, is_error: bool) -> list[str]:
+    """Return the texts of a CallToolResult, or of a JSON-RPC error, that an agent gets to read.
+
+    Of a text block its text; of any other (a resource, a link to one) every text in it.
+    """
+    if is_error:
+        return split_leaves([body.get("message"), body.get("data")])[0]
+    blocks = body.get("content")
+    found: list[str] = []
+    for block in blocks if isinstance(blocks, list) else ():
+        text = block.get("text") if isinstance(block, dict) else None
+        found += [text] if isinstance(text, str) else _readable(block)
+    return found
+
+
+def _readable(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _readable(each)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if name not in _NO_TEXTS:
+                yield from _readable(each)
 
 
 def _trusted_in(

@@ -224,6 +224,44 @@ async def test_policy_sees_what_the_agent_would_see() -> None:
     assert world.policy.asked[-1][2]["context"]["result"]["is_error"] is True
 
 
+FILE = {"uri": "file:///a.txt", "mimeType": "text/plain", "text": "the key is 4711"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts"),
+    [
+        (result(content=[{"type": "resource", "resource": FILE}]), [*FILE.values()]),
+        (
+            result(content=[{"type": "resource_link", "uri": "file:///a", "description": "key"}]),
+            ["file:///a", "key"],
+        ),
+        (
+            result(
+                content=[
+                    {"type": "image", "data": "iVBO", "mimeType": "image/png"},
+                    {"type": "resource", "resource": {"uri": "file:///b", "blob": "AAEC"}},
+                ]
+            ),
+            ["image/png", "file:///b"],
+        ),
+        (
+            UpstreamResult(
+                error=b'{"code":-32000,"message":"no 4711","data":{"why":["denied"]}}',
+                is_error=True,
+            ),
+            ["no 4711", "denied"],
+        ),
+    ],
+)
+async def test_policy_sees_every_text_that_an_answer_holds(
+    answer: UpstreamResult, texts: list[str]
+) -> None:
+    world = World(watching(PERMIT), concerns_result=True)
+    world.handle("billing", "lookup", lambda *_: answer)
+    await world.call_rest("billing__lookup", b"{}")
+    assert world.policy.asked[-1][2]["context"]["result"]["text"] == texts
+
+
 @pytest.mark.parametrize(
     "raw",
     [
