@@ -16,8 +16,8 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from connectors.aside import Aside
 from connectors.credential_http import CredentialProblem
+from gateway.aside import Aside
 from gateway.core.credentials import NEVER_NS
 
 SECRET_MAX_BYTES: Final = 65_536

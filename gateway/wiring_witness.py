@@ -80,13 +80,15 @@ def _build_introduction(config: AuditSection) -> Introduce:
 def _build_anchor(section: AnchorSection, http: httpx.AsyncClient, clock: Clock) -> Anchor:
     if isinstance(section, FileAnchorSection):
         return FileAnchor(section.path)
+    credentials = partial(_load_credentials, section)
+    credentials()  # one that is not there is told at the start
     return S3Anchor(
         url=section.url or f"https://s3.{section.region}.amazonaws.com",
         bucket=section.bucket,
         prefix=section.prefix,
         region=section.region,
         lock_days=section.lock_days,
-        credentials=_load_credentials(section),
+        credentials=credentials,
         http=http,
         clock=clock,
     )

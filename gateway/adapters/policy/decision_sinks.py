@@ -6,12 +6,14 @@ import asyncio
 import gzip
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 from gateway.adapters.bounded_http import Reply, exchange
+from gateway.aside import Aside
 
 _TIMEOUT_S: Final = 10.0
 _TAKEN: Final = range(200, 300)
@@ -24,14 +26,22 @@ class FileSink:
     `keep` older files are kept. Nothing is synced: the audit log is what is durable.
     """
 
-    def __init__(self, path: Path, *, rotate_bytes: int, keep: int) -> None:
+    def __init__(
+        self, path: Path, *, rotate_bytes: int, keep: int, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         self._path = path
+        self._timeout_s = timeout_s
+        self._aside = Aside(stuck_max=1)
         self._rotate_bytes = rotate_bytes
         self._keep = keep
 
     async def write(self, events: Sequence[bytes]) -> bool:
-        """Append; True once all of it is written."""
-        return await asyncio.to_thread(self._append, b"\n".join(events) + b"\n")
+        """Append; True once all of it is written. What hangs is not waited for (a pipe, NFS)."""
+        lines = b"\n".join(events) + b"\n"
+        try:
+            return await self._aside.run(partial(self._append, lines), timeout_s=self._timeout_s)
+        except TimeoutError:
+            return False
 
     def _append(self, lines: bytes) -> bool:
         try:

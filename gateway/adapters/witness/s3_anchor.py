@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -19,6 +20,8 @@ from msgspec import Struct
 from gateway.adapters.bounded_http import TIMEOUT_S, NoReply, Reply, exchange
 from gateway.adapters.witness.file_anchor import compare
 from gateway.adapters.witness.witnessing import Kept
+from gateway.aside import Aside
+from gateway.core.errors import ConfigurationError
 from gateway.core.ports import Clock
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
@@ -43,20 +46,25 @@ class S3Anchor:
         prefix: str,
         region: str,
         lock_days: int,
-        credentials: Credentials,
+        credentials: Callable[[], Credentials],
         http: httpx.AsyncClient,
         clock: Clock,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
+        """`credentials` is asked for each checkpoint, for those of a session end.
+
+        It raises `ConfigurationError` where there are none.
+        """
         self._url: Final = url.rstrip("/")
         self._folder: Final = "/".join(part for part in (bucket, prefix.strip("/")) if part)
         self._region: Final = region
         self._lock: Final = timedelta(days=lock_days)
-        self._credentials: Final = credentials
+        self._read_credentials: Final = credentials
+        self._aside: Final = Aside(stuck_max=1)
         self._http: Final = http
         self._clock: Final = clock
         self._timeout_s: Final = timeout_s
-        self.name: Final = f"s3:{self._folder}"
+        self.name: Final = f"s3:{urlsplit(self._url).netloc}/{self._folder}"
 
     async def keep(self, size: int, note: str) -> Kept:
         """Put the note under a lock of `lock_days`. What is there already stays.
@@ -65,6 +73,10 @@ class S3Anchor:
         2. `If-None-Match: *`: an object of this name is not hidden behind a newer version; another
            history of this log at this size is found out instead.
         """
+        try:
+            credentials = await self._aside.run(self._read_credentials, timeout_s=self._timeout_s)
+        except (ConfigurationError, TimeoutError):
+            return "no_credential"
         path = f"/{self._folder}/{size}.checkpoint"
         until = self._now() + self._lock
         digest = hashlib.md5(note.encode(), usedforsecurity=False).digest()
@@ -75,17 +87,22 @@ class S3Anchor:
             "x-amz-object-lock-mode": "COMPLIANCE",
             "x-amz-object-lock-retain-until-date": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        reply = await self._send("PUT", path, headers, note.encode())
+        reply = await self._send("PUT", path, headers, note.encode(), credentials)
         if isinstance(reply, Reply) and reply.status == httpx.codes.PRECONDITION_FAILED:
-            reply = await self._send("GET", path, {}, b"")
+            reply = await self._send("GET", path, {}, b"", credentials)
             if isinstance(reply, Reply) and reply.status == httpx.codes.OK:
                 return compare(reply.body, note)
         if isinstance(reply, NoReply):
-            return "unreachable"
+            return "timed_out" if reply.reason == "timed_out" else "unreachable"
         return "kept" if reply.status == httpx.codes.OK else "refused"
 
     async def _send(
-        self, method: str, path: str, headers: dict[str, str], content: bytes
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        content: bytes,
+        credentials: Credentials,
     ) -> Reply | NoReply:
         path = urlsplit(self._url).path + quote(path)
         url = urlsplit(self._url)._replace(path=path).geturl()
@@ -94,7 +111,7 @@ class S3Anchor:
             url,
             {**headers, "host": urlsplit(url).netloc},
             content,
-            credentials=self._credentials,
+            credentials=credentials,
             region=self._region,
             now=self._now(),
         )

@@ -34,7 +34,9 @@ _log: Final = structlog.get_logger("gateway.witness")
 Newest = Callable[[], str | None]
 """Returns the newest durable signed checkpoint's note; None where there is none. May read files."""
 
-Kept = Literal["kept", "other_history", "unreadable", "unreachable", "refused"]
+Kept = Literal[
+    "kept", "other_history", "unreadable", "unreachable", "timed_out", "refused", "no_credential"
+]
 
 
 class Anchor(Protocol):
@@ -118,13 +120,18 @@ class Witnessing:
                 witness.size = checkpoint.size
 
     async def run(self) -> None:
-        """Take turns until cancelled. What goes wrong in one is told, and the next tries anew."""
+        """Take turns until cancelled. What goes wrong in one is told, and the next tries anew.
+
+        They begin `interval_s` apart, however long somebody takes to answer in one.
+        """
         while True:
+            begun_ns = self._clock.monotonic_ns()
             try:
                 await self.turn()
             except Exception as error:  # noqa: BLE001 - one bad turn must not end it for good
                 _log.error("witness_turn_failed", error=describe(error))
-            await asyncio.sleep(self._settings.interval_s)
+            took_s = (self._clock.monotonic_ns() - begun_ns) / _SECOND_NS
+            await asyncio.sleep(max(self._settings.interval_s - took_s, 0))
 
     async def turn(self) -> None:
         """Have the newest checkpoint cosigned and kept, where there is anything new in it."""

@@ -5,6 +5,7 @@ The S3 tests need `moto_server` in `.cache/bin` or on PATH.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -23,7 +24,8 @@ from gateway.adapters.witness.file_anchor import FileAnchor
 from gateway.adapters.witness.s3_anchor import Credentials, S3Anchor, sign
 from gateway.adapters.witness.witness_file import WitnessFile
 from gateway.adapters.witness.witnessing import Anchor, Settings, Witnessing
-from tests.integration.audit.parts import StillClock
+from gateway.core.errors import ConfigurationError
+from tests.integration.audit.parts import FaultyFiles, StillClock
 from tests.integration.witness.conftest import Build
 from tests.integration.witness.parts import ROOT, Log
 
@@ -108,6 +110,68 @@ async def test_without_witnesses_each_intervals_checkpoint_is_kept(
     assert [one["type"] for one in log.audit.records].count("checkpoint.witnessed") == 0
 
 
+async def test_a_place_that_hangs_is_told_and_holds_up_neither_witnesses_nor_the_alarm(
+    build: Build, tmp_path: Path
+) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    pipe = drop / "5.checkpoint"
+    os.mkfifo(pipe)  # whoever opens it waits for another end that is not there
+    client = build(quorum=3, anchors=(FileAnchor(drop, timeout_s=0.05),))
+    async with asyncio.timeout(5):
+        await client.turn()
+        assert client.status()["problems"] == {f"file:{drop}": "timed_out"}
+        build.served[0].behave = _hang_up
+        await build.log.grow(2)
+        build.clock.ns += 400 * SECOND_NS
+        with capture_logs() as logs:
+            await client.turn()
+        assert "witness_behind" in [line["event"] for line in logs]
+        assert client.status()["behind"] is True
+    os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    pipe.unlink()
+    build.served[0].behave = None
+    async with asyncio.timeout(5):
+        while client.status()["problems"]:
+            await client.turn()
+    assert [path.name for path in drop.iterdir()] == ["8.checkpoint"]
+
+
+async def test_a_place_that_hangs_does_not_hold_up_the_end(log: Log, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "5.checkpoint")
+    assert await FileAnchor(tmp_path, timeout_s=0.05).keep(5, log.newest()) == "timed_out"
+    async with asyncio.timeout(5):  # the loop's own threads are waited for
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_a_disk_that_was_full_leaves_no_part_of_a_checkpoint_behind(
+    log: Log, tmp_path: Path
+) -> None:
+    full = FaultyFiles()
+    full.fail_write_after = 10
+    assert await FileAnchor(tmp_path, files=full).keep(5, log.newest()) == "unreachable"
+    assert await FileAnchor(tmp_path).keep(5, log.newest()) == "kept"
+
+
+async def test_two_buckets_of_one_name_are_two_anchors(
+    http: httpx.AsyncClient, log: Log, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "bucket": BUCKET, "prefix": "", "region": "us-east-1", "lock_days": 1, "http": http,
+        "credentials": lambda: Credentials("a", "b"), "clock": SystemClock(),
+    }  # fmt: skip
+    anchors = [S3Anchor(url=f"http://127.0.0.1:{n}", **settings) for n in (1, 2)]
+    client = _anchors_only(log, tmp_path, *anchors)
+    await client.turn()
+    assert client.status()["problems"] == {
+        f"s3:127.0.0.1:{n}/{BUCKET}": "unreachable" for n in (1, 2)
+    }
+
+
+async def _hang_up(writer: asyncio.StreamWriter, _body: bytes) -> None:
+    writer.close()
+
+
 def _anchors_only(
     log: Log, directory: Path, *anchors: Anchor, clock: StillClock | None = None
 ) -> Witnessing:
@@ -156,7 +220,7 @@ class Bucket:
             "prefix": "gateway 1/eu",
             "region": "us-east-1",
             "lock_days": 30,
-            "credentials": self.credentials,
+            "credentials": lambda: self.credentials,
             "http": http,
             "clock": SystemClock(),
             **changes,
@@ -259,9 +323,28 @@ async def test_s3_that_keeps_nothing_is_told(
     known = bucket.credentials
     changes: dict[str, dict[str, Any]] = {
         "no bucket": {"bucket": "elsewhere"},
-        "no such key": {"credentials": Credentials("AKIANOBODY", "x")},
-        "wrong secret": {"credentials": Credentials(known.access, "x")},
+        "no such key": {"credentials": lambda: Credentials("AKIANOBODY", "x")},
+        "wrong secret": {"credentials": lambda: Credentials(known.access, "x")},
         "nobody there": {"url": "http://127.0.0.1:1"},
     }
     answer = await bucket.anchor(http, **changes[fault]).keep(5, log.newest())
     assert answer == ("unreachable" if fault == "nobody there" else "refused")
+
+
+@needs_moto
+async def test_credentials_that_were_renewed_are_used_and_missing_ones_are_told(
+    bucket: Bucket, http: httpx.AsyncClient, log: Log
+) -> None:
+    now = [Credentials(bucket.credentials.access, "of a session that has ended")]
+
+    def read() -> Credentials:
+        if not now:
+            raise ConfigurationError("secret file `token` cannot be read; provide it")
+        return now[0]
+
+    anchor = bucket.anchor(http, credentials=read)
+    assert await anchor.keep(5, log.newest()) == "refused"
+    now[:] = [bucket.credentials]
+    assert await anchor.keep(5, log.newest()) == "kept"
+    now.clear()
+    assert await anchor.keep(6, log.newest()) == "no_credential"

@@ -196,6 +196,25 @@ async def test_a_log_that_takes_no_record_stops_no_later_turn(build: Build) -> N
     assert len(witnessed(build)) == 1
 
 
+async def test_what_a_slow_witness_takes_of_the_interval_is_not_waited_for_once_more(
+    build: Build,
+) -> None:
+    slow = build.served[0]
+
+    async def late(writer: asyncio.StreamWriter, _body: bytes) -> None:
+        build.clock.ns += 60 * SECOND_NS
+        await build.log.grow(1)
+        writer.close()
+
+    slow.behave = late
+    running = asyncio.create_task(build().run())
+    async with asyncio.timeout(5):
+        while len(slow.requests) < 3:  # noqa: ASYNC110 - what another task asks
+            await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_before_the_first_checkpoint_there_is_nothing_to_do(build: Build) -> None:
     client = build()
     object.__setattr__(client, "_newest", lambda: None)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
 
 from connectors import secret_sources
-from connectors.aside import Aside
 from connectors.credential_http import CredentialProblem
 from connectors.secret_sources import SecretSources, read_private_file
+from gateway.aside import Aside
 from gateway.core.credentials import NEVER_NS, build_needles, holds_any
 
 pytestmark = pytest.mark.req("TOK-09")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -308,6 +309,23 @@ async def test_a_place_that_is_a_link_or_not_there_takes_nothing(tmp_path: Any) 
     for place in (tmp_path / "link", tmp_path / "no" / "d.jsonl"):
         assert not await FileSink(place, rotate_bytes=10, keep=1).write([b"1"])
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_file_that_hangs_is_tried_again_and_holds_up_no_end(tmp_path: Any) -> None:  # noqa: ANN401
+    pipe = tmp_path / "d.jsonl"
+    os.mkfifo(pipe)  # whoever opens it waits for another end that is not there
+    log = build(FileSink(pipe, rotate_bytes=10_000, keep=1, timeout_s=0.05))
+    observe(log)
+    async with asyncio.timeout(5):
+        assert not await log.flush()
+        assert log.status()["failed_writes"] == 1
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        while not await log.flush():  # noqa: ASYNC110 - the thread goes on by itself
+            await asyncio.sleep(0)
+        assert b'"req_id":1' in os.read(reader, 1 << 16)
+        os.close(reader)
+        # The loop's own threads are waited for when the gateway ends.
+        await asyncio.get_running_loop().shutdown_default_executor()
 
 
 async def test_nothing_waits_for_a_sink_that_hangs() -> None:

@@ -1,7 +1,8 @@
 """Work that may block, in a thread that nobody has to wait for.
 
-A keyring may ask a person, a file may lie on a disk that is gone. In the loop's own threads that
-would hold up everything else that uses them, and the end of the process.
+A keyring may ask a person, a file may lie on a disk that is gone, or be a pipe that nobody reads.
+In the loop's own threads that would hold up everything else that uses them, and the end of the
+process.
 """
 
 from __future__ import annotations
@@ -49,6 +50,6 @@ class Aside:
                 loop.call_soon_threadsafe(finish, set_it)
 
         self._running += 1
-        Thread(target=thread, daemon=True, name="secrets").start()
+        Thread(target=thread, daemon=True, name="aside").start()
         async with asyncio.timeout(timeout_s):
             return await answer
