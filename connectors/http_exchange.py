@@ -46,6 +46,12 @@ _SERVER_ERROR: Final = 500
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 _DISOWNING: Final = frozenset({400, _NOT_FOUND})
+_REDIRECT: Final = "; no redirect is followed: name in `url` where it leads, often only a `/` more"
+_REMEDIES: Final = {
+    **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
+    _UNAUTHORIZED: "; it wants a credential: name one under `auth`",
+}
+"""What to do. Never the place that it leads to: that may repeat a credential."""
 
 
 class Head:
@@ -205,7 +211,8 @@ class HttpExchange:
                     return answer
         kind = DisownedError if response.status in _DISOWNING else UpstreamError
         raise kind(
-            f"the upstream answered with HTTP {response.status}",
+            f"the upstream answered with HTTP {response.status}"
+            f"{_REMEDIES.get(response.status, '')}",
             delivery="unknown" if response.status >= _SERVER_ERROR else "sent",
         )
 

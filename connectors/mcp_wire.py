@@ -277,7 +277,10 @@ def read_version(answer: UpstreamResult) -> str:
     """Return the version that `initialize` agreed on; raise `UpstreamError` if it is not ours."""
     version = read_text(split_object(answer.result or b"{}").get("protocolVersion"))
     if version not in LEGACY_VERSIONS:
-        raise broken("the upstream speaks no version of MCP that the gateway knows")
+        raise broken(
+            "the upstream speaks no version of MCP that the gateway knows: "
+            f"{MODERN} over HTTP alone, {LEGACY} and older over stdio, too"
+        )
     return version
 
 

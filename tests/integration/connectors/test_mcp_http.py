@@ -331,6 +331,27 @@ async def test_a_call_that_may_have_arrived_is_not_sent_again(connect: Connect) 
     assert [request["method"] for request, _ in liar.seen] == ["server/discover", "tools/call"]
 
 
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        ("307 Temporary Redirect", r"HTTP 307; .* name in `url` where it leads"),
+        ("301 Moved Permanently", r"HTTP 301; .* name in `url` where it leads"),
+        ("401 Unauthorized", r"HTTP 401; .* name one under `auth`"),
+    ],
+)
+async def test_a_server_that_answers_elsewhere_or_strangers_not_at_all_is_told_with_what_to_do(
+    connect: Connect, status: str, remedy: str
+) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        more = "Location: http://127.0.0.2/mcp/?key=canary\r\n"
+        await reply.body(b"", status=status, more=more, kind="text/plain")
+
+    async with connect(Liar(answer, discovered=None)) as transport:
+        with pytest.raises(UpstreamError, match=remedy) as caught:
+            await transport.list_tools()
+    assert "canary" not in str(caught.value)
+
+
 async def test_a_redirect_is_not_followed(connect: Connect) -> None:
     async def answer(_: dict[str, Any], reply: Reply) -> None:
         await reply.result(OK)
