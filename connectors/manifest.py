@@ -151,6 +151,9 @@ def _read_tool(place: Place) -> Review | None:
         if key in values:
             values[field] = values.pop(key)
     review = Review(**values)
+    for pointer in review.sums:
+        if "*" in split(pointer):
+            raise Mistake(f"`{pointer}` of `sums` leads to no one amount; name one without `*`")
     for pointer in review.sums_optional:
         if pointer not in review.sums:
             raise Mistake(f"`{pointer}` of `sums_optional` is none of `sums`; name it there too")

@@ -149,6 +149,7 @@ def test_a_mistake_is_told(tmp_path: Path, text: str, problem: str) -> None:
         ("rate: 10", "expected a text"),
         ("rate: fast", "10/min"),
         ("retry: safe", "cannot be `retry: safe`"),
+        ("sums: [/items/*/price]", "`/items/*/price` of `sums` leads to no one amount"),
         ("sums_optional: [/tip]", "`/tip` of `sums_optional` is none of `sums`"),
         ("in: [1]", "expected a mapping"),
         ("undo: []", "name of a tool"),
