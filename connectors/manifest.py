@@ -151,16 +151,20 @@ def _read_tool(place: Place) -> Review | None:
         if key in values:
             values[field] = values.pop(key)
     review = Review(**values)
+    _check_sums(review)
+    repeatable = review.effect == "read" or review.idempotency != "none"
+    if review.retry == "safe" and not repeatable:
+        raise Mistake(f"`{review.name}` cannot be `retry: safe`; it is no read and not idempotent")
+    return review
+
+
+def _check_sums(review: Review) -> None:
     for pointer in review.sums:
         if "*" in split(pointer):
             raise Mistake(f"`{pointer}` of `sums` leads to no one amount; name one without `*`")
     for pointer in review.sums_optional:
         if pointer not in review.sums:
             raise Mistake(f"`{pointer}` of `sums_optional` is none of `sums`; name it there too")
-    repeatable = review.effect == "read" or review.idempotency != "none"
-    if review.retry == "safe" and not repeatable:
-        raise Mistake(f"`{review.name}` cannot be `retry: safe`; it is no read and not idempotent")
-    return review
 
 
 def _read_tools(place: Place) -> tuple[Review, ...]:
