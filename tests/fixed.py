@@ -13,12 +13,18 @@ class FixedClock:
 
     def __init__(self, now_s: int = NOW_S) -> None:
         self.now_s = now_s
+        self._set_s = 0
 
     def now_ns(self) -> int:
         return self.now_s * 1_000_000_000
 
     def monotonic_ns(self) -> int:
-        return self.now_ns()
+        return (self.now_s - self._set_s) * 1_000_000_000
+
+    def set_by(self, seconds: int) -> None:
+        """Set the time of day, as people and time servers do. No time passes by that."""
+        self.now_s += seconds
+        self._set_s += seconds
 
 
 class HandClock:

@@ -48,6 +48,8 @@ class _Header(Struct, frozen=True):
 
 
 class _Keys(Struct):
+    """`fetched_at` is monotonic: a clock that is set back keeps no withdrawn key alive."""
+
     by_id: dict[str, PublicKey]
     fetched_at: int
 
@@ -91,11 +93,11 @@ class IssuerTokens:
         return SignedClaims(issuer, header.typ, claims)
 
     async def _key(self, issuer: TrustedIssuer, key_id: str) -> PublicKey | None:
-        now_s = self._clock.now_ns() // 1_000_000_000
+        now_s = self._clock.monotonic_ns() // 1_000_000_000
         kept = self._kept.get(issuer.issuer)
         if kept is not None:
             age_s = now_s - kept.fetched_at
-            if (key_id in kept.by_id and age_s < KEPT_S) or 0 <= age_s < REFETCH_S:
+            if (key_id in kept.by_id and age_s < KEPT_S) or age_s < REFETCH_S:
                 return kept.by_id.get(key_id)
         by_id = await self._fetch(issuer)
         self._kept[issuer.issuer] = _Keys(by_id, now_s)

@@ -172,7 +172,7 @@ class OidcProvider:
             return jwt.decode(id_token, await self._key_set(metadata), algorithms=ALGORITHMS)
         except (JoseError, ValueError):
             # A key that the provider began to use since. Strangers cannot make us ask often.
-            if self._now_s() - self._keys_at < REFETCH_S:
+            if self._up_s() - self._keys_at < REFETCH_S:
                 raise
             self._keys = None
             return jwt.decode(id_token, await self._key_set(metadata), algorithms=ALGORITHMS)
@@ -205,7 +205,7 @@ class OidcProvider:
     # Documents
 
     async def _discover(self) -> dict[str, Any]:
-        if self._now_s() - self._metadata_at < KEPT_S:
+        if self._up_s() - self._metadata_at < KEPT_S:
             return self._metadata
         issuer = self._settings.issuer
         status, found = await self._ask("GET", issuer.rstrip("/") + _DISCOVERY)
@@ -214,11 +214,11 @@ class OidcProvider:
         )
         if status != httpx.codes.OK or not fits:
             raise _unavailable("its metadata does not fit its issuer")
-        self._metadata, self._metadata_at = found, self._now_s()
+        self._metadata, self._metadata_at = found, self._up_s()
         return found
 
     async def _key_set(self, metadata: Mapping[str, Any]) -> KeySet:
-        if self._keys is None or self._now_s() - self._keys_at >= KEPT_S:
+        if self._keys is None or self._up_s() - self._keys_at >= KEPT_S:
             status, found = await self._ask("GET", metadata["jwks_uri"])
             try:
                 if status != httpx.codes.OK:
@@ -226,7 +226,7 @@ class OidcProvider:
                 self._keys = KeySet.import_key_set({"keys": _usable(found)})
             except (JoseError, ValueError, KeyError, TypeError):
                 raise _unavailable("its keys cannot be read") from None
-            self._keys_at = self._now_s()
+            self._keys_at = self._up_s()
         return self._keys
 
     async def _ask(
@@ -251,6 +251,10 @@ class OidcProvider:
 
     def _now_s(self) -> int:
         return self._clock.now_ns() // 1_000_000_000
+
+    def _up_s(self) -> int:
+        """By what documents age: a clock that is set back keeps no withdrawn key alive."""
+        return self._clock.monotonic_ns() // 1_000_000_000
 
 
 def _basic(client_id: str, secret: str) -> str:

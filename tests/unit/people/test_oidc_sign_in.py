@@ -160,6 +160,21 @@ async def test_a_new_key_of_the_provider_is_found_and_not_asked_for_too_often(
 
 
 @pytest.mark.req("TOK-08")
+async def test_keys_are_kept_for_an_hour_whatever_the_clock_is_set_to(
+    world: World, browser: Browser
+) -> None:
+    assert (await sign_in(world, browser)).status_code == 200
+    world.clock.set_by(-86_400)
+    world.clock.now_s += 61
+    new = ECKey.generate_key("P-256", parameters={"kid": "1"})
+    world.idp.key, world.idp.published = new, [new.as_dict(private=False)]
+    assert (await sign_in(world, browser)).status_code == 200  # the new key is found
+    world.idp.published = []
+    world.clock.now_s += 3_601
+    assert (await sign_in(world, browser)).status_code != 200  # and known no longer
+
+
+@pytest.mark.req("TOK-08")
 async def test_somebody_unknown_is_refused(world: World, browser: Browser) -> None:
     assert (await sign_in(world, browser, "stranger")).status_code == 403
     assert reasons(world) == ["person_unknown"]

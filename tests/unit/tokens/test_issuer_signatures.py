@@ -36,6 +36,25 @@ async def read(holder: Holder, alg: str) -> str:
     return str(signed.claims["sub"])
 
 
+async def test_a_withdrawn_key_is_forgotten_in_an_hour_whatever_the_clock_is_set_to() -> None:
+    provider, clock = FastAPI(), FixedClock()
+    published = [{**P256.public(), "kid": "k"}]
+    provider.get("/jwks")(lambda: {"keys": published})
+    issuer = TrustedIssuer(
+        issuer=ISSUER, launcher="flow", audience="gateway", jwks_uri=f"{ISSUER}/jwks"
+    )
+    token = P256.sign({"alg": "ES256", "kid": "k"}, orjson.dumps({"iss": ISSUER})).decode()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(provider)) as http:
+        tokens = IssuerTokens([issuer], http=http, clock=clock)
+        await tokens.read(token)
+        published.clear()
+        clock.set_by(-86_400)
+        await tokens.read(token)
+        clock.now_s += 3_601
+        with pytest.raises(CredentialError):
+            await tokens.read(token)
+
+
 @pytest.mark.parametrize(
     ("holder", "alg"),
     [(P256, "ES256"), (RSA, "RS256"), (EDWARDS, "Ed25519"), (EDWARDS, "EdDSA")],
