@@ -28,6 +28,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -45,6 +46,7 @@ REGION_BYTES = 1 << 23
 TRIES_MAX = 64  # bad signatures until the search for a good one behind a break is given up
 SCANS_MAX = 8  # times that the rest of the log is searched for a record that is not in its place
 FINDINGS_KEPT = 1_000
+PATIENCE_S = 10  # that another verification may take to write its memory
 INT_LIMIT = 2**53
 CP = b'{"cp":'
 TORN = b"\n"  # put before bytes without an LF at the end of a segment: no line begins so
@@ -2705,10 +2707,20 @@ class Memory:
             raise UnusableError(f"`{self.path}` is damaged: {error}") from None
 
     def keep(self, report: Report) -> None:
-        """Remember the last checkpoint of a valid log. Raises OSError."""
-        if self.path and report.last_note:
-            self.logs[report.origin] = report.last_note
-            text = json.dumps({"v": 1, "logs": self.logs}, indent=1, sort_keys=True)
+        """Remember the last checkpoint of a valid log. Raises OSError, UnusableError.
+
+        Other verifications may have remembered theirs while this one read: those stay, and of the
+        same log the longer one.
+        """
+        if not self.path or not report.last_note:
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with alone(self.path.parent):
+            now = Memory(self.path)
+            seen = now.known().get(report.origin)
+            if seen is None or seen.note.size < read_note(report.last_note).size:
+                now.logs[report.origin] = report.last_note
+            text = json.dumps({"v": 1, "logs": now.logs}, indent=1, sort_keys=True)
             self._write(self.path, text + "\n")
 
     def accuse(self, report: Report) -> Path | None:
@@ -2733,6 +2745,29 @@ class Memory:
         draft = path.with_name(f"{path.name}.{os.getpid()}.new")
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep others out who write into a folder by way of this. Raises OSError where one stays in."""
+    fcntl = Tools.fcntl
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(handle)
 
 
 # --- One record's proof (§5) ---------------------------------------------------------------------
@@ -3036,11 +3071,27 @@ def main(arguments: list[str] | None = None) -> int:
         out = as_text(report, words.max_findings, proof)
         if words.stats:
             out += f"\nstats: {stats['seconds']} s, {stats['records_per_second']:,} records/s"
-    sys.stdout.write(out + "\n")
+    if why := untold(out):
+        sys.stderr.write(f"countersign_verify.py: the verdict cannot be written: {why}\n")
+        return USAGE
     return exit_code(report)
+
+
+def untold(out: str) -> str:
+    """Print a verdict; answer why it cannot be, and nothing where its reader reads no further."""
+    if sys.stdout is None:
+        return "the output is closed"
+    try:
+        sys.stdout.write(out + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the rest goes at the end of Python
+        return "" if isinstance(error, BrokenPipeError) else str(error.strerror)
+    return ""
 
 
 if __name__ == "__main__":
     gc.disable()  # what is read is freed as it goes; looking for cycles costs a fifth
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.exit(main())

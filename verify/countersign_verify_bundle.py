@@ -392,7 +392,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"{Path(__file__).name}: `{error.filename}`: {error.strerror}\n")
         return log.USAGE
-    print(as_json(report) if words.json else as_text(report))
+    if why := log.untold(as_json(report) if words.json else as_text(report)):
+        sys.stderr.write(f"{Path(__file__).name}: the verdict cannot be written: {why}\n")
+        return log.USAGE
     if report.problems:
         return log.BROKEN
     return log.WEAK if words.require and not words.key else log.OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -142,12 +143,24 @@ print(flips, missed)
     assert len(tree_root(log.leaves)) == 32
 
 
-def test_a_pipe_that_closes_early_is_no_traceback(alone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    ("where", "code", "told"),
+    [
+        ("nobody", 0, ""),  # who reads no further knows why
+        ("full", 2, "the verdict cannot be written: No space left on device"),
+        ("closed", 2, "the verdict cannot be written: the output is closed"),
+    ],
+)
+def test_an_output_that_cannot_be_written_makes_no_valid_log_a_broken_one(  # noqa: PLR0917 - cases
+    alone: Path, tmp_path: Path, unbuffered: list[str], where: str, code: int, told: str
+) -> None:
     folder = Log().start().write(tmp_path / "log")
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{sys.executable} -I -S {alone} {folder} --state none | true"],
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    assert "Traceback" not in done.stderr
+    program = [sys.executable, "-I", "-S", *unbuffered, alone, folder, "--state", "none"]
+    if where == "closed":
+        program = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *program]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full" if where == "full" else writing, "wb") as out:  # noqa: PTH123 - or a pipe
+        done = subprocess.run(program, stdout=out, stderr=subprocess.PIPE, check=False, text=True)
+    assert (done.returncode, done.stderr.partition(": ")[2].rstrip("\n")) == (code, told)

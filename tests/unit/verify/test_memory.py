@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -74,6 +77,33 @@ def test_logs_of_other_names_do_not_disturb_each_other(judge: Judge, state: Path
     for log in (one, other, one, other):
         assert judge(log, "--state", str(state))["exit"] == 0
     assert set(json.loads(state.read_text())["logs"]) == {one.origin, other.origin}
+
+
+def test_a_verification_that_took_long_takes_nothing_from_those_that_ended_meanwhile(
+    judge: Judge, script: ModuleType, state: Path, tmp_path: Path
+) -> None:
+    log, other = Log().start().call("op-1"), Log("other.example/audit").start()
+    began = script.Memory(state)
+    report = script.Verifier(script.Asked(log.write(tmp_path / "before"))).run()
+    longer = log.call("op-2")
+    for one in (longer, other):
+        assert judge(one, "--state", str(state))["exit"] == 0
+    began.keep(report)
+    kept = json.loads(state.read_text())["logs"]
+    assert kept == {one.origin: one.last_note for one in (longer, other)}
+
+
+def test_who_holds_the_folder_of_a_memory_keeps_no_verification_for_ever(
+    judge: Judge, script: ModuleType, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "PATIENCE_S", 0.1)
+    state.parent.mkdir()
+    handle = os.open(state.parent, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    report = judge(Log().start(), "--state", str(state))
+    os.close(handle)
+    assert report["exit"] == 0
+    assert report["warnings"][0].startswith("NO_MEMORY")
 
 
 def test_a_log_that_is_not_valid_is_not_remembered(judge: Judge, state: Path) -> None:
