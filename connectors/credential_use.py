@@ -46,8 +46,8 @@ class Credentials:
         return await self._obtain(ask, self._clock.now_ns())
 
     def reject(self, lane: Lane) -> bool:
-        """Give up a credential that the upstream refused; return whether to try with another."""
-        return self._broker.reject(lane.ask, lane.credential, self._clock.now_ns())
+        """Give up the credential that the upstream refused; return whether to try with another."""
+        return self._broker.reject(lane.ask, lane.refused, self._clock.now_ns())
 
     async def _obtain(self, ask: CredentialAsk, now_ns: int) -> UpstreamCredential:
         found = await self._broker.obtain(ask, now_ns)

@@ -38,6 +38,8 @@ class Lane:
         self.era: Era | None = None
         self.agreeing: Final = asyncio.Lock()
         self.credential = UpstreamCredential()
+        self.refused = UpstreamCredential()
+        """What the upstream refused last; what is worn may have been renewed since it was sent."""
         self.needles: tuple[bytes, ...] = ()
         self.head: Head | None = None
         self.calls: dict[tuple[str, str], tuple[Headers, Head, ParamHeaders]] = {}

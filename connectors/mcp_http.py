@@ -130,16 +130,20 @@ class McpHttpTransport:
         await self._dress(lane)
         wire.require_go_ahead(intent)
         number = next(self._numbers)
-        relay = guard_relay(relay, lane.needles)
-        answer, _ = await self._http.ask(
-            number,
-            wire.build_call(number, intent, modern=era.version == wire.MODERN),
-            self._call_head(lane, intent, era),
-            timeout_s=min(self._timeout_ms, intent.intent.deadline_ms) / 1000,
-            hears=lambda message: self._hear(message, lane, intent, relay),
-            # A connection may take seconds, in which somebody pulls the switch.
-            go_ahead=lambda: wire.require_go_ahead(intent),
-        )
+        relay, shown = guard_relay(relay, lane.needles), lane.credential
+        try:
+            answer, _ = await self._http.ask(
+                number,
+                wire.build_call(number, intent, modern=era.version == wire.MODERN),
+                self._call_head(lane, intent, era),
+                timeout_s=min(self._timeout_ms, intent.intent.deadline_ms) / 1000,
+                hears=lambda message: self._hear(message, lane, intent, relay),
+                # A connection may take seconds, in which somebody pulls the switch.
+                go_ahead=lambda: wire.require_go_ahead(intent),
+            )
+        except CredentialRefusedError:
+            lane.refused = shown
+            raise
         refuse_repeated(answer, lane.needles)
         if answer.error is not None and _error_code(answer.error) == _WRONG_ERA:
             lane.agree(None)  # the next call asks again
@@ -227,13 +231,7 @@ class McpHttpTransport:
     async def _initialize(self, lane: Lane) -> Era:
         number, headers = next(self._numbers), self._headers({})
         body = wire.build_request(number, "initialize", _INITIALIZE)
-        answer, received = await self._http.ask(
-            number,
-            body,
-            self._head(lane, headers),
-            timeout_s=self._timeout_ms / 1000,
-            hears=_ignore,
-        )
+        answer, received = await self._ask(lane, number, body, headers)
         version = wire.read_version(answer)
         headers[VERSION_HEADER] = version
         if (session_id := received.get(SESSION_HEADER.lower())) is not None:
@@ -281,12 +279,22 @@ class McpHttpTransport:
         number = next(self._numbers)
         params = wire.build_params(modern=modern, cursor=cursor)
         body = wire.build_request(number, method, params)
-        head = self._head(lane, headers)
-        answer, _ = await self._http.ask(
-            number, body, head, timeout_s=self._timeout_ms / 1000, hears=_ignore
-        )
+        answer, _ = await self._ask(lane, number, body, headers)
         refuse_repeated(answer, lane.needles)
         return answer
+
+    async def _ask(
+        self, lane: Lane, number: int, body: bytes, headers: Headers
+    ) -> tuple[UpstreamResult, Mapping[str, str]]:
+        """Send a request of the gateway's own, and return its answer with the headers."""
+        shown, head = lane.credential, self._head(lane, headers)
+        try:
+            return await self._http.ask(
+                number, body, head, timeout_s=self._timeout_ms / 1000, hears=_ignore
+            )
+        except CredentialRefusedError:
+            lane.refused = shown
+            raise
 
     def _call_head(self, lane: Lane, intent: RecordedIntent, era: Era) -> Head:
         """`Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` of a modern call, made once per definition."""

@@ -82,6 +82,8 @@ class CachingBroker:
     def reject(self, ask: CredentialAsk, credential: UpstreamCredential, now_ns: int) -> bool:
         """See `ports.CredentialBroker.reject`."""
         held = self._held.get(ask)
+        if held is None and ask in self._flights:
+            return True  # another call that was refused has it renewed
         if held is not None and not held.shows_same(credential):
             return True  # it has been renewed since that one was sent
         if abs(now_ns - self._rejected_ns.get(ask, -REJECT_NS)) < REJECT_NS:

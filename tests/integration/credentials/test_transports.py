@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +20,7 @@ from connectors.http_pool import HttpPool
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
 from gateway.adapters.broker.broker_memory import MemoryBroker
+from gateway.brokering import CachingBroker
 from gateway.core.calls.call import RecordedIntent
 from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
 from gateway.core.errors import UpstreamError
@@ -185,6 +188,40 @@ async def test_a_call_that_was_refused_unexecuted_goes_again_with_a_fresh_creden
     answer = await transport.call(build_intent("echo"), None)
     assert not answer.is_error
     assert upstream.calls == ["echo", "echo"]
+
+
+async def test_of_several_that_were_refused_at_once_each_goes_again(
+    upstream: Upstream, office: Office
+) -> None:
+    stale, fresh = bearer(SECRET), bearer("renewed-secret-0123456789")
+    has = [stale]
+
+    async def fetch(_ask: CredentialAsk, _now_ns: int) -> UpstreamCredential:
+        return has[0]
+
+    async with HttpPool() as pool:
+        credentials = Credentials(CachingBroker(fetch), HandClock())
+        url = f"{office.url}/mcp"
+        made = McpHttpTransport("srv", url, limits=Limits(), pool=pool, credentials=credentials)
+        await made.call(build_intent("echo"), None)
+        has[0] = fresh
+        both, renewed, order = threading.Barrier(2), threading.Event(), itertools.count()
+
+        def accepts(request: Request) -> bool:
+            if shows("renewed-secret-0123456789")(request):
+                renewed.set()
+                return True
+            both.wait(10)
+            if next(order):  # the last to hear of it hears once the other has gone again
+                renewed.wait(10)
+            return False
+
+        upstream.accepts = accepts
+        calls = (made.call(build_intent("echo"), None) for _ in range(2))
+        answers = await asyncio.gather(*calls)
+        await made.close()
+    assert [answer.is_error for answer in answers] == [False, False]
+    assert upstream.calls == ["echo"] * 3
 
 
 async def test_it_goes_again_once_at_most(
