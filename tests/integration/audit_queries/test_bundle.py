@@ -7,12 +7,14 @@ import base64
 import hashlib
 import html.parser
 import importlib.util
+import io
 import json
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -122,10 +124,10 @@ def pack(path: Path, files: Files_, *, renew: bool = False) -> Path:
 
 def judge(verifier: ModuleType, path: Path, *options: str) -> tuple[int, Json]:
     """Run the verifier in this process; return its exit code and what it says as JSON."""
-    told: list[str] = []
-    verifier.print = told.append  # type: ignore[attr-defined]  # its own, not everybody's
-    code = verifier.main([str(path), "--json", *options])
-    return code, json.loads(told[0]) if told else {}
+    told = io.StringIO()
+    with redirect_stdout(told):
+        code = verifier.main([str(path), "--json", *options])
+    return code, json.loads(told.getvalue() or "{}")
 
 
 def test_a_bundle_verifies_on_a_bare_python_from_its_own_folder(desk: Desk, tmp_path: Path) -> None:
