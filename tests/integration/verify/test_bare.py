@@ -156,7 +156,8 @@ def test_an_output_that_cannot_be_written_makes_no_valid_log_a_broken_one(  # no
     alone: Path, tmp_path: Path, unbuffered: list[str], where: str, code: int, told: str
 ) -> None:
     folder = Log().start().write(tmp_path / "log")
-    program = [sys.executable, "-I", "-S", *unbuffered, alone, folder, "--state", "none"]
+    words = [str(alone), str(folder), "--state", "none"]
+    program = [sys.executable, "-I", "-S", *unbuffered, *words]
     if where == "closed":
         program = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *program]
     reading, writing = os.pipe()
