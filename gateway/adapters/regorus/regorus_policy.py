@@ -108,7 +108,7 @@ class RegorusPolicy:
         self._tags = 0
         self._seed = Seed()
         self._swap = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Fleet] = {}
 
     @property
     def revision(self) -> str:
@@ -156,9 +156,12 @@ class RegorusPolicy:
         """Kill every worker. Decisions still under way fail."""
         async with self._swap:
             active, self._active = self._active, None
-            for task in self._retiring:
+            retiring = dict(self._retiring)
+            for task in retiring:
                 task.cancel()
-            await asyncio.gather(*self._retiring, return_exceptions=True)
+            await asyncio.gather(*retiring, return_exceptions=True)
+            for fleet in retiring.values():  # one may not even have begun to retire
+                await fleet.stop()
             if active is not None:
                 await active.fleet.stop()
             await self._seed.aclose()
@@ -190,9 +193,9 @@ class RegorusPolicy:
                 raise
             old, self._active, self._bundle = self._active, active, bundle
             if old is not None:
-                task = asyncio.create_task(_retire(old.fleet))
-                self._retiring.add(task)
-                task.add_done_callback(self._retiring.discard)
+                task = asyncio.create_task(old.fleet.retire())
+                self._retiring[task] = old.fleet
+                task.add_done_callback(self._retiring.pop)
 
     def set_tools(self, tools: Mapping[str, tuple[str, str]]) -> None:
         """Tell which tools there are: id → (server, effect). Replaces what was told before.
@@ -282,14 +285,6 @@ class RegorusPolicy:
             return read_answer(answer, active.revision)
 
         await try_bundle(decide)
-
-
-async def _retire(fleet: Fleet) -> None:
-    try:
-        await fleet.retire()
-    except asyncio.CancelledError:
-        await fleet.stop()
-        raise
 
 
 def _raised(answer: Decision | PolicyError) -> Decision:

@@ -341,6 +341,19 @@ async def test_stopping_leaves_no_process() -> None:
     assert engine.nursery_pids == []
 
 
+async def test_stopping_right_after_a_reload_leaves_nothing_of_the_old_bundle() -> None:
+    engine = RegorusPolicy(make_bundle(), deadline_ms=20_000)
+    await engine.start()
+    pids = engine.worker_pids + engine.nursery_pids
+    bomb = asyncio.create_task(tell(engine, question(bomb=True)))
+    await asyncio.sleep(0)
+    await engine.activate(make_bundle(SHOP.replace("> 100", "> 1")))
+    await engine.stop()
+    async with asyncio.timeout(5):
+        assert await bomb == "policy_unavailable"
+        await gone(pids)
+
+
 # --- bad input ----------------------------------------------------------------------------------
 
 
