@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.policy.bundle_store import save_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
 from gateway.adapters.policy.policy_watch import PolicyWatcher, take_fingerprint
 from gateway.config import Config
 from gateway.core.entry import Entry
-from gateway.core.ports import Ids
+from gateway.core.errors import AuditError
+from gateway.core.ports import AuditLog, Ids
 from gateway.wiring_engine import build_engine
 
 _log: Final = structlog.get_logger("gateway.policy")
@@ -38,14 +38,14 @@ class PolicyInUse:
     ) -> None:
         self._config = config
         self._ids = ids
-        self._audit: FileAuditLog | None = None
+        self._audit: AuditLog | None = None
         # Before it is read: a change in between is then seen by the first look.
         self._seen = take_fingerprint(config.policy.path)
         self._bundle = load_bundle_dir(config.policy.path) if bundle is None else bundle
         self._stated = stated or {}
         self.engine = build_engine(config, self._bundle)
 
-    async def start(self, audit: FileAuditLog) -> None:
+    async def start(self, audit: AuditLog) -> None:
         """Let the engine decide. Nothing is decided before a bundle has passed its own tests."""
         self._audit = audit
         await self._keep(self._bundle)
@@ -60,12 +60,19 @@ class PolicyInUse:
         """Put another bundle to use, for the reason `stated`, or for that of the one before.
 
         When anything is wrong with it, it raises and the old stays.
-        Raises `ConfigurationError` and `PolicyError` as `Engine.activate` does.
+        Raises `ConfigurationError` and `PolicyError` as `Engine.activate` does, and `AuditError`.
         """
         await self._keep(bundle)
         await self.engine.activate(bundle)
-        self._stated = self._stated if stated is None else stated
-        await self._note(bundle)
+        before, self._stated = self._stated, self._stated if stated is None else stated
+        try:
+            await self._note(bundle)
+        except AuditError:
+            # INVARIANT: what decides is on record, so what is not goes.
+            self._stated = before
+            await self.engine.activate(self._bundle)
+            raise
+        self._bundle = bundle
 
     def build_watcher(self) -> PolicyWatcher:
         """Return what takes changed files into use, in `dev`."""

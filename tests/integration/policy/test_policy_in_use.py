@@ -1,0 +1,49 @@
+"""Which bundle decides: what is kept, tried, used and on record, or nothing of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
+from gateway.adapters.policy.policy_bundle import load_bundle_dir
+from gateway.adapters.system import SystemIds
+from gateway.config import load_config
+from gateway.core.errors import AuditError
+from gateway.wiring_policy import PolicyInUse
+
+pytestmark = pytest.mark.req("POL-07")
+
+
+def write(folder: Path, code: str) -> None:
+    (folder / "house.rego").write_text(
+        f'package policies.house\n\ndeny contains {{"code": "{code}"}} if input.phase == "call"\n'
+    )
+
+
+async def test_a_bundle_that_cannot_be_put_on_record_does_not_decide(tmp_path: Path) -> None:
+    (policies := tmp_path / "policies").mkdir()
+    write(policies, "old")
+    settings = {"dev": True, "policy": {"path": "policies"}}
+    (tmp_path / "countersign.yaml").write_text(json.dumps(settings))
+    in_use = PolicyInUse(load_config(tmp_path / "countersign.yaml", {}), ids=SystemIds())
+    log = MemoryAuditLog()
+    await in_use.start(log)
+    try:
+        old = in_use.engine.revision
+        write(policies, "new")
+        new = load_bundle_dir(policies)
+        log.overload()
+        with pytest.raises(AuditError):
+            await in_use.activate(new, {"mode": "required"})
+        assert in_use.engine.revision == old
+        log.overload(overloaded_now=False)
+        await in_use.activate(new)
+        assert in_use.engine.revision == new.revision
+    finally:
+        await in_use.close()
+    on_record = [one for one in log.records if one["type"] == "policy.activate"]
+    assert [one["rev"] for one in on_record] == [old, new.revision]
+    assert "mode" not in on_record[-1]
