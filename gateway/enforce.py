@@ -190,14 +190,14 @@ class Enforcement:
     ) -> tuple[UpstreamResult | None, Delivery, str | None]:
         """Call the tool once. A client that goes away does not stop this; a dying gateway may."""
         resolved = recorded.intent.resolved
-        code = await self._authenticator.find_stop(resolved.call.claims, resolved.tool)
-        if code is not None:
-            return None, "not_sent", code
-        watched = self._judge.watches_result(resolved.tool.id)
-        if watched or recorded.intent.decision.obligations:
-            relay = None  # what streams past the filter could carry what it must take out
-        relay = self._judge.flow.doubting(resolved, relay)
         try:
+            code = await self._authenticator.find_stop(resolved.call.claims, resolved.tool)
+            if code is not None:
+                return None, "not_sent", code
+            watched = self._judge.watches_result(resolved.tool.id)
+            if watched or recorded.intent.decision.obligations:
+                relay = None  # what streams past the filter could carry what it must take out
+            relay = self._judge.flow.doubting(resolved, relay)
             transport = self._transports[resolved.tool.server]
             return await transport.call(recorded, relay), "sent", None
         except UpstreamError as error:

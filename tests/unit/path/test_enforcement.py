@@ -21,10 +21,11 @@ from gateway.core.calls.call import (
     RecordedOutcome,
     UpstreamResult,
 )
+from gateway.core.catalog import Tool
 from gateway.core.errors import AuditError, PolicyError
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Deny, Obligation, Permit, Phase
-from gateway.core.tokens.token import Constraint, Grant
+from gateway.core.tokens.token import Claims, Constraint, Grant
 from tests.effort import share
 from tests.unit.path.world import DENY, HOLD, PERMIT, REVISION, World, build_claims
 
@@ -452,6 +453,21 @@ async def test_a_run_that_is_ended_while_the_intent_is_written_is_not_sent() -> 
     outcome = log.records[-1]
     assert (outcome["type"], outcome["delivery"]) == ("call.outcome", "not_sent")
     assert world.ledger.family("root-1").calls == 0
+
+
+@pytest.mark.req("GW-06")
+async def test_whatever_fails_once_the_intent_is_there_leaves_an_outcome() -> None:
+    class Failing(World):
+        def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
+            if self.records("call.intent"):
+                raise OSError("nobody foresaw this")
+            return super().barred(claims, tool)
+
+    world = Failing()
+    reply = await world.call_rest("billing__refund", b'{"arguments":{"amount":1}}')
+    assert (reply.code, world.sent) == ("internal_error", [])
+    outcome = world.records()[-1]
+    assert (outcome["type"], outcome["delivery"]) == ("call.outcome", "unknown")
 
 
 @pytest.mark.req("GW-06")
