@@ -95,7 +95,6 @@ def close(
 
 def _print(run: Mapping[str, Any]) -> None:
     """One run for a person: who, until when, what it may, what it spent."""
-    spent = run["spent"]
     pairs = [
         ("agent", visible(run["agent"])),
         ("launched by", visible(run["launcher"])),
@@ -105,13 +104,21 @@ def _print(run: Mapping[str, Any]) -> None:
         ("deadline", time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(run["deadline"]))),
         ("handed on", f"at most {run['max_depth']} times"),
         *(("may call", visible(_grant(grant))) for grant in run["grants"]),
+        *_spent(run["spent"]),
+    ]
+    print_rows([("RUN", run["run_id"]), *pairs])
+
+
+def _spent(spent: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if spent is None:
+        return [("calls", "no longer counted here; `countersign audit query` finds them")]
+    return [
         ("calls", str(spent["calls"])),
         *((f"calls of {visible(tool)}", str(n)) for tool, n in spent["counts"].items()),
         *((f"sum of {visible(key)}", str(total)) for key, total in spent["sums"].items()),
         ("labels", ", ".join(map(visible, spent["labels"])) or "none"),
         ("budget left", visible(str(spent["budget"])) if spent["budget"] else "unbounded"),
     ]
-    print_rows([("RUN", run["run_id"]), *pairs])
 
 
 def _grant(grant: Mapping[str, Any]) -> str:

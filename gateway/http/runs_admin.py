@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from fastapi import Request
 from starlette.responses import Response
 
+from gateway.core.calls.family import Family
 from gateway.core.calls.ledger import Ledger, view_budget
 from gateway.core.errors import RequestError
 from gateway.core.ports import Clock, RunStore
@@ -67,7 +68,8 @@ class RunsDesk:
         run = await self.runs.get_run(run_id)
         if run is None:
             return tell("run_unknown", "there is no such run")
-        return reply({**view_run(run, self.clock.now_ns()), "spent": self._spent(run)})
+        now_ns = self.clock.now_ns()
+        return reply({**view_run(run, now_ns), "spent": self._spent(run, now_ns)})
 
     async def close(self, request: Request, run_id: str) -> Response:
         """End a run."""
@@ -81,6 +83,10 @@ class RunsDesk:
         closed = await self.closer.close(run, body.outcome, by=human.id, reason=body.reason)
         return reply(view_run(closed, self.clock.now_ns()))
 
-    def _spent(self, run: Run) -> Mapping[str, Any]:
-        family = self.ledger.family(run.id)
+    def _spent(self, run: Run, now_ns: int) -> Mapping[str, Any] | None:
+        """What a run has spent; None for one that is over, whose totals were forgotten."""
+        family = self.ledger.find(run.id)
+        if family is None and now_ns // 1_000_000_000 >= run.deadline:
+            return None
+        family = family or Family(run.id)
         return {**family.view(), "budget": view_budget(run.budget, family)}

@@ -70,6 +70,10 @@ class Ledger:
             self._changed.add(family_id)
         return family
 
+    def find(self, family_id: str) -> Family | None:
+        """Return a family that has spent something, or may yet; None for one that was forgotten."""
+        return self._families.get(family_id)
+
     def day(self, payer: str, now_s: int) -> Day:
         """Return what a payer spent in the last 24 hours."""
         day = self._days.get(payer)

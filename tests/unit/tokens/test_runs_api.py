@@ -3,12 +3,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import orjson
 import pytest
+from fastapi import FastAPI
 
 from gateway.adapters.state.memory_runs import MemoryRuns
+from gateway.core.calls.ledger import Ledger
 from gateway.core.errors import CountersignError
 from gateway.core.policy.decision import Deny, Reason
+from gateway.http.humans import Human
+from gateway.http.issue_desk import IssueDesk
+from gateway.http.runs import build_runs_router
+from gateway.http.runs_admin import RunsDesk
 
 if TYPE_CHECKING:
     from tests.unit.tokens.conftest import World
@@ -242,3 +249,37 @@ async def test_a_run_whose_end_cannot_be_kept_ends_all_the_same(
     headers = basic_of("workflow", "workflow-secret")
     reply = await world.client.post(f"/v1/runs/{run_id}/close", headers=headers)
     assert (reply.status_code, world.ended) == (503, [run_id])
+
+
+async def test_what_a_run_spent_is_shown_as_long_as_it_is_known(world: World) -> None:
+    run_id = (await world.launch(deadline_s=60)).json()["run_id"]
+    ledger = Ledger()
+
+    async def admit(_authorization: str | None) -> Human:
+        return Human("opal", ("operator",))
+
+    desk = RunsDesk(
+        admit=admit,
+        runs=world.runs,
+        ledger=ledger,
+        closer=IssueDesk(world.deps),
+        clock=world.clock,
+    )
+    api = FastAPI()
+    api.include_router(build_runs_router(world.deps, desk))
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=api), base_url="https://gateway.test"
+    )
+
+    async def spent() -> Any:  # noqa: ANN401 - any JSON
+        reply = await client.get(f"/v1/runs/{run_id}", headers={"Authorization": "Bearer opal"})
+        return reply.json()["spent"]
+
+    assert (await spent())["calls"] == 0
+    ledger.family(run_id).calls = 3
+    world.clock.now_s += 60
+    assert (await spent())["calls"] == 3
+    ledger.forget([run_id])
+    ledger.take_changes()
+    assert await spent() is None
+    assert ledger.take_changes() == {}  # looking leaves nothing behind
