@@ -17,6 +17,7 @@ from gateway.adapters.keys.jose_assertions import load_key_set
 from gateway.config_apps import AppSection
 from gateway.config_base import BASE
 from gateway.config_checks import (
+    AT_MOST,
     NEVER_ZERO,
     SET_ELSEWHERE,
     Known,
@@ -135,6 +136,7 @@ def config_schema() -> dict[str, Any]:
                 "type": "integer",
                 "minimum": int(one.name in NEVER_ZERO),
                 "default": one.default,
+                **({"maximum": AT_MOST[one.name]} if one.name in AT_MOST else {}),
             }
             for one in msgspec.structs.fields(Limits)
             if one.name not in SET_ELSEWHERE

@@ -31,6 +31,7 @@ from gateway.config_models import (
 from gateway.core.approvals.approval import person
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
+from gateway.core.log.chain import RECORD_MAX_BYTES
 from gateway.core.log.cosignature import parse_witness_vkey
 from gateway.core.people.registry import ROLES
 from gateway.core.tokens.grants import find_ambiguity, find_fault
@@ -55,6 +56,7 @@ NEVER_ZERO: Final = (
     "audit_queue_max",
     "record_max_bytes",
 )
+AT_MOST: Final = {"record_max_bytes": RECORD_MAX_BYTES}
 _SQLITE: Final = re.compile(r"sqlite://(/.*[^/])?")
 _DEV_HINT: Final = "or set `dev: true` on a machine of your own"
 
@@ -339,6 +341,9 @@ def _check_limits(config: ConfigShape) -> Iterator[Finding]:
             yield ("limits", name), f"unknown limit `{name}`", suggest(name, LIMIT_NAMES)
         elif name in NEVER_ZERO and not config.limits[name]:
             yield ("limits", name), "nothing would be let through", "write at least 1"
+        elif config.limits[name] > (most := AT_MOST.get(name, config.limits[name])):
+            message = "is beyond the log's format, so the log could not be verified"
+            yield ("limits", name), message, f"write at most {most}"
 
 
 def _check_witnesses(config: ConfigShape) -> Iterator[Finding]:

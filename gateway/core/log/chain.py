@@ -20,6 +20,9 @@ from gateway.core.log.merkle import Tree, hash_leaf
 
 VERSION: Final = 1
 PROFILE: Final = "countersign.audit/v1"
+RECORD_MAX_BYTES: Final = 16_384
+"""No record line has more, without its LF: what is longer is no record to anybody who verifies."""
+
 GENESIS_PREV: Final = "0" * 64
 _BLOCK_BYTES: Final = 64
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))

@@ -15,6 +15,7 @@ from msgspec import Struct
 from gateway.core.canonical import encode_record
 from gateway.core.log.chain import (
     CHECKPOINT_PREFIX,
+    RECORD_MAX_BYTES,
     VERSION,
     Chain,
     encode_checkpoint,
@@ -142,6 +143,8 @@ class ChainCheck:
             return Break("edited", seq, "the line is no record: a field is missing or of no use")
         if value["v"] != VERSION or value.get("log") != self.chain.origin:
             return Break("wrong_log", seq, f"the record is not one of `{self.chain.origin}`")
+        if len(line) > RECORD_MAX_BYTES:
+            return Break("not_canonical", seq, "the record is longer than the format allows")
         if self._canonical and not _is_canonical(value, line):
             return Break("not_canonical", seq, "the line is not the canonical form of what it says")
         return None

@@ -19,6 +19,10 @@ from gateway.adapters.audit.audit_files import list_segments
 from gateway.adapters.audit.audit_keys import vkey_of
 from gateway.adapters.audit.audit_verify import verify
 from gateway.cli import audit as command
+from gateway.core.entry import Entry
+from gateway.core.errors import ConfigurationError
+from gateway.core.limits import Limits
+from gateway.core.log.chain import RECORD_MAX_BYTES
 from tests.integration.audit.parts import ORIGIN, Open, intent, note_entry, outcome
 
 MAIN = "from gateway.cli import main; main()"
@@ -77,6 +81,21 @@ def test_a_finding_names_record_file_and_line(written: Path) -> None:
     (finding,) = verify(written).findings
     assert (finding.kind, finding.seq) == ("edited", 2)
     assert finding.place == f"{name}:2"
+
+
+async def test_a_record_that_is_longer_than_the_format_allows_is_told(
+    open_log: Open, directory: Path
+) -> None:
+    """As by the stand-alone verifiers: both judge by the same page."""
+    entry = Entry(type="x.long", op="op", fields={"x": "y" * RECORD_MAX_BYTES})
+    log = open_log(limits=Limits(record_max_bytes=2 * RECORD_MAX_BYTES))
+    await log.start()
+    receipt = await log.record(entry)
+    await log.close()
+    (finding,) = verify(directory).findings
+    assert (finding.kind, finding.seq) == ("not_canonical", receipt.seq)
+    with pytest.raises(ConfigurationError, match="longer than the format allows"):
+        open_log()
 
 
 def test_a_missing_segment_is_deleted(written: Path) -> None:

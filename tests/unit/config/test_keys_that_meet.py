@@ -47,6 +47,10 @@ def publishers(*found: tuple[str, str]) -> str:
         ("decision_log: {token_from: 'env:A'}", "decision_log.token_from: is for a `url`"),
         ("notify: {token_from: 'env:A'}", "notify.token_from: is for a `url`, and there is none"),
         ("limits: {upstream_timeout_ms: 0}", "upstream_timeout_ms: nothing would be let through"),
+        (
+            "limits: {record_max_bytes: 16385}",
+            "is beyond the log's format, so the log could not be verified; write at most 16384",
+        ),
         ("public_url: 'https://a b.test'", "public_url: is no URL of a host"),
         (
             "servers: {s: {transport: http, url: 'https://s.test/a b', manifest: shop.yaml}}",

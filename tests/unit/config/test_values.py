@@ -78,6 +78,9 @@ def test_the_schema_names_every_limit_and_what_it_is_by_default(load: Load) -> N
                 with pytest.raises(ConfigurationError):
                     load(f"limits: {{{name}: {value}}}")
     assert not validator.is_valid({"limits": {"body_max_byte": 1}})
+    longest = limits["record_max_bytes"]["maximum"]
+    assert validator.is_valid({"limits": {"record_max_bytes": longest}})
+    assert not validator.is_valid({"limits": {"record_max_bytes": longest + 1}})
 
 
 def test_no_message_speaks_of_the_program(load: Load) -> None:
