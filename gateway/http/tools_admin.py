@@ -8,11 +8,10 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core.errors import CredentialError
+from gateway.http.admin_route import ProblemRoute, reply, require_role
 from gateway.http.humans import Admit
-from gateway.http.problem import problem
 
-_ROLES = frozenset({"operator", "admin"})
+_ROLES = ("operator", "admin")
 
 
 class ToolsAdmin:
@@ -24,18 +23,12 @@ class ToolsAdmin:
 
     def router(self) -> APIRouter:
         """Build the route."""
-        router = APIRouter(prefix="/v1/admin", tags=["tools"])
+        router = APIRouter(prefix="/v1/admin", tags=["tools"], route_class=ProblemRoute)
 
         @router.get("/tools")
         async def tools(request: Request) -> Response:
             """List every tool with its state, for people who operate the gateway."""
-            try:
-                human = await self._admit(request.headers.get("authorization"))
-            except CredentialError as error:
-                return problem(401, error.code, str(error))
-            if _ROLES.isdisjoint(human.roles):
-                return problem(403, "role_missing", "only operators and admins may list all tools")
-            body = msgspec.json.encode({"tools": [msgspec.to_builtins(s) for s in self._states()]})
-            return Response(body, media_type="application/json")
+            await require_role(self._admit, request, *_ROLES)
+            return reply({"tools": [msgspec.to_builtins(state) for state in self._states()]})
 
         return router

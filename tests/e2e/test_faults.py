@@ -49,6 +49,8 @@ def test_nothing_is_executed_once_the_log_cannot_be_written(
     run = served.http.post("/v1/runs", auth=("launcher", "x"), json={})
     assert run.status_code == 503
     assert agent.call("acme__refunds_create", {}).status == 503
+    tools = served.http.get("/v1/admin/tools")  # that somebody unknown asked is on record, or told
+    assert (tools.status_code, tools.json()["code"]) == (503, "audit_unavailable")
     served.process.kill()
     served.wait()
 
