@@ -243,6 +243,6 @@ def load_auth_headers(auth: UpstreamAuth | None, environ: Mapping[str, str]) -> 
     except (OSError, UnicodeDecodeError):
         raise ConfigurationError(f"secret file `{where}` cannot be read; provide it") from None
     value = value.strip()
-    if not value or not value.isprintable():
+    if not value or not value.isprintable() or not value.isascii():
         raise ConfigurationError(f"the secret in `{auth.value_from}` is empty or no header value")
     return {auth.header: value}

@@ -15,6 +15,8 @@ from msgspec import Struct
 
 TIMEOUT_S: Final = 10.0
 REPLY_MAX_BYTES: Final = 16_384
+_NOWHERE: Final = (ValueError, ExceptionGroup)
+"""What the client raises for host names and ports that there cannot be; others may name them."""
 
 
 class Reply(Struct, frozen=True):
@@ -74,5 +76,5 @@ async def exchange(
             )
     except (TimeoutError, httpx.TimeoutException):
         return NoReply("timed_out")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError):
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, *_NOWHERE):
         return NoReply("unreachable")

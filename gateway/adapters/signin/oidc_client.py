@@ -186,8 +186,7 @@ class OidcProvider:
         if settings.person_claim == "email" and claims.get("email_verified") is not True:
             raise _invalid("the address is not verified there")
         # 6. An old sign-in where a fresh one was asked for.
-        auth_time = claims.get("auth_time")
-        at = int(auth_time) if isinstance(auth_time, int | float) else None
+        at = _read_time(claims.get("auth_time"))
         if asked.max_age_s is not None and (
             at is None or now_s - at > asked.max_age_s + SKEW_S or at > now_s + SKEW_S
         ):
@@ -277,6 +276,16 @@ def _usable(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _is_safe(url: str, issuer: str) -> bool:
     """Whether an endpoint is as safe to talk to as its issuer: no step down to cleartext."""
     return urlsplit(url).scheme in {"https", urlsplit(issuer).scheme}
+
+
+def _read_time(value: object) -> int | None:
+    """Return seconds since the epoch; None for what is no time, such as the `Infinity` of JSON."""
+    if not isinstance(value, int | float) or not 0 <= value < _TIME_MAX:
+        return None
+    return int(value)
+
+
+_TIME_MAX: Final = 2**53
 
 
 def _invalid(why: str) -> CredentialError:

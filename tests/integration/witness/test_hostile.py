@@ -177,6 +177,17 @@ async def test_an_old_cosignature_played_again_covers_nothing_new(build: Build) 
     assert client.status()["problems"] == {"w1": "bad_signature"}
 
 
+@pytest.mark.parametrize("nowhere", ["http://xn--a", "http://127.0.0.1:99999"])
+async def test_an_address_that_can_be_none_holds_up_no_other_witness(
+    build: Build, nowhere: str
+) -> None:
+    build.served[0].url = nowhere
+    client = build()
+    await client.turn()
+    assert client.status()["problems"] == {"w1": "unreachable"}
+    assert client.status()["size"] == 5
+
+
 async def test_without_a_proof_nothing_is_asked(build: Build) -> None:
     client = build(quorum=1)
     await client.turn()

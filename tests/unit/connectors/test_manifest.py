@@ -201,6 +201,7 @@ def test_a_credential_comes_from_the_environment_or_a_file(tmp_path: Path) -> No
         ("env:BILLING", {}),
         ("env:BILLING", {"BILLING": " "}),
         ("env:BILLING", {"BILLING": "a\r\nX-Evil: 1"}),
+        ("env:BILLING", {"BILLING": "t\u00f6ken"}),
         ("file:/nonexistent", {}),
     ],
 )

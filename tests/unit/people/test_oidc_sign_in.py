@@ -160,6 +160,17 @@ async def test_a_new_key_of_the_provider_is_found_and_not_asked_for_too_often(
 
 
 @pytest.mark.req("TOK-08")
+@pytest.mark.parametrize("at", [float("inf"), float("nan"), -1, 10**400, True, "now"])
+async def test_a_time_that_can_be_none_is_no_time(
+    world: World, browser: Browser, at: object
+) -> None:
+    world.idp.claims = {"auth_time": at}
+    assert (await sign_in(world, browser)).status_code in {200, 403}
+    url = await begin(browser, max_age="60")
+    back = await browser.get(world.idp.approve(url), **{"sec-fetch-site": "cross-site"})
+    assert back.status_code == 403
+
+
 async def test_keys_are_kept_for_an_hour_whatever_the_clock_is_set_to(
     world: World, browser: Browser
 ) -> None:
