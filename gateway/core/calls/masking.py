@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.calls.rewriting import hide_at
+from gateway.core.calls.rewriting import change_at, hide_at
 from gateway.core.pointer import split
 
 MASKED: Final = "[masked]"
@@ -24,7 +24,6 @@ _HARMLESS: Final = frozenset(
 
 _ANSWERS: Final = frozenset({"content", "structuredContent"})
 """Members of which a result has one at least."""
-_INDEX_MAX_CHARS: Final = 9
 
 
 def mask_arguments(value: bytes, pointers: Iterable[str] | None) -> bytes:
@@ -103,23 +102,7 @@ def _load(value: bytes) -> Any:  # noqa: ANN401 - JSON has any type
 def _without(document: Any, pointers: Iterable[str]) -> Any:  # noqa: ANN401 - any JSON
     for pointer in pointers:
         try:
-            document = _hide(document, split(pointer))
+            document = change_at(document, split(pointer), lambda _value: MASKED)
         except ValueError:  # no pointer: what it was meant to hide is not known
             return MASKED
     return document
-
-
-def _hide(value: Any, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSON
-    """Return `value` with what `path` leads to replaced.
-
-    Where the shape is not the one that the path supposes, the last value on the way is replaced.
-    """
-    if not path:
-        return MASKED
-    name, rest = path[0], path[1:]
-    if isinstance(value, dict):
-        return value if name not in value else {**value, name: _hide(value[name], rest)}
-    if isinstance(value, list) and name.isascii() and name.isdigit():
-        index = int(name[:_INDEX_MAX_CHARS])
-        return [_hide(item, rest) if at == index else item for at, item in enumerate(value)]
-    return MASKED

@@ -181,14 +181,14 @@ def _changed(document: Any, paths: Sequence[tuple[str, ...]], change: Change) ->
     for path in paths:
         wrapped = isinstance(document, dict) and document.keys() == {_WRAPPER}
         if wrapped and path and path[0] != _WRAPPER:
-            document = {_WRAPPER: _change_at(document[_WRAPPER], path, change)}
+            document = {_WRAPPER: change_at(document[_WRAPPER], path, change)}
             if _is_index(path[0]):
                 continue
-        document = _change_at(document, path, change)
+        document = change_at(document, path, change)
     return document
 
 
-def _change_at(value: Any, path: tuple[str, ...], change: Change) -> Any:  # noqa: ANN401 - any JSON
+def change_at(value: Any, path: tuple[str, ...], change: Change) -> Any:  # noqa: ANN401 - any JSON
     """Return `value` with what `path` leads to changed; `*` leads to each of a list or object.
 
     Where the shape is not the one that the path supposes, the last value on the way is changed.
@@ -202,20 +202,20 @@ def _change_at(value: Any, path: tuple[str, ...], change: Change) -> Any:  # noq
     if isinstance(value, dict):
         return _change_member(value, name, rest, change)
     if isinstance(value, list) and name == _EACH:
-        return [_change_at(item, rest, change) for item in value]
+        return [change_at(item, rest, change) for item in value]
     if isinstance(value, list) and _is_index(name):
         index = int(name[:_INDEX_MAX_CHARS])
         return [
-            _change_at(item, rest, change) if at == index else item for at, item in enumerate(value)
+            change_at(item, rest, change) if at == index else item for at, item in enumerate(value)
         ]
     return change(value)
 
 
 def _change_member(value: dict[str, Any], name: str, rest: tuple[str, ...], change: Change) -> Any:  # noqa: ANN401
     if name == _EACH:
-        return {key: _change_at(item, rest, change) for key, item in value.items()}
+        return {key: change_at(item, rest, change) for key, item in value.items()}
     if name in value:
-        return {**value, name: _change_at(value[name], rest, change)}
+        return {**value, name: change_at(value[name], rest, change)}
     return change(value) if _is_index(name) else value
 
 
