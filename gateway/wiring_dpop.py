@@ -32,7 +32,7 @@ class ProofDesks:
 def build_proof_desks(config: Config, clock: Clock) -> ProofDesks:
     """Return the judges of proofs. The secret of their nonces ends with this process."""
     nonces = Nonces(secrets.token_bytes(32)) if config.tokens.dpop_nonces else None
-    since_s, reader = clock.now_ns() // 1_000_000_000, JoseProofs()
+    began_ns, reader = clock.monotonic_ns(), JoseProofs()
 
     def build() -> ProofDesk:
         return ProofDesk(
@@ -40,7 +40,7 @@ def build_proof_desks(config: Config, clock: Clock) -> ProofDesks:
             used=MemoryUsedProofs(),
             public_url=config.public_url,
             nonces=nonces,
-            since_s=since_s,
+            up_s=lambda: (clock.monotonic_ns() - began_ns) // 1_000_000_000,
         )
 
     return ProofDesks(calls=build(), tokens=build())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Final
 
 from gateway.core.errors import CredentialError
@@ -17,8 +18,9 @@ _FULL: Final = "too many proofs are remembered; wait a minute"
 class ProofDesk:
     """Judges proofs for one gateway.
 
-    `nonces` is None where none are asked for. `since_s`: when this process began; without nonces,
-    proofs older than that are refused, for what was used before is not remembered.
+    `nonces` is None where none are asked for. `up_s`: how long this process has run, whatever the
+    clock was set to since; without nonces, older proofs are refused, for what was used before is
+    not remembered.
     """
 
     def __init__(
@@ -28,13 +30,13 @@ class ProofDesk:
         used: UsedProofs,
         public_url: str,
         nonces: Nonces | None,
-        since_s: int = 0,
+        up_s: Callable[[], int] | None = None,
     ) -> None:
         self._reader = reader
         self._used = used
         self._public_url = public_url
         self._nonces = nonces
-        self._since_s = 0 if nonces is not None else since_s
+        self._up_s = up_s if nonces is None else None
 
     def check(
         self, shown: Possession, now_s: int, *, token: bytes | None, jkt: str | None = None
@@ -64,7 +66,8 @@ class ProofDesk:
         # 4. Proofs made in advance, by somebody who had the key for a moment.
         if not self._is_asked_for(shown, proof.claims.nonce, now_s):
             return Refusal("authenticate", "proof_nonce")
-        if not is_timely(proof.claims, now_s, self._since_s):
+        since_s = 0 if self._up_s is None else now_s - self._up_s()
+        if not is_timely(proof.claims, now_s, since_s):
             return _refuse("`iat` is not about now; check the clock")
         # 5. The same proof again. INVARIANT: the last check, so that only what was accepted is
         #    remembered, and everything that was accepted is.

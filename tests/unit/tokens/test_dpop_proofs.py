@@ -58,13 +58,15 @@ RFC_TOKEN = b"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"
 RFC_JKT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
 
 
-def build_desk(*, limit: int = 100, nonces: Nonces | None = None, since_s: int = 0) -> ProofDesk:
+def build_desk(
+    *, limit: int = 100, nonces: Nonces | None = None, up_s: int | None = None
+) -> ProofDesk:
     return ProofDesk(
         reader=JoseProofs(),
         used=MemoryUsedProofs(limit),
         public_url=URL,
         nonces=nonces,
-        since_s=since_s,
+        up_s=None if up_s is None else lambda: up_s,
     )
 
 
@@ -369,9 +371,15 @@ def test_a_restarted_gateway_does_not_take_an_old_proof_again() -> None:
 
 
 def test_without_nonces_what_is_older_than_the_process_is_refused() -> None:
-    desk = build_desk(since_s=NOW_S - 10)
+    desk = build_desk(up_s=10)
     assert check(desk, show(prove(iat=NOW_S - 11))) == "proof_invalid"
     assert check(desk, show(prove(iat=NOW_S - 10))) == "accepted"
+
+
+def test_without_nonces_a_clock_that_was_set_back_refuses_no_proof_of_now() -> None:
+    desk, earlier_s = build_desk(up_s=10), NOW_S - 86_400
+    assert check(desk, show(prove(iat=earlier_s)), earlier_s) == "accepted"
+    assert check(desk, show(prove(iat=earlier_s - 11)), earlier_s) == "proof_invalid"
 
 
 def test_a_full_memory_refuses_new_proofs_and_forgets_no_live_one() -> None:
