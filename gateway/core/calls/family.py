@@ -22,6 +22,9 @@ Exact: TypeAlias = int | Decimal
 WINDOW_MAX_CALLS: Final = 256
 """So many times are remembered: of each tool, and of all together."""
 
+REPEATS_MAX: Final = 256
+"""Of so many different calls it is remembered how often each was made."""
+
 LABELS_MAX: Final = 256
 _RECENT: Final = 50
 _MINUTE_S: Final = 60
@@ -148,13 +151,15 @@ class Family:
         return min(WINDOW_MAX_CALLS, len(times) - bisect_right(times, since_s))
 
     def repeat(self, call: int) -> int:
-        """Return how often this very call was made before; bounded, so it may say too little."""
+        """Return how often this very call was made before, if it is among those remembered."""
         return self.repeats.get(call, 0)
 
     def note_repeat(self, call: int) -> None:
-        """Remember this very call."""
-        if call in self.repeats or len(self.repeats) < WINDOW_MAX_CALLS:
-            self.repeats[call] = self.repeats.get(call, 0) + 1
+        """Remember this very call; of too many, the one whose last time is longest ago goes."""
+        before = self.repeats.pop(call, 0)
+        if len(self.repeats) >= REPEATS_MAX:
+            del self.repeats[next(iter(self.repeats))]
+        self.repeats[call] = before + 1
 
     def view(self) -> dict[str, Any]:
         """What has been spent; sums as numbers."""

@@ -393,6 +393,15 @@ async def test_the_same_call_made_again_is_counted() -> None:
     assert asked(world)["family"]["last_minute"] == 0
 
 
+async def test_however_many_calls_came_before_the_next_ones_are_counted() -> None:
+    world = flowing()
+    for number in range(300):
+        await call(world, "mail__send", {"to": f"n{number}@x.example"})
+    for times in range(3):
+        await call(world, "mail__send", {"to": "a@x.example"})
+        assert asked(world)["run"]["repeats"] == times
+
+
 # --- labels that policy adds
 
 
