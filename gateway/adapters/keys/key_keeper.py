@@ -205,6 +205,10 @@ class TokenKeys:
 
     async def _do_what_is_due(self) -> None:
         now_s = self._now_s()
+        ring = key_ring.set_back(self._ring, now_s)
+        if ring is not self._ring:
+            await asyncio.to_thread(self._store.save, ring)
+            self._ring = ring
         for key in self._ring.find("retired"):
             if key.kid in self._signers and now_s >= key.retired_at + DRAIN_S:
                 await self._signers.pop(key.kid).close()

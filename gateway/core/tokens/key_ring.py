@@ -130,6 +130,21 @@ def withdraw(ring: KeyRing, kid: str, now_s: int) -> KeyRing:
     return _move(ring, kid, "withdraw", now_s)
 
 
+def set_back(ring: KeyRing, now_s: int) -> KeyRing:
+    """Return the ring with nothing in it later than now: what is waited for then begins anew.
+
+    A clock that was wrong by a month, and was set right, would put everything off for a month.
+    """
+    times = ("published_at", "activated_at", "retired_at", "gone_at")
+    if all(getattr(key, name) <= now_s for key in ring.keys for name in times):
+        return ring
+    keys = (
+        replace(key, **{name: min(getattr(key, name), now_s) for name in times})
+        for key in ring.keys
+    )
+    return replace(ring, keys=tuple(keys))
+
+
 def find_due(ring: KeyRing, now_s: int, timing: Timing) -> Due:
     """Return what time has come for. A clock that goes back only delays."""
     over = (key for key in ring.find("retired") if now_s >= key.retired_at + timing.keep_s)

@@ -87,6 +87,25 @@ async def test_keys_change_by_their_age(world: KeyWorld) -> None:
     assert {r["why"] for r in world.records() if r["seq"] > 3} == {"schedule"}
 
 
+async def test_what_a_wrong_clock_put_off_waits_no_longer_than_usual_once_it_is_set_right(
+    world: KeyWorld,
+) -> None:
+    await world.start(max_age_s=3_600)
+    world.now_s += 40 * 86_400
+    await world.keys.rotate("ann")
+    await world.wait(STEP_S)
+    await world.keys.rotate("ann")
+    assert world.states == ["retired", "active", "next"]
+    world.now_s -= 40 * 86_400  # a time server sets it right, in the middle of a second rotation
+    await world.wait(0)
+    await world.wait(STEP_S - 1)
+    assert world.states == ["retired", "active", "next"]
+    await world.wait(1)
+    assert world.states == ["gone", "retired", "active"]
+    await world.wait(3_600 - STEP_S)
+    assert world.states[-1] == "next"
+
+
 async def test_a_second_command_makes_no_second_key(world: KeyWorld) -> None:
     await world.start()
     await world.keys.rotate("ann")
