@@ -38,6 +38,9 @@ class ReleaseLookout:
         self._config = config
         self._ids = ids
         self._seen: Fingerprint | None = None
+        # What is told, and not on record yet: the log may take none at that moment.
+        self._drifted = False
+        self._places: list[str] = []
 
     def forget(self) -> None:
         """Another release decides: the files are compared anew."""
@@ -48,30 +51,32 @@ class ReleaseLookout:
 
         What it refuses goes on deciding (ADR 0029), and is told and put on record.
         """
-        if self.gate != "unknown":
-            return
-        faults = await asyncio.to_thread(find_gate_faults, release)
-        self.gate = "refused" if faults else "passed"
-        if faults:
-            _log.error(
-                "release_refused_by_gate", release=release.revision, places=faults[:_TOLD_MAX]
-            )
-            await audit.record(records.build_gate(self._ids.new(), active, faults))
+        if self.gate == "unknown":
+            self._places = faults = await asyncio.to_thread(find_gate_faults, release)
+            self.gate = "refused" if faults else "passed"
+            if faults:
+                _log.error(
+                    "release_refused_by_gate", release=release.revision, places=faults[:_TOLD_MAX]
+                )
+        if self._places:
+            await audit.record(records.build_gate(self._ids.new(), active, self._places))
+            self._places = []
 
     async def look_for_drift(self, release: Release, active: Publication, audit: AuditLog) -> None:
         """Say, and put on record, that files here are not those of the release that decides."""
         seen = await asyncio.to_thread(self._fingerprint)
-        if seen == self._seen:
-            return
-        self._seen = seen
-        differs = await asyncio.to_thread(self._find_differences, release)
-        if differs != self.differs:
-            self.differs = differs
-            if differs:
-                _log.warning(
-                    "policy_files_differ", release=release.revision, files=differs[:_TOLD_MAX]
-                )
-                await audit.record(records.build_drift(self._ids.new(), active, differs))
+        if seen != self._seen:
+            self._seen = seen
+            differs = await asyncio.to_thread(self._find_differences, release)
+            if differs != self.differs:
+                self.differs, self._drifted = differs, bool(differs)
+                if differs:
+                    _log.warning(
+                        "policy_files_differ", release=release.revision, files=differs[:_TOLD_MAX]
+                    )
+        if self._drifted:
+            await audit.record(records.build_drift(self._ids.new(), active, self.differs))
+            self._drifted = False
 
     def _fingerprint(self) -> Fingerprint:
         found = set(take_fingerprint(self._config.policy.path))

@@ -112,8 +112,14 @@ def read_folder(
         faults.append(in_file(str(path), "folder_missing", text))
         return {}, {}
     faults += [
-        _data_fault(str(file.relative_to(path)), "YAML data is not read; convert it to data.json")
+        _data_fault(_name(file, path), "YAML data is not read; convert it to data.json")
         for file in find_files(path, "data.y*ml", faults)
+    ]
+    faults += [
+        in_file(_name(file, path), "file_unreadable", "its name is no UTF-8; rename it")
+        for names in ("*.rego", "data.json")
+        for file in find_files(path, names)
+        if not _is_named(file, path)
     ]
     return read_sources(path, faults, tests=tests), _read_data(path, faults)
 
@@ -128,7 +134,7 @@ def find_files(path: Path, names: str, faults: list[Mistake] | None = None) -> l
     found: list[Path] = []
 
     def unread(folder: str, why: str) -> None:
-        told.append(in_file(os.path.relpath(folder, path), "file_unreadable", why))
+        told.append(in_file(_name(Path(folder), path), "file_unreadable", why))
 
     def failed(error: OSError) -> None:
         unread(error.filename, f"cannot be read: {error.strerror}; let the gateway's user read it")
@@ -143,12 +149,24 @@ def find_files(path: Path, names: str, faults: list[Mistake] | None = None) -> l
     return sorted(found)
 
 
+def _name(file: Path, folder: Path) -> str:
+    """Return what a file of a folder is called, whatever bytes its name has."""
+    return os.fsencode(os.path.relpath(file, folder)).decode(errors="backslashreplace")
+
+
+def _is_named(file: Path, folder: Path) -> bool:
+    """Whether a file's name is text: else no engine takes it, and no record can hold it."""
+    return _name(file, folder) == os.path.relpath(file, folder)
+
+
 def read_sources(path: Path, faults: list[Mistake], *, tests: bool = False) -> dict[str, str]:
     """Return the Rego of a folder (path → text), with `tests` that of its tests too."""
     return {
         file.relative_to(path).as_posix(): _read(file, faults)
         for file in find_files(path, "*.rego")
-        if file.is_file() and (tests or not file.name.endswith("_test.rego"))
+        if _is_named(file, path)
+        and file.is_file()
+        and (tests or not file.name.endswith("_test.rego"))
     }
 
 
@@ -271,6 +289,8 @@ def _read(file: Path, faults: list[Mistake]) -> str:
 def _read_data(path: Path, faults: list[Mistake]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for file in find_files(path, "data.json"):
+        if not _is_named(file, path):
+            continue
         name = file.relative_to(path).as_posix()
         _merge(
             data, file.relative_to(path).parent.parts, _read_json(file, name, faults), name, faults

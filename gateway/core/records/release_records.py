@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
+import orjson
+
 from gateway.core.approvals.approval import person
 from gateway.core.entry import Entry, Opening
 from gateway.core.releases.halting import Rates
@@ -17,6 +19,10 @@ from gateway.core.releases.publishing import Enough, Mode, Publisher, Withdrawn
 from gateway.core.releases.statement import Signed, Statement
 
 PATHS_TOLD: Final = 32
+_PATHS_MAX_BYTES: Final = 8_192
+"""So much of a record may be names of files: who writes them does not say what is on record."""
+
+_PATH_MAX_CHARS: Final = 200
 _PER_MILLE: Final = 1_000
 HaltReason = Literal["denials", "errors", "not_activated"]
 
@@ -118,7 +124,7 @@ def build_drift(op: str, publication: Publication, differs: Sequence[str]) -> En
     fields = {
         "release": publication.revision,
         "number": publication.number,
-        "files": list(differs[:PATHS_TOLD]),
+        "files": _told(differs),
         "count": len(differs),
     }
     return Entry(type="policy.drift", op=op, fields=fields)
@@ -129,10 +135,23 @@ def build_gate(op: str, publication: Publication, places: Sequence[str]) -> Entr
     fields = {
         "release": publication.revision,
         "number": publication.number,
-        "places": list(places[:PATHS_TOLD]),
+        "places": _told(places),
         "count": len(places),
     }
     return Entry(type="policy.gate", op=op, fields=fields)
+
+
+def _told(paths: Sequence[str]) -> list[str]:
+    """Return the first of them, as many as a record has room for, each cut where it is too long."""
+    told: list[str] = []
+    room = _PATHS_MAX_BYTES
+    for path in paths[:PATHS_TOLD]:
+        short = path[:_PATH_MAX_CHARS]
+        room -= len(orjson.dumps(short))
+        if room < 0:
+            break
+        told.append(short)
+    return told
 
 
 def _stated(said: Statement, signed: Sequence[Signed]) -> dict[str, Any]:

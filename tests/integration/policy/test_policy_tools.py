@@ -130,6 +130,17 @@ def test_ten_megabytes_of_data_are_read(tmp_path: Path) -> None:
     assert report(folder)["ok"]
 
 
+@pytest.mark.parametrize("name", [b"\xff.rego", b"\xff_test.rego", b"\xff/data.json"])
+def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path, name: bytes) -> None:
+    folder = write(tmp_path)
+    file = folder / os.fsdecode(name)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{}" if name.endswith(b"json") else "package policies.ff\n")
+    (fault,) = report(folder)["faults"]
+    assert fault["file"] == name.decode(errors="backslashreplace")
+    assert (fault["code"], fault["hint"]) == ("file_unreadable", "rename it")
+
+
 def test_data_larger_than_anybody_reads_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path)
     with (folder / "data.json").open("wb") as file:

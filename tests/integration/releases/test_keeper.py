@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.config_release import assemble
 from gateway.core.approvals.declined import Declined
-from gateway.core.errors import ConfigurationError
+from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.releases.halting import STEP_S
 from gateway.core.releases.release import Release
 from gateway.http.releases_desk import Done
+from gateway.wiring_release_lookout import ReleaseLookout
 from tests.integration.releases.ground import Ground, Killed, begin
 
 pytestmark = pytest.mark.req("POL-07")
@@ -323,6 +326,47 @@ async def test_changed_files_change_nothing_and_are_told_once(tmp_path: Path) ->
     await keeper.tick()
     assert keeper.status()["differs"] == []
     assert len(ground.records("policy.drift")) == 2
+    await ground.die()
+
+
+async def test_whatever_files_are_called_they_are_told_and_keep_no_gateway_from_starting(
+    tmp_path: Path,
+) -> None:
+    ground, _ = await begin(tmp_path)
+    deep = ground.policies.joinpath(*5 * ["d" * 200])
+    deep.mkdir(parents=True)
+    for number in range(40):
+        (deep / f"x{number}.rego").write_text(f"package policies.x{number}\n")
+    assert ground.gateway is not None
+    await ground.gateway.tick()
+    (told,) = ground.records("policy.drift")
+    assert (told["count"], len(told["files"])) == (40, 32)
+    (ground.policies / os.fsdecode(b"\xff.rego")).write_text("package policies.ff\n")
+    await ground.gateway.tick()
+    assert ground.gateway.status()["differs"] == ["policies"]
+    await ground.die()
+    keeper = await ground.start()
+    assert keeper.tell()["files_differ"]
+    assert len(ground.records("policy.drift")) == 3
+    await ground.die()
+
+
+async def test_what_the_log_did_not_take_at_that_moment_is_on_record_later(tmp_path: Path) -> None:
+    ground, first = await begin(tmp_path)
+    assert ground.gateway is not None
+    active, log = ground.gateway.history.active, MemoryAuditLog()
+    assert active is not None
+    lookout = ReleaseLookout(ground.config(), ground.ids)
+    ground.write("changed")
+    log.overload()
+    with pytest.raises(AuditError):
+        await lookout.look_for_drift(first, active, log)
+    log.overload(overloaded_now=False)
+    for _ in range(2):
+        await lookout.look_for_drift(first, active, log)
+    assert [one["files"] for one in log.records if one["type"] == "policy.drift"] == [
+        ["policies/house.rego"]
+    ]
     await ground.die()
 
 
