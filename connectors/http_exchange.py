@@ -45,7 +45,6 @@ _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
-_DISOWNING: Final = frozenset({400, _NOT_FOUND})
 _REDIRECT: Final = "; no redirect is followed: name in `url` where it leads, often only a `/` more"
 _REMEDIES: Final = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
@@ -72,8 +71,19 @@ class DisownedError(UpstreamError):
     """
 
 
+class FailedError(UpstreamError):
+    """HTTP 500 in the place of an answer. Some servers say so of a method that they do not know."""
+
+
 class CredentialRefusedError(UpstreamError):
     """HTTP 401: the request "has not been applied" for want of a credential (RFC 9110 §15.5.2)."""
+
+
+_KINDS: Final[Mapping[int, type[UpstreamError]]] = {
+    400: DisownedError,
+    _NOT_FOUND: DisownedError,
+    _SERVER_ERROR: FailedError,
+}
 
 
 class HttpExchange:
@@ -209,7 +219,7 @@ class HttpExchange:
                 answer = _read_body(await self._whole(response), number)
                 if answer.error is not None:
                     return answer
-        kind = DisownedError if response.status in _DISOWNING else UpstreamError
+        kind = _KINDS.get(response.status, UpstreamError)
         raise kind(
             f"the upstream answered with HTTP {response.status}"
             f"{_REMEDIES.get(response.status, '')}",

@@ -19,6 +19,7 @@ from connectors.http_exchange import (
     SESSION_HEADER,
     CredentialRefusedError,
     DisownedError,
+    FailedError,
     Head,
     HttpExchange,
 )
@@ -222,6 +223,8 @@ class McpHttpTransport:
             return None
         except CredentialRefusedError:
             raise
+        except FailedError:  # such as servers of the Java SDK up to 2.0, which keep no sessions
+            return None
         except UpstreamError as error:
             if error.delivery == "sent":
                 return None

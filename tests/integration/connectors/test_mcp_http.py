@@ -434,6 +434,38 @@ NO_SESSION = b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"no valid sessi
 NO_SESSION_FOR_THIS = NO_SESSION.replace(b"null", b"#")
 
 
+@pytest.mark.parametrize(
+    "said", [b'{"jsonRpcError":{"code":-32603},"stackTrace":[]}', b"", b"<h1>Server Error</h1>"]
+)
+async def test_a_server_that_fails_at_a_method_it_does_not_know_is_asked_the_older_way(
+    connect: Connect, said: bytes
+) -> None:
+    legacy = Legacy()
+
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        if request.get("method") == "server/discover":
+            await reply.body(said, status="500 Internal Server Error")
+        else:
+            await legacy(request, reply)
+
+    async with connect(Liar(answer, discovered=None)) as transport:
+        assert await transport.list_tools() == [b'{"name": "echo"}']
+        assert transport.protocol_version == "2025-06-18"
+
+
+async def test_a_server_that_fails_at_both_ways_is_not_used(connect: Connect) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        await reply.body(b"", status="500 Internal Server Error")
+
+    liar = Liar(answer, discovered=None)
+    async with connect(liar) as transport:
+        with pytest.raises(UpstreamError, match="HTTP 500") as caught:
+            await transport.call(build_intent("echo"), None)
+    assert caught.value.delivery == "not_sent"
+    methods = [request["method"] for request, _ in liar.seen]
+    assert methods == ["server/discover", "initialize"]
+
+
 @pytest.mark.parametrize("body", [b"", NO_SESSION, NO_SESSION_FOR_THIS])
 async def test_a_lost_session_costs_one_call_which_did_not_run(
     connect: Connect, body: bytes
