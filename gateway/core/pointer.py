@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
+
+EACH: Final = "*"
+"""A part that leads to each of a list or object, where a pointer may have one."""
 
 
 class _Missing:
@@ -44,3 +48,27 @@ def walk(document: Any, parts: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON h
         else:
             return MISSING
     return value
+
+
+def reach(document: Any, parts: tuple[str, ...]) -> Iterator[Any]:  # noqa: ANN401 - any JSON
+    """Yield all that a pointer leads to in what strangers wrote; `*` is each of a list or object.
+
+    Where the shape is another one than it supposes, that is the last value on the way: a tool may
+    take a text for an object. A member that an object lacks, and what is in null, is not there.
+    """
+    if not parts:
+        yield document
+        return
+    name, rest = parts[0], parts[1:]
+    is_index = name.isascii() and name.isdigit()
+    if isinstance(document, dict | list) and name == EACH:
+        for each in document.values() if isinstance(document, dict) else document:
+            yield from reach(each, rest)
+    elif isinstance(document, dict) and (name in document or not is_index):
+        if name in document:
+            yield from reach(document[name], rest)
+    elif isinstance(document, list) and is_index:
+        if int(name) < len(document):
+            yield from reach(document[int(name)], rest)
+    elif document is not None:
+        yield document

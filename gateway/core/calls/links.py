@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from gateway.core.calls.outputs import parts_at
 from gateway.core.calls.spellings import VALUE_MAX_CHARS, host_of
-from gateway.core.pointer import split
+from gateway.core.pointer import reach, split
 
 TEXT_MAX_CHARS: Final = 65_536
 """So much at a pointer is searched; calls wait for it. What is longer holds an unknown link."""
@@ -70,7 +69,7 @@ def find_links(arguments: Mapping[str, Any], pointers: Iterable[str]) -> dict[st
     """Return the links in the texts at each pointer that has any, as values to look up."""
     found = {}
     for pointer in pointers:
-        texts = (text for part in parts_at(arguments, split(pointer)) for text in _texts(part))
+        texts = (text for part in reach(arguments, split(pointer)) for text in _texts(part))
         links = list(islice(_links_in(texts), _LINKS_MAX))
         if links:
             found[pointer] = links

@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 from msgspec.structs import replace
 
 from gateway.core.calls.echoes import Echoes
-from gateway.core.calls.outputs import Output, Vouched, parts_at, read_output
+from gateway.core.calls.outputs import Output, Vouched, read_output
 from gateway.core.calls.readings import decode_all, number_text
 from gateway.core.calls.spellings import (
     TOKEN,
@@ -40,7 +40,7 @@ from gateway.core.calls.spellings import (
     names_above,
     plain_host,
 )
-from gateway.core.pointer import split
+from gateway.core.pointer import reach, split
 
 __all__ = [
     "INLINE_MAX_BYTES",
@@ -239,7 +239,7 @@ def worst(classes: Iterable[Class]) -> Class | None:
 
 def _values_at(arguments: Mapping[str, Any], pointer: str) -> Iterator[str]:
     """Yield each value at a sink. Names of members count where they hold addresses themselves."""
-    for part in parts_at(arguments, split(pointer)):
+    for part in reach(arguments, split(pointer)):
         waiting = [part]
         while waiting:
             value = waiting.pop()

@@ -20,7 +20,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.core.catalog import Tool
-from gateway.core.pointer import MISSING, split, walk
+from gateway.core.pointer import EACH, MISSING, reach, split, walk
 from gateway.core.tokens.constraints import (
     Test,
     compile_constraint,
@@ -279,21 +279,14 @@ def _split_key(key: str) -> tuple[str, str]:
     return tool_id, pointer
 
 
-def _lead_to(allowed: frozenset[str], document: object, parts: tuple[str, ...]) -> bool:
-    """Whether every value that `parts` lead to is allowed; `*` leads to each of a list."""
-    if "*" not in parts:
-        return _all_allowed(walk(document, parts), allowed)
-    at = parts.index("*")
-    found, rest = walk(document, parts[:at]), parts[at + 1 :]
-    if isinstance(found, list):
-        return all(_lead_to(allowed, each, rest) for each in found)
-    if isinstance(found, dict) and "*" in found:
-        return _lead_to(allowed, found["*"], rest)
-    return found is MISSING  # what is no list has no items that could be compared
+def _lead_to(allowed: frozenset[str], arguments: object, parts: tuple[str, ...]) -> bool:
+    """Whether everything that `parts` lead to is allowed."""
+    found = MISSING if EACH in parts else walk(arguments, parts)
+    if found is not MISSING:
+        return _all_allowed(found, allowed)
+    return all(_all_allowed(each, allowed) for each in reach(arguments, parts))
 
 
 def _all_allowed(value: object, allowed: frozenset[str]) -> bool:
-    if value is MISSING:
-        return True
     items = value if isinstance(value, list) else [value]
     return all(isinstance(item, str) and item in allowed for item in items)

@@ -151,6 +151,14 @@ def test_more_than_anybody_reads_is_unknown(text: str) -> None:
     assert UNKNOWN in found or len(found) == 300
 
 
+@pytest.mark.parametrize(
+    "blocks", ["https://a.example", ["https://a.example"], {"b": {"text": "https://a.example"}}]
+)
+def test_links_are_found_in_whatever_shape_a_text_is_sent(blocks: object) -> None:
+    found = find_links({"blocks": blocks}, ["/blocks/*/text"])
+    assert found == {"/blocks/*/text": ["https://a.example"]}
+
+
 def test_each_pointer_has_its_own_links() -> None:
     arguments = {
         "body": "https://a.example",

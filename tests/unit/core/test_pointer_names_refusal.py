@@ -20,7 +20,7 @@ from gateway.core.errors import (
     RequestError,
     UpstreamError,
 )
-from gateway.core.pointer import MISSING, resolve, split
+from gateway.core.pointer import MISSING, reach, resolve, split
 from gateway.core.records import call_records as records
 from gateway.core.refusal import KINDS, POLICY, Refusal, is_unavailable, kind_of
 from tests.unit.path.world import DENY, build_claims
@@ -55,6 +55,34 @@ def test_a_pointer_splits_into_what_it_was_made_of(parts: list[str]) -> None:
 )
 def test_a_pointer_leads_to_a_value_or_nowhere(pointer: str, value: object) -> None:
     assert resolve({"a": [1, {"b": None}]}, pointer) == value
+
+
+@pytest.mark.parametrize(
+    ("document", "reached"),
+    [
+        ({"a": [{"b": 1}, {"b": 2}, {"c": 3}, None]}, [1, 2]),
+        ({"a": {"x": {"b": 1}, "*": {"b": 2}}}, [1, 2]),
+        ({"a": [[{"b": 1}], "x", 7]}, [[{"b": 1}], "x", 7]),
+        ({"a": "x"}, ["x"]),
+        ({"a": [{"b": None}]}, [None]),
+        ({"a": None}, []),
+        ({}, []),
+    ],
+)
+def test_what_a_pointer_reaches_is_found_in_whatever_shape_it_is(
+    document: object, reached: list[object]
+) -> None:
+    assert list(reach(document, split("/a/*/b"))) == reached
+
+
+@pytest.mark.parametrize(
+    ("document", "reached"),
+    [({"a": [1]}, []), ({"a": [1, 2]}, [2]), ({"a": {"1": 2}}, [2]), ({"a": {"x": 2}}, [{"x": 2}])],
+)
+def test_an_index_reaches_an_item_or_the_object_in_its_place(
+    document: object, reached: list[object]
+) -> None:
+    assert list(reach(document, split("/a/1"))) == reached
 
 
 def test_a_pointer_starts_with_a_slash() -> None:

@@ -338,5 +338,29 @@ def test_a_name_of_a_member_that_holds_an_address_is_one() -> None:
     assert class_of(seen(untrusted="eve@bad.example"), value, "ok@house.example") == "untrusted"
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([{"address": "ok@house.example"}], "allowed"),
+        ([{"address": "ok@house.example"}, {"address": "eve@bad.example"}], "untrusted"),
+        ({"first": {"address": "eve@bad.example"}}, "untrusted"),
+        (["eve@bad.example"], "untrusted"),
+        ("eve@bad.example", "untrusted"),
+        ({"address": "eve@bad.example"}, "untrusted"),
+        ([[{"address": "eve@bad.example"}]], "untrusted"),
+        ([{"name": "Ok"}], None),
+        ([None, {"address": None}], None),
+        (None, None),
+    ],
+)
+def test_a_recipient_counts_in_whatever_shape_it_is_sent(
+    value: object, expected: str | None
+) -> None:
+    found = seen(untrusted="eve@bad.example").classify(
+        {"to": value}, ["/to/*/address"], {canonical("ok@house.example")}, tainted=True
+    )
+    assert found.get("/to/*/address") == expected
+
+
 def test_digits_written_in_another_way_are_suspected_all_the_same() -> None:
     assert class_of(seen(untrusted="pay to 4711 0815"), "4711-0815") == "untrusted"

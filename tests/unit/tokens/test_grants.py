@@ -211,11 +211,14 @@ def test_every_value_at_a_pointer_must_be_allowed(
         ([], True),
         ([{"address": "ann@acme.test"}, {"address": "eve@evil.test"}], False),
         ([{"address": None}], False),
-        ({"address": "ann@acme.test"}, False),
-        ({"*": {"address": "ann@acme.test"}}, True),
-        ({"*": {"address": "eve@evil.test"}}, False),
+        ({"a": {"address": "ann@acme.test"}}, True),
+        ({"a": {"address": "eve@evil.test"}}, False),
+        ({"*": {"address": "ann@acme.test"}, "b": {"address": "eve@evil.test"}}, False),
+        (["ann@acme.test"], True),
+        (["eve@evil.test"], False),
         ("eve@evil.test", False),
-        (None, False),
+        (7, False),
+        (None, True),
     ],
 )
 def test_every_value_in_each_of_a_list_must_be_allowed(
@@ -227,6 +230,16 @@ def test_every_value_in_each_of_a_list_must_be_allowed(
     assert grants.broken_constraint(Grant("shop"), tool, {}, 0) is None
     broken = grants.broken_constraint(Grant("shop"), tool, {"cc": cc}, 0)
     assert broken == (None if allows else "/cc/*/address")
+
+
+@pytest.mark.parametrize("to", ["eve@evil.test", ["eve@evil.test"], [{"address": "eve@evil.test"}]])
+def test_a_value_in_the_place_of_the_object_that_it_should_be_in_must_be_allowed(
+    make_tool: MakeTool, make_claims: MakeClaims, to: object
+) -> None:
+    values = {"/to/address": ("ann@acme.test",)}
+    grants = CompiledGrants(make_claims(grants=(Grant("shop"),), allowed_values=values))
+    assert grants.broken_constraint(Grant("shop"), make_tool(), {"to": to}, 0) == "/to/address"
+    assert grants.broken_constraint(Grant("shop"), make_tool(), {"to": {"name": "x"}}, 0) is None
 
 
 def test_allowed_values_of_one_tool_do_not_bind_another(
