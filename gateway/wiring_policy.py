@@ -15,6 +15,7 @@ from gateway.config import Config
 from gateway.core.entry import Entry
 from gateway.core.errors import AuditError
 from gateway.core.ports import AuditLog, Ids
+from gateway.core.records.release_records import tell_names
 from gateway.wiring_engine import build_engine
 
 _log: Final = structlog.get_logger("gateway.policy")
@@ -91,6 +92,11 @@ class PolicyInUse:
     async def _note(self, bundle: Bundle) -> None:
         if self._audit is None:
             raise RuntimeError("a bundle is put on record by a gateway that was started")
-        fields = {"rev": bundle.revision, "packages": sorted(bundle.packages), **self._stated}
+        fields = {
+            "rev": bundle.revision,
+            "packages": tell_names(sorted(bundle.packages)),
+            "count": len(bundle.packages),
+            **self._stated,
+        }
         await self._audit.record(Entry(type="policy.activate", op=self._ids.new(), fields=fields))
         _log.info("policy_active", revision=bundle.revision)

@@ -19,10 +19,11 @@ from gateway.core.releases.publishing import Enough, Mode, Publisher, Withdrawn
 from gateway.core.releases.statement import Signed, Statement
 
 PATHS_TOLD: Final = 32
-_PATHS_MAX_BYTES: Final = 8_192
-"""So much of a record may be names of files: who writes them does not say what is on record."""
+_NAMES_MAX_BYTES: Final = 8_192
+"""So much of a record may be names, of files and packages: who gives them does not say what is on
+record, nor whether anything is."""
 
-_PATH_MAX_CHARS: Final = 200
+_NAME_MAX_CHARS: Final = 200
 _PER_MILLE: Final = 1_000
 HaltReason = Literal["denials", "errors", "not_activated"]
 
@@ -124,7 +125,7 @@ def build_drift(op: str, publication: Publication, differs: Sequence[str]) -> En
     fields = {
         "release": publication.revision,
         "number": publication.number,
-        "files": _told(differs),
+        "files": tell_names(differs[:PATHS_TOLD]),
         "count": len(differs),
     }
     return Entry(type="policy.drift", op=op, fields=fields)
@@ -135,18 +136,18 @@ def build_gate(op: str, publication: Publication, places: Sequence[str]) -> Entr
     fields = {
         "release": publication.revision,
         "number": publication.number,
-        "places": _told(places),
+        "places": tell_names(places[:PATHS_TOLD]),
         "count": len(places),
     }
     return Entry(type="policy.gate", op=op, fields=fields)
 
 
-def _told(paths: Sequence[str]) -> list[str]:
+def tell_names(names: Sequence[str]) -> list[str]:
     """Return the first of them, as many as a record has room for, each cut where it is too long."""
     told: list[str] = []
-    room = _PATHS_MAX_BYTES
-    for path in paths[:PATHS_TOLD]:
-        short = path[:_PATH_MAX_CHARS]
+    room = _NAMES_MAX_BYTES
+    for name in names:
+        short = name[:_NAME_MAX_CHARS]
         room -= len(orjson.dumps(short))
         if room < 0:
             break
