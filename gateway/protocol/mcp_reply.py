@@ -18,6 +18,7 @@ from gateway.core.catalog import Tool
 from gateway.core.names import STATUS_TOOL
 from gateway.core.refusal import Refusal, kind_of
 from gateway.protocol.mcp import LEGACY, MODERN, RECEIPT, Rejected, RequestId, Wire
+from gateway.protocol.output_schema import widen
 
 SERVER_INFO: Final = {"name": "countersign", "title": "Countersign gateway", "version": "0.1.0"}
 CAPABILITIES: Final = {"tools": {"listChanged": False}, "logging": {}}
@@ -29,18 +30,6 @@ LIST_TTL_MS: Final = 5_000
 _BAD_REQUEST: Final = b"-32021"
 """The code of a tool's error that goes with HTTP 400: MissingRequiredClientCapability."""
 _OF_SESSION: Final = frozenset({("read", "session_missing"), ("read", "session_unknown")})
-_PENDING_SCHEMA: Final = {
-    "type": "object",
-    "properties": {
-        "status": {"const": "pending_approval"},
-        "approval_id": {"type": "string"},
-        "poll_tool": {"type": "string"},
-        "retry_after_ms": {"type": "integer"},
-        "expires_at": {"type": "integer"},
-        "reason": {"type": "string"},
-    },
-    "required": ["status", "approval_id"],
-}
 _STATUS_DEFINITION: Final = {
     "name": STATUS_TOOL,
     "title": "Status of a held call",
@@ -249,10 +238,7 @@ def _definition(tool: Tool, name: str) -> dict[str, Any]:
     definition["name"] = name
     output = definition.get("outputSchema")
     if isinstance(output, dict) and has_pending_form(tool):
-        own = {key: value for key, value in output.items() if key not in {"$defs", "$schema"}}
-        widened: dict[str, Any] = {"type": "object", "anyOf": [own, _PENDING_SCHEMA]}
-        widened |= {key: output[key] for key in ("$schema", "$defs") if key in output}
-        definition["outputSchema"] = widened
+        definition["outputSchema"] = widen(output)
     return definition
 
 

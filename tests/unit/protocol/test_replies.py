@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema_rs
 import orjson
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from gateway.core.limits import Limits
 from gateway.core.refusal import KINDS, Refusal
 from gateway.protocol import mcp_reply, rest
 from gateway.protocol.mcp import RequestId, Wire
+from gateway.protocol.output_schema import widen
 from tests.unit.approvals.conftest import build_request
 from tests.unit.connectors.calls import OP, build_intent, build_tool
 from tests.unit.core.test_strict_json import JSON
@@ -155,6 +157,57 @@ def test_a_listing_leaves_room_for_the_pending_result_where_a_call_may_be_held()
     bare = orjson.loads(mcp_reply.build_listing([tool], bare=True, wire="modern"))
     assert bare["tools"][0]["name"] == "pay"
     assert bare["resultType"] == "complete"
+
+
+TEXT = {"type": "string"}
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"properties": {"b": TEXT, "a": {"$ref": "#/properties/b"}}},
+        {"properties": {"a": {"$ref": "#/definitions/t"}}, "definitions": {"t": TEXT}},
+        {
+            "$schema": DRAFT_7,
+            "properties": {"a": {"$ref": "#/definitions/t"}},
+            "definitions": {"t": TEXT},
+        },
+        {"properties": {"a": {"$ref": "#/$defs/t"}}, "$defs": {"t": TEXT}},
+        {
+            "properties": {"a": {"$ref": "#/$defs/t"}, "b": TEXT},
+            "$defs": {"t": {"$ref": "#/properties/b"}},
+        },
+        {"properties": {"a": {"$ref": "#t"}}, "$defs": {"t": {"$anchor": "t", **TEXT}}},
+        {
+            "$id": "https://tool.example/out",
+            "properties": {"a": {"$ref": "#/$defs/t"}},
+            "$defs": {"t": TEXT},
+        },
+        {"properties": {"a": TEXT, "$ref": TEXT}, "examples": [{"$ref": "#/properties/a"}]},
+        {"properties": {"a": TEXT, "next": {"$ref": "#"}}},
+        {"allOf": [{"properties": {"a": {"anyOf": [{"$ref": "#/not"}]}}}], "not": TEXT},
+    ],
+)
+def test_the_schema_of_what_may_be_held_takes_what_the_tool_s_own_takes(
+    output: dict[str, Any],
+) -> None:
+    own = {"type": "object", **output}
+    wide = widen(own)
+    alone, widened = jsonschema_rs.validator_for(own), jsonschema_rs.validator_for(wide)
+    shown: list[dict[str, Any]] = [
+        {},
+        {"a": "x"},
+        {"a": 5},
+        {"a": "x", "b": 5},
+        {"next": {"a": 5}},
+        {"next": {"status": "pending_approval", "approval_id": "1", "a": 5}},
+    ]
+    for value in shown:
+        assert widened.is_valid(value) == alone.is_valid(value), value
+    assert widened.is_valid({"status": "pending_approval", "approval_id": "1"})
+    assert wide.get("$schema") == own.get("$schema")
+    assert wide["anyOf"][0].get("examples") == own.get("examples")
 
 
 def test_a_reading_tool_keeps_its_output_schema() -> None:
