@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -35,8 +37,8 @@ def create_key(path: Path, alg: Literal["EdDSA", "ES256"]) -> PublisherKey:
     secret = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     try:
-        _create(path, secret, 0o600)
-        _create(path.with_name(path.name + ".pub"), public, 0o644)
+        with _created(path, secret, 0o600), _created(Path(f"{path}.pub"), public, 0o644):
+            pass  # both, or none of them
     except FileExistsError:
         raise ConfigurationError(f"`{path}` or its `.pub` exists; name another file") from None
     except OSError as error:
@@ -63,9 +65,16 @@ def load_key(path: Path) -> PrivateKey:
     )
 
 
-def _create(path: Path, content: bytes, mode: int) -> None:
+@contextmanager
+def _created(path: Path, content: bytes, mode: int) -> Iterator[None]:
+    """Create a file that must not exist; it is removed again where not all goes well."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+    except BaseException:
+        path.unlink()
+        raise

@@ -78,6 +78,16 @@ def test_a_key_is_made_for_its_owner_alone_and_never_over_another(bench: Bench, 
         load_key(path)
 
 
+def test_a_key_whose_public_half_cannot_be_put_beside_it_is_not_made(bench: Bench) -> None:
+    path = bench.folder / "half.pem"
+    (beside := bench.folder / "half.pem.pub").write_text("mine")
+    code, _, err = bench.run("keygen", path)
+    assert (code, "name another file" in err) == (Exit.ERROR, True)
+    assert (path.exists(), beside.read_text()) == (False, "mine")
+    beside.unlink()
+    assert bench.run("keygen", path)[0] == Exit.OK
+
+
 def test_a_key_that_cannot_be_read_or_is_no_key_is_told(bench: Bench) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_key(bench.folder / "none.pem")
