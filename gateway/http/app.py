@@ -11,6 +11,7 @@ import orjson
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gateway.core.ports import Ids
 from gateway.http.asgi import REQUEST_ID, App, NamedSend, Receive, Scope, Send, send_json
@@ -68,6 +69,8 @@ class GatewayApp:
         send = NamedSend(send, scope, request_id)
         try:
             await self._find(scope["path"])(scope, receive, send)
+        except ClientDisconnect:  # within its body: nobody is left to be told
+            return
         except Exception as error:  # noqa: BLE001 - a trace could hold an argument or a secret
             _log.error("request_failed", error=describe(error))
             with contextlib.suppress(Exception):  # it may have begun to answer

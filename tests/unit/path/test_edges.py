@@ -12,12 +12,16 @@ from typing import Any
 import orjson
 import pytest
 import structlog
+from fastapi import APIRouter, Request
 from msgspec.structs import replace
+from starlette.responses import Response
 
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.core.refusal import Refusal
+from gateway.http.app import GatewayApp, build_api
 from gateway.http.asgi import Message
 from gateway.http.challenge import Challenges
+from gateway.http.client_auth import read_body
 from gateway.http.origin import OriginCheck
 from gateway.logs import configure_logging, describe
 from gateway.protocol.headers import Headers
@@ -82,6 +86,38 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.mark.req("GW-14")
+async def test_a_client_that_goes_away_within_its_body_is_no_mistake_of_ours(
+    world: World, told: io.StringIO
+) -> None:
+    router = APIRouter()
+
+    @router.post("/take")
+    async def take(request: Request) -> Response:
+        return Response(await read_body(request, 10))
+
+    app, sent = (
+        GatewayApp(
+            mcp=world.app._mcp,  # noqa: SLF001 - the same, with one more route
+            rest=world.rest,
+            api=build_api([router], "0"),
+            ready=dict,
+            ids=world.ids,
+        ),
+        list[Message](),
+    )
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/take", "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    assert told.getvalue() == ""
 
 
 @pytest.mark.req("GW-14")
