@@ -65,6 +65,28 @@ inside(pointer, domains) if {
 	every value in values { host(value) in domains }
 }
 
+# `/to/*` and `/to/*/address`: of every item, and nothing else stands there.
+inside(pointer, domains) if {
+	[list, rest] := split(pointer, "/*")
+	items := args.at(list)
+	is_array(items)
+	count(items) > 0
+	every item in items {
+		value := member(item, rest)
+		is_string(value)
+		host(value) in domains
+	}
+}
+
+member(item, "") := item
+
+member(item, rest) := item[args.unescaped(name)] if {
+	is_object(item)
+	startswith(rest, "/")
+	name := substring(rest, 1, -1)
+	not contains(name, "/")
+}
+
 # METADATA
 # title: Every recipient is named, internal or looked up in a trusted place, and there is one
 # scope: rule

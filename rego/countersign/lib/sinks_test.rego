@@ -68,3 +68,32 @@ test_a_sink_in_each_of_a_list_has_the_class_that_the_gateway_says if {
 		sinks.classes == {class} with input as asked
 	}
 }
+
+test_a_sink_in_each_of_a_list_is_internal_if_all_of_them_are[note] if {
+	some note, tc in {
+		"all": {"to": [{"address": "ann@acme.example"}, {"address": "bob@acme.example"}], "class": "internal"},
+		"one is not": {"to": [{"address": "ann@acme.example"}, {"address": "eve@bad.example"}], "class": "unseen"},
+		"a text among them": {"to": [{"address": "ann@acme.example"}, "eve@bad.example"], "class": "unseen"},
+		"a list in it": {"to": [{"address": ["ann@acme.example"]}], "class": "unseen"},
+		"none has any": {"to": [{"name": "Ann"}], "class": "unseen"},
+		"an object": {"to": {"a": {"address": "ann@acme.example"}}, "class": "unseen"},
+	}
+	asked := {
+		"resource": {"id": "mail.send", "sinks": ["/to/*/address"]},
+		"context": {
+			"args": {"to": tc.to}, "token": {"allowed_values": {}},
+			"run": {"provenance": {"/to/*/address": "unseen"}},
+		},
+	}
+	sinks.classes == {tc["class"]} with input as asked
+		with data.settings.egress.internal_domains as ["acme.example"]
+	plain := {
+		"resource": {"id": "mail.send", "sinks": ["/to/*"]},
+		"context": {
+			"args": {"to": ["ann@acme.example"]}, "token": {"allowed_values": {}},
+			"run": {"provenance": {"/to/*": "unseen"}},
+		},
+	}
+	sinks.classes == {"internal"} with input as plain
+		with data.settings.egress.internal_domains as ["acme.example"]
+}
