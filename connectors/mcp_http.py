@@ -7,6 +7,7 @@ hold.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
 from typing import Any, Final, TypeVar
@@ -41,6 +42,9 @@ _INITIALIZED: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 _MODERN_ITEM: Final = b'"%b"' % wire.MODERN.encode()
 _WRONG_ERA: Final = b"-32022"
 """UnsupportedProtocolVersion: nothing ran, and the era must be asked for again."""
+
+_DISCOVER_S: Final = 10.0
+"""How long a server may think about a question that it may not know, and not answer at all."""
 
 _REPLIES_MAX: Final = 16
 """Answers under way to requests of the server's own."""
@@ -213,10 +217,10 @@ class McpHttpTransport:
             return lane.era
 
     async def _discover(self, lane: Lane) -> Era | None:
-        """Ask the modern way. Any answer that is no modern server's means: ask the other way."""
+        """Ask the modern way. What no modern server answers means: ask the other way."""
         era = Era(wire.MODERN, self._headers({VERSION_HEADER: wire.MODERN}))
         try:
-            answer = await self._request(lane, "server/discover", era)
+            answer = await self._request(lane, "server/discover", era, within_s=_DISCOVER_S)
             found = wire.split_object(answer.result or b"{}")
             offered = wire.split_list(found.get("supportedVersions", b"[]"))
         except ValueError:
@@ -226,7 +230,7 @@ class McpHttpTransport:
         except FailedError:  # such as servers of the Java SDK up to 2.0, which keep no sessions
             return None
         except UpstreamError as error:
-            if error.delivery == "sent":
+            if error.delivery == "sent" or error.code == "upstream_timeout":
                 return None
             raise
         return era if _MODERN_ITEM in offered else None
@@ -273,7 +277,13 @@ class McpHttpTransport:
     # Asking
 
     async def _request(
-        self, lane: Lane, method: str, era: Era, *, cursor: str | None = None
+        self,
+        lane: Lane,
+        method: str,
+        era: Era,
+        *,
+        cursor: str | None = None,
+        within_s: float = math.inf,
     ) -> UpstreamResult:
         """Make a request on the gateway's own account."""
         modern = era.version == wire.MODERN
@@ -282,18 +292,28 @@ class McpHttpTransport:
         number = next(self._numbers)
         params = wire.build_params(modern=modern, cursor=cursor)
         body = wire.build_request(number, method, params)
-        answer, _ = await self._ask(lane, number, body, headers)
+        answer, _ = await self._ask(lane, number, body, headers, within_s=within_s)
         refuse_repeated(answer, lane.needles)
         return answer
 
     async def _ask(
-        self, lane: Lane, number: int, body: bytes, headers: Headers
+        self,
+        lane: Lane,
+        number: int,
+        body: bytes,
+        headers: Headers,
+        *,
+        within_s: float = math.inf,
     ) -> tuple[UpstreamResult, Mapping[str, str]]:
         """Send a request of the gateway's own, and return its answer with the headers."""
         shown, head = lane.credential, self._head(lane, headers)
         try:
             return await self._http.ask(
-                number, body, head, timeout_s=self._timeout_ms / 1000, hears=_ignore
+                number,
+                body,
+                head,
+                timeout_s=min(within_s, self._timeout_ms / 1000),
+                hears=_ignore,
             )
         except CredentialRefusedError:
             lane.refused = shown

@@ -39,8 +39,9 @@ async def pool() -> AsyncIterator[HttpPool]:
 def connect(pool: HttpPool) -> Connect:
     @asynccontextmanager
     async def make(liar: Liar, **options: Any) -> AsyncIterator[McpHttpTransport]:  # noqa: ANN401 - any option
+        limits = options.pop("limits", LIMITS)
         async with liar.serve() as url:
-            transport = McpHttpTransport("srv", url, limits=LIMITS, pool=pool, **options)
+            transport = McpHttpTransport("srv", url, limits=limits, pool=pool, **options)
             try:
                 yield transport
             finally:
@@ -451,6 +452,24 @@ async def test_a_server_that_fails_at_a_method_it_does_not_know_is_asked_the_old
     async with connect(Liar(answer, discovered=None)) as transport:
         assert await transport.list_tools() == [b'{"name": "echo"}']
         assert transport.protocol_version == "2025-06-18"
+
+
+async def test_a_server_that_keeps_silent_on_a_method_it_does_not_know_is_asked_the_older_way(
+    connect: Connect,
+) -> None:
+    legacy, forever = Legacy(), asyncio.Event()
+
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        if request.get("method") == "server/discover":
+            await forever.wait()
+        else:
+            await legacy(request, reply)
+
+    limits = Limits(upstream_timeout_ms=1_500)
+    async with connect(Liar(answer, discovered=None), limits=limits) as transport:
+        assert await transport.list_tools() == [b'{"name": "echo"}']
+        assert transport.protocol_version == "2025-06-18"
+        forever.set()
 
 
 async def test_a_server_that_fails_at_both_ways_is_not_used(connect: Connect) -> None:
