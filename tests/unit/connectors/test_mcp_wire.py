@@ -209,3 +209,18 @@ def test_progress_that_is_not_this_calls_is_dropped(params: bytes) -> None:
 def test_progress_that_nobody_asked_for_is_dropped() -> None:
     params = orjson.dumps({"progressToken": OP})
     assert wire.build_relayed({"method": wire.PROGRESS, "params": params}, build_intent()) is None
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"tools": [{"name": "a", "inputSchema": {"x": list(range(1_000))}}] * 140},
+        {"tools": [{"name": "a"}] * 1_100},
+    ],
+)
+def test_a_listing_that_would_hold_up_everybody_is_refused(page: dict[str, Any]) -> None:
+    listing = wire.Listing()
+    listing.add(UpstreamResult(result=orjson.dumps({**page, "nextCursor": "1"})))
+    with pytest.raises(UpstreamError) as caught:
+        listing.add(UpstreamResult(result=orjson.dumps({**page, "nextCursor": "2"})))
+    assert (caught.value.code, caught.value.delivery) == ("upstream_protocol", "sent")
