@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 import orjson
+import structlog
 from msgspec import Struct
 
 from gateway.adapters.bounded_http import Reply, exchange
@@ -29,6 +30,7 @@ KEPT_S: Final = 3_600
 REFETCH_S: Final = 60
 """How soon an unknown key makes us ask again: strangers cannot make us ask often."""
 
+_log: Final = structlog.get_logger("gateway.federation")
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 
 
@@ -105,7 +107,7 @@ class IssuerTokens:
 
     async def _fetch(self, issuer: TrustedIssuer) -> dict[str, PublicKey]:
         uri = issuer.jwks_uri or await self._discover(issuer)
-        found = await self._get(uri)
+        found = await self._get(issuer, uri)
         keys = found.get("keys")
         named: dict[str, PublicKey] = {}
         for jwk in keys if isinstance(keys, list) else ():
@@ -117,16 +119,16 @@ class IssuerTokens:
         return named
 
     async def _discover(self, issuer: TrustedIssuer) -> str:
-        found = await self._get(issuer.issuer.rstrip("/") + _DISCOVERY)
+        found = await self._get(issuer, issuer.issuer.rstrip("/") + _DISCOVERY)
         uri = found.get("jwks_uri")
         # Another issuer's document, or a step down to cleartext.
         if found.get("issuer") != issuer.issuer or not isinstance(uri, str):
-            raise _unavailable("its metadata does not fit its issuer")
+            raise _unavailable(issuer, "its metadata does not fit its issuer")
         if urlsplit(uri).scheme not in {"https", urlsplit(issuer.issuer).scheme}:
-            raise _unavailable("its keys are not offered safely")
+            raise _unavailable(issuer, "its keys are not offered safely")
         return uri
 
-    async def _get(self, url: str) -> dict[str, Any]:
+    async def _get(self, issuer: TrustedIssuer, url: str) -> dict[str, Any]:
         reply = await exchange(
             self._http,
             "GET",
@@ -135,17 +137,19 @@ class IssuerTokens:
             max_bytes=DOCUMENT_MAX_BYTES,
         )
         if not isinstance(reply, Reply) or reply.status != httpx.codes.OK:
-            raise _unavailable("it gave no answer")
+            raise _unavailable(issuer, "it gave no answer")
         try:
             found = orjson.loads(reply.body)
         except orjson.JSONDecodeError:
             found = None
         if not isinstance(found, dict):
-            raise _unavailable("its answer cannot be read")
+            raise _unavailable(issuer, "its answer cannot be read")
         return found
 
 
-def _unavailable(why: str) -> CountersignError:
+def _unavailable(issuer: TrustedIssuer, why: str) -> CountersignError:
+    """Tell whoever runs the gateway, too: agents are told no more than to try again later."""
+    _log.warning("identity_provider_unavailable", provider=issuer.issuer, problem=why)
     return CountersignError(
         f"the identity provider cannot be used: {why}; try again later",
         code="provider_unavailable",

@@ -13,6 +13,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 import httpx
 import orjson
+import structlog
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
@@ -22,7 +23,7 @@ from joserfc.jwk import KeySet
 from msgspec import Struct
 
 from gateway.adapters.bounded_http import Reply, exchange
-from gateway.core.errors import CountersignError, CredentialError
+from gateway.core.errors import ConfigurationError, CountersignError, CredentialError
 from gateway.core.people.accounts import Asked, Identity
 from gateway.core.ports import Clock
 
@@ -33,6 +34,7 @@ REFETCH_S: Final = 60
 DOCUMENT_MAX_BYTES: Final = 262_144
 TIMEOUT_S: Final = 10.0
 _DISCOVERY: Final = "/.well-known/openid-configuration"
+_log: Final = structlog.get_logger("gateway.signin")
 _NEEDED: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
@@ -128,16 +130,17 @@ class OidcProvider:
             "code_verifier": verifier,
         }
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        secret = self._settings.secret
         methods = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-        if secret is None:
+        if self._settings.secret is None:
             form["client_id"] = self._settings.client_id
         elif "client_secret_basic" in methods:
-            headers["authorization"] = _basic(self._settings.client_id, secret())
+            headers["authorization"] = _basic(self._settings.client_id, self._read_secret())
         else:
-            form |= {"client_id": self._settings.client_id, "client_secret": secret()}
+            form |= {"client_id": self._settings.client_id, "client_secret": self._read_secret()}
         body = urlencode(form).encode()
         status, tokens = await self._ask("POST", metadata["token_endpoint"], body, headers)
+        if tokens.get("error") == "invalid_client":
+            raise self._unavailable("it does not take the gateway's client secret")
         if status != httpx.codes.OK or not isinstance(tokens.get("id_token"), str):
             raise CredentialError("the provider does not honour the code", code="sign_in_refused")
         return tokens
@@ -212,7 +215,7 @@ class OidcProvider:
             isinstance(found.get(name), str) and _is_safe(found[name], issuer) for name in _NEEDED
         )
         if status != httpx.codes.OK or not fits:
-            raise _unavailable("its metadata does not fit its issuer")
+            raise self._unavailable("its metadata does not fit its issuer")
         self._metadata, self._metadata_at = found, self._up_s()
         return found
 
@@ -224,7 +227,7 @@ class OidcProvider:
                     raise ValueError("no key set")  # noqa: TRY301 - told like one without keys
                 self._keys = KeySet.import_key_set({"keys": _usable(found)})
             except (JoseError, ValueError, KeyError, TypeError):
-                raise _unavailable("its keys cannot be read") from None
+                raise self._unavailable("its keys cannot be read") from None
             self._keys_at = self._up_s()
         return self._keys
 
@@ -241,12 +244,29 @@ class OidcProvider:
             max_bytes=DOCUMENT_MAX_BYTES,
         )
         if not isinstance(reply, Reply):
-            raise _unavailable(f"it gave no answer ({reply.reason})")
+            raise self._unavailable(f"it gave no answer ({reply.reason})")
         try:
             found = orjson.loads(reply.body)
         except orjson.JSONDecodeError:
             found = None
         return reply.status, found if isinstance(found, dict) else {}
+
+    def _read_secret(self) -> str:
+        assert self._settings.secret is not None  # noqa: S101 - a public client is told apart before
+        try:
+            return self._settings.secret()
+        except ConfigurationError as error:  # where it is concerns no stranger
+            _log.error("identity_provider_secret", provider=self._settings.id, problem=str(error))
+            raise self._unavailable("its client secret cannot be read") from None
+
+    def _unavailable(self, why: str) -> CountersignError:
+        """Tell whoever runs the gateway, too: those who cannot sign in may not know whom to ask."""
+        _log.warning("identity_provider_unavailable", provider=self._settings.id, problem=why)
+        return CountersignError(
+            f"the identity provider cannot be used: {why}; try again later",
+            code="provider_unavailable",
+            retryable=True,
+        )
 
     def _now_s(self) -> int:
         return self._clock.now_ns() // 1_000_000_000
@@ -291,12 +311,4 @@ _TIME_MAX: Final = 2**53
 def _invalid(why: str) -> CredentialError:
     return CredentialError(
         f"the provider's answer was refused: {why}", code="provider_answer_invalid"
-    )
-
-
-def _unavailable(why: str) -> CountersignError:
-    return CountersignError(
-        f"the identity provider cannot be used: {why}; try again later",
-        code="provider_unavailable",
-        retryable=True,
     )

@@ -18,6 +18,7 @@ from gateway.adapters.signin.passwords import Argon2Passwords
 from gateway.adapters.state.sql_accounts import SqlAccounts
 from gateway.adapters.state.sql_sessions import SqlSessions, SqlTickets
 from gateway.adapters.state.sql_store import SqlState
+from gateway.core.errors import ConfigurationError
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.humans import HumanEntry, Humans, build_admit
 from gateway.http.signin import build_sign_in_router
@@ -93,6 +94,7 @@ class World:
             for name, role in (("ann", "approver"), ("ada", "admin"), ("otto", "operator"))
         )
         self.idp = FakeIdp(self.clock)
+        self.idp_secret_fault: str | None = None
         self.accounts = SqlAccounts(state)
         self.passwords = Argon2Passwords(time_cost=1, memory_kib=8)
         self.shared: set[str] = set()
@@ -126,7 +128,7 @@ class World:
             label="Corp <ID>",
             issuer=self.idp.issuer,
             client_id="gateway",
-            secret=lambda: "idp-secret",
+            secret=self._read_idp_secret,
             redirect_uri=ORIGIN + callback_path("corp"),
             strong_acr=("urn:mfa",),
             provisions=provisions,
@@ -151,6 +153,11 @@ class World:
             clock=self.clock,
             ids=self.ids,
         )
+
+    def _read_idp_secret(self) -> str:
+        if self.idp_secret_fault is not None:
+            raise ConfigurationError(self.idp_secret_fault)
+        return "idp-secret"
 
     async def _refuse(self, stage: str, reason: str) -> None:
         self.refused.append((stage, reason))

@@ -28,6 +28,7 @@ class FakeIdp:
         self.codes: dict[str, dict[str, str]] = {}
         self.asked: list[str] = []
         self.status = 200
+        self.knows_gateway = True
         self.seen: dict[str, str] = {}
 
     def client(self) -> httpx.AsyncClient:
@@ -50,6 +51,8 @@ class FakeIdp:
             return _reply(self.status, self._metadata())
         if request.url.path == "/jwks":
             return _reply(self.status, {"keys": self.published})
+        if not self.knows_gateway:
+            return _reply(401, {"error": "invalid_client"})
         form = dict(parse_qsl(request.content.decode()))
         asked = self.codes.pop(form.get("code", ""), None)
         if asked is None or request.headers.get("authorization") is None:

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
+from structlog.testing import capture_logs
 
 from gateway.adapters.state.sql_store import SqlState
 from tests.unit.people.conftest import Browser, World
@@ -271,11 +272,33 @@ async def test_a_provider_whose_metadata_does_not_fit_is_not_used(
 
 async def test_a_provider_that_is_down_is_told_as_such(world: World, browser: Browser) -> None:
     world.idp.status = 500
-    assert (await browser.post("/signin/oidc/corp", next="/")).status_code == 503
+    with capture_logs() as logs:
+        assert (await browser.post("/signin/oidc/corp", next="/")).status_code == 503
+    assert [line["event"] for line in logs] == ["identity_provider_unavailable"]
     world.idp.status = 200
     url = await begin(browser)
     world.idp.published = "none"  # type: ignore[assignment]  # no list of keys
     assert (await browser.get(world.idp.approve(url))).status_code == 503
+
+
+@pytest.mark.parametrize("gone", ["known no longer", "file away"])
+async def test_a_client_secret_that_does_not_do_is_told_to_whoever_runs_the_gateway(
+    world: World, browser: Browser, gone: str
+) -> None:
+    url = await begin(browser)
+    if gone == "file away":
+        world.idp_secret_fault = "secret file `/run/x` cannot be read; provide it"
+    else:
+        world.idp.knows_gateway = False
+    with capture_logs() as logs:
+        page = await browser.get(world.idp.approve(url), **{"sec-fetch-site": "cross-site"})
+    assert page.status_code == 503
+    assert "client secret" in page.text
+    assert "/run/x" not in page.text
+    assert logs[-1]["event"] == "identity_provider_unavailable"
+    assert [line["problem"] for line in logs if line["event"] == "identity_provider_secret"] == (
+        [world.idp_secret_fault] if world.idp_secret_fault else []
+    )
 
 
 async def test_without_local_accounts_there_is_nothing_but_the_provider(state: SqlState) -> None:

@@ -8,9 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from gateway.adapters.keys.issuer_tokens import IssuerTokens
-from gateway.core.errors import CredentialError
+from gateway.core.errors import CountersignError, CredentialError
 from gateway.core.oauth.federation import TrustedIssuer
 from tests.fixed import FixedClock
 from tests.unit.tokens.proofs import Holder
@@ -34,6 +35,18 @@ async def read(holder: Holder, alg: str) -> str:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(provider)) as http:
         signed = await IssuerTokens([issuer], http=http, clock=FixedClock()).read(token.decode())
     return str(signed.claims["sub"])
+
+
+async def test_an_issuer_that_is_away_is_told_to_whoever_runs_the_gateway() -> None:
+    issuer = TrustedIssuer(issuer=ISSUER, launcher="flow", audience="gateway")
+    token = P256.sign({"alg": "ES256", "kid": "k"}, orjson.dumps({"iss": ISSUER})).decode()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(FastAPI())) as http:
+        tokens = IssuerTokens([issuer], http=http, clock=FixedClock())
+        with capture_logs() as logs, pytest.raises(CountersignError):
+            await tokens.read(token)
+    assert [(line["event"], line["provider"]) for line in logs] == [
+        ("identity_provider_unavailable", ISSUER)
+    ]
 
 
 async def test_a_withdrawn_key_is_forgotten_in_an_hour_whatever_the_clock_is_set_to() -> None:
