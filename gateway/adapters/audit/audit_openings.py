@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
+import re
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +39,7 @@ _WRAPPED_BYTES: Final = _NONCE_BYTES + _DEK_BYTES + 16
 _PLACE: Final = b"cs/opening/v1"
 _ERASING: Final = ".erasing"
 _UNREADABLE: Final = ".unreadable"
+_KEY_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Vault:
@@ -79,7 +81,12 @@ class Vault:
         return hmac.digest(self._naming, person(subject).encode(), "sha256")[:16].hex()
 
     def load(self, key_id: str) -> bytes | None:
-        """Return a subject's key; None when it was erased, or was wrapped under another KEK."""
+        """Return a subject's key; None when it was erased, or was wrapped under another KEK.
+
+        Nor is there one where `key_id` is none: nobody vouches for what stands in an opening.
+        """
+        if not is_key_id(key_id):
+            return None
         with contextlib.suppress(FileNotFoundError, InvalidTag):
             blob = self._path(key_id).read_bytes()
             if len(blob) > _NONCE_BYTES:  # shorter: a crash came before it was on the disk
@@ -174,6 +181,11 @@ class Vault:
 
     def _path(self, key_id: str) -> Path:
         return self._directory / key_id
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a text is the id of a key, and so the name of its file."""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 class SaltStock:
@@ -329,12 +341,9 @@ def read_sealed(file: Path) -> Iterator[Sealed]:
 
 def count_sealed(directory: Path, key_id: str, *, after: int) -> int:
     """Return how many lines of the log's openings are under a key, of records past `after`."""
-    needle = b'"key":"%b"' % key_id.encode()
-    return sum(
-        needle in line and int(line[len(b'{"seq":') : line.index(b",")]) > after
-        for file in list_segments(directory / "openings")
-        for line in read_lines(file)
-    )
+    head = re.compile(rb'\{"seq":([0-9]{1,20}),"n":[0-9]+,"key":"%b"' % key_id.encode())
+    lines = (line for file in list_segments(directory / "openings") for line in read_lines(file))
+    return sum(int(found[1]) > after for found in map(head.match, lines) if found is not None)
 
 
 def unseal(sealed: Sealed, vault: Vault) -> dict[str, tuple[bytes, bytes]]:

@@ -16,7 +16,13 @@ import msgspec
 from msgspec import Struct
 
 from gateway.adapters.audit.audit_files import list_segments
-from gateway.adapters.audit.audit_openings import Sealed, Vault, is_committed, unseal
+from gateway.adapters.audit.audit_openings import (
+    Sealed,
+    Vault,
+    is_committed,
+    is_key_id,
+    unseal,
+)
 from gateway.adapters.audit.audit_reader import read_lines, read_record
 
 Why = Literal["", "erased", "lost", "altered"]
@@ -53,8 +59,11 @@ class OpeningIndex:
         """Return the numbers of the records with openings under these keys, erased or not."""
         return frozenset(head.seq for _, head in self._heads(0) if head.key in key_ids)
 
-    def lines(self, seq: int) -> list[Sealed]:
-        """Return the lines of a record. A line written since the last look is found too."""
+    def lines(self, seq: int) -> list[Sealed | None]:
+        """Return the lines of a record; None for one that is no opening.
+
+        A line written since the last look is found too.
+        """
         if seq not in self._offsets:
             for offset, head in self._heads(self._end):
                 self._offsets[head.seq].append(offset)
@@ -62,7 +71,13 @@ class OpeningIndex:
         if not offsets:
             return []
         with self._file.open("rb") as file:
-            return [self._decode(_line_at(file, offset)) for offset in offsets]
+            return [self._read(_line_at(file, offset)) for offset in offsets]
+
+    def _read(self, line: bytes) -> Sealed | None:
+        try:
+            return self._decode(line)
+        except msgspec.DecodeError:
+            return None
 
     def _heads(self, start: int) -> Iterator[tuple[int, _Head]]:
         """Yield place and head of each whole line from `start` on; torn ones are passed over."""
@@ -106,6 +121,9 @@ class ValueReader:
             self._index = OpeningIndex(segment.parent / "openings" / segment.name)
         why = Value(why="lost", what="no opening of it is there")
         for sealed in self._index.lines(record["seq"]):
+            if sealed is None or not is_key_id(sealed.key):  # no crash leaves such a line
+                why = Value(why="altered", what="a line in the openings is none of the writer's")
+                continue
             found = unseal(sealed, self._vault)
             if path in found and is_committed(path, *found[path], commitment):
                 return Value(found[path][1], found[path][0])

@@ -217,3 +217,48 @@ async def test_a_value_that_the_record_does_not_commit_to_is_altered(desk: Desk)
     vault = Vault(desk.audit / "openings" / "keys", load_or_create_kek(desk.kek), "", Files())
     value = ValueReader(desk.audit, vault).open(found.record, found.segment, "policy.input")
     assert (value.why, value.what) == ("altered", "the opening is not what the record commits to")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": "."},
+        {"key": "\0"},
+        {"key": "a" * 300},
+        {"key": "../../kek"},
+        {"ct": {}},
+        {"boot": 5},
+    ],
+    ids=str,
+)
+def test_an_opening_that_somebody_made_up_is_altered_and_ends_no_command(
+    desk: Desk, changed: dict[str, object]
+) -> None:
+    asyncio.run(write(desk, decided(1, "r", b"{}")))
+    file, lines = find_opening(desk)
+    made_up = orjson.loads(lines[0]) | changed
+    file.write_bytes(b"".join([orjson.dumps(made_up) + b"\n", *lines[1:]]))
+    done = audit("replay", "--dir", desk.audit, "--kek", desk.kek, "-o", "json")
+    assert done.exit_code == Exit.VERIFICATION_FAILED
+    assert orjson.loads(done.stdout_bytes)["altered"] == 1
+    out = desk.folder / "evidence.zip"
+    opened = ("--openings", "--kek", desk.kek, "--purpose", "case")
+    assert audit("bundle", desk.audit, "--out", out, *opened).exit_code == Exit.OK
+
+
+async def test_lines_that_somebody_made_up_keep_nobody_from_being_erased(desk: Desk) -> None:
+    await write(desk, decided(1, "r", b"{}"))
+    log = desk.open()
+    key_id, file = log.key_id("alice"), find_opening(desk)[0]
+    before = log.count_openings(key_id)
+    with file.open("ab") as openings:
+        openings.write(b'x"key":"%b"\n{"seq":x,"key":"%b"}\n' % (2 * (key_id.encode(),)))
+    assert log.count_openings(key_id) == before > 0
+    await log.close()
+
+
+def find_opening(desk: Desk) -> tuple[Path, list[bytes]]:
+    """Return a file of openings, and its lines."""
+    file = list_segments(desk.audit / "openings")[0]
+    lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.strip()]
+    return file, lines
