@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
+from gateway.core.refusal import Refusal
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,6 +32,8 @@ _STREAM_HEADERS: Final = [
 ]
 _QUEUE_MAX: Final = 1_000
 _QUEUE_MAX_BYTES: Final = 1 << 20
+_TOO_LARGE: Final = Refusal("read", "body_too_large")
+_BROKEN_OFF: Final = Refusal("read", "body_invalid", "the body broke off")
 
 
 class NamedSend:
@@ -57,22 +61,23 @@ class NamedSend:
         return self._whole is not None and self._whole(status, (*headers, self._header), body)
 
 
-async def read_body(receive: Receive, limit: int) -> bytes | None:
-    """Return the request body, or None when it is larger than `limit` bytes or was cut off."""
+async def read_body(receive: Receive, limit: int) -> bytes | Refusal:
+    """Return the request body; a refusal where it is larger than `limit` bytes or broke off."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
-        complete = message["type"] == "http.request"
-        return body if complete and len(body) <= limit else None
+        if message["type"] != "http.request":
+            return _BROKEN_OFF
+        return body if len(body) <= limit else _TOO_LARGE
     chunks, size = [body], len(body)
     while message.get("more_body", False):
         message = await receive()
         if message["type"] != "http.request":
-            return None
+            return _BROKEN_OFF
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit:
-            return None
+            return _TOO_LARGE
     return b"".join(chunks)
 
 

@@ -147,9 +147,9 @@ class AuthZenEndpoint:
 
     async def _read(self, scope: Scope, receive: Receive, headers: Headers) -> authzen.Questions:
         body = await read_body(receive, self._limits.body_max_bytes)
-        if body is None:
-            text = f"send at most {self._limits.body_max_bytes} bytes"
-            raise RequestError(text, code="body_too_large")
+        if isinstance(body, Refusal):
+            text = body.detail or f"send at most {self._limits.body_max_bytes} bytes"
+            raise RequestError(text, code=body.code)
         if not authzen.is_json(headers.text(b"content-type")):
             raise RequestError("send `Content-Type: application/json`", code="request_invalid")
         boxcar = scope["path"] == authzen.EVALUATIONS_PATH

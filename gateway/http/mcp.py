@@ -98,8 +98,8 @@ class McpEndpoint:
             await self._keep_out(raw.op, unknown, path, send)
             return
         body = await read_body(receive, self._limits.body_max_bytes)
-        if body is None:
-            await self._rejected(raw, Rejected(Refusal("read", "body_too_large")), path, send)
+        if isinstance(body, Refusal):
+            await self._rejected(raw, Rejected(body), path, send)
             return
         message = mcp.read_message(body, headers, self._limits)
         if isinstance(message, Rejected):

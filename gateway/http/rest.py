@@ -143,8 +143,8 @@ class RestEndpoint:
         if isinstance(call, Refused):
             return rest.build_problem(call.refusal, call.op)
         body = await read_body(receive, self._limits.body_max_bytes)
-        if body is None:
-            return await self._reject(raw, Refusal("read", "body_too_large"))
+        if isinstance(body, Refusal):
+            return await self._reject(raw, body)
         read = rest.read_call(body, self._limits)
         if isinstance(read, Refusal):
             return await self._reject(raw, read)

@@ -231,13 +231,11 @@ async def test_a_call_without_an_id_is_not_made(world: World) -> None:
     assert (reply.status, reply.body, world.sent, world.records()) == (202, b"", [], [])
 
 
-async def test_a_body_that_breaks_off_is_not_read(world: World) -> None:
-    messages = iter(
-        [
-            {"type": "http.request", "body": b'{"arguments":{"amount":1}}', "more_body": True},
-            {"type": "http.disconnect"},
-        ]
-    )
+@pytest.mark.parametrize("path", ["/v1/tools/billing__refund/call", "/mcp"])
+@pytest.mark.parametrize("parts", [0, 1, 2])
+async def test_a_body_that_breaks_off_is_not_read(world: World, path: str, parts: int) -> None:
+    part = {"type": "http.request", "body": b'{"arguments":{"amount":1}}', "more_body": True}
+    messages = iter([*[part] * parts, {"type": "http.disconnect"}])
     sent: list[Any] = []
 
     async def receive() -> Any:  # noqa: ANN401 - an ASGI message
@@ -249,15 +247,14 @@ async def test_a_body_that_breaks_off_is_not_read(world: World) -> None:
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/v1/tools/billing__refund/call",
+        "path": path,
         "headers": [
             (b"host", b"gw.example"),
             (b"authorization", b"Bearer " + sign(build_claims())),
         ],
     }
     await world.app(scope, receive, send)
-    assert world.sent == []
-    assert len(world.records()) == 1
+    assert (world.sent, world.only_record()["reason"]) == ([], "body_invalid")
 
 
 async def test_a_body_in_pieces_is_one_body_and_bounded_while_it_comes(world: World) -> None:
