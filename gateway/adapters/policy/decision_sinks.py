@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import structlog
 
 from gateway.adapters.bounded_http import Reply, exchange
 from gateway.aside import Aside
@@ -18,6 +19,7 @@ from gateway.aside import Aside
 _TIMEOUT_S: Final = 10.0
 _TAKEN: Final = range(200, 300)
 _MODE: Final = 0o600
+_log: Final = structlog.get_logger("gateway.decision_log")
 
 
 class FileSink:
@@ -39,24 +41,23 @@ class FileSink:
         """Append; True once all of it is written. What hangs is not waited for (a pipe, NFS)."""
         lines = b"\n".join(events) + b"\n"
         try:
-            return await self._aside.run(partial(self._append, lines), timeout_s=self._timeout_s)
+            await self._aside.run(partial(self._append, lines), timeout_s=self._timeout_s)
         except TimeoutError:
-            return False
-
-    def _append(self, lines: bytes) -> bool:
-        try:
-            if self._path.exists() and self._path.stat().st_size >= self._rotate_bytes:
-                self._rotate()
-            # 1. Others on the machine, who may not read what policies are asked; and links.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-            handle = os.open(self._path, flags, _MODE)
-            try:
-                self._write_all(handle, lines)
-            finally:
-                os.close(handle)
-        except OSError:
-            return False
+            return _note("it hangs")
+        except OSError as error:
+            return _note(error.strerror or type(error).__name__)
         return True
+
+    def _append(self, lines: bytes) -> None:
+        if self._path.exists() and self._path.stat().st_size >= self._rotate_bytes:
+            self._rotate()
+        # 1. Others on the machine, who may not read what policies are asked; and links.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        handle = os.open(self._path, flags, _MODE)
+        try:
+            self._write_all(handle, lines)
+        finally:
+            os.close(handle)
 
     def _write_all(self, handle: int, lines: bytes) -> None:
         """Write all or nothing: half a line would spoil the next one."""
@@ -104,4 +105,12 @@ class HttpSink:
             headers=self._headers,
             timeout_s=_TIMEOUT_S,
         )
-        return isinstance(reply, Reply) and reply.status in _TAKEN
+        if isinstance(reply, Reply) and reply.status in _TAKEN:
+            return True
+        return _note(f"answered {reply.status}" if isinstance(reply, Reply) else reply.reason)
+
+
+def _note(why: str) -> bool:
+    """Tell why nothing was taken; False. Between two tries are up to 60 s."""
+    _log.warning("decision_log_not_taken", why=why)
+    return False

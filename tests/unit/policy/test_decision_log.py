@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gateway.adapters.policy import decision_log
 from gateway.adapters.policy.decision_log import BATCH_MAX, BUFFER_MAX, DecisionLog
@@ -307,7 +308,10 @@ async def test_without_older_files_a_full_one_is_begun_anew(tmp_path: Any) -> No
 async def test_a_place_that_is_a_link_or_not_there_takes_nothing(tmp_path: Any) -> None:  # noqa: ANN401
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for place in (tmp_path / "link", tmp_path / "no" / "d.jsonl"):
-        assert not await FileSink(place, rotate_bytes=10, keep=1).write([b"1"])
+        with capture_logs() as logs:
+            assert not await FileSink(place, rotate_bytes=10, keep=1).write([b"1"])
+        assert [line["event"] for line in logs] == ["decision_log_not_taken"]
+        assert logs[0]["why"] in {"Too many levels of symbolic links", "No such file or directory"}
     assert not (tmp_path / "elsewhere").exists()
 
 
