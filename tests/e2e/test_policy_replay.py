@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit.audit_files import Files
+from gateway.adapters.audit.audit_files import Files, list_segments
 from gateway.adapters.audit.audit_keys import load_or_create_kek
 from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_reader import tail
 from gateway.cli import build
 from gateway.cli.exits import Exit
 from tests.e2e.conftest import Build, Start
@@ -140,7 +142,13 @@ def test_examples_are_ready_for_eval_and_ask_for_a_purpose(
 def test_what_was_erased_is_counted_apart(candidate: Path, log: list[str]) -> None:
     before = replay(str(candidate), *log)
     audit, kek = Path(log[1]), load_or_create_kek(Path(log[3]))
-    assert Vault(audit / "openings" / "keys", kek, "", Files()).erase("olga")
+    vault = Vault(audit / "openings" / "keys", kek, "", Files())
+    assert vault.erase("olga")
+    assert "erased" not in replay(str(candidate), *log)["missing"]  # without a record, it is lost
+    (last,) = tail(audit, 1)
+    redact = last | {"seq": last["seq"] + 1, "type": "redact", "subject": vault.key_id("olga")}
+    with list_segments(audit)[-1].open("ab") as segment:
+        segment.write(orjson.dumps(redact, option=orjson.OPT_SORT_KEYS) + b"\n")
     found = replay(str(candidate), *log)
     erased = found["missing"]["erased"]
     assert erased > 3

@@ -31,8 +31,8 @@ Why = Literal["", "erased", "lost", "altered"]
 class Value(Struct, frozen=True):
     """A value that a record commits to: `opened` bytes and salt, or `why` there are none.
 
-    `erased`: its subject's key is gone. `lost`: no opening is there. `altered`: one is there that
-    the writer did not leave so. `what` says more, in plain words.
+    `erased`: its subject's key is gone, and a record says so. `lost`: no opening is there, or no
+    key. `altered`: one is there that the writer did not leave so. `what` says more, in plain words.
     """
 
     opened: bytes | None = None
@@ -136,11 +136,16 @@ class ValueReader:
         """Say why a line of the record's own boot does not hold the value."""
         if opens:
             return Value(why="altered", what="the opening is not what the record commits to")
+        is_erased = self._redactions().get(sealed.key, -1) > seq
         if self._vault.load(sealed.key) is None:
             if (self._directory / "openings" / "keys" / sealed.key).exists():
                 return Value(why="lost", what="its subject's key is not under this KEK")
+            # Whoever has the disk can delete a key; that it was erased, a record says.
+            if not is_erased:
+                gone = "its subject's key is gone, and no record says that it was erased"
+                return Value(why="lost", what=gone)
             return Value(why="erased", what="its subject's key is gone")
-        if self._redactions().get(sealed.key, -1) > seq:
+        if is_erased:
             return Value(why="erased", what="its subject was erased, and has a new key since")
         return Value(why="altered", what="the opening does not decrypt under its subject's key")
 

@@ -15,6 +15,7 @@ from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.cli import build
 from gateway.core.calls.call import Intent, Outcome
 from gateway.core.entry import Entry, Opening
+from gateway.core.records.audit_admin import build_redact
 from tests.fixed import FixedClock
 from tests.patience import PATIENT
 
@@ -65,6 +66,17 @@ class Desk:
             await log.record(refused(number))
             await log.record(vote(number))
             self.clock.now_s += 1
+        await log.close()
+
+    async def erase(self, subject: str, **changes: object) -> None:
+        """Erase somebody, as an admin does."""
+        log = self.open(**changes)
+        await log.start()
+        key_id = log.key_id(subject)
+        entry = build_redact(
+            "redact", by="root", key_id=key_id, basis="request", openings=1, reason="asked"
+        )
+        await log.redact(entry, key_id)
         await log.close()
 
     async def call(self, log: FileAuditLog, number: int) -> None:

@@ -24,10 +24,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.adapters.audit import evidence
-from gateway.adapters.audit.audit_files import Files, list_segments
+from gateway.adapters.audit.audit_files import list_segments
 from gateway.adapters.audit.audit_key_file import KeyFile
-from gateway.adapters.audit.audit_keys import create_key, load_or_create_kek, vkey_of
-from gateway.adapters.audit.audit_openings import Vault
+from gateway.adapters.audit.audit_keys import create_key, vkey_of
 from gateway.adapters.audit.evidence import find_verifiers
 from gateway.adapters.policy.bundle_store import save_bundle
 from gateway.adapters.policy.policy_bundle import Bundle, default_pack, load_bundle_dir
@@ -334,8 +333,7 @@ def test_what_is_no_bundle_is_answered_plainly(
 def test_values_are_opened_on_request_and_what_was_erased_says_so(
     desk: Desk, verifier: ModuleType
 ) -> None:
-    kek = load_or_create_kek(desk.kek)
-    Vault(desk.audit / "openings" / "keys", kek, "", Files()).erase("alice")
+    asyncio.run(desk.erase("alice", signer=KeyFile(desk.folder / "audit.pem")))
     made = make(desk, *OPEN, "--type", "call.*")
     opened = [json.loads(line) for line in unpack(made)["openings.jsonl"].splitlines()]
     assert {line.get("why") for line in opened} == {None, "erased"}

@@ -175,18 +175,29 @@ async def test_a_record_that_commits_to_nothing_there_is_an_error(desk: Desk) ->
 
 
 async def test_a_person_erased_who_came_back_is_erased_and_not_altered(desk: Desk) -> None:
+    await write(desk, decided(1, "r", b"value"))
+    await desk.erase("alice")
+    assert (read(desk).why, read(desk).what) == ("erased", "its subject's key is gone")
+    again = Entry(type="x", op="y", fields={}, openings=(Opening("args", b"new", "alice"),))
+    await write(desk, again)
+    assert read(desk).why == "erased"
+    assert "has a new key since" in read(desk).what
+
+
+async def test_a_key_that_somebody_deleted_is_nobodys_erasure(desk: Desk) -> None:
+    """Whoever has the disk can delete one; that a person was erased, a record says."""
     kek = load_or_create_kek(desk.kek)
     await write(desk, decided(1, "r", b"value"))
     vault = Vault(desk.audit / "openings" / "keys", kek, "", Files())
     vault.erase("alice")
-    assert read(desk).why == "erased"
+    gone = "its subject's key is gone, and no record says that it was erased"
+    assert (read(desk).why, read(desk).what) == ("lost", gone)
     again = Entry(type="x", op="y", fields={}, openings=(Opening("args", b"new", "alice"),))
     await write(desk, again)
-    assert read(desk).why == "altered"  # no record says that alice was erased
+    assert read(desk).why == "altered"
     redact = {"subject": vault.key_id("alice"), "basis": "request", "openings": 1}
     await write(desk, Entry(type="redact", op="z", fields=redact))
     assert read(desk).why == "erased"
-    assert "has a new key since" in read(desk).what
 
 
 async def test_another_kek_opens_nothing_and_says_why(desk: Desk) -> None:

@@ -14,8 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
-from gateway.adapters.audit.audit_files import Files
-from gateway.adapters.audit.audit_openings import Vault
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.authoring.replay_memo import Candidate
 from gateway.adapters.policy.policy_bundle import Bundle, build_bundle
@@ -29,6 +27,7 @@ from gateway.core.policy.asked import read_asked
 from gateway.core.policy.decision import Decision, Deny, Hold
 from gateway.core.policy.sentences import TEMPLATES, read_sentence
 from gateway.core.policy.statement import read_statement
+from gateway.core.records.audit_admin import build_redact
 from gateway.core.records.call_records import build_decision
 from tests.patience import PATIENT
 
@@ -122,6 +121,11 @@ async def record(folder: Path, bundle: Bundle) -> None:
         assert not isinstance(decision, str)
         subject = "olga" if agent == "olga" else "owner"
         await log.record(entry(number, document, decision, subject))
+    key_id = log.key_id("olga")
+    redact = build_redact(
+        "redact", by="root", key_id=key_id, basis="request", openings=1, reason="she asked"
+    )
+    await log.redact(redact, key_id)
     await log.close()
     await candidate.stop()
 
@@ -135,7 +139,6 @@ def test_the_impact_on_the_page_is_what_replay_prints(tmp_path: Path) -> None:
     asyncio.run(record(audit, bundle))
     kek.write_text(KEK.hex())
     kek.chmod(0o600)
-    assert Vault(audit / "openings" / "keys", KEK, "", Files()).erase("olga")
     candidate = write(tmp_path / "candidate", blocks("rego")[0], "refunds", "shop")
     result = run("replay", str(candidate), "--dir", str(audit), "--kek", str(kek))
     assert result.exit_code == Exit.OK, result.output
