@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
@@ -40,6 +41,9 @@ _NOT_EXECUTED: Final = frozenset(
         "policy_worker_died",
         "policy_revision_foreign",
         "kill_feed_stale",
+        "killed",
+        "tool_killed",
+        "identity_suspended",
         "too_many_pending",
         "approval_unavailable",
         "state_unavailable",
@@ -183,7 +187,7 @@ class RestEndpoint:
             return _stored_reply(stored.body, stored.status)
         reply = await self._call(raw, claims)
         try:
-            if reply.code in _NOT_EXECUTED or reply.delivery == "not_sent":
+            if _may_go_again(reply):
                 # The same request may be sent again, and run then.
                 await self._keys.forget(scope, key)
             else:
@@ -261,6 +265,12 @@ class RestEndpoint:
             ),
             possession=asked.possession,
         )
+
+
+def _may_go_again(reply: Reply) -> bool:
+    """Whether nothing was sent, for a reason that may have passed when it is asked again."""
+    was_stranger = reply.status == http.HTTPStatus.UNAUTHORIZED  # since its body began to come
+    return was_stranger or reply.code in _NOT_EXECUTED or reply.delivery == "not_sent"
 
 
 def _store_reply(reply: Reply) -> bytes:

@@ -10,6 +10,7 @@ from gateway.adapters.keys.jose_tokens import JoseVerifier
 from gateway.adapters.keys.token_keys import generate_token_key
 from gateway.core.policy.decision import Decision
 from gateway.http.asgi import Message
+from tests.fixed import NOW_S
 from tests.unit.path.world import PERMIT, World, build_claims, build_modern, modern_headers, sign
 
 
@@ -79,6 +80,20 @@ async def test_what_ended_while_the_body_was_on_its_way_is_refused_before_policy
         "authenticate",
         code,
     )
+
+
+@pytest.mark.req("GW-07")
+@pytest.mark.parametrize("meanwhile", [revoke, expire])
+async def test_who_was_not_believed_meanwhile_may_send_the_same_request_again(
+    world: World, meanwhile: Callable[[World], None]
+) -> None:
+    status, _ = await ask(world, "/v1/tools/billing__refund/call", meanwhile)
+    assert (status, world.sent) == (401, [])
+    world.revoked.clear()
+    later = build_claims(jti="jti-2", expires_at=NOW_S + 600)
+    body, key = b'{"arguments":{"amount":1}}', {"idempotency-key": "k1"}
+    reply = await world.call_rest("billing__refund", body, key, claims=later)
+    assert (reply.status, len(world.sent)) == (200, 1)
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/v1/tools/billing__refund/call"])
