@@ -49,6 +49,7 @@ _REDIRECT: Final = "; no redirect is followed: name in `url` where it leads, oft
 _REMEDIES: Final = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
     _UNAUTHORIZED: "; it wants a credential: name one under `auth`",
+    **dict.fromkeys((_NOT_FOUND, 405), "; nothing speaks streamable HTTP there: look at `url`"),
 }
 """What to do. Never the place that it leads to: that may repeat a credential."""
 

@@ -338,9 +338,11 @@ async def test_a_call_that_may_have_arrived_is_not_sent_again(connect: Connect) 
         ("307 Temporary Redirect", r"HTTP 307; .* name in `url` where it leads"),
         ("301 Moved Permanently", r"HTTP 301; .* name in `url` where it leads"),
         ("401 Unauthorized", r"HTTP 401; .* name one under `auth`"),
+        ("404 Not Found", r"HTTP 404; .* look at `url`"),
+        ("405 Method Not Allowed", r"HTTP 405; .* look at `url`"),
     ],
 )
-async def test_a_server_that_answers_elsewhere_or_strangers_not_at_all_is_told_with_what_to_do(
+async def test_a_server_that_cannot_be_used_as_it_is_configured_is_told_with_what_to_do(
     connect: Connect, status: str, remedy: str
 ) -> None:
     async def answer(_: dict[str, Any], reply: Reply) -> None:
