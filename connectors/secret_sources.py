@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from connectors.credential_http import CredentialProblem
 from gateway.aside import Aside
-from gateway.core.credentials import NEVER_NS
+from gateway.core.credentials import NEVER_NS, SET_BACK_NS
 
 SECRET_MAX_BYTES: Final = 65_536
 _NS: Final = 1_000_000_000
@@ -37,6 +38,7 @@ class Secret(Struct, frozen=True):
     value: str
     refresh_ns: int = NEVER_NS
     expires_ns: int = NEVER_NS
+    since_ns: int = 0
 
     def __repr__(self) -> str:
         return "Secret()"
@@ -62,9 +64,9 @@ class SecretSources:
     async def read(self, reference: str, now_ns: int) -> Secret:
         """Return the secret at `reference`. Raises `CredentialProblem`."""
         known = self._known.get(reference)
-        if known is not None and now_ns < known.refresh_ns:
+        if known is not None and known.since_ns - SET_BACK_NS < now_ns < known.refresh_ns:
             return known
-        secret = await self._read(reference, now_ns)
+        secret = replace(await self._read(reference, now_ns), since_ns=now_ns)
         if not secret.value or not secret.value.isprintable():
             raise CredentialProblem("missing", f"the secret in `{reference}` is empty or no text")
         self._known[reference] = secret

@@ -11,7 +11,12 @@ from typing import Final, TypeVar
 
 import structlog
 
-from gateway.core.credentials import CredentialAsk, CredentialFailure, UpstreamCredential
+from gateway.core.credentials import (
+    SET_BACK_NS,
+    CredentialAsk,
+    CredentialFailure,
+    UpstreamCredential,
+)
 from gateway.logs import describe
 
 T = TypeVar("T")
@@ -48,7 +53,7 @@ class CachingBroker:
         self._fetch = fetch
         self._forget = forget
         self._entries_max = entries_max
-        self._held: dict[CredentialAsk, UpstreamCredential] = {}
+        self._held: dict[CredentialAsk, tuple[int, UpstreamCredential]] = {}
         self._failed: dict[CredentialAsk, tuple[int, CredentialFailure]] = {}
         self._rejected_ns: dict[CredentialAsk, int] = {}
         self._flights: dict[
@@ -57,8 +62,11 @@ class CachingBroker:
 
     def held(self, ask: CredentialAsk, now_ns: int) -> UpstreamCredential | None:
         """See `ports.CredentialBroker.held`. Has one that grows old renewed in the background."""
-        found = self._held.get(ask)
-        if found is None or now_ns >= found.expires_ns:
+        kept = self._held.get(ask)
+        if kept is None:
+            return None
+        asked_ns, found = kept
+        if not asked_ns - SET_BACK_NS < now_ns < found.expires_ns:
             return None
         if now_ns >= found.refresh_ns and self._failure(ask, now_ns) is None:
             self._flight(ask, now_ns)
@@ -81,10 +89,10 @@ class CachingBroker:
 
     def reject(self, ask: CredentialAsk, credential: UpstreamCredential, now_ns: int) -> bool:
         """See `ports.CredentialBroker.reject`."""
-        held = self._held.get(ask)
-        if held is None and ask in self._flights:
+        kept = self._held.get(ask)
+        if kept is None and ask in self._flights:
             return True  # another call that was refused has it renewed
-        if held is not None and not held.shows_same(credential):
+        if kept is not None and not kept[1].shows_same(credential):
             return True  # it has been renewed since that one was sent
         if abs(now_ns - self._rejected_ns.get(ask, -REJECT_NS)) < REJECT_NS:
             return False
@@ -135,7 +143,7 @@ class CachingBroker:
         self._failed.pop(ask, None)
         self._held.pop(ask, None)
         _bound(self._held, self._entries_max)
-        self._held[ask] = found
+        self._held[ask] = now_ns, found
         return found
 
 

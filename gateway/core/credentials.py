@@ -37,6 +37,11 @@ class CredentialAsk(Struct, frozen=True, kw_only=True):
     purpose: Purpose = "call"
 
 
+SET_BACK_NS: Final = 60_000_000_000
+"""A clock that shows so much less than when something was kept was set back: how old it is nobody
+can tell any more, so it is asked for anew."""
+
+
 class UpstreamCredential(Struct, frozen=True, kw_only=True):
     """What to add to a request, or to the environment of a server that is started.
 

@@ -35,6 +35,14 @@ async def test_what_is_held_is_bounded_and_the_oldest_goes_first() -> None:
     assert broker.held(ask(4), 0) is None
 
 
+async def test_a_clock_that_is_set_back_keeps_no_credential_alive() -> None:
+    broker = CachingBroker(give)
+    await broker.obtain(ask(1), 3600 * S)
+    assert broker.held(ask(1), 3600 * S) is not None
+    assert broker.held(ask(1), 0) is None  # how old it is nobody can tell
+    assert await broker.obtain(ask(1), 0) is broker.held(ask(1), 0)
+
+
 async def test_failures_and_rejections_are_bounded_too() -> None:
     async def fail(_ask: CredentialAsk, _now_ns: int) -> CredentialFailure:
         return CredentialFailure(reason="unreachable")

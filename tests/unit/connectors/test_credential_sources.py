@@ -158,6 +158,14 @@ async def test_a_keyring_that_is_not_installed_is_told(monkeypatch: pytest.Monke
     assert "install `countersign[keyring]`" in await refusal(SecretSources({}), "keyring:a/b")
 
 
+async def test_a_file_is_read_anew_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    path = write(tmp_path / "secret", "before")
+    sources = SecretSources({})
+    assert (await sources.read(f"file:{path}", 3600 * S)).value == "before"
+    write(path, "after")
+    assert (await sources.read(f"file:{path}", 0)).value == "after"
+
+
 async def test_a_reader_that_hangs_is_not_waited_for_and_holds_up_nothing_else() -> None:
     aside, released = Aside(stuck_max=2), Event()
 
