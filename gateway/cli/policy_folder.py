@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -44,6 +45,17 @@ def load(directory: Path) -> Bundle:
         return load_bundle_dir(require_folder(directory))
     except ConfigurationError as error:
         raise failed(error) from None
+
+
+def write_input(file: Path, document: bytes) -> None:
+    """Write a policy input for its owner alone: what it says may have been said in confidence.
+
+    What stands there goes first: a link, or a file that others may read.
+    """
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(document)
 
 
 def require_folder(directory: Path) -> Path:

@@ -26,7 +26,7 @@ from gateway.cli.exits import Exit
 from gateway.cli.impact_table import print_impact
 from gateway.cli.log_places import Where
 from gateway.cli.option_groups import spread
-from gateway.cli.policy_folder import Format, Output
+from gateway.cli.policy_folder import Format, Output, write_input
 from gateway.cli.policy_release import read_bundle
 from gateway.core.errors import CountersignError
 from gateway.core.records import impact_told
@@ -150,9 +150,7 @@ def _keep_in(folder: Path) -> Keep:
     warn(f"inputs are written to `{folder}` in clear; delete them when you are done")
 
     def keep(name: str, document: bytes) -> None:
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(document)
+        write_input(folder / name, document)
 
     return keep
 

@@ -32,6 +32,7 @@ from gateway.cli.exits import Exit
 from gateway.cli.log_places import Where
 from gateway.cli.option_groups import spread
 from gateway.cli.policy_config import find_config
+from gateway.cli.policy_folder import write_input
 from gateway.cli.policy_replay import count_workers
 from gateway.cli.search_ground import SEEDS_MAX, Tools, build_ground, load_tools, read_seed
 from gateway.core.errors import ConfigurationError, CountersignError
@@ -344,7 +345,8 @@ def _write(each: Searched, out: Path | None) -> list[Path]:
     files = []
     for number, moment in enumerate(each.finding.moments, 1):
         file = folder / f"{number:02d}-{moment.phase}.json"
-        file.write_bytes(orjson.dumps(orjson.loads(moment.document), option=orjson.OPT_INDENT_2))
+        text = orjson.dumps(orjson.loads(moment.document), option=orjson.OPT_INDENT_2)
+        write_input(file, text)
         files.append(file)
     return files
 

@@ -426,6 +426,23 @@ def test_what_is_given_wrongly_is_told(bank: Bank, tmp_path: Path) -> None:
 
 
 @pytest.mark.req("POL-09")
+def test_the_files_of_a_counterexample_are_for_their_owner_alone_wherever_they_are_put(
+    bank: Bank,
+) -> None:
+    """With `--recorded` they hold what somebody called a tool with."""
+    bank.write(HOLES[0][1])
+    bank.search(HOLES[0][3])
+    files = sorted(bank.out.rglob("*.json"))
+    assert files
+    (mine := bank.folder / "mine").write_text("mine")
+    files[0].unlink()
+    files[0].symlink_to(mine)
+    files[0].parent.chmod(0o755)
+    bank.search(HOLES[0][3])
+    assert mine.read_text() == "mine"
+    assert {file.lstat().st_mode & 0o077 for file in files} == {0}
+
+
 def test_a_search_leaves_no_files_that_nobody_asked_for(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
