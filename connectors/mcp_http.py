@@ -26,6 +26,7 @@ from connectors.http_exchange import (
 )
 from connectors.http_pool import HttpPool
 from connectors.lanes import Era, Headers, Lane, Lanes
+from connectors.listing import read_digests
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.catalog import Tool
 from gateway.core.errors import UpstreamError
@@ -120,13 +121,27 @@ class McpHttpTransport:
         await self._http.close()
 
     async def call(self, intent: RecordedIntent, relay: Relay | None) -> UpstreamResult:
-        """Send the call, once. See `ports.ToolTransport.call`."""
+        """Send the call, once. See `ports.ToolTransport.call`.
+
+        An upstream that says that it knows the session no longer ran nothing: where it still offers
+        the tool as it was reviewed, the call goes again in a new session (ADR 0035).
+        """
         lane = self._lanes.of(intent)
         try:
             return await self._anew(lane, lambda: self._call(lane, intent, relay))
-        except DisownedError:
+        except DisownedError as lost:
             self._notice()  # it was started anew, perhaps as another one
-            raise
+            if lost.delivery != "not_sent" or not await self._still_offers(lane, intent):
+                raise
+        return await self._anew(lane, lambda: self._call(lane, intent, relay))
+
+    async def _still_offers(self, lane: Lane, intent: RecordedIntent) -> bool:
+        tool = intent.intent.resolved.tool
+        try:
+            offered = read_digests(await self._anew(lane, lambda: self._list(lane)))
+        except UpstreamError:
+            return False
+        return offered.get(tool.name) == tool.definition_digest
 
     async def _call(
         self, lane: Lane, intent: RecordedIntent, relay: Relay | None
@@ -184,6 +199,7 @@ class McpHttpTransport:
         (RFC 9110 §15.5.2), and it is taken for that only where it came in the place of an answer,
         whole and without a result. Anything less certain ends the call.
         """
+        agreed = lane.era
         try:
             try:
                 return await work()
@@ -192,7 +208,8 @@ class McpHttpTransport:
                     raise
             return await work()
         except DisownedError:
-            lane.agree(None)
+            if agreed is None or lane.era is agreed:  # or another call has agreed anew since
+                lane.agree(None)
             raise
 
     async def _dress(self, lane: Lane) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from connectors.http_pool import HttpPool
+from connectors.listing import read_digests
 from connectors.mcp_http import McpHttpTransport
 from gateway.core.calls.call import UpstreamResult
+from gateway.core.catalog import Tool
 from gateway.core.errors import UpstreamError
 from gateway.core.limits import Limits
 from tests.integration.connectors.servers import DISCOVERED, Answer, Liar, Reply
@@ -487,22 +490,72 @@ async def test_a_server_that_fails_at_both_ways_is_not_used(connect: Connect) ->
     assert methods == ["server/discover", "initialize"]
 
 
+def reviewed(definition: bytes) -> Tool:
+    """Return `echo` as somebody approved it."""
+    return replace(build_tool("echo"), definition_digest=read_digests([definition])["echo"])
+
+
 @pytest.mark.parametrize("body", [b"", NO_SESSION, NO_SESSION_FOR_THIS])
-async def test_a_lost_session_costs_one_call_which_did_not_run(
+async def test_a_lost_session_costs_no_call_where_the_tool_is_still_as_reviewed(
     connect: Connect, body: bytes
 ) -> None:
-    legacy = Legacy()
+    legacy, intent = Legacy(), build_intent(reviewed(b'{"name": "echo"}'))
     legacy.says_lost = ("404 Not Found", body)
     noticed: list[str] = []
     async with connect(Liar(legacy, discovered=None), on_list_changed=noticed.append) as transport:
-        await transport.call(build_intent("echo"), None)
+        await transport.call(intent, None)
         noticed.clear()
+        legacy.heard.clear()
+        legacy.lost = True
+        answer = await transport.call(intent, None)
+        assert answer.result is not None
+        assert noticed[0] == "srv"  # what came back may be another one
+        asked = [one for one in legacy.heard if one != "answer"]
+        again = ["server/discover", "initialize", "notifications/initialized", "tools/list"]
+        assert asked == ["tools/call", *again, "tools/call"]
+
+
+async def test_a_lost_session_costs_one_call_where_the_tool_is_another_one_now(
+    connect: Connect,
+) -> None:
+    legacy = Legacy()
+    intent = build_intent(reviewed(b'{"name": "echo", "description": "as it was"}'))
+    async with connect(Liar(legacy, discovered=None)) as transport:
+        await transport.call(intent, None)
         legacy.lost = True
         with pytest.raises(UpstreamError) as caught:
-            await transport.call(build_intent("echo"), None)
+            await transport.call(intent, None)
         assert (caught.value.delivery, caught.value.retryable) == ("not_sent", True)
-        assert noticed == ["srv"]  # what came back may be another one
-        await transport.call(build_intent("echo"), None)
+        assert legacy.heard.count("tools/call") == 2  # and neither of them after it was lost
+        assert legacy.sessions == 2
+
+
+async def test_a_server_that_loses_every_session_is_asked_once_more_and_no_more(
+    connect: Connect,
+) -> None:
+    legacy, intent = Legacy(), build_intent(reviewed(b'{"name": "echo"}'))
+
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        if request.get("method") == "tools/call":
+            legacy.lost = True
+        await legacy(request, reply)
+
+    async with connect(Liar(answer, discovered=None)) as transport:
+        with pytest.raises(UpstreamError) as caught:
+            await transport.call(intent, None)
+    assert caught.value.delivery == "not_sent"
+    assert legacy.heard.count("tools/call") == 2
+
+
+async def test_of_calls_that_lose_a_session_at_once_none_ends_the_session_of_another(
+    connect: Connect,
+) -> None:
+    legacy, intent = Legacy(), build_intent(reviewed(b'{"name": "echo"}'))
+    async with connect(Liar(legacy, discovered=None)) as transport:
+        await transport.call(intent, None)
+        legacy.lost = True
+        answers = await asyncio.gather(*(transport.call(intent, None) for _ in range(8)))
+        assert all(answer.result is not None for answer in answers)
         assert legacy.sessions == 2
 
 
