@@ -41,7 +41,7 @@ def test_a_line_that_comes_byte_by_byte_costs_no_more_than_its_length() -> None:
 
 def test_a_listing_is_bounded() -> None:
     listing = wire.Listing()
-    page = orjson.dumps({"tools": [{"name": "x" * 1_500_000}], "nextCursor": "1"})
+    page = orjson.dumps({"tools": [{"name": "x" * 400_000}], "nextCursor": "1"})
     listing.add(UpstreamResult(result=page))
     listing.add(UpstreamResult(result=page.replace(b'"1"', b'"2"')))
     with pytest.raises(UpstreamError, match="larger than"):
