@@ -26,7 +26,7 @@ from gateway.core.approvals.declined import Declined
 from gateway.core.records.audit_admin import Basis
 
 if TYPE_CHECKING:
-    from gateway.wiring_audit import Offline
+    from gateway.wiring.audit import Offline
 
 hold = typer.Typer(
     name="hold",

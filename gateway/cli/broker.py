@@ -20,10 +20,10 @@ from gateway.adapters.keys.token_keys import load_or_create_token_key, public_jw
 from gateway.adapters.system import SystemClock, SystemIds
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
-from gateway.config import Config
+from gateway.config.settings import Config
 from gateway.core.errors import ConfigurationError
 from gateway.logs import configure_logging
-from gateway.wiring_broker import (
+from gateway.wiring.broker import (
     build_local_broker,
     check_credentials,
     find_bindings,

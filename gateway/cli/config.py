@@ -17,7 +17,7 @@ from gateway.cli.exits import Exit
 from gateway.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from gateway.config import Config
+    from gateway.config.settings import Config
 
 app = typer.Typer(
     name="config", help="Check and show the gateway's configuration.", no_args_is_help=True
@@ -76,7 +76,7 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
-    from gateway.config import config_schema  # noqa: PLC0415 - see `load`
+    from gateway.config.settings import config_schema  # noqa: PLC0415 - see `load`
 
     print(json.dumps(config_schema(), indent=2))
 
@@ -84,7 +84,7 @@ def schema() -> None:
 def load(path: Path) -> Config:
     """Return the configuration at `path`, with this environment. Raises `ConfigurationError`."""
     # Its models take as long to load as all else of a command, and most commands need none.
-    from gateway.config import load_config  # noqa: PLC0415
+    from gateway.config.settings import load_config  # noqa: PLC0415
 
     return load_config(path, os.environ)
 
@@ -100,7 +100,7 @@ def read_config(path: Path) -> Config:
 
 def _find_release_faults(path: Path, config: Config) -> Iterator[str]:
     """Yield what a start would say where releases decide, and nobody could ever publish one."""
-    from gateway.config_release import build_rules, require_two  # noqa: PLC0415 - see `load`
+    from gateway.config.release import build_rules, require_two  # noqa: PLC0415 - see `load`
 
     if config.dev or config.policy.releases == "off":
         return
@@ -113,7 +113,7 @@ def _find_release_faults(path: Path, config: Config) -> Iterator[str]:
 def _find_server_faults(path: Path, config: Config) -> Iterator[str]:
     """Yield what a start would say of manifests, and of servers that are not as theirs says."""
     from connectors.upstreams import check_endpoint  # noqa: PLC0415 - see `load`
-    from gateway.wiring_broker import build_endpoint, load_manifests  # noqa: PLC0415
+    from gateway.wiring.broker import build_endpoint, load_manifests  # noqa: PLC0415
 
     for name, section in config.servers.items():
         try:
@@ -126,8 +126,8 @@ def _find_server_faults(path: Path, config: Config) -> Iterator[str]:
 
 def _find_idle_grants(path: Path, config: Config) -> Iterator[str]:
     """Yield which grants give nothing: the server's manifest has no such tool."""
-    from gateway.config_checks import suggest  # noqa: PLC0415 - see `load`
-    from gateway.wiring_broker import load_manifests  # noqa: PLC0415
+    from gateway.config.checks import suggest  # noqa: PLC0415 - see `load`
+    from gateway.wiring.broker import load_manifests  # noqa: PLC0415
 
     manifests = load_manifests(config)
     documents = config.oauth.client_id_metadata_documents

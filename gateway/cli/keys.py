@@ -16,7 +16,7 @@ from gateway.cli.admin_api import Output, OutputOption, ask, print_json
 from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_offline
 
 if TYPE_CHECKING:
-    from gateway.wiring_audit import Offline
+    from gateway.wiring.audit import Offline
 
 app = typer.Typer(
     name="keys", help="Signing keys of the audit log, and of tokens.", no_args_is_help=True

@@ -26,7 +26,7 @@ from gateway.core.approvals.declined import Declined
 from gateway.core.kills.kill import EVERYTHING, Kind
 
 if TYPE_CHECKING:
-    from gateway.wiring_audit import Offline
+    from gateway.wiring.audit import Offline
 
 app = typer.Typer(
     name="kill",

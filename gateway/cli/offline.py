@@ -16,7 +16,7 @@ from gateway.cli.exits import Exit
 from gateway.core.errors import CountersignError
 
 if TYPE_CHECKING:
-    from gateway.wiring_audit import Offline
+    from gateway.wiring.audit import Offline
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def run_offline(config: Path, work: Callable[[Offline], Awaitable[T]]) -> T:
     """Do `work` on the log that a configuration names. Exits where a gateway holds it."""
     settings = read_config(config)
     # Loads everything; the other commands need not.
-    from gateway.wiring_audit import open_offline  # noqa: PLC0415
+    from gateway.wiring.audit import open_offline  # noqa: PLC0415
 
     async def run() -> T:
         async with open_offline(settings) as offline:

@@ -12,7 +12,7 @@ from gateway.cli.policy_folder import failed
 from gateway.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from gateway.config import Config
+    from gateway.config.settings import Config
 
 
 def read_deployment(directory: Path, config: Path | None, notes: list[str]) -> Deployment | None:

@@ -40,8 +40,8 @@ from gateway.core.releases.statement import Act, Statement
 from gateway.core.releases.statement import sign as sign_statement
 
 if TYPE_CHECKING:
-    from gateway.config import Config
-    from gateway.wiring_audit import Offline
+    from gateway.config.settings import Config
+    from gateway.wiring.audit import Offline
 
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -305,7 +305,7 @@ def _publish_offline(
     """Publish on the log of a stopped gateway, with the keys of all publishers at hand."""
     from gateway.cli.config import read_config  # noqa: PLC0415
     from gateway.http.releases_desk import Done, Word  # noqa: PLC0415
-    from gateway.wiring_releases import ReleaseKeeper  # noqa: PLC0415 - loads everything
+    from gateway.wiring.releases import ReleaseKeeper  # noqa: PLC0415 - loads everything
 
     settings: Config = read_config(config)
 

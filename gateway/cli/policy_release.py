@@ -77,7 +77,7 @@ def build(
     ] = None,
 ) -> None:
     """Write a release: policies, and manifests, endpoints and roles of each configuration."""
-    from gateway.config_release import assemble  # noqa: PLC0415 - see `gateway.cli.config.load`
+    from gateway.config.release import assemble  # noqa: PLC0415 - see `gateway.cli.config.load`
 
     configs = [read_config(path) for path in config or [find_file(None)]]
 

@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
-from gateway.config import Config
+from gateway.config.settings import Config
 from gateway.core.errors import ConfigurationError, CountersignError
 
 
@@ -18,9 +18,9 @@ def serve(config: ConfigFile = DEFAULT_FILE) -> None:
     settings = read_config(config)
     try:
         check_address(settings)
-        from gateway import wiring  # noqa: PLC0415 - loads everything; the other commands need not
+        from gateway.wiring import gateway  # noqa: PLC0415 - loads everything; the other commands need not
 
-        wiring.serve(settings)
+        gateway.serve(settings)
     except CountersignError as error:  # a policy without an answer, a state that cannot be opened
         typer.echo(str(error), err=True)
         raise typer.Exit(Exit.ERROR) from None

@@ -18,7 +18,7 @@ from gateway.cli.offline import DEFAULT_FILE, ConfigFile, OfflineOption, run_off
 
 if TYPE_CHECKING:
     from gateway.adapters.keys.key_keeper import TokenKeys
-    from gateway.wiring_audit import Offline
+    from gateway.wiring.audit import Offline
 
 app = typer.Typer(name="tokens", help="Keys that sign access tokens.", no_args_is_help=True)
 
@@ -60,7 +60,7 @@ def _with_keys(config: Path, work: Work) -> dict[str, Any]:
 
     async def run(offline: Offline) -> dict[str, Any]:
         # Loads everything; the other commands need not.
-        from gateway.wiring_keys import build_token_keys  # noqa: PLC0415
+        from gateway.wiring.keys import build_token_keys  # noqa: PLC0415
 
         clock, ids = offline.clock, offline.ids
         keys = build_token_keys(settings, log=offline.log, clock=clock, ids=ids)

@@ -25,10 +25,10 @@ from gateway.adapters.system import SystemClock, SystemIds
 from gateway.cli.admin_api import visible
 from gateway.cli.config import DEFAULT_FILE, ConfigFile, read_config
 from gateway.cli.exits import Exit
-from gateway.config import Config
+from gateway.config.settings import Config
 from gateway.core.errors import ConfigurationError, UpstreamError
 from gateway.logs import configure_logging
-from gateway.wiring_broker import (
+from gateway.wiring.broker import (
     build_broker,
     build_endpoint,
     check_credentials,

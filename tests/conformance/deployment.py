@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 
 from gateway.cli.tools import survey
-from gateway.config import Config, load_config
+from gateway.config.settings import Config, load_config
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.asgi import App
 

@@ -23,7 +23,7 @@ import uvicorn
 import uvloop
 
 from gateway.logs import configure_logging
-from gateway.wiring import Gateway
+from gateway.wiring.gateway import Gateway
 from tests.conformance.deployment import AGENT, deploy
 from tests.conformance.listener import SERVER, Server
 

@@ -29,11 +29,11 @@ import uvloop
 
 from gateway.adapters.keys.jose_tokens import sign_token
 from gateway.adapters.keys.token_keys import load_token_key
-from gateway.config import Config
+from gateway.config.settings import Config
 from gateway.core.tokens.token import SCOPE_CALL, SCOPE_LIST, Claims, Grant
 from gateway.http.asgi import App, Receive, Scope, Send
 from gateway.logs import configure_logging
-from gateway.wiring import Gateway
+from gateway.wiring.gateway import Gateway
 from tests.conformance.deployment import (
     AGENT,
     LAUNCHER,

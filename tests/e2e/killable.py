@@ -23,10 +23,11 @@ from pathlib import Path
 
 from connectors import upstreams
 from connectors.mcp_http import McpHttpTransport
-from gateway import cli, wiring
+from gateway import cli
 from gateway.adapters.policy.policy_bundle import gate_folder
-from gateway.config import load_config
+from gateway.config.settings import load_config
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
+from gateway.wiring import gateway
 
 LATE = (
     "anyio._backends._asyncio",
@@ -70,7 +71,7 @@ def serve(path: str, step: str) -> None:
 
     Fatal.step = step
     setattr(upstreams, "McpHttpTransport", Fatal)  # noqa: B010 - no seam is for this
-    wiring.serve(load_config(Path(path), {}), reached=reached)
+    gateway.serve(load_config(Path(path), {}), reached=reached)
 
 
 def prepare(path: str) -> None:

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from gateway.adapters.system import SystemClock
 from gateway.cli import build
-from gateway.config import load_config
+from gateway.config.settings import load_config
 from gateway.core.tokens.token import Run
-from gateway.wiring import Gateway
+from gateway.wiring.gateway import Gateway
 
 pytestmark = [pytest.mark.network, pytest.mark.req("GW-10")]
 

@@ -13,8 +13,8 @@ import pytest
 from connectors.manifest import load_manifest
 from connectors.schema import compile_schema
 from gateway.adapters.policy.policy_bundle import build_bundle, default_pack, load_bundle_dir
-from gateway.config import config_schema
-from gateway.config_checks import LIMIT_NAMES
+from gateway.config.checks import LIMIT_NAMES
+from gateway.config.settings import config_schema
 from gateway.core.catalog import Effect, Idempotency, Review, ToolState
 from gateway.core.errors import ConfigurationError
 from gateway.core.policy.decision import OBLIGATIONS, Phase

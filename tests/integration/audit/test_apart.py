@@ -27,10 +27,10 @@ from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.system import SystemClock
 from gateway.cli import build
-from gateway.config import load_config
+from gateway.config.settings import load_config
 from gateway.core.entry import Entry, Opening
 from gateway.core.errors import AuditError, ConfigurationError
-from gateway.wiring import Gateway
+from gateway.wiring.gateway import Gateway
 from tests.integration.audit.parts import (
     DEPLOYMENT,
     KEK,

@@ -16,9 +16,9 @@ from gateway.adapters.audit.audit_reader import read_records
 from gateway.adapters.audit.audit_verify import verify
 from gateway.cli import build
 from gateway.cli.exits import Exit
-from gateway.config import Config, load_config
+from gateway.config.settings import Config, load_config
 from gateway.core.entry import Entry, Opening
-from gateway.wiring_audit import open_offline
+from gateway.wiring.audit import open_offline
 from tests.fixed import NOW_S
 from tests.integration.approvals.conftest import serve
 from tests.unit.audit_admin.conftest import Desk, secret_of

@@ -12,8 +12,8 @@ from gateway.adapters.audit.audit_reader import read_records
 from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.system import SystemClock
 from gateway.cli import build
-from gateway.config import load_config
-from gateway.wiring import Gateway
+from gateway.config.settings import load_config
+from gateway.wiring.gateway import Gateway
 
 pytestmark = [pytest.mark.network, pytest.mark.req("AUD-07")]
 

@@ -16,8 +16,8 @@ import pytest
 
 from gateway.adapters.audit.audit_reader import read_records
 from gateway.adapters.audit.audit_verify import verify
-from gateway.config import Config
-from gateway.wiring import Gateway
+from gateway.config.settings import Config
+from gateway.wiring.gateway import Gateway
 from tests.conformance.deployment import AGENT, deploy
 
 pytestmark = [pytest.mark.req("TOK-02"), pytest.mark.network]

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.config import Config
-from gateway.wiring import Gateway
+from gateway.config.settings import Config
+from gateway.wiring.gateway import Gateway
 from tests.integration.authorize.test_gateway import (
     BACK,
     URL,

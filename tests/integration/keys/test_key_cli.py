@@ -16,7 +16,7 @@ from gateway.cli import build
 from gateway.cli.exits import Exit
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.humans import HumanEntry, Humans, build_admit
-from gateway.wiring_keys import build_router
+from gateway.wiring.keys import build_router
 from tests.integration.approvals.conftest import serve
 from tests.unit.tokens.key_world import STEP_S, KeyWorld
 

@@ -18,9 +18,9 @@ import pytest
 from gateway.adapters.audit.audit_reader import read_records
 from gateway.adapters.audit.audit_verify import verify
 from gateway.adapters.system import SystemClock
-from gateway.config import load_config
+from gateway.config.settings import load_config
 from gateway.core.tokens.clients import hash_secret
-from gateway.wiring import Gateway
+from gateway.wiring.gateway import Gateway
 from tests.e2e.site import Site, secret_of
 from tests.e2e.stub import Stub
 from tests.integration.keys.hsm import PIN, SoftHsm
@@ -139,7 +139,7 @@ def stub() -> Iterator[Stub]:
 async def traffic(
     tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Traffic]:
-    monkeypatch.setattr("gateway.wiring.KEYS_CHECK_S", 0.02)
+    monkeypatch.setattr("gateway.wiring.gateway.KEYS_CHECK_S", 0.02)
     people = [
         {"id": name, "roles": roles, "secret_hash": hash_secret(secret_of(name))}
         for name, roles in PEOPLE.items()

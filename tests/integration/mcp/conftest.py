@@ -19,7 +19,7 @@ from mcp.server.lowlevel import Server
 from starlette.applications import Starlette
 
 from gateway.adapters.audit.audit_reader import read_records
-from gateway.wiring import Gateway
+from gateway.wiring.gateway import Gateway
 from tests.conformance.deployment import deploy, launched_runs
 from tests.conformance.fixture_tools import Answer, Request, Toolbox, log, said
 from tests.integration.connectors.servers import legacy_only, serve

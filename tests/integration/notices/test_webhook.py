@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 
 from gateway.adapters.bounded_http import build_client
 from gateway.adapters.webhook import Webhook
-from gateway.config_models import NotifySection
+from gateway.config.models import NotifySection
 from gateway.core.errors import ConfigurationError
 from gateway.core.records.notice_records import Notice, build_entry
-from gateway.wiring_notices import start_notices
+from gateway.wiring.notices import start_notices
 from tests.fixed import CountingIds
 from tests.integration.audit_queries.desk import Desk
 

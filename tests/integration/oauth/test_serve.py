@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import build
 from gateway.cli.serve import check_address
-from gateway.config import Config
+from gateway.config.settings import Config
 from gateway.core.errors import ConfigurationError
 
 app = build()

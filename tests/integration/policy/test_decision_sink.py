@@ -14,11 +14,11 @@ import pytest
 from gateway.adapters.bounded_http import build_client
 from gateway.adapters.policy.decision_log import DecisionLog
 from gateway.adapters.policy.decision_sinks import HttpSink
-from gateway.config import load_config
+from gateway.config.settings import load_config
 from gateway.core.errors import ConfigurationError
 from gateway.core.policy.decision import Deny, Permit, Reason
 from gateway.core.policy.decision_event import MASK, Logged, build_event
-from gateway.wiring_decisions import start_decisions
+from gateway.wiring.decisions import start_decisions
 from tests.collector import Collector, run_collector
 from tests.fixed import CountingIds, HandClock
 from tests.opa_server import NO_OPA, OPA, run_opa

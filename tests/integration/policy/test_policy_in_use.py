@@ -10,9 +10,9 @@ import pytest
 from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.adapters.policy.policy_bundle import load_bundle_dir
 from gateway.adapters.system import SystemIds
-from gateway.config import load_config
+from gateway.config.settings import load_config
 from gateway.core.errors import AuditError
-from gateway.wiring_policy import PolicyInUse
+from gateway.wiring.policy import PolicyInUse
 
 pytestmark = pytest.mark.req("POL-07")
 

@@ -15,8 +15,8 @@ import orjson
 from gateway.adapters.audit.file_audit import FileAuditLog
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir
 from gateway.adapters.system import SystemIds
-from gateway.config import Config, load_config
-from gateway.config_release import assemble
+from gateway.config.release import assemble
+from gateway.config.settings import Config, load_config
 from gateway.core.approvals.declined import Declined
 from gateway.core.entry import Entry, Receipt
 from gateway.core.policy.asked import Asked, read_asked
@@ -26,8 +26,8 @@ from gateway.core.releases.publisher_keys import PrivateKey, public_of
 from gateway.core.releases.release import Release, write_archive
 from gateway.core.releases.statement import Statement, sign
 from gateway.http.releases_desk import Done, ReleaseDesk, Word
-from gateway.wiring_audit import open_log
-from gateway.wiring_releases import ReleaseKeeper, Shadow
+from gateway.wiring.audit import open_log
+from gateway.wiring.releases import ReleaseKeeper, Shadow
 from tests.unit.releases.made import PAUL, PIA
 
 KEYS: Final[Mapping[str, PrivateKey]] = {"pia": PIA, "paul": PAUL}

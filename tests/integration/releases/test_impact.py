@@ -20,7 +20,7 @@ from gateway.core import canonical
 from gateway.core.entry import Entry, Opening
 from gateway.core.records import impact_told
 from gateway.core.releases.release import Release
-from gateway.wiring_releases import FOLDER
+from gateway.wiring.releases import FOLDER
 from tests.integration.releases.ground import START_NS, Ground, begin
 
 pytestmark = [pytest.mark.req("POL-08"), pytest.mark.req("POL-07")]

@@ -12,13 +12,13 @@ import pytest
 
 from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
-from gateway.config_release import assemble
+from gateway.config.release import assemble
 from gateway.core.approvals.declined import Declined
 from gateway.core.errors import AuditError, ConfigurationError
 from gateway.core.releases.halting import STEP_S
 from gateway.core.releases.release import Release
 from gateway.http.releases_desk import Done
-from gateway.wiring_release_lookout import ReleaseLookout
+from gateway.wiring.release_lookout import ReleaseLookout
 from tests.integration.releases.ground import Ground, Killed, begin
 
 pytestmark = pytest.mark.req("POL-07")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.wiring_audit import rotate_if_due
+from gateway.wiring.audit import rotate_if_due
 from tests.fixed import NOW_S, CountingIds, FixedClock
 from tests.unit.audit_admin.conftest import Desk, Keys
 

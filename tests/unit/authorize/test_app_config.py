@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, load_config
+from gateway.config.settings import Config, load_config
 from gateway.core.errors import ConfigurationError
 from gateway.core.tokens.clients import hash_secret
 from gateway.core.tokens.token import Grant

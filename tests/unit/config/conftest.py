@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, load_config
+from gateway.config.settings import Config, load_config
 from gateway.core.errors import ConfigurationError
 
 Write = Callable[..., Path]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from gateway.adapters.audit.audit_keys import load_or_create, load_or_create_kek
 from gateway.adapters.keys.token_keys import load_token_key
 from gateway.cli import build
-from gateway.config import load_config
+from gateway.config.settings import load_config
 from gateway.core.tokens.clients import hash_secret
 
 app = build()

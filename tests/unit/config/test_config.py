@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.adapters.policy.policy_bundle import find_rego_root
-from gateway.config import Config, config_schema, load_config
-from gateway.config_models import AgentSection, HttpServerSection, StdioServerSection
+from gateway.config.models import AgentSection, HttpServerSection, StdioServerSection
+from gateway.config.settings import Config, config_schema, load_config
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
 from gateway.core.tokens.token import Constraint, Grant, Range, Window

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import build
-from gateway.config import Config
+from gateway.config.settings import Config
 
 pytestmark = pytest.mark.req("GW-04")
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.adapters.opa.opa_policy import OpaPolicy
 from gateway.adapters.policy.policy_bundle import default_pack, load_bundle_dir
 from gateway.adapters.regorus.regorus_policy import RegorusPolicy
-from gateway.wiring_engine import build_engine, load_bundle_token
+from gateway.wiring.engine import build_engine, load_bundle_token
 from tests.unit.config.conftest import Load, Mistakes
 
 pytestmark = pytest.mark.req("POL-05")

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.config import Config, config_schema
+from gateway.config.settings import Config, config_schema
 from gateway.core.errors import ConfigurationError
 from gateway.core.limits import Limits
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, config_schema
+from gateway.config.settings import Config, config_schema
 
 pytestmark = pytest.mark.req("GW-04")
 

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.adapters.system import SystemClock, SystemIds
-from gateway.config_models import FileAnchorSection, S3AnchorSection
+from gateway.config.models import FileAnchorSection, S3AnchorSection
 from gateway.core.errors import ConfigurationError
 from gateway.core.log import note
 from gateway.core.log.cosignature import build_witness_key, build_witness_vkey
-from gateway.wiring_witness import build_witnessing
+from gateway.wiring.witness import build_witnessing
 from tests.unit.config.conftest import Load, Mistakes
 
 pytestmark = pytest.mark.req("AUD-08")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from connectors.auth_binding import UpstreamAuth
-from gateway.config import Config, load_config
+from gateway.config.settings import Config, load_config
 from gateway.core.errors import ConfigurationError
-from gateway.wiring_broker import build_endpoint, find_bindings, load_manifests
+from gateway.wiring.broker import build_endpoint, find_bindings, load_manifests
 
 pytestmark = pytest.mark.req("TOK-09")
 

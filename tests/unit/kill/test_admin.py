@@ -27,7 +27,7 @@ from gateway.http.token_admin import (
     build_token_router,
 )
 from gateway.kill_switch import KillSwitch
-from gateway.wiring_kill import guard_admit
+from gateway.wiring.kill import guard_admit
 from tests.fixed import NOW_S
 from tests.unit.kill.conftest import Place, build_claims
 

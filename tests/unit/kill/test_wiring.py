@@ -11,12 +11,12 @@ import pytest
 from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.adapters.state.sql_runs import SqlRuns
 from gateway.adapters.state.sql_store import SqlState
-from gateway.config import Config, load_config
+from gateway.config.settings import Config, load_config
 from gateway.core.kills.kill import REVOKED, Kind
 from gateway.core.ports import RunStore
 from gateway.core.tokens.token import Ancestor
 from gateway.http.token_admin import SKEW_S
-from gateway.wiring_kill import build_hand_off, build_is_known, find_credentials
+from gateway.wiring.kill import build_hand_off, build_is_known, find_credentials
 from tests.fixed import NOW_S
 from tests.unit.kill.conftest import Place, build_claims
 from tests.unit.kill.test_admin import build_run

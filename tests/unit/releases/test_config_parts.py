@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, load_config
-from gateway.config_models import PublisherSection
-from gateway.config_release import (
+from gateway.config.models import PublisherSection
+from gateway.config.release import (
     assemble,
     build_rules,
     find_differences,
@@ -18,6 +17,7 @@ from gateway.config_release import (
     overlay,
     require_two,
 )
+from gateway.config.settings import Config, load_config
 from gateway.core.errors import ConfigurationError
 from gateway.core.releases.publisher_keys import public_of
 from gateway.core.releases.release import read_archive, write_archive

@@ -33,7 +33,7 @@ from gateway.core.tokens.token import Claims, Constraint, Grant
 from gateway.http.issue_desk import IssueDeps
 from gateway.http.oauth import build_oauth_router
 from gateway.http.runs import build_runs_router
-from gateway.wiring_identity import build_grant_types
+from gateway.wiring.identity import build_grant_types
 from tests.fixed import NOW_S, CountingIds, FixedClock
 
 URL = "https://gateway.test"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, load_config
+from gateway.config.settings import Config, load_config
 from gateway.core.errors import ConfigurationError
-from gateway.wiring_keys import find_ring
+from gateway.wiring.keys import find_ring
 
 pytestmark = pytest.mark.req("TOK-07")
 

@@ -1,0 +1,1 @@
+"""Settings: a file and the environment, all mistakes told at once. Begin at `settings.py`."""
