@@ -65,6 +65,7 @@ class Zygote:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.killable"],
             cwd=ROOT,
+            env={name: v for name, v in os.environ.items() if "__LIMITS__" not in name},  # a site's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

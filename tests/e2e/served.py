@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,7 @@ class Served:
 
     def keepers(self) -> list[int]:
         """Return the id of the process that keeps its log, while there is one."""
-        named = [(pid, Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in self.children()]
-        return [pid for pid, command in named if b"audit_process" in command]
+        return [pid for pid in self.children() if b"audit_process" in _command_of(pid)]
 
     # The log
 
@@ -150,4 +149,11 @@ def free_disk(served: Served) -> None:
     """Let files grow again. A log that has failed stays failed until a restart."""
     most = resource.RLIM_INFINITY
     for pid in (served.process.pid, *served.keepers()):
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+        with suppress(ProcessLookupError):  # what keeps a failed log ends
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+
+
+def _command_of(pid: int) -> bytes:
+    with suppress(OSError):  # it has ended meanwhile
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

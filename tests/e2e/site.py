@@ -19,6 +19,7 @@ from gateway.adapters.system import SystemClock
 from gateway.core.limits import Limits
 from gateway.core.tokens.clients import hash_secret
 from tests.e2e.stub import EFFECTS, TOOLS
+from tests.patience import PATIENT
 
 ROOT = Path(__file__).parents[2]
 ACME = ROOT / "examples" / "acme"
@@ -66,7 +67,8 @@ class Site:
         if desk:
             manifest = self._pin("desk", listings)
             servers["desk"] = {"transport": "stdio", "command": DESK, "manifest": manifest}
-        self.settings = {**self._settings(servers), **settings}
+        limits = {"audit_wait_ms": PATIENT.audit_wait_ms, **settings.pop("limits", {})}
+        self.settings = {**self._settings(servers), **settings, "limits": limits}
         self.write()
 
     def write(self) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.req("GW-13", "AUD-10")
 
 @pytest.fixture
 def site(build_site: Build, stub: Stub) -> Site:
-    return build_site(urls={"stub": stub.url})
+    return build_site(urls={"stub": stub.url}, limits={"audit_wait_ms": 500})
 
 
 def test_what_a_killed_gateway_had_asked_for_becomes_durable_and_the_next_one_waits_for_it(

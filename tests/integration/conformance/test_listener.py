@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -56,7 +57,10 @@ def test_a_log_without_calls_and_the_runs_behind_their_tokens_is_at_fault(tmp_pa
 
 
 def test_an_intent_without_an_outcome_is_a_fault(tmp_path: Path) -> None:
-    lines = ['{"seq":0,"type":"call.intent","op":"a"}', '{"seq":1,"type":"call.intent","op":"b"}']
-    lines.append('{"seq":2,"type":"call.outcome","op":"a"}')
+    told = [("call.intent", "a"), ("call.intent", "b"), ("call.outcome", "a")]
+    lines = [
+        json.dumps({"seq": seq, "ts": seq, "type": kind, "op": op})
+        for seq, (kind, op) in enumerate(told)
+    ]
     (tmp_path / f"{0:020d}.jsonl").write_text("".join(line + "\n" for line in lines))
     assert find_log_faults(tmp_path, runs=0) == ["call `b` has an intent and no outcome"]

@@ -71,7 +71,7 @@ MADE: Final = [
     *("to_number(format_int({0}, 10))", 'count(sprintf("%v", [{0}])) * 30', "units.parse({0})"),
     *('object.get({{"k": {0}}}, "k", 0)', "[{0}][0]", "array.concat([{0}], [])[0]", "same({0})"),
     *("[m | some m in [{0}]; is_number(m)][0]", "sum([m | some m in [{0}]; is_number(m)])"),
-    *("sum([number(m) | some m in [{0}]])", "sum({{m | some x in [{0}]; m := number(x)}})"),
+    *("sum([number(m) | some m in [{0}]])", "sum({{m | some k in [{0}]; m := number(k)}})"),
     "count([m | some m in [{0}]; is_number(m); m > 100]) * 101",
     *("number({0})", "number_or_none({0})", "json.unmarshal(json.marshal({0}))"),
 ]
