@@ -20,6 +20,7 @@ from gateway.cli.tools import survey
 from gateway.config.settings import Config, load_config
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.asgi import App
+from tests.patience import PATIENT
 
 AGENT: Final = "harness"
 LAUNCHER: Final = "launcher"
@@ -104,6 +105,7 @@ def build_config(
         "dev": True,
         "environment": "conformance",
         "listen": f"127.0.0.1:{port}",
+        "limits": {"audit_wait_ms": PATIENT.audit_wait_ms},
         "policy": {"path": "policies", "workers": 1, "deadline_ms": 2_000},
         "clients": [{"kind": "agent", "id": AGENT}, launcher],
         "servers": {
