@@ -58,6 +58,11 @@ class Process(Protocol):
         ...
 
 
+def environment() -> dict[str, str]:
+    """Return what a gateway of a site gets: its limits are those of its file."""
+    return {name: value for name, value in os.environ.items() if "__LIMITS__" not in name}
+
+
 class Zygote:
     """Starts gateways that die at a step; see `tests.e2e.killable`."""
 
@@ -65,7 +70,7 @@ class Zygote:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.killable"],
             cwd=ROOT,
-            env={name: v for name, v in os.environ.items() if "__LIMITS__" not in name},  # a site's
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,7 +16,7 @@ import httpx
 from gateway.adapters.audit.audit_reader import read_records
 from gateway.adapters.audit.audit_verify import verify
 from tests.e2e.callers import Agent, Person
-from tests.e2e.processes import STOP_S, Process, descendants, eventually, listens
+from tests.e2e.processes import STOP_S, Process, descendants, environment, eventually, listens
 from tests.e2e.site import ROOT, Site, secret_of
 
 SERVE = [str(Path(sys.executable).with_name("countersign")), "serve", "--config"]
@@ -39,6 +39,7 @@ class Served:
             return subprocess.Popen(
                 [*SERVE, str(self.site.path)],
                 cwd=ROOT,
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -124,7 +124,7 @@ def stalled(served: Served, seconds: int) -> Iterator[None]:
 def test_a_disk_that_hangs_is_waited_for_half_a_second_and_nothing_is_sent(
     build_site: Build, start: Start, stub: Stub, figure: Figure
 ) -> None:
-    site = build_site(urls={"stub": stub.url})
+    site = build_site(urls={"stub": stub.url}, limits={"audit_wait_ms": 500})
     served = start(site).wait_ready()
     agent = served.agent()
     assert agent.rest("stub__echo").status_code == 200
