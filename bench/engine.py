@@ -183,7 +183,7 @@ def _build_company(heard: int, others: int) -> Bundle:
 def _load_a_worker(seconds: float) -> dict[str, float | int]:
     """Return what `_load_worker` does; begin anew where the machine kept a worker for too long."""
     for _ in range(_LOADS - 1):
-        with suppress(_ReplacedError):
+        with suppress(_ReplacedError, PolicyError):
             return asyncio.run(_load_worker(seconds))
     return asyncio.run(_load_worker(seconds))
 
