@@ -96,6 +96,21 @@ async def test_who_was_not_believed_meanwhile_may_send_the_same_request_again(
     assert (reply.status, len(world.sent)) == (200, 1)
 
 
+@pytest.mark.req("GW-07")
+@pytest.mark.parametrize("why", ["killed", "tool_killed", "identity_suspended"])
+async def test_what_was_stopped_meanwhile_runs_under_the_same_key_once_it_is_let_go_on(
+    world: World, why: str
+) -> None:
+    world.why_barred = why
+    status, body = await ask(world, "/v1/tools/billing__refund/call", revoke)
+    assert (status, why in body.decode(), world.sent) == (403, True, [])
+    world.revoked.clear()
+    body, key = b'{"arguments":{"amount":1}}', {"idempotency-key": "k1"}
+    for _ in range(2):  # the second is told what became of the first
+        reply = await world.call_rest("billing__refund", body, key)
+        assert (reply.status, len(world.sent)) == (200, 1)
+
+
 @pytest.mark.parametrize("path", ["/mcp", "/v1/tools/billing__refund/call"])
 async def test_a_call_goes_on_where_nothing_ended(path: str) -> None:
     world = World()

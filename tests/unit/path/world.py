@@ -226,6 +226,7 @@ class World:
         )
         self.deliver = deliver
         self.revoked: set[str] = set()
+        self.why_barred = "token_revoked"
         self.checks = {"audit": True}
         self.catalog = Catalog()
         self._fill_catalog()
@@ -291,7 +292,7 @@ class World:
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """Bar the runs that a test revoked."""
         del tool
-        return "token_revoked" if claims.run_id in self.revoked else None
+        return self.why_barred if claims.run_id in self.revoked else None
 
     def standing(self, vote: Vote) -> Vote | None:
         """Count every vote."""
