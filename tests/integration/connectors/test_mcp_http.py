@@ -547,15 +547,28 @@ async def test_a_server_that_loses_every_session_is_asked_once_more_and_no_more(
     assert legacy.heard.count("tools/call") == 2
 
 
-async def test_of_calls_that_lose_a_session_at_once_none_ends_the_session_of_another(
+async def test_a_call_that_hears_late_of_a_lost_session_does_not_end_the_new_one(
     connect: Connect,
 ) -> None:
     legacy, intent = Legacy(), build_intent(reviewed(b'{"name": "echo"}'))
-    async with connect(Liar(legacy, discovered=None)) as transport:
-        await transport.call(intent, None)
+    arrived, released = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        if request.get("method") == "tools/call" and legacy.sessions and not arrived.is_set():
+            arrived.set()
+            await released.wait()
+            await reply.body(b"", status="404 Not Found")
+        else:
+            await legacy(request, reply)
+
+    async with connect(Liar(answer, discovered=None)) as transport, asyncio.TaskGroup() as tasks:
+        await transport.start()
+        late = tasks.create_task(transport.call(intent, None))
+        await arrived.wait()
         legacy.lost = True
-        answers = await asyncio.gather(*(transport.call(intent, None) for _ in range(8)))
-        assert all(answer.result is not None for answer in answers)
+        assert (await transport.call(intent, None)).result is not None
+        released.set()
+        assert (await late).result is not None
         assert legacy.sessions == 2
 
 
