@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.synced
 
-# One more than there are cores: some wait for a gateway while others compute.
-WORKERS = $$($(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+# More than there are cores: some wait for a gateway while others compute.
+WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
 
 # The tests start some hundred Pythons: what one has compiled is there for the next.
 unexport PYTHONDONTWRITEBYTECODE
