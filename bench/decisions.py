@@ -23,7 +23,7 @@ _TOOL: Final = "bench.refund"
 _DEADLINE_MS: Final = 2_000
 _BLOCK: Final = 100
 _STARTS: Final = 3
-"""Where the machine puts a worker makes a third of a round trip, and stays: the best place counts."""
+"""Where the machine puts a worker makes a third of a round trip, and stays: the best counts."""
 
 
 def build_document(agent: str) -> bytes:
