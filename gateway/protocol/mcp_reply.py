@@ -18,7 +18,7 @@ from gateway.core.catalog import Tool
 from gateway.core.names import STATUS_TOOL
 from gateway.core.refusal import Refusal, kind_of
 from gateway.protocol.mcp import LEGACY, MODERN, RECEIPT, Rejected, RequestId, Wire
-from gateway.protocol.output_schema import widen
+from gateway.protocol.output_schema import accepts, widen
 
 SERVER_INFO: Final = {"name": "countersign", "title": "Countersign gateway", "version": "0.1.0"}
 CAPABILITIES: Final = {"tools": {"listChanged": False}, "logging": {}}
@@ -30,6 +30,11 @@ LIST_TTL_MS: Final = 5_000
 _BAD_REQUEST: Final = b"-32021"
 """The code of a tool's error that goes with HTTP 400: MissingRequiredClientCapability."""
 _OF_SESSION: Final = frozenset({("read", "session_missing"), ("read", "session_unknown")})
+_CHANGED: Final = (
+    "The call was carried out; do not repeat it. Policy changed what it answered, which is no "
+    "longer of the form that the tool promises."
+)
+_CHANGED_META: Final = "countersign/changed"
 _STATUS_DEFINITION: Final = {
     "name": STATUS_TOOL,
     "title": "Status of a held call",
@@ -154,13 +159,34 @@ def build_answer(request_id: RequestId, answer: Answer, wire: Wire, *, plain: bo
             return Reply(200, build_result(request_id, build_pending(answer.request, plain), wire))
         case Completed(filtered=filtered, recorded=recorded):
             if filtered.result is not None:
-                return Reply(200, build_result(request_id, filtered.result, wire))
+                tool = recorded.outcome.intent.intent.resolved.tool
+                result = _tell_changed(filtered.result, tool) if filtered.changed else None
+                return Reply(200, build_result(request_id, result or filtered.result, wire))
             if filtered.error is not None:
                 return _build_tool_error(request_id, filtered.error, wire)
             code, delivery = filtered.withheld or "internal_error", recorded.outcome.delivery
             refusal = Refusal("call", code, delivery=delivery)
             op = recorded.outcome.intent.intent.resolved.call.raw.op
             return build_refusal(request_id, refusal, wire, op=op)
+
+
+def _tell_changed(result: bytes, tool: Tool) -> bytes | None:
+    """Return a result that policy changed as clients take it; None where it fits as it is.
+
+    Clients raise at a structured result that breaks the tool's output schema, and at one that is
+    missing, although the call was carried out. At what is marked as an error they do not.
+    """
+    body: dict[str, Any] = orjson.loads(result)
+    if body.get("isError") is True or accepts(tool.definition, body):
+        return None
+    blocks, structured = body.get("content"), body.get("structuredContent")
+    shown = blocks if isinstance(blocks, list) else []
+    if structured is not None and not shown:
+        shown = [{"type": "text", "text": orjson.dumps(structured).decode()}]
+    told = {"content": [{"type": "text", "text": _CHANGED}, *shown], "isError": True}
+    if structured is not None:
+        told["_meta"] = {_CHANGED_META: structured}
+    return orjson.dumps(told)
 
 
 def add_receipt(reply: Reply, receipt: CallReceipt) -> Reply:

@@ -7,7 +7,11 @@ What the tool's own schema refers to within itself has to be found at the place 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
+
+import jsonschema_rs
+import orjson
 
 _PENDING: Final = {
     "type": "object",
@@ -37,6 +41,32 @@ _NAMED: Final = frozenset(
 )
 """Keywords whose value maps names, which are no keywords, to schemas."""
 _DATA: Final = frozenset({"default", "examples", "const", "enum"})
+_BACKTRACKS_MAX: Final = 10_000
+_KEPT_MAX: Final = 256
+
+
+def accepts(definition: bytes, result: Mapping[str, Any]) -> bool:
+    """Whether a result is one that a tool of this definition may answer with.
+
+    Every one is where the definition has no output schema, or one that says nothing to anybody.
+    """
+    check = _check_of(definition)
+    if check is None:
+        return True
+    return "structuredContent" in result and bool(check.is_valid(result["structuredContent"]))
+
+
+@lru_cache(_KEPT_MAX)
+def _check_of(definition: bytes) -> Any:  # noqa: ANN401 - a class for each dialect
+    schema = orjson.loads(definition).get("outputSchema")
+    if not isinstance(schema, dict):
+        return None
+    patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS_MAX)
+    try:
+        return jsonschema_rs.validator_for(schema, offline=True, pattern_options=patterns)
+    except (ValueError, jsonschema_rs.ReferencingError):
+        return None
+
 
 
 def widen(own: Mapping[str, Any]) -> dict[str, Any]:

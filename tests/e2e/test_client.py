@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import httpx2
+import orjson
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -48,6 +49,27 @@ async def test_the_official_client_lists_calls_and_hears_progress(
         assert held.structured_content is not None
         assert held.structured_content["status"] == "pending_approval"
     assert acme.rows("notes") == before + 1
+
+
+@pytest.mark.req("POL-01")
+async def test_the_official_client_takes_a_result_that_policy_made_unlike_what_its_tool_promises(
+    house: Served,
+) -> None:
+    async with (
+        httpx2.AsyncClient(headers=house.agent().auth, trust_env=False) as http,
+        Client(streamable_http_client(house.site.url + "/mcp", http_client=http)) as client,
+    ):
+        await client.list_tools()
+        whole: Any = await client.call_tool("acme__reports_export", {"month": "2026-10"})
+        assert whole.structured_content["revenue_cents"] > 0
+        changed: Any = await client.call_tool("acme__reports_export", {"month": "2026-09"})
+        note, report = (block.text for block in changed.content)
+        assert "carried out; do not repeat it" in note
+        told = orjson.loads(report)
+        assert (told["month"], told["revenue_cents"]) == ("2026-09", "[redacted]")
+        assert changed.meta["countersign/changed"] == told
+        assert changed.is_error
+        assert changed.structured_content is None
 
 
 async def test_one_server_is_served_under_its_bare_names(house: Served) -> None:

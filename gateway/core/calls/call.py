@@ -126,13 +126,17 @@ class UpstreamResult(Struct, frozen=True, kw_only=True):
 
 
 class FilteredResult(Struct, frozen=True, kw_only=True):
-    """What of the answer may reach the agent, after the result phase and every obligation."""
+    """What of the answer may reach the agent, after the result phase and every obligation.
+
+    `changed`: the result is another than the tool's own.
+    """
 
     result: bytes | None
     error: bytes | None
     is_error: bool
     withheld: str | None = None
     applied: tuple[Obligation, ...] = ()
+    changed: bool = False
 
 
 Status = Literal["ok", "tool_error", "withheld", "failed"]

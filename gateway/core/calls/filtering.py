@@ -57,7 +57,11 @@ def apply_obligations(
     if result is None and error is None:
         return _withheld(answer, obligations)
     return FilteredResult(
-        result=result, error=error, is_error=answer.is_error, applied=tuple(obligations)
+        result=result,
+        error=error,
+        is_error=answer.is_error,
+        applied=tuple(obligations),
+        changed=result is not answer.result,
     )
 
 

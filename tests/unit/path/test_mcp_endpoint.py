@@ -10,13 +10,16 @@ import orjson
 import pytest
 
 from connectors.memory import MemoryTransport
+from gateway.adapters.policy.memory_policy import Answerer
 from gateway.core.calls.call import Relay, UpstreamResult
+from gateway.core.policy.decision import Obligation, Permit
 from gateway.core.tokens.token import Claims, Grant
 from gateway.http.asgi import EventStream, Message
 from gateway.http.mcp_sessions import Sessions
 from gateway.protocol import mcp
 from tests.unit.path.world import (
     HOLD,
+    REVISION,
     Reply,
     World,
     build_claims,
@@ -482,22 +485,98 @@ async def test_a_header_tells_nobody_that_a_tool_exists() -> None:
     assert hidden.told == absent.told
 
 
-# --- holds
+# --- output schemas
 
 
-@pytest.mark.req("GW-12")
-async def test_a_tool_whose_output_has_no_room_for_it_is_held_in_plain_words() -> None:
-    world = World(lambda *_: HOLD)
+async def with_output(schema: object, answers: Answerer) -> World:
+    """A gateway before a server whose `lookup` promises results of this form."""
+    world = World(answers)
     await world.launch()
     transport = world.durable.transports["billing"]
     definition = orjson.loads(transport.definitions[0])
-    definition["outputSchema"] = {"type": "object"}
+    definition["outputSchema"] = schema
     world.durable.transports["billing"] = MemoryTransport(
         "billing",
         world.durable.handlers["billing"],
         definitions=[orjson.dumps(definition), transport.definitions[1]],
     )
-    world = World(lambda *_: HOLD, durable=world.durable)
+    return World(answers, durable=world.durable)
+
+
+def permit(duty: dict[str, Any]) -> Permit:
+    return Permit((), (Obligation(duty["type"], duty),), REVISION)
+
+
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+HIDE_N = {"type": "redact", "pointers": ["/n"]}
+HIDE_NAME = {"type": "redact", "pointers": ["/name"]}
+CUT = {"type": "truncate", "max_bytes": 40}
+GIVEN = {"content": [], "structuredContent": {"n": 5, "name": "canary" * 9}}
+
+
+@pytest.mark.req("POL-01")
+@pytest.mark.parametrize(
+    ("schema", "duty", "kept"),
+    [
+        (NUMBER, HIDE_N, {"n": "[redacted]", "name": "canary" * 9}),
+        (NUMBER, {"type": "mask", "pointers": ["/n"]}, {"n": "****", "name": "canary" * 9}),
+        (NUMBER, CUT, None),
+    ],
+)
+async def test_a_result_that_policy_made_unlike_its_promised_form_is_marked_for_clients(
+    schema: object, duty: dict[str, Any], kept: object
+) -> None:
+    """They check what is structured, and raise: after the call, whose result nobody then sees."""
+    world = await with_output(schema, lambda *_: permit(duty))
+    world.handle("billing", "lookup", lambda *_: UpstreamResult(result=orjson.dumps(GIVEN)))
+    told = (await world.call_mcp("billing__lookup")).json()["result"]
+    assert told["isError"] is True
+    assert "structuredContent" not in told
+    assert "was carried out; do not repeat it" in told["content"][0]["text"]
+    assert told.get("_meta", {}).get("countersign/changed") == kept
+    if kept is not None:
+        assert orjson.loads(told["content"][1]["text"]) == kept
+    assert world.records("call.outcome")[0]["status"] == "ok"
+
+
+@pytest.mark.req("POL-01")
+@pytest.mark.parametrize(
+    ("schema", "duty"),
+    [
+        (NUMBER, HIDE_NAME),
+        (None, HIDE_N),
+        ({"type": "object"}, HIDE_N),
+        ({"$ref": "https://elsewhere.example/schema"}, HIDE_N),
+        ({"type": "array"}, {"type": "annotate", "note": "x"}),
+        (NUMBER, {"type": "limit_result", "max_bytes": 4_000}),
+    ],
+    ids=["still fits", "no schema", "any object", "no schema to read", "unchanged", "in limits"],
+)
+async def test_what_fits_its_promised_form_or_is_the_tools_own_stays_structured(
+    schema: object, duty: dict[str, Any]
+) -> None:
+    world = await with_output(schema, lambda *_: permit(duty))
+    world.handle("billing", "lookup", lambda *_: UpstreamResult(result=orjson.dumps(GIVEN)))
+    told = (await world.call_mcp("billing__lookup")).json()["result"]
+    assert told.get("isError", False) is False
+    assert told["structuredContent"].keys() == {"n", "name"}
+
+
+@pytest.mark.req("POL-01")
+async def test_an_error_of_a_tool_stays_one_whatever_policy_takes_out_of_it() -> None:
+    world = await with_output(NUMBER, lambda *_: permit(HIDE_N))
+    failed = orjson.dumps({"content": [{"type": "text", "text": '{"n":5}'}], "isError": True})
+    world.handle("billing", "lookup", lambda *_: UpstreamResult(result=failed, is_error=True))
+    told = (await world.call_mcp("billing__lookup")).json()["result"]
+    assert [block["text"] for block in told["content"]] == ['{"n":"[redacted]"}']
+
+
+# --- holds
+
+
+@pytest.mark.req("GW-12")
+async def test_a_tool_whose_output_has_no_room_for_it_is_held_in_plain_words() -> None:
+    world = await with_output({"type": "object"}, lambda *_: HOLD)
     result = (await world.call_mcp("billing__lookup")).json()["result"]
     assert "structuredContent" not in result
     assert result["_meta"]["countersign/pending"]["status"] == "pending_approval"
