@@ -68,7 +68,6 @@ def _check_of(definition: bytes) -> Any:  # noqa: ANN401 - a class for each dial
         return None
 
 
-
 def widen(own: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema that takes what `own` takes, and the pending result."""
     root: dict[str, Any] = {"type": "object"}
