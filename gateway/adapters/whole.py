@@ -33,7 +33,7 @@ def put_folder(place: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def put_file(path: Path, content: bytes) -> None:
-    """Put a file in place of one that may be there. Raises `OSError`."""
+    """Put a file in place of one that may be there; one writer at a time. Raises `OSError`."""
     _make(path.parent)
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import hmac
 import os
 from collections.abc import Collection
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 from gateway.adapters.whole import put_file, put_folder
@@ -26,10 +27,11 @@ IMPACTS_KEPT: Final = 32
 
 
 class ReleaseStore:
-    """Keeps releases. Does I/O: not for the loop."""
+    """Keeps releases. Does I/O: not for the loop. Publishers may speak at the same moment."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._one_by_one = Lock()
 
     def place(self, revision: str) -> Path:
         """Return the folder of a release."""
@@ -81,10 +83,10 @@ class ReleaseStore:
     def save_signature(self, revision: str, number: int, kid: str, token: str) -> None:
         """Keep a publisher's signature in OPA's form. Raises `PolicyError`."""
         path = self._signatures(revision) / f"{number:06d}-{kid}.jwt"
-        if path.is_file():
-            return
         try:
-            put_file(path, token.encode())
+            with self._one_by_one:
+                if not path.is_file():
+                    put_file(path, token.encode())
         except OSError as error:
             raise _unwritable(self._folder, error) from None
 
@@ -97,10 +99,11 @@ class ReleaseStore:
         """Keep what a proposal would change, under its digest. Raises `PolicyError`."""
         path = self._impact(digest)
         try:
-            if path.is_file():
-                os.utime(path)  # it is a new one again
-                return
-            put_file(path, document)
+            with self._one_by_one:
+                if path.is_file():
+                    os.utime(path)  # it is a new one again
+                else:
+                    put_file(path, document)
         except OSError as error:
             raise _unwritable(self._folder, error) from None
 
@@ -124,12 +127,13 @@ class ReleaseStore:
         #    shown what they agree to. 2. What was measured a moment ago and is not on record yet
         #    is among the newest: a publisher has one word under way at a time.
         kept = {f"{_hex(digest)}.json" for digest in named}
-        found = list((self._folder / IMPACTS_FOLDER).iterdir())
-        others = [file for file in found if file.suffix == ".json" and file.name not in kept]
-        others.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
-        torn = [file for file in found if file.suffix == ".new"]  # killed while it was written
-        for file in (*others[IMPACTS_KEPT:], *torn):
-            file.unlink()
+        with self._one_by_one:
+            found = list((self._folder / IMPACTS_FOLDER).iterdir())
+            others = [file for file in found if file.suffix == ".json" and file.name not in kept]
+            others.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
+            torn = [file for file in found if file.suffix == ".new"]  # killed while it was written
+            for file in (*others[IMPACTS_KEPT:], *torn):
+                file.unlink()
 
     def _impact(self, digest: str) -> Path:
         return self._folder / IMPACTS_FOLDER / f"{_hex(digest)}.json"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,20 @@ async def test_impacts_are_kept_while_a_publication_may_name_them_and_then_the_n
     assert keeper.store.load_impact(waiting) is not None
     assert getattr(await ground.say("paul", second, seen=waiting), "state", "") == "active"
     await ground.die()
+
+
+def test_impacts_of_publishers_who_speak_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+    store = ReleaseStore(tmp_path)
+    documents = [b'{"counts":{"n":%d}}' % number for number in range(40)]
+
+    def say(document: bytes) -> None:
+        name = canonical.digest(document)
+        store.save_impact(name, document)
+        store.prune_impacts([name])
+
+    with ThreadPoolExecutor(8) as publishers:
+        list(publishers.map(say, [document for document in documents for _ in range(4)]))
+    assert len(list((tmp_path / IMPACTS_FOLDER).iterdir())) == IMPACTS_KEPT + 1
 
 
 async def test_impacts_that_cannot_be_removed_hold_no_proposal_up(
