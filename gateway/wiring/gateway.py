@@ -39,6 +39,7 @@ from gateway.core.calls.ledger import Ledger
 from gateway.core.errors import CountersignError
 from gateway.core.records.call_records import build_orphan
 from gateway.core.releases.halting import STEP_S
+from gateway.core.tokens.ended_runs import EndedRuns
 from gateway.dispatch import Step
 from gateway.http.app import GatewayApp
 from gateway.http.wire_guard import GuardedProtocol
@@ -102,7 +103,7 @@ class Gateway:
         )
         self._decisions: Decisions
         self._policy: PolicyInUse  # once the log has said which bundle decides
-        self._ended_runs: set[str] = set()
+        self._ended_runs = EndedRuns()
         self._pruned_s = 0
         self._kept_changes = -1
         self._audit: FileAuditLog | None = None
@@ -132,9 +133,9 @@ class Gateway:
         await self._build_transports(transports, pool, refresher)
         await refresher.refresh_all()
         # 4. The path, then everything that was under way when the gateway last stopped.
-        self._ended_runs.update(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
+        self._ended_runs.add(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
         # A state put back from a backup does not know them: what was ended stays ended.
-        self._ended_runs.update(audit.recovered.ended_runs)
+        self._ended_runs.add(audit.recovered.ended_runs)
         registered = await open_registry(
             config, state=self._state, audit=audit, clock=self._clock, ids=self._ids
         )
@@ -349,10 +350,14 @@ class Gateway:
         spending is forgotten is ended for good, before it is forgotten; a clock that jumps ahead
         and back would otherwise hand a live run its whole budget again.
         """
-        until_s = self._clock.now_ns() // 1_000_000_000 - OVER_S
+        now_s = self._clock.now_ns() // 1_000_000_000
+        until_s = now_s - OVER_S
+        if self._ended_runs.is_ahead_of(now_s):
+            self._ended_runs.go_back(await self._runs.find_ended(now_s))
+            self._pruned_s = until_s
         over = await self._runs.end_over(self._pruned_s, until_s)
         self._pruned_s = max(self._pruned_s, until_s)
-        self._ended_runs.update(over)
+        self._ended_runs.let_go(over, until_s)
         self._ledger.forget(over)
         if self._audit is not None:
             await self._ledger_store.keep(self._ledger, self._audit)

@@ -22,6 +22,7 @@ from gateway.core.catalog import Tool
 from gateway.core.limits import Limits
 from gateway.core.ports import Clock, Ids, ToolTransport
 from gateway.core.releases.publishing import PUBLISHER
+from gateway.core.tokens.ended_runs import EndedRuns
 from gateway.core.tokens.launching import find_cut
 from gateway.core.tokens.token import Claims, Run
 from gateway.custody import Custody
@@ -59,7 +60,7 @@ class Parts:
     custody: Custody
     transports: Mapping[str, ToolTransport]
     refresher: Refresher
-    ended_runs: set[str]
+    ended_runs: EndedRuns
     trusted: IssuerTokens | None
     registered: Registered
     kills: KillSwitch
@@ -70,13 +71,13 @@ class Parts:
 
     def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
         """The code under which authority is refused that ended before its time, or None."""
-        if claims.run_id in self.ended_runs:
+        if self.ended_runs.bars(claims.run_id, claims.expires_at):
             return "token_revoked"
         return self.registered.desk.registry.bars(claims) or self.kills.barred(claims, tool)
 
     def end_run(self, run_id: str) -> None:
         """Let nothing of a run be good any more, and end the processes that served it alone."""
-        self.ended_runs.add(run_id)
+        self.ended_runs.add([run_id])
         for transport in self.transports.values():
             if isinstance(transport, McpStdioTransport):
                 transport.end_run(run_id)

@@ -54,12 +54,15 @@ async def test_a_clock_that_jumps_ahead_and_back_gives_no_run_its_budget_again(
         await gateway._runs.create_run(build_run("longer", now_s + 36_000))  # noqa: SLF001
         for run_id in ("spent", "longer"):
             gateway._ledger.family(run_id).calls = 3  # noqa: SLF001
+        ended = gateway._ended_runs  # noqa: SLF001 - what every token is held against
         clock.ahead_ns = HOUR_NS
         await gateway.tidy()
         clock.ahead_ns = 0
+        assert ended.bars("spent", now_s + 300)  # at once
         await gateway.tidy()
         assert list(gateway._ledger.snapshot()) == ["longer"]  # noqa: SLF001
-        assert "spent" in gateway._ended_runs  # noqa: SLF001 - its live tokens are revoked
+        assert ended.bars("spent", now_s + 300)
+        assert not ended.bars("longer", now_s + 300)  # it is a good one as before
         spent = await gateway._runs.get_run("spent")  # noqa: SLF001
         assert spent is not None
         assert spent.ended  # and no new ones are issued, by this process or the next

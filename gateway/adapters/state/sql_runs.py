@@ -107,11 +107,13 @@ class SqlRuns:
 
     async def end_run(self, run_id: str, outcome: str = "") -> None:
         """End a run. Ending it again, or one that never was, changes nothing."""
-        self._ending.add(run_id)  # for good: who waits for this may be cancelled before it is done
+        self._ending.add(run_id)  # who waits for this may be cancelled before it is done
         self._forget()
         alive = sa.update(_runs).where(_runs.c.id == run_id, ~_runs.c.ended)
         change = alive.values(ended=True, outcome=outcome)
         await self._state.run(lambda connection: connection.execute(change).close())
+        self._forget()
+        self._ending.discard(run_id)
 
     async def end_over(self, since_s: int, until_s: int) -> list[str]:
         """End the runs whose deadline lies in `since_s` <= deadline < `until_s`; return their ids.
