@@ -86,7 +86,7 @@ class RecoveredOperation(Protocol):
 
     @property
     def outcome_status(self) -> str | None:
-        """The status of its outcome record; `unknown` where nobody knows whether it was sent."""
+        """The status of its outcome record; `not_sent` or `unknown` where it was not surely sent."""
         ...
 
     @property

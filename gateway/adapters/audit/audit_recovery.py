@@ -8,7 +8,7 @@ damage is not written to.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +57,11 @@ class OpenIntent(Struct, frozen=True):
 
 
 class RecoveredOperation(Struct, frozen=True):
-    """What the log knows of an approved call: whether it may have been sent, and how it ended."""
+    """What the log knows of an approved call: whether it may have been sent, and how it ended.
+
+    `outcome_status`: that of its outcome; `not_sent` where it certainly did not reach the tool,
+    `unknown` where nobody knows, None without an outcome.
+    """
 
     intent: bool
     outcome_status: str | None
@@ -202,12 +206,15 @@ class _Index:
         known = self.recovered.operations.get(value["op"])
         if known is not None:
             self.recovered.operations[value["op"]] = RecoveredOperation(
-                intent=True,
-                approval=known.approval,
-                outcome_status="unknown"
-                if value.get("delivery") == "unknown"
-                else value.get("status", "unknown"),
+                intent=True, approval=known.approval, outcome_status=read_end(value)
             )
+
+
+def read_end(record: Mapping[str, Any]) -> str:
+    """Return how an outcome, or an orphan, says that a call ended; see `RecoveredOperation`."""
+    delivery = record.get("delivery")
+    status = delivery if delivery in {"not_sent", "unknown"} else record.get("status", "unknown")
+    return str(status)
 
 
 def recover(

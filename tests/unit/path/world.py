@@ -14,7 +14,7 @@ from connectors.catalog import Catalog
 from connectors.listing import read_offers
 from connectors.manifest import Manifest
 from connectors.memory import Handler, MemoryTransport, build_definition
-from gateway.adapters.audit.audit_recovery import RecoveredOperation
+from gateway.adapters.audit.audit_recovery import RecoveredOperation, read_end
 from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.adapters.keys.dpop_replay import MemoryUsedProofs
 from gateway.adapters.keys.jose_dpop import JoseProofs
@@ -522,8 +522,7 @@ class World:
             if record["type"] == "call.intent":
                 found[record["op"]] = RecoveredOperation(intent=True, outcome_status=None)
             else:
-                unknown = record["delivery"] == "unknown"
-                status = "unknown" if unknown else record["status"]
+                status = read_end(record)
                 found[record["op"]] = RecoveredOperation(intent=True, outcome_status=status)
         return found
 
