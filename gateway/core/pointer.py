@@ -9,6 +9,9 @@ from typing import Any, Final
 EACH: Final = "*"
 """A part that leads to each of a list or object, where a pointer may have one."""
 
+_INDEX_MAX_CHARS: Final = 9
+"""No list is so long that an index into it has more digits."""
+
 
 class _Missing:
     """Marks that a pointer leads nowhere; not equal to any JSON value."""
@@ -41,13 +44,21 @@ def walk(document: Any, parts: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON h
     for part in parts:
         if isinstance(value, dict):
             value = value.get(part, MISSING)
-        elif (
-            isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value)
-        ):
-            value = value[int(part)]
+        elif isinstance(value, list) and is_index(part):
+            value = _item(value, part)
         else:
             return MISSING
     return value
+
+
+def is_index(part: str) -> bool:
+    """Whether a part may lead into a list."""
+    return part.isascii() and part.isdigit()
+
+
+def _item(items: list[Any], index: str) -> Any:  # noqa: ANN401 - any JSON
+    at = int(index) if len(index) <= _INDEX_MAX_CHARS else len(items)
+    return items[at] if at < len(items) else MISSING
 
 
 def reach(document: Any, parts: tuple[str, ...]) -> Iterator[Any]:  # noqa: ANN401 - any JSON
@@ -60,15 +71,14 @@ def reach(document: Any, parts: tuple[str, ...]) -> Iterator[Any]:  # noqa: ANN4
         yield document
         return
     name, rest = parts[0], parts[1:]
-    is_index = name.isascii() and name.isdigit()
     if isinstance(document, dict | list) and name == EACH:
         for each in document.values() if isinstance(document, dict) else document:
             yield from reach(each, rest)
-    elif isinstance(document, dict) and (name in document or not is_index):
+    elif isinstance(document, dict) and (name in document or not is_index(name)):
         if name in document:
             yield from reach(document[name], rest)
-    elif isinstance(document, list) and is_index:
-        if int(name) < len(document):
-            yield from reach(document[int(name)], rest)
+    elif isinstance(document, list) and is_index(name):
+        if (item := _item(document, name)) is not MISSING:
+            yield from reach(item, rest)
     elif document is not None:
         yield document

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.pointer import split
+from gateway.core.pointer import is_index, split
 
 REDACTED: Final = "[redacted]"
 MASKED: Final = "[masked]"
@@ -182,7 +182,7 @@ def _changed(document: Any, paths: Sequence[tuple[str, ...]], change: Change) ->
         wrapped = isinstance(document, dict) and document.keys() == {_WRAPPER}
         if wrapped and path and path[0] != _WRAPPER:
             document = {_WRAPPER: change_at(document[_WRAPPER], path, change)}
-            if _is_index(path[0]):
+            if is_index(path[0]):
                 continue
         document = change_at(document, path, change)
     return document
@@ -203,7 +203,7 @@ def change_at(value: Any, path: tuple[str, ...], change: Change) -> Any:  # noqa
         return _change_member(value, name, rest, change)
     if isinstance(value, list) and name == _EACH:
         return [change_at(item, rest, change) for item in value]
-    if isinstance(value, list) and _is_index(name):
+    if isinstance(value, list) and is_index(name):
         index = int(name[:_INDEX_MAX_CHARS])
         return [
             change_at(item, rest, change) if at == index else item for at, item in enumerate(value)
@@ -216,11 +216,7 @@ def _change_member(value: dict[str, Any], name: str, rest: tuple[str, ...], chan
         return {key: change_at(item, rest, change) for key, item in value.items()}
     if name in value:
         return {**value, name: change_at(value[name], rest, change)}
-    return change(value) if _is_index(name) else value
-
-
-def _is_index(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+    return change(value) if is_index(name) else value
 
 
 def _text_of(value: object) -> str | None:

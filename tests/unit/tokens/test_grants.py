@@ -242,6 +242,19 @@ def test_a_value_in_the_place_of_the_object_that_it_should_be_in_must_be_allowed
     assert grants.broken_constraint(Grant("shop"), make_tool(), {"to": {"name": "x"}}, 0) is None
 
 
+def test_an_index_that_no_list_is_long_enough_for_leads_nowhere(
+    make_tool: MakeTool, make_claims: MakeClaims
+) -> None:
+    """Nor is it too long a number to be read."""
+    for digits in (10, 5_000):
+        pointer = "/to/" + "9" * digits
+        claims = make_claims(grants=(Grant("shop"),), allowed_values={pointer: ("a",)})
+        grants, given = CompiledGrants(claims), {"to": ["b"]}
+        assert grants.broken_constraint(Grant("shop"), make_tool(), given, 0) is None
+        bound = Grant("shop", constraints={pointer: Constraint(prefix="b")})
+        assert check_constraints(bound, given, 0) == pointer  # what is absent breaks it
+
+
 def test_allowed_values_of_one_tool_do_not_bind_another(
     make_tool: MakeTool, make_claims: MakeClaims
 ) -> None:
