@@ -267,6 +267,10 @@ class _Connection(asyncio.Protocol):
 
     # What the parser finds
 
+    def on_message_begin(self) -> None:
+        if self._response is None:  # behind an answer that is complete: as in `data_received`
+            self.abort()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         response = self._response
         if response is None or response.status:  # a trailer: nothing reads those

@@ -179,6 +179,30 @@ async def test_an_answer_that_nobody_asked_for_is_never_taken_for_the_next_one()
         assert await ask(pool, target) == b"ok"
 
 
+@pytest.mark.parametrize("seen", [1, 9, 40, -6, -4, -1])
+async def test_an_answer_that_begins_behind_another_is_never_ended_by_the_next_one(
+    seen: int,
+) -> None:
+    evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(OK + evil[:seen])
+        await peer.request()
+        await peer.say(evil[seen:])
+
+    async with serve(handler) as (server, target), HttpPool() as pool:
+        assert await ask(pool, target) == b"ok"
+        assert await ask(pool, target) == b"ok"
+        assert server.accepted == 2
+
+
+async def test_a_line_break_behind_an_answer_is_none() -> None:
+    async with serve(replies(OK + b"\r\n")) as (server, target), HttpPool() as pool:
+        assert [await ask(pool, target) for _ in range(3)] == [b"ok"] * 3
+        assert server.accepted == 1
+
+
 async def test_an_answer_that_is_not_http_may_have_been_sent() -> None:
     async with serve(replies(b"SSH-2.0-OpenSSH\r\n")) as (_, target), HttpPool() as pool:
         with pytest.raises(HttpError) as caught:
