@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -86,7 +87,7 @@ class RecoveredOperation(Protocol):
 
     @property
     def outcome_status(self) -> str | None:
-        """The status of its outcome record; `not_sent` or `unknown` where it was not surely sent."""
+        """The status of its outcome; `not_sent` or `unknown` where it was not surely sent."""
         ...
 
     @property
@@ -143,6 +144,7 @@ class Dispatcher:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._away: set[str] = set()
         self._sent_before: dict[str, RecoveredOperation] = {}
+        self._owed: dict[str, Callable[[], Awaitable[object]]] = {}
 
     def schedule(self, request_id: str) -> None:
         """Dispatch in the background, once at a time for each request."""
@@ -227,7 +229,17 @@ class Dispatcher:
 
     async def _take_back(self, request: ApprovalRequest, fresh: Fresh) -> None:
         self._judge.give_back(fresh.verdict.charge)
-        await self._move(request, "APPROVED")
+        await self._insist(request.id, partial(self._move, request, "APPROVED"))
+
+    async def _insist(self, request_id: str, move: Callable[[], Awaitable[object]]) -> None:
+        """Make a move; where the state does not take it now, the sweep tries again until it does.
+
+        For requests that are DISPATCHED, which nothing else looks after before the next start, and
+        for results, which stand nowhere else.
+        """
+        self._owed[request_id] = move
+        await move()
+        del self._owed[request_id]
 
     async def _was_sent(self, claimed: ApprovalRequest) -> bool:
         """Whether the log says that it was sent: an old store was put back. Copies its end."""
@@ -341,14 +353,16 @@ class Dispatcher:
     async def _settle(self, request: ApprovalRequest, answer: Completed | Refused) -> None:
         if isinstance(answer, Refused):
             if answer.refusal.code in _UNSENT:
-                await self._move(request, "FAILED", outcome="not_sent")
+                move = partial(self._move, request, "FAILED", outcome="not_sent")
+                await self._insist(request.id, move)
             return  # otherwise the log decides at the next start
         outcome = answer.recorded.outcome
         state = _state_after(outcome.status, outcome.delivery)
         shown = answer.filtered.result or answer.filtered.error
         event = state_event(request, "unknown", "UNKNOWN") if state == "UNKNOWN" else None
         ended = "not_sent" if outcome.delivery == "not_sent" else outcome.status
-        await self._move(request, state, event_of=event, outcome=ended, result=shown)
+        move = partial(self._move, request, state, event_of=event, outcome=ended, result=shown)
+        await self._insist(request.id, move)
         await self._relay()
 
     async def _move(
@@ -404,7 +418,10 @@ class Dispatcher:
             await self._move(request, state, outcome=known.outcome_status)
 
     async def sweep(self) -> None:
-        """Once a second: let what ran out expire, and take up what was approved and not sent."""
+        """Once a second: let what ran out expire, take up what was approved and not sent.
+
+        And make the moves that the state did not take.
+        """
         for request in await self._store.expire_due(self._clock.now_ns() // 1_000_000_000):
             self._desk.changed(request.id)
         await self._relay()
@@ -416,6 +433,9 @@ class Dispatcher:
             if request.spec.execute == "on_approval" and not waits:
                 asked.add(request.server)
                 self.schedule(request.id)
+        for request_id in self._owed.keys() - self._running.keys():
+            await self._insist(request_id, self._owed[request_id])
+            self._desk.changed(request_id)
 
     async def _release_lost(self) -> None:
         """Give back claims whose dispatch broke off before the point of no return."""

@@ -583,6 +583,51 @@ async def test_a_store_that_fails_before_the_point_of_no_return_costs_nothing() 
     assert world.ledger.family("root-1").calls == 1
 
 
+async def test_a_store_that_fails_after_the_call_was_sent_takes_its_result_once_it_works() -> None:
+    saboteur = Saboteur(1, "before", ApprovalError("locked"))
+    durable = build_sabotaged(saboteur)
+
+    def reached(step: Step) -> None:
+        saboteur.armed = step == "executed"
+
+    world = World(holding(), durable=durable, reached=reached)
+    request = await approved(world)
+    world.dispatcher.schedule(request.id)
+    await world.dispatcher.close()
+    assert saboteur.struck
+    assert (await world.held()).state == "DISPATCHED"
+    await world.dispatcher.sweep()
+    reply = await world.request("GET", f"/v1/calls/{request.op}", token=sign(build_claims()))
+    assert reply.json()["status"] == "completed"
+    assert "refunded" in str(reply.json()["result"])
+    await world.dispatcher.sweep()
+    await world.dispatcher.close()
+    assert len(world.sent) == 1
+    assert world.ledger.family("root-1").calls == 1
+
+
+async def test_a_call_that_was_stopped_while_the_store_failed_is_looked_at_again() -> None:
+    saboteur = Saboteur(1, "before", ApprovalError("locked"))
+    durable = build_sabotaged(saboteur)
+
+    def reached(step: Step) -> None:
+        if step == "relayed" and not saboteur.struck:
+            saboteur.armed = True
+            world.revoked.add("run-1")
+
+    world = World(holding(), durable=durable, reached=reached)
+    request = await approved(world)
+    world.dispatcher.schedule(request.id)
+    await world.dispatcher.close()
+    assert ((await world.held()).state, world.sent) == ("DISPATCHED", [])
+    world.revoked.clear()
+    for _ in range(2):  # it is given back, then taken up
+        await world.dispatcher.sweep()
+        await world.dispatcher.close()
+    assert ((await world.held()).state, len(world.sent)) == ("EXECUTED", 1)
+    assert world.ledger.family("root-1").calls == 1
+
+
 async def test_an_approved_call_whose_intent_fits_into_no_record_ends() -> None:
     labels = [f"label{number:03}" + "x" * 56 for number in range(250)]
     parts = [tuple(labels[at : at + 16]) for at in range(0, 250, 16)]
