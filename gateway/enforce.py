@@ -50,6 +50,7 @@ from gateway.unbroken import Unbroken
 
 _log: Final = structlog.get_logger("gateway.enforce")
 _LISTED: Final = frozenset({None, FEED_STALE})  # what is stopped is hidden, what is in doubt is not
+_TOO_LARGE: Final = "audit_record_invalid"
 _PLAIN: Final = frozenset({"tool_unknown", "internal_error"})
 
 
@@ -109,7 +110,11 @@ class Enforcement:
         if isinstance(verdict, Denied):
             return await self._deny(resolved, verdict)
         # 4. Stopped since? Somebody pulled the switch while policy was asked.
-        code = await self._authenticator.find_stop(call.claims, resolved.tool)
+        try:
+            code = await self._authenticator.find_stop(call.claims, resolved.tool)
+        except BaseException:  # a caller that goes away here has sent nothing
+            self._give_back(verdict)
+            raise
         if code is not None:
             return await self._stop(resolved, verdict, code)
         # 5. Must people agree? Stored with its exact bytes; nothing is sent.
@@ -179,11 +184,16 @@ class Enforcement:
         released = Released(withhold(code))
         if answer is not None:
             released = await self._results.release(recorded, answer, charge.labels)
-        outcome = self._outcome(recorded, answer, released, delivery, started_ns)
-        try:
-            return Completed(await self._audit.record_outcome(outcome), released.filtered)
-        except AuditError:  # the intent stays open in the log, and the reply does not leave
-            return Refused(raw.op, Refusal("record", "outcome_unrecorded"))
+        # What policy says of a result may fit into no record; that it was withheld does.
+        for told in (released, Released(withhold("result_withheld"))):
+            outcome = self._outcome(recorded, answer, told, delivery, started_ns)
+            try:
+                return Completed(await self._audit.record_outcome(outcome), told.filtered)
+            except AuditError as error:
+                if error.code != _TOO_LARGE:
+                    break
+        # The intent stays open in the log, and the reply does not leave.
+        return Refused(raw.op, Refusal("record", "outcome_unrecorded"))
 
     async def _send(
         self, recorded: RecordedIntent, relay: Relay | None
@@ -241,10 +251,13 @@ class Enforcement:
             return await self._refusals.refuse_call(resolved.call, refusal, resolved.tool)
 
     async def _stop(self, resolved: ResolvedCall, verdict: Permitted | Held, code: str) -> Refused:
-        if isinstance(verdict, Permitted):
-            self._judge.give_back(verdict.charge)
+        self._give_back(verdict)
         refusal = Refusal("call", code)
         return await self._refusals.refuse_call(resolved.call, refusal, resolved.tool)
+
+    def _give_back(self, verdict: Permitted | Held) -> None:
+        if isinstance(verdict, Permitted):
+            self._judge.give_back(verdict.charge)
 
     async def _deny(self, resolved: ResolvedCall, denied: Denied) -> Refused:
         """Record a denial, with what policy was asked."""

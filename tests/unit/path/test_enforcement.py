@@ -23,6 +23,7 @@ from gateway.core.calls.call import (
 )
 from gateway.core.catalog import Tool
 from gateway.core.errors import AuditError, PolicyError
+from gateway.core.kills.kill import FEED_STALE
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Deny, Obligation, Permit, Phase
 from gateway.core.tokens.token import Claims, Constraint, Grant
@@ -468,6 +469,44 @@ async def test_whatever_fails_once_the_intent_is_there_leaves_an_outcome() -> No
     assert (reply.code, world.sent) == ("internal_error", [])
     outcome = world.records()[-1]
     assert (outcome["type"], outcome["delivery"]) == ("call.outcome", "unknown")
+
+
+@pytest.mark.req("GW-06", "GW-11")
+async def test_a_result_of_which_policy_says_more_than_a_record_holds_is_withheld() -> None:
+    labels = [f"label{number:03}" + "x" * 56 for number in range(250)]
+    added = [{"type": "add_label", "labels": labels[at : at + 16]} for at in range(0, 250, 16)]
+    world = World(watching(permit(*added)), concerns_result=True)
+    reply = await world.call_rest("billing__lookup", b"{}")
+    assert (reply.code, reply.json()["delivery"]) == ("result_withheld", "sent")
+    outcome = world.records()[-1]
+    assert (outcome["type"], outcome["status"], outcome["delivery"]) == (
+        "call.outcome",
+        "withheld",
+        "sent",
+    )
+    assert len(world.sent) == 1
+
+
+@pytest.mark.req("GW-06", "GW-10")
+async def test_a_caller_that_goes_away_while_it_is_asked_what_is_stopped_has_spent_nothing() -> (
+    None
+):
+    asked = asyncio.Event()
+
+    class Doubtful(World):
+        def barred(self, claims: Claims, tool: Tool | None = None) -> str | None:
+            return super().barred(claims) if tool is None else FEED_STALE
+
+    async def look() -> None:
+        asked.set()
+        await asyncio.Future()
+
+    world = Doubtful(look=look)
+    caller = asyncio.create_task(world.enforcement.call(world.raw()))
+    await asked.wait()
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    assert (world.sent, world.ledger.family("root-1").calls) == ([], 0)
 
 
 @pytest.mark.req("GW-06")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import jsonschema_rs
@@ -213,6 +213,7 @@ class World:
         audit: Any = None,  # noqa: ANN401 - an audit log that fails at times
         approvals: Any = None,  # noqa: ANN401 - a store that fails at times
         deliver: Deliver | None = None,
+        look: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.durable = durable or Durable()
         self.clock, self.ids = self.durable.clock, self.durable.ids
@@ -225,6 +226,7 @@ class World:
             concerns_result=concerns_result,
         )
         self.deliver = deliver
+        self.look = look
         self.revoked: set[str] = set()
         self.why_barred = "token_revoked"
         self.checks = {"audit": True}
@@ -274,6 +276,7 @@ class World:
                 public_url=URL,
                 nonces=self.nonces,
             ),
+            look=self.look,
         )
         self.enforcement = Enforcement(
             authenticator=self.authenticator,
