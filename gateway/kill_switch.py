@@ -120,9 +120,9 @@ class KillSwitch:
         """Whether a person is stopped: no sign-in, no session, and no votes."""
         return self._set.has_person(person)
 
-    def voids(self, voter: str, voted_at: int) -> bool:
-        """Whether a vote is void for good: its voter was stopped since, or suspended."""
-        return self._stopped.voids(self._log.key_id(voter), voted_at)
+    def voids(self, person: str, at_s: int) -> bool:
+        """Whether a vote or session of then is void for good: its person was stopped since."""
+        return self._stopped.voids(self._log.key_id(person), at_s)
 
     def bars_tool(self, claims: Claims, tool: Tool) -> bool:
         """Whether a tool is stopped for these claims; asked where nothing takes effect."""

@@ -50,6 +50,10 @@ class People(Protocol):
         """Return somebody who may act now."""
         ...
 
+    def voids(self, person_id: str, at_s: int) -> bool:
+        """Whether what a person was given at a time (seconds) ended with a stop of theirs since."""
+        ...
+
 
 class Lifetimes(Struct, frozen=True, kw_only=True):
     """How long people stay signed in, in seconds."""
@@ -134,8 +138,8 @@ class Sessions:
         # 1. A cookie sent as a credential, or the other way round. 2. Sessions that are over.
         if session is None or session.kind != kind or not is_live(session, now_s):
             return None
-        # 3. People who have been suspended since.
-        if self._humans.find(session.person) is None:
+        # 3. People who have been suspended since, and sessions of before they were.
+        if self._humans.find(session.person) is None or self._is_void(session):
             return None
         if now_s - session.seen_at >= min(_TOUCH_S, session.idle_s // 2):
             await self._store.touch(session.id_hash, now_s)
@@ -199,7 +203,12 @@ class Sessions:
     async def find(self, person: str) -> list[Session]:
         """Return where somebody is signed in, newest first."""
         now_s = self.now_s()
-        return [one for one in await self._store.find(person) if is_live(one, now_s)]
+        found = await self._store.find(person)
+        return [one for one in found if is_live(one, now_s) and not self._is_void(one)]
+
+    def _is_void(self, session: Session) -> bool:
+        """Whether its person was stopped since: it was perhaps why, so no way back revives it."""
+        return self._humans.voids(session.person, session.created_at)
 
     def _build(self, secret: str, kind: Kind, proof: Proof, life_s: int, idle_s: int) -> Session:
         now_s = self.now_s()

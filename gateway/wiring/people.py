@@ -57,6 +57,10 @@ class LivePeople:
         human = self.registered.humans.find(person_id)
         return None if human is None or self.kills.bars_person(human.id) else human
 
+    def voids(self, person_id: str, at_s: int) -> bool:
+        """Whether what a person was given at a time ended with a stop of theirs since."""
+        return self.kills.voids(person_id, at_s)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PeopleDesk:

@@ -1,7 +1,7 @@
-"""When each person was last stopped: what they voted up to then is void for good (DESIGN §4).
+"""When each person was last stopped: votes and sessions of until then are void (DESIGN §4).
 
 The log is what is durable; this is memory, made anew from it at each start. Somebody who is let go
-on gets none of their earlier votes back: it was perhaps not they who cast them.
+on gets none of them back: it was perhaps not they who cast the vote, or who was signed in.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class StoppedPeople:
         """Know that a person was stopped. INVARIANT: the time never goes back."""
         self._at[key_id] = max(at_s, self._at.get(key_id, at_s))
 
-    def voids(self, key_id: str, voted_at: int) -> bool:
-        """Whether a vote was cast before its voter was last stopped, or within that second."""
-        return voted_at <= self._at.get(key_id, -1)
+    def voids(self, key_id: str, at_s: int) -> bool:
+        """Whether something was before its person was last stopped, or within that second."""
+        return at_s <= self._at.get(key_id, -1)
 
     def fold(self, record: Mapping[str, Any]) -> None:
         """Note what a record of the log says: a `kill.set` or `registry.change`, of a person."""

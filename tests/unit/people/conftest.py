@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -83,13 +83,24 @@ def find_csrf(page: httpx.Response) -> str:
     return found[1]
 
 
+class Known(Humans):
+    """Everybody, and when somebody was last stopped."""
+
+    def __init__(self, entries: Iterable[HumanEntry]) -> None:
+        super().__init__(entries)
+        self.stopped_at: dict[str, int] = {}
+
+    def voids(self, person_id: str, at_s: int) -> bool:
+        return at_s <= self.stopped_at.get(person_id, -1)
+
+
 class World:
     """Sign-in, put together over memory. People: ann (approver), ada (admin), otto (operator)."""
 
     def __init__(self, state: SqlState, *, local: bool = True, provisions: bool = False) -> None:
         self.state, self.clock, self.ids = state, FixedClock(), CountingIds()
         self.log = MemoryAuditLog()
-        self.humans = Humans(
+        self.humans = Known(
             HumanEntry(name, (role,), hash_secret(f"secret-{name}"))
             for name, role in (("ann", "approver"), ("ada", "admin"), ("otto", "operator"))
         )

@@ -333,3 +333,20 @@ async def test_a_form_that_cannot_be_read_is_told_so(browser: Browser) -> None:
     answer = await browser.http.post("/signin/password", content=b"{}", headers=browser.own)
     assert answer.status_code == 400
     assert "<h1>" in answer.text
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_session_of_before_a_stop_is_void_and_one_of_after_it_is_not(
+    world: World, browser: Browser
+) -> None:
+    await browser.sign_in()
+    world.clock.now_s += 1
+    world.humans.stopped_at["ann"] = world.clock.now_s
+    assert (await browser.get("/account")).status_code == 303
+    world.clock.now_s += 1
+    after = world.browser()
+    await after.sign_in()
+    page = await after.get("/account")
+    assert page.status_code == 200
+    assert page.text.count("since") == 1  # the list of sessions knows no other either
+    assert (await browser.get("/account")).status_code == 303
