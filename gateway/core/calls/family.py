@@ -121,6 +121,8 @@ class Family:
 
     def give_back(self, charge: Charge) -> None:
         """Undo a charge whose call was certainly not sent. Labels and history never shrink."""
+        if charge.tool not in self.counts:  # forgotten with its run, and begun anew
+            return
         self.calls -= 1
         _take_away(self.counts, self.sums, charge)
         for name in ("", charge.tool):
@@ -235,7 +237,7 @@ class Day:
     def give_back(self, charge: Charge) -> None:
         """Undo a charge, unless its hour is over and gone."""
         found = self.hours.get(charge.at // _HOUR_S)
-        if found is not None:
+        if found is not None and charge.tool in found[0]:
             for counts, sums in (found, (self.counts, self.sums)):
                 _take_away(counts, sums, charge)
 

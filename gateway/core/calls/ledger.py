@@ -164,9 +164,10 @@ class Ledger:
         return Charge(spender.root, tool.id, sums, joined, also, now_s, spender.payer, egress)
 
     def give_back(self, charge: Charge) -> None:
-        """Undo a charge whose call was certainly not sent."""
+        """Undo a charge whose call was certainly not sent; nothing of what was forgotten since."""
         for name in (charge.family, *charge.also):
-            self._changing(name).give_back(charge)
+            if name in self._families:
+                self._changing(name).give_back(charge)
         if charge.payer in self._days:
             self._days[charge.payer].give_back(charge)
             self._changed.add(_DAY + charge.payer)

@@ -22,7 +22,7 @@ from gateway.core.calls.call import (
     UpstreamResult,
 )
 from gateway.core.catalog import Tool
-from gateway.core.errors import AuditError, PolicyError
+from gateway.core.errors import AuditError, PolicyError, UpstreamError
 from gateway.core.kills.kill import FEED_STALE
 from gateway.core.limits import Limits
 from gateway.core.policy.decision import Decision, Deny, Obligation, Permit, Phase
@@ -469,6 +469,26 @@ async def test_whatever_fails_once_the_intent_is_there_leaves_an_outcome() -> No
     assert (reply.code, world.sent) == ("internal_error", [])
     outcome = world.records()[-1]
     assert (outcome["type"], outcome["delivery"]) == ("call.outcome", "unknown")
+
+
+@pytest.mark.req("GW-06", "GW-10")
+@pytest.mark.parametrize("again", [(), ("root-1",)])
+async def test_a_call_whose_run_was_forgotten_while_it_waited_leaves_its_outcome(
+    world: World, again: tuple[str, ...]
+) -> None:
+    def handler(_arguments: dict[str, Any], _relay: object) -> str:
+        world.clock.pass_s(2 * 86_400)  # a machine that slept
+        world.ledger.forget(["root-1"])
+        world.ledger.take_changes()
+        for family in again:
+            world.ledger.family(family)
+        raise UpstreamError("down", delivery="not_sent")
+
+    world.handle("billing", "refund", handler)
+    reply = await world.call_rest("billing__refund", b'{"arguments":{"amount":1}}')
+    assert (reply.code, reply.json()["delivery"]) == ("upstream_unavailable", "not_sent")
+    assert [record["type"] for record in world.records()] == ["call.intent", "call.outcome"]
+    assert world.ledger.take_changes().keys() <= {"root-1", "day:refund-bot refund-bot"}
 
 
 @pytest.mark.req("GW-06", "GW-11")
