@@ -36,7 +36,7 @@ class Lane:
     def __init__(self, ask: CredentialAsk) -> None:
         self.ask: Final = ask
         self.era: Era | None = None
-        self.agreeing: Final = asyncio.Lock()
+        self.agreeing: asyncio.Task[Era] | None = None
         self.credential = UpstreamCredential()
         self.refused = UpstreamCredential()
         """What the upstream refused last; what is worn may have been renewed since it was sent."""

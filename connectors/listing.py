@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
+from connectors import mcp_wire as wire
+from gateway.core.calls.call import UpstreamResult
 from gateway.core.canonical import digest, digest_of
-from gateway.core.errors import RequestError
+from gateway.core.errors import RequestError, UpstreamError
 from gateway.core.strict_json import parse
 
 _DEFINITION_DEPTH_MAX: Final = 64
@@ -21,6 +24,28 @@ class Offer(Struct, frozen=True):
     raw: bytes
     value: dict[str, Any]
     digest: str
+
+
+async def collect(
+    ask: Callable[[str | None], Awaitable[UpstreamResult]], *, within_s: float
+) -> list[bytes]:
+    """Ask for page after page, by its cursor; return every definition, byte for byte as sent.
+
+    Raises `UpstreamError`, also where all pages together take longer than `within_s`.
+    """
+    pages = wire.Listing()
+    try:
+        async with asyncio.timeout(within_s):
+            cursor = pages.add(await ask(None))
+            while cursor is not None:
+                cursor = pages.add(await ask(cursor))
+    except TimeoutError:
+        raise UpstreamError(
+            "the upstream did not list its tools in time",
+            code="upstream_timeout",
+            delivery="not_sent",
+        ) from None
+    return pages.definitions
 
 
 def definition_digest(definition: Mapping[str, Any]) -> str:

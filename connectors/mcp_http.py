@@ -26,7 +26,7 @@ from connectors.http_exchange import (
 )
 from connectors.http_pool import HttpPool
 from connectors.lanes import Era, Headers, Lane, Lanes
-from connectors.listing import read_digests
+from connectors.listing import collect, read_digests
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.catalog import Tool
 from gateway.core.errors import UpstreamError
@@ -102,6 +102,7 @@ class McpHttpTransport:
             dropped=lambda lane: self._spawn(self._end_session(lane)),
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._agreements: set[asyncio.Task[Era]] = set()
 
     @property
     def protocol_version(self) -> str | None:
@@ -114,9 +115,10 @@ class McpHttpTransport:
 
     async def close(self) -> None:
         """End the MCP sessions, if there are any. Never raises."""
-        for task in list(self._tasks):
+        under_way = [*self._tasks, *self._agreements]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         await asyncio.gather(*(self._end_session(lane) for lane in self._lanes.all()))
         await self._http.close()
 
@@ -182,11 +184,11 @@ class McpHttpTransport:
             return await self._anew(lane, lambda: self._list(lane))
 
     async def _list(self, lane: Lane) -> list[bytes]:
-        era, listing = lane.era or await self._agree(lane), wire.Listing()
-        cursor = listing.add(await self._request(lane, "tools/list", era))
-        while cursor is not None:
-            cursor = listing.add(await self._request(lane, "tools/list", era, cursor=cursor))
-        return listing.definitions
+        era = lane.era or await self._agree(lane)
+        return await collect(
+            lambda cursor: self._request(lane, "tools/list", era, cursor=cursor),
+            within_s=self._timeout_ms / 1000,
+        )
 
     # Credentials
 
@@ -201,16 +203,19 @@ class McpHttpTransport:
         """
         agreed = lane.era
         try:
-            try:
-                return await work()
-            except CredentialRefusedError:
-                if self._credentials is None or not self._credentials.reject(lane):
-                    raise
-            return await work()
+            return await self._accepted(lane, work)
         except DisownedError:
             if agreed is None or lane.era is agreed:  # or another call has agreed anew since
                 lane.agree(None)
             raise
+
+    async def _accepted(self, lane: Lane, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await work()
+        except CredentialRefusedError:
+            if self._credentials is None or not self._credentials.reject(lane):
+                raise
+        return await work()
 
     async def _dress(self, lane: Lane) -> None:
         if self._credentials is not None:
@@ -219,19 +224,40 @@ class McpHttpTransport:
     # Agreeing on an era
 
     async def _agree(self, lane: Lane) -> Era:
-        async with lane.agreeing:
-            if lane.era is None:
-                try:
-                    await self._dress(lane)
-                    lane.agree(await self._discover(lane) or await self._initialize(lane))
-                except CredentialRefusedError as error:
-                    raise CredentialRefusedError(
-                        str(error), code=error.code, delivery="not_sent"
-                    ) from error
-                except UpstreamError as error:  # whatever call this was for has not left
-                    raise wire.undelivered(str(error), code=error.code) from error
-            assert lane.era is not None  # noqa: S101 - set above
-            return lane.era
+        """Agree on an era, once for all who wait for it: they get the same one, or fail at once.
+
+        Else a server that keeps silent is waited for by one after the other.
+        """
+        task = lane.agreeing
+        if task is None or task.done():
+            task = asyncio.create_task(self._accepted(lane, lambda: self._settle(lane)))
+            lane.agreeing = task
+            self._agreements.add(task)
+            task.add_done_callback(self._agreed)
+        try:  # shielded: who waits may be cancelled, such as a listing that takes too long
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise wire.undelivered("the gateway is stopping") from None
+            raise
+
+    def _agreed(self, task: asyncio.Task[Era]) -> None:
+        self._agreements.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may have been cancelled
+
+    async def _settle(self, lane: Lane) -> Era:
+        try:
+            await self._dress(lane)
+            era = await self._discover(lane) or await self._initialize(lane)
+        except CredentialRefusedError as error:
+            raise CredentialRefusedError(
+                str(error), code=error.code, delivery="not_sent"
+            ) from error
+        except UpstreamError as error:  # whatever call this was for has not left
+            raise wire.undelivered(str(error), code=error.code) from error
+        lane.agree(era)
+        return era
 
     async def _discover(self, lane: Lane) -> Era | None:
         """Ask the modern way. What no modern server answers means: ask the other way."""

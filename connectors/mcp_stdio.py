@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from connectors import mcp_wire as wire
 from connectors.credential_use import Credentials, guard_relay, refuse_repeated
-from connectors.listing import read_digests
+from connectors.listing import collect, read_digests
 from connectors.mcp_wire import undelivered
 from connectors.stdio_process import StdioProcess, spawn
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
@@ -179,11 +179,10 @@ class McpStdioTransport:
         return definitions
 
     async def _list(self, process: StdioProcess) -> list[bytes]:
-        listing = wire.Listing()
-        cursor = listing.add(await self._list_page(process, None))
-        while cursor is not None:
-            cursor = listing.add(await self._list_page(process, cursor))
-        return listing.definitions
+        return await collect(
+            lambda cursor: self._list_page(process, cursor),
+            within_s=self._limits.upstream_timeout_ms / 1000,
+        )
 
     async def _check_offer(self, process: StdioProcess, name: str) -> None:
         """Raise `UpstreamError` `not_sent` unless a process offers a tool as it was listed.

@@ -668,6 +668,62 @@ async def test_many_first_calls_ask_for_the_era_once(connect: Connect) -> None:
     assert methods == ["server/discover"] + ["tools/call"] * 5
 
 
+async def test_who_waits_for_a_server_that_keeps_silent_waits_no_longer_than_the_first(
+    connect: Connect,
+) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        """Keep silent."""
+
+    liar = Liar(answer, discovered=None)
+    async with connect(liar, limits=replace(LIMITS, upstream_timeout_ms=200)) as transport:
+        calls = (transport.call(build_intent("echo"), None) for _ in range(5))
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert [request["method"] for request, _ in liar.seen] == ["server/discover", "initialize"]
+        again = await asyncio.gather(
+            transport.call(build_intent("echo"), None), return_exceptions=True
+        )
+        assert len(liar.seen) == 4  # the next one asks for itself
+    told = [(end.code, end.delivery) for end in ends + again if isinstance(end, UpstreamError)]
+    assert told == [("upstream_timeout", "not_sent")] * 6
+
+
+async def test_who_gives_up_while_the_era_is_asked_for_takes_it_from_nobody(
+    connect: Connect,
+) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        if request["method"] == "server/discover":
+            asked.set()
+            await may_answer.wait()
+        await reply.result(DISCOVERED if request["method"] == "server/discover" else OK)
+
+    liar = Liar(answer, discovered=None)
+    async with connect(liar) as transport:
+        impatient = asyncio.create_task(transport.list_tools())
+        patient = asyncio.create_task(transport.call(build_intent("echo"), None))
+        await asked.wait()
+        impatient.cancel()
+        may_answer.set()
+        assert orjson.loads((await patient).result or b"") == OK
+    assert [request["method"] for request, _ in liar.seen] == ["server/discover", "tools/call"]
+
+
+async def test_a_close_while_the_era_is_asked_for_ends_who_waits(connect: Connect) -> None:
+    asked = asyncio.Event()
+
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        asked.set()
+
+    async with connect(Liar(answer, discovered=None)) as transport:
+        call = asyncio.create_task(transport.call(build_intent("echo"), None))
+        await asked.wait()
+        await transport.close()
+        with pytest.raises(UpstreamError) as caught:
+            await call
+    assert caught.value.delivery == "not_sent"
+
+
 @pytest.mark.parametrize(
     "discovered", [{"supportedVersions": ["2025-11-25"]}, {"supportedVersions": 1}, {}]
 )
@@ -723,6 +779,21 @@ async def test_a_listing_may_have_pages(connect: Connect) -> None:
 
     async with connect(Liar(answer)) as transport:
         assert await transport.list_tools() == [b'{"name": "a"}', b'{"name": "b"}']
+
+
+async def test_a_listing_whose_pages_come_slowly_takes_no_longer_than_a_call(
+    connect: Connect,
+) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        await asyncio.sleep(0.1)  # a slow server
+        await reply.result({"tools": [], "nextCursor": str(len(liar.seen))})
+
+    liar = Liar(answer)
+    async with connect(liar, limits=replace(LIMITS, upstream_timeout_ms=400)) as transport:
+        with pytest.raises(UpstreamError, match="did not list its tools in time") as caught:
+            await transport.list_tools()
+    assert caught.value.code == "upstream_timeout"
+    assert len(liar.seen) < 10
 
 
 async def test_a_cursor_that_is_no_text_ends_the_listing(connect: Connect) -> None:
