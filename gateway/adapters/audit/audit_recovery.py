@@ -232,7 +232,8 @@ def recover(
     Every record's place, link and time is checked, every root, and the last signature of each
     epoch, which covers them all. One of `keys` must be the last epoch's. `leaf` is called with the
     leaf hash of each record of a complete batch. Raises `ConfigurationError` naming file, line and
-    remedy for a damaged log.
+    remedy for a damaged log. Whether lines are in canonical form is for verifiers: only whoever
+    holds the key can have written others.
     """
     segments = list_segments(directory)
     # INVARIANT: what is believed here is durable, before anything is done because of it: a key
@@ -241,7 +242,7 @@ def recover(
         files.settle(segments[-1])
         files.sync_directory(directory)
     index = _Index(fold, fold_from, leaf)
-    check = ChainCheck(origin, None)
+    check = ChainCheck(origin, None, canonical=False)
     scan = _Scan(directory, check, index, _load_anchor(directory), keys)
     for segment in segments[:-1]:
         scan.read(segment)

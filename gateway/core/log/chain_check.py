@@ -43,7 +43,8 @@ WINDOW_LINES: Final = 64
 """How many lines after a break `explain` wants to see."""
 
 _SIGNED: Final = "\\n\\n— ".encode()
-_TEXTS: Final = ("boot", "type", "op", "prev")
+_FIELDS: Final = ("boot", "type", "op", "prev", "v", "seq", "ts")
+_KINDS: Final = [str, str, str, str, int, int, int]
 
 
 class Break(Struct, frozen=True):
@@ -135,11 +136,7 @@ class ChainCheck:
 
     def _shape(self, value: object, line: bytes) -> Break | None:
         seq = self.chain.seq
-        if (
-            not isinstance(value, dict)
-            or not all(type(value.get(name)) is str for name in _TEXTS)
-            or not all(type(value.get(name)) is int for name in ("v", "seq", "ts"))
-        ):
+        if not isinstance(value, dict) or _KINDS != [type(value.get(name)) for name in _FIELDS]:
             return Break("edited", seq, "the line is no record: a field is missing or of no use")
         if value["v"] != VERSION or value.get("log") != self.chain.origin:
             return Break("wrong_log", seq, f"the record is not one of `{self.chain.origin}`")
