@@ -136,7 +136,7 @@ class ChainCheck:
 
     def _shape(self, value: object, line: bytes) -> Break | None:
         seq = self.chain.seq
-        if not isinstance(value, dict) or _KINDS != [type(value.get(name)) for name in _FIELDS]:
+        if not isinstance(value, dict) or [type(value.get(name)) for name in _FIELDS] != _KINDS:
             return Break("edited", seq, "the line is no record: a field is missing or of no use")
         if value["v"] != VERSION or value.get("log") != self.chain.origin:
             return Break("wrong_log", seq, f"the record is not one of `{self.chain.origin}`")
