@@ -130,6 +130,11 @@ class RegistryDesk:
         given = () if body is None else tuple(body.since.values())
         return max(given, default=0) + self._deps.approver_delay_s
 
+    def is_taken(self, member_id: str) -> bool:
+        """Whether an id stands for somebody already, in any state, or for an app."""
+        reserved = self._deps.deployment.reserved
+        return self.registry.is_taken(member_id) or person(member_id) in reserved
+
     async def create(self, by: str, kind: Kind, body: Body, *, secret: bool, reason: str) -> Told:
         """Register somebody. With `secret`, one is generated and told once."""
         return await self._unbroken(self._create(by, kind, body, secret=secret, reason=reason))
@@ -176,7 +181,7 @@ class RegistryDesk:
         return await self._unbroken(self._note_claim(person_id, by, made_at))
 
     async def _create(self, by: str, kind: Kind, body: Body, *, secret: bool, reason: str) -> Told:
-        if self._is_taken(body.id):
+        if self.is_taken(body.id):
             return Declined("registry_exists", f"`{body.id}` stands for somebody already")
         told = self._deps.ids.secret() if secret else None
         if told is not None:
@@ -364,7 +369,7 @@ class RegistryDesk:
     async def _claim(self, body: Person) -> Applied | Declined:
         if self.registry.admins:
             return Declined("registry_conflict", "there is an admin already; ask them")
-        if self._is_taken(body.id):
+        if self.is_taken(body.id):
             return Declined("registry_exists", f"`{body.id}` stands for somebody already")
         body = replace(body, roles=tuple(sorted({*body.roles, ADMIN})))
         fault = find_body_fault(body, self.registry, self._deps.deployment)
@@ -378,7 +383,7 @@ class RegistryDesk:
         return Applied(after, alone=True)
 
     async def _provision(self, person_id: str) -> Applied | Declined:
-        if self._is_taken(person_id):
+        if self.is_taken(person_id):
             return Declined("registry_exists", f"`{person_id}` stands for somebody already")
         body = Person(id=person_id, provisioned=True)
         fault = find_body_fault(body, self.registry, self._deps.deployment)
@@ -413,10 +418,6 @@ class RegistryDesk:
             return body
         others = tuple(name for name in body.opened_by if person(name) != person(by))
         return replace(body, opened_by=(*others, by), opened_at=self._now_s())
-
-    def _is_taken(self, member_id: str) -> bool:
-        reserved = self._deps.deployment.reserved
-        return self.registry.is_taken(member_id) or person(member_id) in reserved
 
     def _find_unfit(self, before: Member | None, after: Member) -> str | None:
         """Say what is wrong with a new body. One that stays as it is may always be stopped."""

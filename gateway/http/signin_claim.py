@@ -15,7 +15,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.core.approvals.declined import Declined
-from gateway.core.approvals.sessions import HOME
+from gateway.core.approvals.sessions import HOME, hash_of
 from gateway.core.errors import CredentialError
 from gateway.core.people.accounts import find_password_fault
 from gateway.core.people.registry import SENSITIVE
@@ -47,11 +47,15 @@ _SPENT: Final = (
 
 
 class Claim(Struct, frozen=True):
-    """Whose account a claim opens, who made it and when. Nobody's yet: it makes the first admin."""
+    """Whose account a claim opens, who made it and when. Nobody's yet: it makes the first admin.
+
+    `account` names the password and the secret that the person had then: it is good for those only.
+    """
 
     person: str = ""
     by: str = ""
     at: int = 0
+    account: str = ""
 
 
 class ClaimBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,7 +118,8 @@ def _admin(deps: SignInDeps, admit: Admit) -> APIRouter:
         if fault is not None:
             return decline(fault)
         await deps.log.changed(body.person, "claim_made", by=human.id)
-        code = await make_claim(deps, Claim(body.person, human.id, deps.now_s()))
+        account = await _name_account(deps, body.person)
+        code = await make_claim(deps, Claim(body.person, human.id, deps.now_s(), account))
         return reply(
             {
                 "person": body.person,
@@ -169,9 +174,8 @@ async def _claim(deps: SignInDeps, request: Request) -> Response:
         await note_refusal(deps, "claim", "claim_unknown")
         return claim_page("", chosen, chooses=True, error=_SPENT, status=403)
     person = found.person or chosen
-    fault = _find_fault(deps, found, person) or find_password_fault(
-        form.get("password", ""), person
-    )
+    fault = await _find_fault(deps, found, person)
+    fault = fault or find_password_fault(form.get("password", ""), person)
     if fault is not None:  # nothing is used up by a password that is too short
         return claim_page(code, chosen, chooses=True, error=fault, status=400)
     assert deps.passwords is not None  # noqa: S101 - the route is there only with them
@@ -211,17 +215,36 @@ async def _peek(deps: SignInDeps, code: str) -> tuple[str, Claim | None]:
     return "claim", None
 
 
-def _find_fault(deps: SignInDeps, claim: Claim, person: str) -> str | None:
-    if claim.person:
-        target = find_human(deps, claim.person)
-        if target is None:
-            return "you are not known here any more; ask an admin"
-        # An admin who made a claim, waited for its person to be given roles, and used it then.
-        if claim.by != claim.person and not SENSITIVE.isdisjoint(target.roles):
-            return "you were given roles that decide since it was made; make a claim of your own"
-        return None
+async def _find_fault(deps: SignInDeps, claim: Claim, person: str) -> str | None:
+    """Say why a claim is not good for `person`, or return None. Numbered by attack."""
+    if not claim.person:
+        return _find_first_fault(deps, person)
+    target, maker = find_human(deps, claim.person), find_human(deps, claim.by)
+    if target is None:
+        return "you are not known here any more; ask an admin"
+    others = claim.by != claim.person
+    # 1. An admin who made a claim, waited for its person to be given roles, and used it then.
+    if others and not SENSITIVE.isdisjoint(target.roles):
+        return "you were given roles that decide since it was made; make a claim of your own"
+    # 2. Somebody who was stopped since, or lost the role: what they made would outlive that.
+    may = maker is not None and (not others or ADMIN in maker.roles)
+    if not may or deps.humans.voids(claim.by, claim.at):
+        return "who made this claim may not any more; ask for a new one"
+    # 3. Whoever found an earlier claim, or made one with a secret that was replaced since.
+    if claim.account != await _name_account(deps, claim.person):
+        return "the account has another password or secret since it was made; ask for a new one"
+    return None
+
+
+def _find_first_fault(deps: SignInDeps, person: str) -> str | None:
     if not _ID.fullmatch(person):
         return "choose an id: letters, digits and `._@-`, at most 64"
-    if find_human(deps, person) is not None:
+    if deps.is_taken(person):
         return "this id is taken; choose another for the first admin"
     return None
+
+
+async def _name_account(deps: SignInDeps, person: str) -> str:
+    """Return what stands for the password and the secret that somebody has now."""
+    password = await deps.accounts.password_hash(person)
+    return hash_of(f"{deps.secret_of(person)} {password or ''}")

@@ -137,9 +137,11 @@ class SignInDeps:
 
     `provision` makes somebody known without any role, `first_admin` where there is no admin yet.
     `shares_secret`: whether somebody else knows a person's secret, which then proves too little.
-    `has_own_secret`: whether a person has one that nobody else was told. `is_provisioned`: whether
-    an identity provider vouched for them first. `note_claim` keeps, durably and on record, whose
-    claim is about to open a person's account, and when it was made; False where it must not.
+    `has_own_secret`: whether a person has one that nobody else was told. `secret_of`: the hash of
+    theirs, empty for none. `is_taken`: whether an id stands for somebody, in any state.
+    `is_provisioned`: whether an identity provider vouched for them first. `note_claim` keeps,
+    durably and on record, whose claim is about to open a person's account, and when it was made;
+    False where it must not.
     """
 
     sessions: Sessions
@@ -159,6 +161,8 @@ class SignInDeps:
     clock: Clock
     ids: Ids
     has_own_secret: Callable[[str], bool]
+    secret_of: Callable[[str], str]
+    is_taken: Callable[[str], bool]
     trusted_proxies: Networks = ()
 
     @property

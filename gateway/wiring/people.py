@@ -156,6 +156,8 @@ def build_people(
         first_admin=_build_first_admin(registered),
         shares_secret=lambda who: _shares_secret(registered, who),
         has_own_secret=lambda who: _has_own_secret(registered, who),
+        secret_of=lambda who: _secret_of(registered, who),
+        is_taken=registered.desk.is_taken,
         trusted_proxies=tuple(ip_network(one) for one in section.trusted_proxies),
         is_provisioned=lambda who: _is_provisioned(registered, who),
         note_claim=_build_note_claim(registered),
@@ -224,6 +226,11 @@ def _shares_secret(registered: Registered, person_id: str) -> bool:
 def _has_own_secret(registered: Registered, person_id: str) -> bool:
     body = registered.registry.active_person(person_id)
     return body is not None and bool(body.secret_hash) and not body.secret_shared
+
+
+def _secret_of(registered: Registered, person_id: str) -> str:
+    body = registered.registry.active_person(person_id)
+    return "" if body is None else body.secret_hash
 
 
 def _load_secret(place: str) -> str:

@@ -18,6 +18,7 @@ from gateway.adapters.signin.passwords import Argon2Passwords
 from gateway.adapters.state.sql_accounts import SqlAccounts
 from gateway.adapters.state.sql_sessions import SqlSessions, SqlTickets
 from gateway.adapters.state.sql_store import SqlState
+from gateway.core.approvals.approval import person
 from gateway.core.errors import ConfigurationError
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.humans import HumanEntry, Humans, build_admit
@@ -87,8 +88,19 @@ class Known(Humans):
     """Everybody, and when somebody was last stopped."""
 
     def __init__(self, entries: Iterable[HumanEntry]) -> None:
-        super().__init__(entries)
+        self.names: set[str] = set()
         self.stopped_at: dict[str, int] = {}
+        super().__init__(entries)
+
+    def put(self, entry: HumanEntry) -> None:
+        super().put(entry)
+        self.names.add(person(entry.id))
+
+    def is_taken(self, person_id: str) -> bool:
+        return person(person_id) in self.names
+
+    def secret_of(self, person_id: str) -> str:
+        return self._hashes.get(person_id, b"").hex()
 
     def voids(self, person_id: str, at_s: int) -> bool:
         return at_s <= self.stopped_at.get(person_id, -1)
@@ -156,6 +168,8 @@ class World:
             first_admin=self._enrol_admin,
             shares_secret=self.shared.__contains__,
             has_own_secret=lambda _person: False,
+            secret_of=self.humans.secret_of,
+            is_taken=self.humans.is_taken,
             trusted_proxies=(ip_network("203.0.113.0/24"), ip_network("2001:db8:1::/64")),
             is_provisioned=self.provisioned.__contains__,
             note_claim=self._note_claim,

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.adapters.state.sql_store import SqlState
 from gateway.core.approvals.sessions import SignedIn
+from gateway.core.tokens.clients import hash_secret
 from gateway.http.humans import HumanEntry
 from gateway.http.signin_claim import make_first_claim
 from gateway.http.signin_sessions import Proof
@@ -224,7 +225,7 @@ async def test_a_claim_of_somebody_suspended_is_no_good(world: World, browser: B
     code = (await ask_claim(world, "ada", "otto")).json()["code"]
     world.humans.drop("otto")
     assert (await browser.post("/claim", code=code, password=PASSWORD)).status_code == 400
-    world.humans.put(HumanEntry("otto", (), None))
+    world.humans.put(HumanEntry("otto", (), hash_secret("secret-otto")))
     assert (await browser.post("/claim", code=code, password=PASSWORD)).status_code == 303
 
 
@@ -238,3 +239,55 @@ async def test_guessing_claims_is_bounded_and_other_pages_send_none(world: World
     answers = [await stranger.post("/claim", **fields) for _ in range(61)]
     assert answers[0].status_code == 403
     assert answers[-1].status_code == 429
+
+
+async def bring(world: World, code: str, password: str = OTHER_PASSWORD) -> int:
+    """Bring a claim in a new browser."""
+    return (await world.browser().post("/claim", code=code, password=password)).status_code
+
+
+@pytest.mark.req("TOK-08")
+async def test_using_a_claim_leaves_no_earlier_one_good(world: World) -> None:
+    lost = (await ask_claim(world, "ada", "otto")).json()["code"]
+    used = (await ask_claim(world, "ada", "otto")).json()["code"]
+    assert await bring(world, used) == 303
+    assert await bring(world, lost, PASSWORD) == 400  # whoever found it
+    assert (await world.browser().sign_in("otto", OTHER_PASSWORD)).status_code == 303
+    later = (await ask_claim(world, "ada", "otto")).json()["code"]
+    assert await bring(world, later, PASSWORD) == 303
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_claim_made_with_a_secret_ends_with_that_secret(world: World) -> None:
+    stolen = (await ask_claim(world, "ann", "ann")).json()["code"]
+    world.humans.put(HumanEntry("ann", ("approver",), hash_secret("another")))
+    assert await bring(world, stolen) == 400
+    assert (await world.browser().sign_in("ann", PASSWORD)).status_code == 303
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_claim_of_somebody_who_is_no_admin_any_more_is_no_good(world: World) -> None:
+    code = (await ask_claim(world, "ada", "otto")).json()["code"]
+    world.humans.put(HumanEntry("ada", ("auditor",), hash_secret("secret-ada")))
+    assert await bring(world, code) == 400
+    world.humans.drop("ada")
+    assert await bring(world, code) == 400
+    world.humans.put(HumanEntry("ada", ("admin",), hash_secret("secret-ada")))
+    world.humans.stopped_at["ada"] = world.clock.now_s
+    assert await bring(world, code) == 400  # made before she was stopped, perhaps not by her
+
+
+@pytest.mark.req("TOK-08")
+async def test_the_first_claim_is_not_used_up_by_an_id_that_stands_for_somebody(
+    world: World, browser: Browser
+) -> None:
+    code = str(await make_first_claim(world.deps, has_admin=False))
+    world.humans.drop("ann")  # suspended, and to come back with what she signs in with
+    for taken in ("ann", "ANN"):
+        fields = {"code": code, "person": taken, "password": OTHER_PASSWORD}
+        assert (await browser.post("/claim", **fields)).status_code == 400
+    world.humans.put(HumanEntry("ann", ("approver",), None))
+    assert (await world.browser().sign_in("ann", PASSWORD)).status_code == 303
+    assert await bring(world, code) == 400
+    fields = {"code": code, "person": "root", "password": PASSWORD}
+    assert (await browser.post("/claim", **fields)).status_code == 303
