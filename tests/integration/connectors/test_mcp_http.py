@@ -683,7 +683,7 @@ async def test_who_waits_for_a_server_that_keeps_silent_waits_no_longer_than_the
             transport.call(build_intent("echo"), None), return_exceptions=True
         )
         assert len(liar.seen) == 4  # the next one asks for itself
-    told = [(end.code, end.delivery) for end in ends + again if isinstance(end, UpstreamError)]
+    told = [(end.code, end.delivery) for end in (*ends, *again) if isinstance(end, UpstreamError)]
     assert told == [("upstream_timeout", "not_sent")] * 6
 
 
