@@ -222,6 +222,27 @@ def test_a_secret_is_found_in_its_usual_forms(form: str) -> None:
     assert holds_any(f'{{"text":"x{form}x"}}'.encode(), build_needles([SECRET]))
 
 
+ESCAPES = {
+    "php": {"/": "\\/"},
+    "dotnet": {c: f"\\u00{ord(c):02X}" for c in "+&'<>`"} | {'\\"': "\\u0022"},
+    "gson": {c: f"\\u00{ord(c):02x}" for c in "=&'<>"},
+}
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("encoder", ESCAPES)
+@pytest.mark.parametrize("secret", ["aB3/xY9+kQ7=&<'`>z", 'a"b+c/d\\e=f&g', "bGV0IG1lLy4rPQ+/=="])
+def test_a_secret_is_found_however_an_upstream_escapes_it(
+    secret: str, encoder: str, depth: int
+) -> None:
+    text = f"I was sent {secret} just now"
+    for _ in range(depth):  # a text that holds JSON whose text holds JSON
+        text = json.dumps({"text": text})
+        for char, escaped in ESCAPES[encoder].items():
+            text = text.replace(char, escaped)
+    assert holds_any(text.encode(), build_needles([secret]))
+
+
 @given(st.binary(max_size=4), st.text("abcXYZ0189+/=~", min_size=8, max_size=40), st.binary())
 def test_a_secret_is_found_in_base64_wherever_it_stands(
     before: bytes, secret: str, after: bytes
@@ -236,3 +257,4 @@ def test_a_short_secret_is_not_looked_for() -> None:
 
 def test_other_text_is_let_through() -> None:
     assert not holds_any(b"an ordinary answer, secret-free", build_needles([SECRET]))
+    assert not holds_any(rb'{"a":"\u002B\/\\u00e9"}', build_needles([SECRET, "\\" * 8]))
