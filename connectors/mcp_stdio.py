@@ -157,11 +157,11 @@ class McpStdioTransport:
                 wire.build_call(number, intent, modern=False),
                 timeout_s=timeout_ms / 1000,
                 intent=intent,
-                relay=guard_relay(relay, self._needles),
+                relay=guard_relay(relay, process.needles),
             )
         finally:
             process.used_ns = self._clock.monotonic_ns()
-        refuse_repeated(answer, self._needles)
+        refuse_repeated(answer, process.needles)
         self._failures = 0
         return answer
 
@@ -218,7 +218,7 @@ class McpStdioTransport:
         body = wire.build_request(number, "tools/list", params)
         timeout_s = self._limits.upstream_timeout_ms / 1000
         answer = await process.request(number, body, timeout_s=timeout_s)
-        refuse_repeated(answer, self._needles)
+        refuse_repeated(answer, process.needles)
         return answer
 
     def end_run(self, run_id: str) -> None:
@@ -293,7 +293,7 @@ class McpStdioTransport:
         if self._credentials is None:
             return self._env
         given = await self._credentials.obtain(CredentialAsk(server=self.server_id))
-        if not given.shows_same(self._given):  # processes with the last one may still run
+        if not given.shows_same(self._given):  # the last one is still looked for, too
             self._needles = build_needles((*given.secrets, *self._given.secrets))
             self._given = given
         return self._env | dict(given.env)
@@ -305,6 +305,7 @@ class McpStdioTransport:
         except BaseException:
             self._running.pop(key, None)  # it was never started: the next call may try at once
             raise
+        needles = self._needles  # its own for as long as it lives, however often they change
         try:
             process = await spawn(
                 self._command,
@@ -314,6 +315,7 @@ class McpStdioTransport:
                 died=lambda process: self._bury(key, process),
                 list_changed=self._notice,
             )
+            process.needles = needles
             await process.handshake(self._limits.upstream_timeout_ms / 1000)
         except BaseException as error:
             if process is not None:  # in a task of its own, which nobody cancels
@@ -323,7 +325,7 @@ class McpStdioTransport:
                 said = str(error)
                 if isinstance(error, OSError) and error.filename is not None:
                     said = f"{error.strerror}: `{error.filename}`"
-                if holds_any(said.encode(), self._needles):  # it tells what it was given
+                if holds_any(said.encode(), needles):  # it tells what it was given
                     said = "what it said repeats the gateway's credential"
                 raise undelivered(f"`{self._command[0]}` did not start: {said}") from None
             raise

@@ -63,7 +63,8 @@ class StdioProcess:
 
     `died` is called once when it ends without being told to. `list_changed` is called when it
     says that its tools have changed. For the owner to note: `started_ns`, `used_ns`, when it was
-    last of use, and `offered`, the digests of its definitions, forgotten when it changes them.
+    last of use, `needles`, what it must not repeat, and `offered`, the digests of its definitions,
+    forgotten when it changes them.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class StdioProcess:
         self._ready = False
         self.started_ns = 0
         self.used_ns = 0
+        self.needles: tuple[bytes, ...] = ()
         self.offered: Mapping[str, str] | None = None
         self._reading = asyncio.create_task(self._read())
         self._draining = asyncio.create_task(self._drain_stderr())

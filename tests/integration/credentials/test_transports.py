@@ -429,6 +429,21 @@ async def test_a_process_that_repeats_it_is_not_heard(desk: McpStdioTransport) -
     assert heard == []
 
 
+async def test_what_a_process_was_started_with_is_looked_for_as_long_as_it_lives() -> None:
+    broker = MemoryBroker()
+    desk = build_desk(broker)
+    for number in range(3):  # the secret changes twice while the process of the first run lives on
+        secret = f"upstream-secret-{number}"
+        shown = UpstreamCredential(env=(("KEY", secret),), secrets=(secret,))
+        broker.has[ASK] = shown
+        await broker.close()  # what it held has expired
+        await desk.call(build_intent("length", run_id=f"run-{number}"), None)
+    with pytest.raises(UpstreamError) as caught:
+        await desk.call(build_intent("tell", run_id="run-0"), None)
+    await desk.close()
+    assert caught.value.code == "result_withheld"
+
+
 async def test_a_process_that_fails_to_start_with_it_on_its_lips_is_not_quoted() -> None:
     desk = build_desk(MemoryBroker({ASK: VARIABLE}), "die")
     with pytest.raises(UpstreamError) as caught:
