@@ -124,6 +124,22 @@ async def test_runs_that_are_over_are_ended_for_good(store: Store) -> None:
     assert await store.end_over(NOW_S + 2, NOW_S - 60) == []
 
 
+async def test_others_are_served_while_a_long_past_is_ended() -> None:
+    state = SqlState("sqlite://")
+    await state.open(environment="test", log_origin="test/audit")
+    store = SqlRuns(state)
+    ids = [f"{number:032x}" for number in range(1_200)]
+    for number, run_id in enumerate(ids):  # many at the same second
+        await store.create_run(build_run(0, id=run_id, deadline=NOW_S + number // 700))
+    ending = asyncio.create_task(store.end_over(NOW_S, NOW_S + 9))
+    assert await store.get_run("not there") is None
+    assert await store.get_run("not there") is None
+    assert not ending.done()
+    assert await ending == ids
+    assert await store.find_runs(now_s=0) == []
+    await state.close()
+
+
 async def test_runs_outlive_the_process(tmp_path: Path) -> None:
     state = await open_state(tmp_path / "state.db")
     await SqlRuns(state).create_run(build_run(1))

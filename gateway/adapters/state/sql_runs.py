@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +31,9 @@ _runs = sa.Table(
 
 
 _KNOWN_MAX: Final = 4_096
+_STEP: Final = 500
+"""So many runs are ended in one transaction."""
+
 _WHOLE: Final = (_runs.c.body, _runs.c.ended, _runs.c.outcome)
 
 
@@ -118,18 +122,26 @@ class SqlRuns:
     async def end_over(self, since_s: int, until_s: int) -> list[str]:
         """End the runs whose deadline lies in `since_s` <= deadline < `until_s`; return their ids.
 
-        Durable, so that no clock that goes back can bring them to life again.
+        Durable, so that no clock that goes back can bring them to life again. In steps, between
+        which others are served: at a start, it is all runs that there ever were.
         """
-        change = (
-            sa.update(_runs)
-            .where(_runs.c.deadline >= since_s, _runs.c.deadline < until_s)
-            .values(ended=True)
-            .returning(_runs.c.id)
-        )
-        self._forget()
-        over = await self._state.run(lambda connection: list(connection.execute(change).scalars()))
-        self._forget()
-        return over
+        over: list[str] = []
+        begin = sa.tuple_(_runs.c.deadline, _runs.c.id) >= sa.tuple_(since_s, "")
+        while True:
+            query = (
+                sa.select(_runs.c.id, _runs.c.deadline, _runs.c.ended)
+                .where(begin, _runs.c.deadline < until_s)
+                .order_by(_runs.c.deadline, _runs.c.id)
+                .limit(_STEP)
+            )
+            self._forget()
+            rows = await self._state.run(partial(_end_these, query))
+            self._forget()
+            over += [row.id for row in rows]
+            if len(rows) < _STEP:
+                return over
+            last = rows[-1]
+            begin = sa.tuple_(_runs.c.deadline, _runs.c.id) > sa.tuple_(last.deadline, last.id)
 
     async def find_ended(self, now_s: int) -> list[str]:
         """Return the ids of ended runs whose deadline is not past: their tokens may still live."""
@@ -139,6 +151,15 @@ class SqlRuns:
     def _forget(self) -> None:
         self._known.clear()
         self._ends += 1
+
+
+def _end_these(query: sa.Select[Any], connection: Connection) -> list[Any]:
+    """End the runs that a query finds; return its rows."""
+    rows = list(connection.execute(query))
+    alive = [row.id for row in rows if not row.ended]
+    if alive:
+        connection.execute(sa.update(_runs).where(_runs.c.id.in_(alive)).values(ended=True))
+    return rows
 
 
 def _read(row: Any) -> Run:  # noqa: ANN401 - a row of `_WHOLE`
