@@ -27,7 +27,7 @@ from gateway.config.models import AuditSection
 from gateway.config.release import build_rules, overlay, require_two
 from gateway.config.settings import Config
 from gateway.core.entry import Entry
-from gateway.core.errors import ConfigurationError, CountersignError
+from gateway.core.errors import AuditError, ConfigurationError, CountersignError, PolicyError
 from gateway.core.ports import Clock, Ids, PolicyEngine
 from gateway.core.records import impact_told
 from gateway.core.records import release_records as records
@@ -70,6 +70,10 @@ class Start(NamedTuple):
     config: Config
     bundle: Bundle
     stated: Mapping[str, Any]
+
+
+PATIENCE_S: Final = 60
+"""For so long it is tried again to put a release to use, where engine or log may soon be back."""
 
 
 class _Watch(NamedTuple):
@@ -119,6 +123,7 @@ class ReleaseKeeper:
         self._watch: _Watch | None = None
         self._shadowed: tuple[int, int] | None = None
         self._waits = 0
+        self._tried: tuple[int, int] | None = None
 
     @property
     def is_watching(self) -> bool:
@@ -319,8 +324,18 @@ class ReleaseKeeper:
             await self._end_shadow()
             await self._put_to_use(publication)
         except (CountersignError, OSError) as error:
-            _log.error("release_not_activated", release=publication.revision, problem=str(error))
+            told = {"release": publication.revision, "problem": str(error)}
+            if _may_pass(error) and self._is_early(publication):
+                _log.warning("release_not_activated_yet", **told)
+                return
+            _log.error("release_not_activated", **told)
             await self._halt(publication, "not_activated", Rates(), Rates())
+
+    def _is_early(self, publication: Publication) -> bool:
+        """Whether it was first tried to put this one to use so lately that it is tried again."""
+        if self._tried is None or self._tried[0] != publication.number:
+            self._tried = publication.number, self._now_s()
+        return self._now_s() < self._tried[1] + PATIENCE_S
 
     async def _put_to_use(self, publication: Publication) -> None:
         assert self._activate is not None  # noqa: S101 - looked at by `settle`
@@ -429,3 +444,10 @@ class ReleaseKeeper:
 def find_mode(config: Config) -> Mode:
     """Return what decides: files (`dev`, `off`), or a release."""
     return "dev" if config.dev else config.policy.releases
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it says nothing about the release: an OPA that starts anew, a log that is busy."""
+    if isinstance(error, PolicyError):
+        return error.code == PolicyError.default_code
+    return isinstance(error, AuditError) and error.retryable

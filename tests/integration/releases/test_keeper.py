@@ -14,7 +14,7 @@ from gateway.adapters.audit.memory_audit import MemoryAuditLog
 from gateway.adapters.policy.policy_bundle import Bundle, load_bundle_dir, restore_bundle
 from gateway.config.release import assemble
 from gateway.core.approvals.declined import Declined
-from gateway.core.errors import AuditError, ConfigurationError
+from gateway.core.errors import AuditError, ConfigurationError, CountersignError, PolicyError
 from gateway.core.releases.halting import STEP_S
 from gateway.core.releases.release import Release
 from gateway.http.releases_desk import Done
@@ -231,6 +231,56 @@ async def test_a_release_that_cannot_be_put_to_use_is_halted_and_the_old_one_sta
     assert ground.decides == rev_of(first)
     await ground.die()
     assert verify(ground) == ""
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [PolicyError("no OPA there"), AuditError("busy", code="audit_overloaded", retryable=True)],
+)
+async def test_a_release_is_put_to_use_once_engine_and_log_are_back(
+    tmp_path: Path, trouble: CountersignError
+) -> None:
+    ground, first = await begin(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+    works = keeper._activate  # noqa: SLF001
+
+    async def fail(_bundle: Bundle, _stated: object) -> None:
+        raise trouble
+
+    keeper._activate = fail  # noqa: SLF001 - an engine that is away
+    second = ground.release("second")
+    assert (await ground.publish(second)).state == "published"
+    ground.clock.wait(59)
+    await keeper.tick()
+    assert ground.decides == rev_of(first)
+    keeper._activate = works  # noqa: SLF001
+    await keeper.tick()
+    assert ground.decides == rev_of(second)
+    assert not ground.records("policy.halt")
+    await ground.die()
+    assert verify(ground) == ""
+
+
+async def test_a_release_whose_engine_stays_away_is_halted_after_a_minute(tmp_path: Path) -> None:
+    ground, first = await begin(tmp_path)
+    keeper = ground.gateway
+    assert keeper is not None
+
+    async def fail(_bundle: Bundle, _stated: object) -> None:
+        raise PolicyError("no OPA there")
+
+    works, keeper._activate = keeper._activate, fail  # noqa: SLF001 - an engine that is away
+    await ground.publish(ground.release("second"))
+    ground.clock.wait(60)
+    await keeper.tick()
+    assert ground.records("policy.halt")[0]["why"] == "not_activated"
+    keeper._activate = works  # noqa: SLF001
+    third = ground.release("third")  # has a minute of its own
+    await ground.publish(third)
+    assert ground.decides == rev_of(third)
+    assert first != third
+    await ground.die()
 
 
 async def test_a_release_with_other_people_decides_as_a_whole_from_the_next_start(
