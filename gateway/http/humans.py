@@ -23,7 +23,7 @@ class Human(Struct, frozen=True):
 
     `acr`: how surely they are known (`core.sessions.LEVELS`); a bearer secret proves `session`.
     `session`: which one they act in, empty for a bearer secret. `auth_time`: when they proved it,
-    in seconds; 0 for a bearer secret, which proves nothing about now.
+    in seconds, and `amr` by what; 0 and nothing for a bearer secret, which tells nothing of now.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Human(Struct, frozen=True):
     acr: str = "session"
     session: str = ""
     auth_time: int = 0
+    amr: tuple[str, ...] = ()
 
 
 class HumanEntry(Struct, frozen=True):
@@ -146,7 +147,9 @@ async def _find_signed_in(
     # Roles are those of now, not of the sign-in; so is being known at all.
     if human is None or found is None:
         return None
-    return replace(human, acr=found.acr, session=found.sid, auth_time=found.auth_time)
+    return replace(
+        human, acr=found.acr, session=found.sid, auth_time=found.auth_time, amr=found.amr
+    )
 
 
 def _read_hash(person_id: str, secret_hash: str) -> bytes:

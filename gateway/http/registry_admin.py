@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from starlette.responses import Response
 
 from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.sessions import FEDERATED, FRESH_S, HOME
+from gateway.core.errors import CredentialError
 from gateway.core.people.registry import (
     ADMIN,
     AUDITOR,
@@ -35,7 +37,7 @@ from gateway.http.admin_route import (
     reply,
     require_role,
 )
-from gateway.http.humans import Admit
+from gateway.http.humans import Admit, Human
 from gateway.http.openapi import takes
 from gateway.http.registry_desk import RegistryDesk, Told
 from gateway.http.registry_views import NAMES, build_member, build_proposal
@@ -355,7 +357,10 @@ class RegistryAdmin:
 
     async def _owner_or_admin(self, request: Request, member_id: str) -> str:
         human = await self._admit(request.headers.get("authorization"))
-        return human.id if human.id == member_id else await self._who(request)
+        if human.id != member_id:
+            return await self._who(request)
+        _require_own_proof(human, self._desk.now_s())
+        return human.id
 
     async def _edit(self, by: str, kind: Kind, member_id: str, given: Struct) -> Told:
         values = {name: _value(given, name) for name in given.__struct_fields__}
@@ -380,6 +385,20 @@ class RegistryAdmin:
             "entry": build_member(told.member, self._environment),
         }
         return reply(body if told.secret is None else {**body, "secret": told.secret})
+
+
+def _require_own_proof(human: Human, now_s: int) -> None:
+    """Raise unless somebody may give themselves a secret, which outlives the session they act in.
+
+    What an identity provider gave, no credential that it does not know of must outlive; and what
+    somebody found on a disk must not become somebody for good. As on `/account`.
+    """
+    if FEDERATED in human.amr:
+        why = "your account is your identity provider's; ask an admin for a secret"
+        raise CredentialError(why, code="registry_own_change")
+    if human.session and now_s - human.auth_time > FRESH_S:
+        why = f"sign out at `{HOME}` and run `countersign login`: yours is over {FRESH_S} s old"
+        raise CredentialError(why, code="registry_own_change")
 
 
 def _joined(names: Names, new: Names, gone: Names) -> Names:

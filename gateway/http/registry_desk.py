@@ -114,15 +114,19 @@ class RegistryDesk:
         self._proposals = {one.id: one for one in stored.proposals}
         return shadowed, [member.id for member in older]
 
+    def now_s(self) -> int:
+        """Return the time in seconds."""
+        return self._deps.clock.now_ns() // 1_000_000_000
+
     def proposals(self) -> list[Proposal]:
         """Return what waits for a second person, oldest first."""
-        now_s = self._now_s()
+        now_s = self.now_s()
         return [one for _, one in sorted(self._proposals.items()) if not is_due(one, now_s)]
 
     def voting_roles(self, person_id: str) -> tuple[str, ...]:
         """Return the roles and groups of a person whose votes count now."""
         body = self.registry.active_person(person_id)
-        return () if body is None else ripe(body, self._now_s(), self._deps.approver_delay_s)
+        return () if body is None else ripe(body, self.now_s(), self._deps.approver_delay_s)
 
     def votes_from_s(self, person_id: str) -> int:
         """Return when the newest role or group of a person begins to count, in seconds."""
@@ -189,7 +193,7 @@ class RegistryDesk:
         fault = find_body_fault(body, self.registry, self._deps.deployment)
         if fault is not None:
             return Declined("registry_invalid", fault)
-        after = Member(kind=kind, body=body, version=1, changed_at=self._now_s())
+        after = Member(kind=kind, body=body, version=1, changed_at=self.now_s())
         return await self._judge(by, None, after, "create", secret=told, reason=reason)
 
     async def _edit(self, by: str, kind: Kind, member_id: str, action: Action, edit: Edit) -> Told:
@@ -223,14 +227,14 @@ class RegistryDesk:
         fault = find_body_fault(body, self.registry, self._deps.deployment)
         if fault is not None:
             return Declined("registry_invalid", fault)
-        after = replace(before, body=body, version=before.version + 1, changed_at=self._now_s())
+        after = replace(before, body=body, version=before.version + 1, changed_at=self.now_s())
         return await self._judge(by, before, after, action, secret=secret)
 
     async def _step(self, by: str, kind: Kind, member_id: str, step: Move, reason: str) -> Told:
         before = self.registry.find(member_id, kind)
         if before is None:
             return _unknown(kind, member_id)
-        after = move(before, step, self._now_s())
+        after = move(before, step, self.now_s())
         if isinstance(after, Declined):
             return after
         return await self._judge(by, before, after, step, reason=reason)
@@ -250,14 +254,14 @@ class RegistryDesk:
             return given
         if given == "second":
             return await self._propose(by, before, after, action, reason)
-        after = dated(before, after, self._now_s())
+        after = dated(before, after, self.now_s())
         await self._apply(by, before, after, action=action, given=given, reason=reason)
         return Applied(after, secret, alone=given == "alone")
 
     async def _propose(
         self, by: str, before: Member | None, after: Member, action: Action, reason: str
     ) -> Proposal:
-        deps, now_s = self._deps, self._now_s()
+        deps, now_s = self._deps, self.now_s()
         proposal = Proposal(
             id=deps.ids.new(),
             action=action,
@@ -329,7 +333,7 @@ class RegistryDesk:
         await self._settle()
 
     async def _confirm(self, by: str, proposal_id: str) -> Applied | Declined:
-        proposal, now_s = self._proposals.get(proposal_id), self._now_s()
+        proposal, now_s = self._proposals.get(proposal_id), self.now_s()
         if proposal is None:
             return Declined("registry_not_found", "there is no such proposal")
         fault = find_confirm_fault(self.registry, proposal, by=by, now_s=now_s)
@@ -375,7 +379,7 @@ class RegistryDesk:
         fault = find_body_fault(body, self.registry, self._deps.deployment)
         if fault is not None:
             return Declined("registry_invalid", fault)
-        now_s = self._now_s()
+        now_s = self.now_s()
         after = dated(None, Member(kind="human", body=body, version=1, changed_at=now_s), now_s)
         await self._apply(
             body.id, None, after, action="create", given="alone", reason="first admin"
@@ -389,7 +393,7 @@ class RegistryDesk:
         fault = find_body_fault(body, self.registry, self._deps.deployment)
         if fault is not None:
             return Declined("registry_invalid", fault)
-        after = Member(kind="human", body=body, version=1, changed_at=self._now_s())
+        after = Member(kind="human", body=body, version=1, changed_at=self.now_s())
         reason = "vouched for by an identity provider"
         await self._apply(person_id, None, after, action="create", given="plain", reason=reason)
         return Applied(after)
@@ -407,7 +411,7 @@ class RegistryDesk:
         body = replace(
             body, opened_by=(by,), opened_at=made_at, secret_hash="", secret_shared=False
         )
-        after = replace(before, body=body, version=before.version + 1, changed_at=self._now_s())
+        after = replace(before, body=body, version=before.version + 1, changed_at=self.now_s())
         reason = "a claim set their account up"
         await self._apply(by, before, after, action="update", given="plain", reason=reason)
         return Applied(after)
@@ -417,7 +421,7 @@ class RegistryDesk:
         if not isinstance(body, Person):
             return body
         others = tuple(name for name in body.opened_by if person(name) != person(by))
-        return replace(body, opened_by=(*others, by), opened_at=self._now_s())
+        return replace(body, opened_by=(*others, by), opened_at=self.now_s())
 
     def _find_unfit(self, before: Member | None, after: Member) -> str | None:
         """Say what is wrong with a new body. One that stays as it is may always be stopped."""
@@ -463,9 +467,6 @@ class RegistryDesk:
                 return await story
 
         return await asyncio.shield(asyncio.ensure_future(tell()))
-
-    def _now_s(self) -> int:
-        return self._deps.clock.now_ns() // 1_000_000_000
 
 
 def _with_secret(body: Body, secret_hash: str, *, shared: bool) -> Body:

@@ -9,13 +9,12 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.core.approvals.sessions import HOME, SignedIn, hash_of, is_fresh
+from gateway.core.approvals.sessions import FEDERATED, FRESH_S, HOME, SignedIn, hash_of, is_fresh
 from gateway.core.errors import CredentialError
 from gateway.core.people.accounts import Passkey, find_password_fault
 from gateway.http.pages.account_pages import account_page
 from gateway.http.signin import CHALLENGE_S, json_reply, read_challenge, read_json
 from gateway.http.signin_desk import (
-    FRESH_S,
     PageRoute,
     SignInDeps,
     note_refusal,
@@ -23,7 +22,6 @@ from gateway.http.signin_desk import (
     require_own_form,
     see_other,
 )
-from gateway.http.signin_oidc import FEDERATED
 
 PASSKEYS_MAX: Final = 20
 _LABEL_MAX_CHARS: Final = 64

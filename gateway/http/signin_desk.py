@@ -41,8 +41,6 @@ PER_WINDOW: Final = 20
 WINDOW_NS: Final = 10_000_000_000
 KNOWN_S: Final = 7_776_000
 """How long a browser is remembered as one in which somebody signed in: 90 days."""
-FRESH_S: Final = 900
-"""How long ago somebody may have proved themselves who changes their own account."""
 
 _STATUS: Final[Mapping[str, int]] = {
     "request_invalid": 400,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.core.approvals.sessions import hash_of, is_assured
+from gateway.core.approvals.sessions import FEDERATED, hash_of, is_assured
 from gateway.core.errors import CredentialError
 from gateway.core.people.accounts import Asked, Identity, IdentityProvider
 from gateway.http.pages.signin_pages import go_on_page, leave_page
@@ -27,9 +27,6 @@ from gateway.http.signin_desk import (
 from gateway.http.signin_sessions import Proof
 
 STATE_S: Final = 600
-FEDERATED: Final = "fed"
-"""In `amr`: somebody else's word. Such sessions change no local password and no passkey."""
-
 _ANSWER_MAX_CHARS: Final = 4_096
 
 

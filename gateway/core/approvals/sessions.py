@@ -36,6 +36,12 @@ LEVELS: Final = ("chat", "session", "strong")
 provider that the configuration calls strong. A name outside of this list is met by nobody.
 """
 
+FEDERATED: Final = "fed"
+"""In `amr`: somebody else's word. Such sessions change nothing that its person signs in with."""
+
+FRESH_S: Final = 900
+"""How long ago somebody may have proved themselves who changes their own account."""
+
 HOME: Final = "/account"
 NEXT_MAX_CHARS: Final = 8_192
 _LOCAL: Final = re.compile(r"/(?:[!#-\[\]-~][!-\[\]-~]*)?")

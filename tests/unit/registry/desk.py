@@ -18,7 +18,7 @@ from gateway.core.people.registry_checks import Deployment
 from gateway.core.ports import OutboxEvent
 from gateway.core.tokens.clients import Agent, ClientRegistry, Launcher, hash_secret
 from gateway.core.tokens.token import Grant
-from gateway.http.humans import HumanEntry, Humans, build_admit
+from gateway.http.humans import Credentials, HumanEntry, Humans, build_admit
 from gateway.http.registry_admin import RegistryAdmin
 from gateway.http.registry_desk import RegistryDeps, RegistryDesk
 from tests.fixed import CountingIds, FixedClock
@@ -77,6 +77,7 @@ class Desk:
         audit: MemoryAuditLog | None = None,
         clock: FixedClock | None = None,
         ids: CountingIds | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.clock, self.ids = clock or FixedClock(), ids or CountingIds()
         self.store = store or FailingStore()
@@ -100,7 +101,7 @@ class Desk:
             )
         )
         api = FastAPI()
-        admit = build_admit(self.humans, self._refuse)
+        admit = build_admit(self.humans, self._refuse, credentials)
         for router in RegistryAdmin(desk=self.desk, admit=admit, environment="test").routers():
             api.include_router(router)
         self.api = api

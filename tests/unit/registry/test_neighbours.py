@@ -15,10 +15,12 @@ from gateway.adapters.state.memory_approvals import MemoryApprovals
 from gateway.adapters.state.outbox_relay import OutboxRelay
 from gateway.adapters.state.sql_store import SqlState
 from gateway.core.approvals.declined import Declined
+from gateway.core.approvals.sessions import SignedIn
 from gateway.core.records.approval_entries import state_event
 from gateway.core.tokens.clients import hash_secret
 from gateway.http.approvals import ApprovalDeps, build_router
 from gateway.http.humans import HumanEntry, Humans, build_admit
+from gateway.http.signin_sessions import Proof
 from tests.fixed import CountingIds, FixedClock
 from tests.unit.approvals.conftest import build_request
 from tests.unit.people.conftest import OTHER_PASSWORD, World
@@ -44,6 +46,44 @@ async def test_a_claim_of_an_admin_is_void_once_its_person_decides(state: SqlSta
     own = (await ask_claim(world, "otto", "otto")).json()["code"]
     done = await world.browser().post("/claim", code=own, password=OTHER_PASSWORD)
     assert done.status_code == 303
+
+
+async def sign_in(world: World, *amr: str) -> str:
+    """Return the credential of a command line that zoe has just signed in."""
+
+    async def told(_found: SignedIn) -> None:
+        """Nothing is recorded here."""
+
+    proof = Proof(person="zoe", auth_time=world.clock.now_s, acr="strong", amr=amr)
+    return (await world.sessions.begin_cli(proof, told))[0]
+
+
+@pytest.mark.req("TOK-08")
+async def test_a_secret_outlives_a_session_so_none_but_a_fresh_one_of_ones_own_gets_it(
+    state: SqlState,
+) -> None:
+    world = World(state)
+    desk = Desk(clock=world.clock, credentials=world.sessions.by_credential)
+    await desk.start()
+    await desk.post("ada", "users", {"id": "zoe"})
+    world.humans.put(HumanEntry("zoe", (), None))
+    # Whom an identity provider lets in has no way in that outlives its word.
+    provided = await sign_in(world, "fed", "pwd")
+    refused = await desk.ask("zoe", "POST", "users/zoe/secret", {}, secret=provided)
+    assert told(refused) == (403, "registry_own_change")
+    own = await sign_in(world, "pwd")
+    world.clock.now_s += 900
+    given = await desk.ask("zoe", "POST", "users/zoe/secret", {}, secret=own)
+    assert desk.humans.authenticate(f"Bearer {given.json()['secret']}").id == "zoe"
+    # A session that somebody found becomes nobody for good.
+    world.clock.now_s += 1
+    stale = await desk.ask("zoe", "POST", "users/zoe/secret", {}, secret=own)
+    assert told(stale) == (403, "registry_own_change")
+    again = {"secret_hash": hash_secret("a")}
+    stale = await desk.ask("zoe", "POST", "users/zoe/secret", again, secret=own)
+    assert "countersign login" in stale.json()["detail"]
+    kept = await desk.ask("zoe", "POST", "users/zoe/secret", {}, secret=given.json()["secret"])
+    assert kept.status_code == 200
 
 
 class Votes:
