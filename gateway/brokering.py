@@ -125,6 +125,8 @@ class CachingBroker:
         return flight
 
     async def _ask(self, ask: CredentialAsk, now_ns: int) -> UpstreamCredential | CredentialFailure:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         try:
             found = await self._fetch(ask, now_ns)
         except Exception as error:  # noqa: BLE001 - INVARIANT: whatever fails, nothing is sent
@@ -138,7 +140,10 @@ class CachingBroker:
                 detail=found.detail,
             )
             _bound(self._failed, self._entries_max)
-            self._failed[ask] = (now_ns, found)
+            took_ns = int((loop.time() - began_s) * 1_000_000_000)
+            # One that took longer than it stands would be over before anybody heard of it.
+            since_ns = now_ns + took_ns if took_ns > FAILURE_NS else now_ns
+            self._failed[ask] = (since_ns, found)
             return found
         self._failed.pop(ask, None)
         self._held.pop(ask, None)

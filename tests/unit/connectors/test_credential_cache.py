@@ -43,6 +43,22 @@ async def test_a_clock_that_is_set_back_keeps_no_credential_alive() -> None:
     assert await broker.obtain(ask(1), 0) is broker.held(ask(1), 0)
 
 
+async def test_a_failure_stands_for_a_second_however_long_it_took() -> None:
+    asked = 0
+
+    async def hang(_ask: CredentialAsk, _now_ns: int) -> CredentialFailure:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(1.1)  # somebody who does not answer, until the time for it is over
+        return CredentialFailure(reason="timed_out")
+
+    broker = CachingBroker(hang)
+    failure = await broker.obtain(ask(1), 0)
+    assert await broker.obtain(ask(1), 11 * S // 10) is failure
+    assert await broker.obtain(ask(1), 2 * S) is failure
+    assert asked == 1
+
+
 async def test_failures_and_rejections_are_bounded_too() -> None:
     async def fail(_ask: CredentialAsk, _now_ns: int) -> CredentialFailure:
         return CredentialFailure(reason="unreachable")
