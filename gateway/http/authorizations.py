@@ -13,9 +13,6 @@ from gateway.core.tokens.clients import hash_secret
 from gateway.core.tokens.token import Run
 from gateway.http.issue_desk import IssueDesk
 
-CONSENT_ORIGIN: Final = "consent"
-"""The `origin` of runs that people consented to; policies see it."""
-
 GRACE_S: Final = 10
 """For so long a refresh token that was just spent is answered with the same next one (ADR 0034)."""
 

@@ -57,8 +57,9 @@ class IssueDeps:
     `authenticate`) and may sum such refusals up; it raises `AuditError` when it cannot.
     `effect_of(server, tool)` is what the catalog's reviewers say a tool does, None if nothing: with
     it a launcher's limit on one tool does not stand in the way of a wide grant for other effects.
+    `is_person`: whether an id is that of somebody registered, in any state; those alone consent.
     `barred(claims)` is the kill switch. `on_run_ended(run_id)` is told as soon as a run has ended,
-    so that its live tokens die with it; `on_run_created(run)`, before its credential is told.
+    so that its live tokens die with it; `on_run_created(run)`, before it is on record.
     """
 
     site: Site
@@ -76,6 +77,7 @@ class IssueDeps:
     on_issued: Callable[[Claims], None]
     effect_of: EffectOf = knows_nothing
     apps: Apps = field(default_factory=Apps)
+    is_person: Callable[[str], bool] = lambda _person_id: False
     proofs: ProofDesk | None = None
     assertions: AssertionDesk | None = None
 
@@ -275,9 +277,11 @@ class IssueDesk:
         decision = await self._judge("run.refused", op, records.run_actor(run), question)
         if not records.is_permitted(decision):
             return _denied(decision)
+        # INVARIANT: before its record is durable: who keeps the state of things as of a record, as
+        # the ledger does, has what the record says.
+        deps.on_run_created(run)
         await deps.audit.record(records.build_run_created(run, op, question, decision))
         await deps.runs.create_run(run)
-        deps.on_run_created(run)
         return Created(run, credential)
 
     def _is_stopped(self, run: Run) -> bool:
@@ -357,6 +361,7 @@ class IssueDesk:
             agent=deps.clients.agent(run.agent),
             giver=deps.clients.launcher(giver) or deps.apps.launcher(giver),
             effect_of=deps.effect_of,
+            is_person=deps.is_person,
         )
 
     async def _judge(

@@ -108,6 +108,8 @@ class RegistryDesk:
         await deps.relay()  # what a crash left between state and log
         stored = await deps.store.load()
         members, shadowed = overlay(of_file, stored.rows)
+        for row in stored.rows:
+            self.registry.remember(row)
         older = doubted(members, recorded, self._entry_name)
         for member in (*members, *older):
             self._enforce(member)

@@ -109,7 +109,12 @@ class Parts:
             agent=clients.agent(run.agent),
             giver=clients.launcher(run.launcher) or apps.launcher(run.launcher),
             effect_of=self.effect_of,
+            is_person=self.is_person,
         )
+
+    def is_person(self, person_id: str) -> bool:
+        """Whether somebody is registered, in any state."""
+        return self.registered.registry.find(person_id, "human") is not None
 
     def effect_of(self, server: str, tool: str) -> str | None:
         """What reviewers say that a tool does; None for one that nobody reviewed."""

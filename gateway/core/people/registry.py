@@ -187,6 +187,15 @@ class Registry:
         else:
             self._admins.discard(person(member.id))
 
+    def remember(self, row: Row) -> None:
+        """Know of an entry that has left the file: its id stays given, and what was stopped barred.
+
+        Nobody can let it go on before it is back in the file, which is where it says what it is.
+        """
+        self._names.setdefault(person(row.id), row.id)
+        if row.state != "active":
+            self._idle |= {row.id, person(row.id)}
+
     def find(self, member_id: str, kind: Kind | None = None) -> Member | None:
         """Return a member of this exact id, of any kind unless told; in any state."""
         found = self._members.get(member_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -22,7 +23,10 @@ from gateway.core.tokens.token import Budget, Grant, Run
 GRANTS_MAX: Final = 64
 LABELS_MAX: Final = 32
 ANYBODY: Final = "*"
-RESERVED_ORIGINS: Final = (AGENT_ORIGIN, "user", "consent")
+CONSENT_ORIGIN: Final = "consent"
+"""The `origin` of runs that people consented to; policies see it."""
+
+RESERVED_ORIGINS: Final = (AGENT_ORIGIN, "user", CONSENT_ORIGIN)
 """What policies are told of runs that no launcher made: its word would be a person's."""
 DEADLINE_DEFAULT_S: Final = 3600
 SUM_MAX: Final = 2**53
@@ -125,13 +129,21 @@ def build_run(body: RunBody, launcher: Launcher, *, site: Site, run_id: str, now
 
 
 def find_cut(
-    run: Run, *, agent: Agent | None, giver: Launcher | None, effect_of: EffectOf
+    run: Run,
+    *,
+    agent: Agent | None,
+    giver: Launcher | None,
+    effect_of: EffectOf,
+    is_person: Callable[[str], bool],
 ) -> str | None:
     """Say why a run could not be launched as it is today, or return None.
 
     Runs outlive what they were made from: `agent` and `giver` are its agent and its launcher as
     they are now, None for one that may not act. What was taken from them is taken from it.
+    `is_person`: whether an id is that of somebody registered, without whom nobody has consented.
     """
+    if run.origin == CONSENT_ORIGIN and not is_person(run.on_behalf_of or ""):
+        return "who consented is not known here any more"
     if run.origin == AGENT_ORIGIN:
         kept = () if agent is None else agent.grants
         cut = find_excess(kept, run.grants, effect_of) is not None

@@ -14,8 +14,9 @@ from gateway.core.oauth.apps import App, as_launcher
 from gateway.core.oauth.authorization import Code, Consent, is_verifier
 from gateway.core.tokens.clients import hash_secret
 from gateway.core.tokens.issuing import Wish
+from gateway.core.tokens.launching import CONSENT_ORIGIN
 from gateway.core.tokens.token import Run
-from gateway.http.authorizations import CONSENT_ORIGIN, Authorizations
+from gateway.http.authorizations import Authorizations
 from gateway.http.issue_desk import Issued, IssueDesk, Withheld
 from gateway.http.oauth_forms import Failure
 from gateway.http.token_endpoint import TokenRequest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,8 @@ import pytest
 
 from gateway.adapters.audit.audit_reader import read_records
 from gateway.adapters.audit.audit_verify import verify
-from gateway.config.settings import Config
+from gateway.config.settings import Config, load_config
+from gateway.core.tokens.clients import hash_secret
 from gateway.wiring.gateway import Gateway
 from tests.conformance.deployment import AGENT, deploy
 
@@ -147,3 +149,31 @@ async def test_an_app_that_registered_itself_is_known_after_a_restart(
     assert said["registration_endpoint"] == f"{URL}/oauth/register"
     assert {"authorization_code", "refresh_token"} <= set(said["grant_types_supported"])
     assert said["client_id_metadata_document_supported"] is False
+
+
+async def test_an_app_acts_no_more_for_somebody_who_has_left_the_file(
+    tmp_path: Path, upstream: str
+) -> None:
+    await configured(tmp_path, upstream)
+    path = tmp_path / "countersign.yaml"
+    without = json.loads(path.read_text())
+    humans = [{"id": "ann", "roles": [], "secret_hash": hash_secret("secret-ann")}]
+    path.write_text(json.dumps(without | {"humans": humans}))
+    public = {"client_id": "editor"}
+    async with serving(load_config(path, {})) as browser:
+        known = {"Authorization": "Bearer secret-ann"}
+        made = await browser.post("/v1/sign-in/claims", json={"person": "ann"}, headers=known)
+        form = {"code": made.json()["code"], "password": PASSWORD}
+        await browser.post("/claim", data=form, headers={"Origin": URL})
+        back = dict(parse_qsl(urlsplit((await answer(browser, URL)).headers["location"]).query))
+        form = {"grant_type": "authorization_code", "code": back["code"], "redirect_uri": BACK}
+        form |= public | {"code_verifier": VERIFIER}
+        issued = (await browser.post("/oauth/token", data=form)).json()
+    again = public | {"grant_type": "refresh_token", "refresh_token": issued["refresh_token"]}
+    path.write_text(json.dumps(without))
+    async with serving(load_config(path, {})) as browser:
+        refused = await browser.post("/oauth/token", data=again)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    path.write_text(json.dumps(without | {"humans": humans}))
+    async with serving(load_config(path, {})) as browser:  # a slip of the pen costs nobody anything
+        assert (await browser.post("/oauth/token", data=again)).status_code == 200

@@ -139,6 +139,21 @@ async def test_entries_of_the_file_are_changed_there_but_suspended_here(desk: De
     assert (await later.again()).desk.registry.bars(claims()) is None
 
 
+async def test_what_was_stopped_stays_so_once_it_has_left_the_file(desk: Desk) -> None:
+    for path in ("clients/flow/suspend", "users/eve/suspend", "agents/bot/retire"):
+        assert (await desk.post("ada", path)).status_code == 200
+    later = await desk.again([human("ada", "admin")])
+    assert later.desk.registry.find("flow") is None
+    assert later.desk.registry.bars(claims(subject="bot")) == BARRED
+    for taken, kind in (("flow", "clients"), ("Bot", "agents")):
+        answer = await later.post("ada", kind, {"id": taken})
+        assert told(answer) == (409, "registry_exists")
+    await later.post("ada", "agents", {"id": "sub"})
+    for changes in ({"on_behalf_of": "human:EVE"}, {"client_id": "flow"}, {"actors": ("bot",)}):
+        assert later.desk.registry.bars(claims(subject="sub", **changes)) == BARRED, changes
+    assert (await later.again()).clients.launcher("flow") is None  # back in the file, and stopped
+
+
 async def test_where_an_id_stands_in_both_the_file_says_what_it_is(desk: Desk) -> None:
     await desk.post("ada", "agents", {"id": "sub", "owner": "from the registry"})
     await desk.post("ada", "agents/sub/suspend")

@@ -30,7 +30,8 @@ OWN = replace(RUN, launcher="bot", origin="agent", on_behalf_of=None)
 
 
 def cut(run: Run, *, agent: Agent | None = BOT, giver: Launcher | None = FLOW) -> str | None:
-    return find_cut(run, agent=agent, giver=giver, effect_of=knows_nothing)
+    known = {"olga"}.__contains__
+    return find_cut(run, agent=agent, giver=giver, effect_of=knows_nothing, is_person=known)
 
 
 def test_a_run_that_could_be_launched_today_goes_on() -> None:
@@ -57,3 +58,12 @@ def test_a_run_is_cut_with_what_its_launcher_may_give(giver: Launcher | None) ->
 @pytest.mark.parametrize("agent", [None, replace(BOT, grants=NARROW)])
 def test_an_agents_own_run_is_cut_with_its_baseline(agent: Agent | None) -> None:
     assert cut(OWN, agent=agent) is not None
+
+
+def test_a_consent_is_cut_with_who_gave_it() -> None:
+    consented, anybody = replace(RUN, origin="consent"), replace(FLOW, humans=("*",))
+    assert cut(consented) is None
+    for nobody in ("hanna", None):
+        assert cut(replace(consented, on_behalf_of=nobody), giver=anybody) is not None
+    # Others act for people whom only their launcher, or an identity provider, knows.
+    assert cut(replace(RUN, on_behalf_of="hanna"), giver=anybody) is None
