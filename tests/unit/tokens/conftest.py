@@ -20,6 +20,7 @@ from gateway.adapters.keys.token_keys import LocalSigner, generate_token_key
 from gateway.adapters.policy.memory_policy import MemoryPolicy
 from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.adapters.state.memory_spent import MemorySpent
+from gateway.core.calls.ledger import Ledger
 from gateway.core.catalog import Effect, Review, Tool
 from gateway.core.errors import AuditError
 from gateway.core.oauth.dpop_nonce import Nonces
@@ -86,6 +87,7 @@ class World:
     def __init__(self) -> None:
         self.clock, self.ids = FixedClock(), CountingIds()
         self.runs, self.audit = MemoryRuns(), MemoryAuditLog()
+        self.ledger = Ledger()
         self.decision: Decision | Exception = PERMIT
         self.policy = MemoryPolicy(self._decide)
         self.refused: list[tuple[str, str]] = []
@@ -120,7 +122,7 @@ class World:
             barred=lambda claims, _tool=None: (
                 "token_revoked" if claims.subject in self.killed else None
             ),
-            on_run_created=lambda _run: None,
+            on_run_created=lambda run: self.ledger.begin(run.id, run.labels),
             on_issued=lambda _claims: None,
             on_run_ended=self.ended.append,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),

@@ -12,6 +12,7 @@ from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.core.calls.ledger import Ledger
 from gateway.core.errors import CountersignError
 from gateway.core.policy.decision import Deny, Reason
+from gateway.core.tokens.token import Run
 from gateway.http.humans import Human
 from gateway.http.issue_desk import IssueDesk
 from gateway.http.runs import build_runs_router
@@ -59,6 +60,26 @@ async def test_a_run_is_recorded_without_secrets_or_the_name_of_a_human(world: W
     kept = world.audit.read_opening(record["seq"], "policy.input")
     assert kept is not None
     assert orjson.loads(kept)["subject"]["on_behalf_of"] == "olga"
+
+
+async def test_labels_of_a_run_outlive_a_crash_whenever_the_ledger_was_last_saved(
+    world: World,
+) -> None:
+    kept: list[tuple[int, dict[str, Any]]] = []
+
+    class Saving(MemoryRuns):
+        async def create_run(self, run: Run) -> None:
+            kept.append((world.audit.size, world.ledger.snapshot()))
+            await super().create_run(run)
+
+    world.keep_runs_in(Saving())
+    run_id = (await world.launch(labels=["untrusted"])).json()["run_id"]
+    ((size, rows),) = kept
+    again = Ledger()
+    again.restore(rows)
+    for record in list(world.audit.records)[size:]:
+        again.replay(record)
+    assert again.family(run_id).labels == {"untrusted"}
 
 
 async def test_policy_is_asked_for_the_launcher(world: World) -> None:
