@@ -248,11 +248,6 @@ class Day:
             self.hours = {hour: spent for hour, spent in self.hours.items() if hour >= oldest}
             self._recount()
 
-    @property
-    def newest_s(self) -> int:
-        """When its last hour began, in seconds since the epoch; 0 without any."""
-        return max(self.hours, default=0) * _HOUR_S
-
     def view(self) -> dict[str, Any]:
         """The totals as policies see them."""
         return {"counts": self.counts, "sums": view_sums(self.sums)}

@@ -226,7 +226,7 @@ class Ledger:
             root.members.add(name)
             self._changing(name).apply(charge)
         if charge.payer:
-            self._now_s = max(self._now_s, charge.at)
+            self._now_s = charge.at  # not the latest: a clock that was ahead is not believed on
             self.day(charge.payer, charge.at).apply(charge)
             self._changed.add(_DAY + charge.payer)
 
@@ -257,7 +257,6 @@ class Ledger:
         """Start from a snapshot."""
         days = {key: data for key, data in rows.items() if key.startswith(_DAY)}
         self._days = {key.removeprefix(_DAY): Day.load(data) for key, data in days.items()}
-        self._now_s = max((day.newest_s for day in self._days.values()), default=0)
         self._families = {
             key: Family.load(key, data) for key, data in rows.items() if key not in days
         }

@@ -165,6 +165,20 @@ def test_a_day_outlives_its_runs_and_goes_when_it_is_over() -> None:
     assert [key for key in again.snapshot() if key.startswith("day:")] == ["day:lars other"]
 
 
+@pytest.mark.req("GW-10")
+def test_a_clock_that_was_ahead_for_one_call_does_not_empty_the_days_that_follow() -> None:
+    ledger, kept = Ledger(), dict[str, Any]()
+    made(ledger, "send", at=T0 + 72 * HOUR, spender=spender("run-2", "lars other"))
+    for minute in range(3):  # set right, and kept now and then
+        made(ledger, "send", at=T0 + 60 * minute)
+        keep(kept, ledger)
+    again = Ledger()
+    again.restore(kept)
+    keep(kept, again)
+    for each in (ledger, again):
+        assert each.day("lars bot", T0 + 180).view()["counts"] == {SEND.id: 3}
+
+
 def test_a_snapshot_of_an_earlier_version_is_read() -> None:
     old = {"calls": 3, "counts": {READ.id: 3}, "sums": {}, "labels": ["pii"], "recent": [READ.id]}
     family = Family.load("run-1", old)
