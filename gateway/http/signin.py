@@ -185,7 +185,7 @@ async def _passkey(deps: SignInDeps, request: Request) -> Response:
         await note_refusal(deps, "passkey", error.code)
         raise
     # 2. Assertions made before, or in another browser: a challenge is good once, and here.
-    flow = request.cookies.get(deps.sessions.cookie_name(FLOW), "")
+    flow = deps.sessions.read_cookie(request, FLOW)
     ticket = await deps.tickets.take("passkey", challenge, deps.now_s())
     if ticket is None or ticket != hash_of(flow).encode():
         await note_refusal(deps, "passkey", "challenge_unknown")

@@ -266,8 +266,8 @@ async def let_in(
 
 async def known_device(deps: SignInDeps, request: Request, person: str) -> str:
     """Return what names this browser if this person signed in with it before, else nothing."""
-    secret = request.cookies.get(deps.sessions.cookie_name("countersign-known"), "")
-    if not secret or not secret.isascii():
+    secret = deps.sessions.read_cookie(request, "countersign-known")
+    if not secret:
         return ""
     found = await deps.tickets.peek("known", secret, deps.now_s())
     return secret if found is not None and found == person.encode() else ""

@@ -117,7 +117,7 @@ async def _callback(deps: SignInDeps, request: Request, name: str) -> Response:
 async def _take(deps: SignInDeps, request: Request, state: str) -> Flow | None:
     body = await deps.tickets.take("oidc", state, deps.now_s())
     flow = None if body is None else msgspec.json.decode(body, type=Flow)
-    browser = request.cookies.get(deps.sessions.cookie_name(FLOW), "")
+    browser = deps.sessions.read_cookie(request, FLOW)
     return flow if flow is not None and flow.browser == hash_of(browser) else None
 
 

@@ -103,13 +103,12 @@ class Sessions:
         self._lifetimes: Final = lifetimes or Lifetimes()
         self.origin: Final = origin
         self.secure: Final = origin.startswith("https://")
-        self.cookie: Final = self.cookie_name("countersign")
 
     # Who is it
 
     async def current(self, request: Request) -> SignedIn | None:
         """Return who is signed in by this browser, or None: nobody, over, unknown or suspended."""
-        found = await self._find(request.cookies.get(self.cookie), "browser")
+        found = await self._find(self.read_cookie(request, "countersign"), "browser")
         return None if found is None else found[1]
 
     async def require_fresh(
@@ -155,8 +154,8 @@ class Sessions:
         Stops session fixation: what the browser brought is never what it is known by afterwards.
         INVARIANT: `told` has made the record before the session is any good.
         """
-        old = request.cookies.get(self.cookie)
-        if old and old.isascii():
+        old = self.read_cookie(request, "countersign")
+        if old:
             await self._store.end(hash_of(old))
         lifetimes = self._lifetimes
         secret = self._ids.secret()
@@ -177,9 +176,9 @@ class Sessions:
 
     async def end(self, request: Request, response: Response) -> SignedIn | None:
         """Sign out at this browser; return who that was."""
-        secret = request.cookies.get(self.cookie)
+        secret = self.read_cookie(request, "countersign")
         found = await self._find(secret, "browser")
-        if secret and secret.isascii():
+        if secret:
             await self._store.end(hash_of(secret))
         self.drop_cookie(response, "countersign")
         return None if found is None else found[1]
@@ -193,7 +192,7 @@ class Sessions:
 
     async def end_others(self, request: Request, signed_in: SignedIn) -> int:
         """End all of somebody's sessions but this one."""
-        own = hash_of(request.cookies.get(self.cookie, ""))
+        own = hash_of(self.read_cookie(request, "countersign"))
         return await self._store.end_all(signed_in.person, but=own)
 
     async def end_person(self, person: str) -> int:
@@ -256,6 +255,21 @@ class Sessions:
     def cookie_name(self, name: str) -> str:
         """Return a cookie's name: bound to this very host where there is TLS."""
         return f"__Host-{name}" if self.secure else name
+
+    def read_cookie(self, request: Request, name: str) -> str:
+        """Return a cookie of ours; empty where there is none, or two that cannot be told apart.
+
+        A name is compared as it stands. Parsers that strip more than blanks from it also take a
+        cookie for ours that a sibling host could plant, since no browser saw `__Host-` before it.
+        """
+        wanted, found = self.cookie_name(name), set[str]()
+        for header in request.headers.getlist("cookie"):
+            for pair in header.split(";"):
+                given, _, value = pair.strip(" \t").partition("=")
+                if given == wanted:
+                    found.add(value)
+        secret = found.pop() if len(found) == 1 else ""
+        return secret if secret.isascii() else ""
 
     def set_cookie(
         self, response: Response, name: str, value: str, *, max_age_s: int, strict: bool = True

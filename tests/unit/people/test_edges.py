@@ -32,7 +32,7 @@ from gateway.http.signin_limits import Rate, Tries
 from gateway.http.signin_sessions import Proof
 from tests.fixed import NOW_S, CountingIds, FixedClock
 from tests.unit.people.authenticator import Authenticator
-from tests.unit.people.conftest import World
+from tests.unit.people.conftest import Browser, World
 from tests.unit.people.test_passkey_sign_in import register, use
 
 
@@ -275,3 +275,23 @@ async def test_a_command_line_is_as_strong_as_the_session_that_allowed_it(world:
     assert await world.sessions.by_credential("secret-ann") is None
     assert await world.sessions.end_person("ann") == 1
     assert await world.sessions.end_credential(secret) is None
+
+
+@pytest.mark.req("TOK-08")
+@pytest.mark.parametrize("before", [b"\xa0", b"\x85", b"\x0b"])
+async def test_a_cookie_that_another_host_could_plant_is_not_the_one_that_only_this_host_sets(
+    world: World, browser: Browser, before: bytes
+) -> None:
+    await browser.sign_in()
+    await world.give_password("otto")
+    other = world.browser()
+    await other.sign_in("otto")
+    own, planted = (b"__Host-countersign=" + str(one.session).encode() for one in (browser, other))
+    for sent, seen in (
+        (own + b"; " + before + planted, "ann"),
+        (before + planted, None),
+        (own + b"; " + planted, None),  # which of two is not known
+    ):
+        page = await world.browser().http.get("/account", headers={b"cookie": sent})
+        assert page.status_code == (303 if seen is None else 200)
+        assert "otto" not in page.text
