@@ -14,7 +14,7 @@ HTTP 401 to a credential of the gateway is told by an error of its own (`Credent
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -29,6 +29,7 @@ from connectors.http_pool import (
     build_head,
     read_target,
 )
+from connectors.lines import TURN_LINES
 from connectors.sse import EventReader, too_large
 from gateway.core.calls.call import UpstreamResult
 from gateway.core.errors import UpstreamError
@@ -41,6 +42,8 @@ Pair = tuple[str, str]
 SESSION_HEADER: Final = "Mcp-Session-Id"
 
 _DRAIN_S: Final = 1.0
+_PIECE: Final = 4_096
+"""How much of a stream is taken at a time, in bytes: it may be as many lines."""
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _UNAUTHORIZED: Final = 401
@@ -250,8 +253,8 @@ class HttpExchange:
         self, response: HttpResponse, number: int, hears: Hears
     ) -> UpstreamResult:
         events = EventReader(self._max_bytes)
-        async for chunk in response.chunks():
-            for data in events.feed(chunk):
+        async for piece in _take_turns(response):
+            for data in events.feed(piece):
                 message = _split(data)
                 if "method" not in message:
                     return wire.read_answer(message, number)
@@ -263,6 +266,19 @@ class HttpExchange:
         task = asyncio.create_task(_read_out(response))
         self._drains.add(task)
         task.add_done_callback(self._drains.discard)
+
+
+async def _take_turns(response: HttpResponse) -> AsyncIterator[bytes]:
+    """Yield a stream piece by piece; in between, the others have their turn."""
+    taken = 0
+    async for chunk in response.chunks():
+        for start in range(0, len(chunk), _PIECE):
+            piece = chunk[start : start + _PIECE]
+            yield piece
+            taken += 1 + piece.count(b"\n")
+            if taken > TURN_LINES:
+                taken = 0
+                await response.pause()
 
 
 async def _read_out(response: HttpResponse) -> None:

@@ -21,12 +21,15 @@ from urllib.parse import urlsplit
 import httptools
 from msgspec import Struct
 
+from connectors.lines import PAUSE_S
+
 _CONNECT_S: Final = 5.0
 _IDLE_S: Final = 3.0
 """Below the 5 s after which common servers close an idle connection: a call written into one that
 is just closing would end `unknown`."""
 _TRUST: Final = "certificates of a private CA are named by SSL_CERT_FILE"
 _BUFFER_MAX: Final = 1 << 20
+_CHUNKS_MAX: Final = 4_096
 _INFORMATIONAL: Final = 200
 _HEADERS_MAX: Final = 128
 _HEAD_MAX_BYTES: Final = 262_144
@@ -150,6 +153,12 @@ class HttpResponse:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
+    async def pause(self) -> None:
+        """Let others have their turn. Raises `HttpTimeoutError` once the time is over."""
+        await asyncio.sleep(PAUSE_S)
+        if isinstance(self._failure, HttpTimeoutError):
+            raise self._failure
+
     def release(self) -> None:
         """Say that no more of the body is wanted; what is still to come closes the connection."""
         if not self._done:
@@ -158,7 +167,7 @@ class HttpResponse:
     def _feed(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._buffered += len(chunk)
-        if self._buffered > _BUFFER_MAX:
+        if self._buffered > _BUFFER_MAX or len(self._chunks) > _CHUNKS_MAX:
             self._connection.pause()
         self._wake()
 

@@ -1,10 +1,15 @@
-"""Lines of a stream, with a limit on how long one may be."""
+"""Lines of a stream: how long one may be, and how many are taken at a time."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from msgspec import Struct
+
+TURN_LINES: Final = 64
+PAUSE_S: Final = 0.001
+"""After so many lines of one upstream the others have their turn: one that floods the gateway must
+not hold them up."""
 
 HEAD: Final = 256
 """How much is kept of a line that is too long: enough to see whose it was."""

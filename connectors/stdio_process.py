@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from connectors import mcp_wire as wire
 from connectors.child import Child
-from connectors.lines import HEAD, LineReader, Oversize
+from connectors.lines import HEAD, PAUSE_S, TURN_LINES, LineReader, Oversize
 from connectors.sse import too_large
 from gateway.core.calls.call import RecordedIntent, Relay, UpstreamResult
 from gateway.core.errors import UpstreamError
@@ -35,8 +35,6 @@ LAST_WORDS_S: Final = 0.5
 UNREAD_MAX_BYTES: Final = 4 << 20
 """Beyond this a server that does not read is sent nothing."""
 
-_TURN_LINES: Final = 64
-_PAUSE_S: Final = 0.001
 _CHUNK: Final = 65_536
 _STDERR_KEPT: Final = 500
 _NUMBER: Final = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,')
@@ -181,8 +179,8 @@ class StdioProcess:
             for number, line in enumerate(self._lines.feed(chunk), 1):
                 if line:
                     self._take(line)
-                if number % _TURN_LINES == 0:  # one that floods us must not hold up all others
-                    await asyncio.sleep(_PAUSE_S)
+                if number % TURN_LINES == 0:
+                    await asyncio.sleep(PAUSE_S)
 
     def _end(self) -> None:
         """Note that nothing more will come."""

@@ -377,6 +377,23 @@ async def test_a_large_body_is_read_whole_however_slowly() -> None:
         assert server.accepted <= 2
 
 
+async def test_a_body_in_very_many_pieces_is_not_taken_faster_than_it_is_read() -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await peer.say(head + b"1\r\nx\r\n" * 300_000 + b"0\r\n\r\n")
+
+    async with serve(handler) as (_, target), HttpPool() as pool:
+        head = build_head("POST", target, {})
+        response = await pool.post(target, head, b"", limit=LIMIT, timeout_s=20)
+        transport = response._connection._transport  # noqa: SLF001 - whether it is read from
+        assert transport is not None
+        while transport.is_reading() and not response.complete:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        assert not response.complete
+        assert await response.read() == b"x" * 300_000
+
+
 async def test_a_body_beyond_the_limit_is_not_kept() -> None:
     parts = [b"HTTP/1.1 200 OK\r\n\r\n", *[b"x" * 1_000] * 20]
 

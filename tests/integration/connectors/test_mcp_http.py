@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -121,6 +122,40 @@ async def test_a_stream_with_progress_ends_in_the_result(connect: Connect) -> No
         {"progressToken": "mine", "p": 1},
         {"level": "info", "data": "x"},
     ]
+
+
+async def test_a_stream_that_floods_the_gateway_does_not_hold_up_the_others(
+    connect: Connect,
+) -> None:
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        token = request["params"]["_meta"]["progressToken"]
+        progress = event({"method": "notifications/progress", "params": {"progressToken": token}})
+        await reply.stream(progress * 5_000, event({"id": reply.id, "result": OK}))
+
+    turn, heard = 0, Counter[int]()
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async with connect(Liar(answer)) as transport:
+        others = asyncio.create_task(take_turns())
+        call = build_intent("echo", progress_token="mine")
+        result = await transport.call(call, lambda _line: heard.update([turn]))
+        others.cancel()
+    assert result.result == orjson.dumps(OK)
+    assert heard.total() == 5_000
+    assert max(heard.values()) < 200
+
+
+async def test_a_flood_that_says_nothing_ends_when_the_time_is_over(connect: Connect) -> None:
+    async def answer(_: dict[str, Any], reply: Reply) -> None:
+        await reply.stream(b"\n" * 1_000_000)
+
+    async with asyncio.timeout(10):
+        assert await refusal(connect, answer, deadline_ms=300) == ("upstream_timeout", "unknown")
 
 
 async def test_a_stream_that_stays_open_gives_its_connection_up(connect: Connect) -> None:
