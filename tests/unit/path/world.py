@@ -229,6 +229,9 @@ class World:
         self.look = look
         self.revoked: set[str] = set()
         self.why_barred = "token_revoked"
+        self.suspended: set[str] = set()
+        self.cut_runs: set[str] = set()
+        self.owners: dict[str, tuple[str, ...]] = {}
         self.checks = {"audit": True}
         self.catalog = Catalog()
         self._fill_catalog()
@@ -255,7 +258,7 @@ class World:
             runs=self.durable.runs,
             relay=self.relay,
             people={"fiona": ("approver", "finance"), "frank": ("approver", "finance")},
-            owners=lambda _client: (),
+            owners=lambda member: self.owners.get(member, ()),
             endpoints=self.endpoints,
             deployment=Deployment(URL, "test", "test/log"),
             clock=self.clock,
@@ -310,10 +313,10 @@ class World:
             enforcement=self.enforcement,
             relay=self.relay,
             refresh=self.refresh,
-            active=lambda _agent: True,
+            active=lambda agent: agent not in self.suspended,
             standing=self.standing,
             barred=self.barred,
-            cut=lambda _run: None,
+            cut=lambda run: "grant_gone" if run.id in self.cut_runs else None,
             told=self.audit.knows,
             endpoints=self.endpoints,
             clock=self.clock,
