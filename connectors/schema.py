@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
+from urllib.parse import unquote
 
 import jsonschema_rs
 from msgspec import Struct
@@ -22,8 +23,14 @@ _SAYS: Final = frozenset({"additionalProperties", _CLOSED})
 _NAMES: Final = ("properties", "patternProperties")
 _SAME_PLACE: Final = ("allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas")
 """Keywords whose schemas speak of the same object; closing inside would refuse its siblings."""
-_CHILD: Final = ("items", "additionalProperties", _CLOSED, "unevaluatedItems")
-_CHILDREN: Final = ("prefixItems",)
+_CHILD: Final = (
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "additionalProperties",
+    _CLOSED,
+    "unevaluatedItems",
+)
 _NAMED_CHILDREN: Final = ("properties", "patternProperties")
 _DEFINITIONS: Final = ("$defs", "definitions")
 _REFERENCES: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
@@ -32,6 +39,9 @@ _NAMED: Final = frozenset({*_NAMED_CHILDREN, *_DEFINITIONS, "dependentSchemas"})
 _OLD: Final = frozenset({"$schema", "id", "$id", "dependencies", "additionalItems"})
 _BOUNDS: Final = frozenset({"exclusiveMinimum", "exclusiveMaximum"})
 _DATA: Final = frozenset({"default", "examples", "const", "enum"})
+_LEFT_ALONE: Final = _DATA | {"not", "if", "contains"}
+_UNKNOWN: Final[Schema] = {"properties": {}}
+"""Stands for what a reference leads to that cannot be found here: closed, it only refuses more."""
 _BACKTRACKS_MAX: Final = 10_000
 """Steps that one pattern may take: a schema must not be able to stall the gateway (ReDoS)."""
 
@@ -151,17 +161,19 @@ def _closing(schema: Schema, root: Schema, *, top: bool = False) -> Schema:
     return {_CLOSED: False} if silent and (top or _declares(schema, root, set())) else {}
 
 
-def _declares(schema: object, root: Schema, seen: set[str]) -> bool:
+def _declares(schema: object, root: Schema, seen: set[tuple[int, str]]) -> bool:
     """Whether a schema names properties, itself or by what speaks of the same object."""
     if not isinstance(schema, dict):
         return False
     if any(keyword in schema for keyword in _NAMES):
         return True
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference not in seen:
-        seen.add(reference)
-        if _declares(_resolve(root, reference), root, seen):
-            return True
+    root = _base(schema, root)
+    for keyword in _REFERENCES & schema.keys():
+        reference = (id(root), str(schema[keyword]))
+        if reference not in seen:
+            seen.add(reference)
+            if _declares(*_resolve(root, reference[1]), seen):
+                return True
     return any(
         _declares(part, root, seen) for keyword in _SAME_PLACE for part in _parts(schema, keyword)
     )
@@ -174,16 +186,33 @@ def _parts(schema: Schema, keyword: str) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _resolve(root: Schema, reference: str) -> object:
+def _base(schema: Schema, root: Schema) -> Schema:
+    """Return what the references in `schema` count from: itself, where it has an id of its own."""
+    return schema if isinstance(schema.get("$id"), str) else root
+
+
+def _resolve(root: Schema, reference: str) -> tuple[object, Schema]:
+    """Return what a reference leads to, and what the references in there count from."""
     node: Any = root
-    for part in reference.removeprefix("#").split("/")[1:]:
+    pointer = unquote(reference.removeprefix("#"))
+    if pointer and not pointer.startswith("/"):
+        return _UNKNOWN, root  # an anchor
+    for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
-        node = node.get(name) if isinstance(node, dict) else None
-    return node
+        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, dict) and name in node:
+            node = node[name]
+        else:
+            return _UNKNOWN, root
+        root = _base(node, root) if isinstance(node, dict) else root
+    return node, root
 
 
 def _close_here(schema: object, root: Schema) -> Any:  # noqa: ANN401 - a schema may be a boolean
-    """Close a schema that speaks of a value of its own."""
+    """Close a schema that speaks of a value of its own, or each of a list of such."""
+    if isinstance(schema, list):
+        return [_close_here(item, root) for item in schema]
     if not isinstance(schema, dict):
         return schema
     return {**_close_children(schema, root), **_closing(schema, root)}
@@ -192,23 +221,22 @@ def _close_here(schema: object, root: Schema) -> Any:  # noqa: ANN401 - a schema
 def _close_children(schema: object, root: Schema) -> Any:  # noqa: ANN401 - as above
     """Close what is inside, and leave the object itself as it is.
 
-    `not`, `if` and `contains` are left alone: to narrow them could let more through.
+    `not`, `if` and `contains` are left alone: to narrow them could let more through. Where no
+    keyword is known, as in `components`, schemas may stand all the same, for references.
     """
+    if isinstance(schema, list):
+        return [_close_children(item, root) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = dict(schema)
+    closed, root = dict(schema), _base(schema, root)
     for keyword, value in schema.items():
         if keyword in _CHILD:
             closed[keyword] = _close_here(value, root)
-        elif keyword in _CHILDREN and isinstance(value, list):
-            closed[keyword] = [_close_here(item, root) for item in value]
         elif keyword in _NAMED_CHILDREN and isinstance(value, dict):
             closed[keyword] = {name: _close_here(item, root) for name, item in value.items()}
-        elif keyword in _SAME_PLACE and isinstance(value, list):
-            closed[keyword] = [_close_children(item, root) for item in value]
         elif keyword in (*_DEFINITIONS, "dependentSchemas") and isinstance(value, dict):
             closed[keyword] = {name: _close_children(item, root) for name, item in value.items()}
-        elif keyword in _SAME_PLACE:
+        elif keyword not in _LEFT_ALONE:
             closed[keyword] = _close_children(value, root)
     return closed
 

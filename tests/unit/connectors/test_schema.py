@@ -153,6 +153,59 @@ def test_objects_inside_are_closed_too(schema: dict[str, Any], inside: Any) -> N
     assert not accepts(schema, inside({"x": 1, "unseen": 1}))
 
 
+M = {"type": "object", "properties": {"x": {}}}
+DRAFT2019 = "https://json-schema.org/draft/2019-09/schema"
+
+
+@pytest.mark.parametrize(
+    ("more", "schema"),
+    [
+        (
+            {"properties": {"b": {"anyOf": [M, {"type": "null"}]}}},
+            {"$ref": "#/properties/b/anyOf/0"},
+        ),
+        ({"$defs": {"M": M}}, {"$ref": "#/%24defs/M"}),
+        ({"$defs": {"M": M}}, {"$dynamicRef": "#/$defs/M"}),
+        ({"$defs": {"M": {"$dynamicAnchor": "M", **M}}}, {"$dynamicRef": "#M"}),
+        ({"$defs": {"M": {"$anchor": "M", **M}}}, {"$ref": "#M"}),
+        (
+            {"$defs": {"M": {"type": "string"}}},
+            {"$id": "https://a.example/b", "$ref": "#/$defs/M", "$defs": {"M": M}},
+        ),
+        ({"components": {"schemas": {"M": M}}}, {"$ref": "#/components/schemas/M"}),
+    ],
+)
+def test_objects_are_closed_however_they_are_referred_to(
+    more: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    whole = obj(**more)
+    whole["properties"] = {**whole.get("properties", {}), "a": schema}
+    assert accepts(whole, {"a": {"x": 1}})
+    assert not accepts(whole, {"a": {"x": 1, "unseen": 1}})
+
+
+def test_objects_within_what_is_referred_to_are_closed_wherever_it_stands() -> None:
+    schemas = {"N": {"type": "object", "properties": {"m": M}}}
+    refers = {"a": {"$ref": "#/components/schemas/N"}}
+    schema = obj(properties=refers, components={"schemas": schemas})
+    assert accepts(schema, {"a": {"m": {"x": 1}}})
+    assert not accepts(schema, {"a": {"m": {"x": 1, "unseen": 1}}})
+
+
+def test_the_items_of_2019_are_closed() -> None:
+    listed = {"type": "array", "items": [M], "additionalItems": M}
+    schema = {"$schema": DRAFT2019, **obj(properties={"a": listed})}
+    assert accepts(schema, {"a": [{"x": 1}, {"x": 1}]})
+    assert not accepts(schema, {"a": [{"unseen": 1}]})
+    assert not accepts(schema, {"a": [{}, {"unseen": 1}]})
+
+
+def test_what_is_referred_to_and_names_nothing_stays_open() -> None:
+    anything = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+    refers = {"$ref": "#/properties/b/anyOf/0"}
+    assert accepts(obj(properties={"a": refers, "b": anything}), {"a": {"anything": 1}})
+
+
 def test_an_inner_object_that_names_nothing_stays_open() -> None:
     assert accepts(obj(properties={"a": {"type": "object"}}), {"a": {"anything": 1}})
     assert accepts(obj(properties={"a": True}), {"a": {"anything": 1}})
