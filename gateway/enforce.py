@@ -21,7 +21,6 @@ from gateway.core.calls.answer import Answer, Completed, Pending, Refused
 from gateway.core.calls.call import (
     AuthenticatedCall,
     Intent,
-    Outcome,
     RawCall,
     RecordedIntent,
     Relay,
@@ -29,7 +28,7 @@ from gateway.core.calls.call import (
     UpstreamResult,
 )
 from gateway.core.calls.family import Charge
-from gateway.core.calls.filtering import status_of, withhold
+from gateway.core.calls.filtering import withhold
 from gateway.core.catalog import CatalogView, Tool
 from gateway.core.errors import AuditError, CountersignError, Delivery, UpstreamError
 from gateway.core.kills.kill import FEED_STALE
@@ -45,7 +44,7 @@ from gateway.logs import describe
 from gateway.notices import NoticeDesk
 from gateway.receipts import ReceiptDesk
 from gateway.refusals import RefusalRecorder
-from gateway.results import Released, ResultDesk
+from gateway.results import Released, ResultDesk, build_outcome
 from gateway.unbroken import Unbroken
 
 _log: Final = structlog.get_logger("gateway.enforce")
@@ -186,7 +185,8 @@ class Enforcement:
             released = await self._results.release(recorded, answer, charge.labels)
         # What policy says of a result may fit into no record; that it was withheld does.
         for told in (released, Released(withhold("result_withheld"))):
-            outcome = self._outcome(recorded, answer, told, delivery, started_ns)
+            latency_us = (self._clock.monotonic_ns() - started_ns) // 1000
+            outcome = build_outcome(recorded, answer, told, delivery, latency_us)
             try:
                 return Completed(await self._audit.record_outcome(outcome), told.filtered)
             except AuditError as error:
@@ -216,30 +216,6 @@ class Enforcement:
             return None, "unknown", "upstream_unavailable"
         except Exception:  # noqa: BLE001 - INVARIANT: no intent stays without an outcome
             return None, "unknown", "internal_error"
-
-    def _outcome(
-        self,
-        recorded: RecordedIntent,
-        answer: UpstreamResult | None,
-        released: Released,
-        delivery: Delivery,
-        started_ns: int,
-    ) -> Outcome:
-        filtered, judged = released.filtered, released.judged
-        status = status_of(answer, filtered)
-        entry = records.build_outcome(
-            recorded,
-            status=status,
-            delivery=delivery,
-            code=filtered.withheld,
-            result=None if answer is None else answer.result or answer.error,
-            applied=filtered.applied,
-            decision=None if judged is None else judged.decision,
-            document=None if judged is None else judged.document,
-            labels=released.labels,
-            latency_us=(self._clock.monotonic_ns() - started_ns) // 1000,
-        )
-        return Outcome(intent=recorded, status=status, delivery=delivery, entry=entry)
 
     async def _hold(self, resolved: ResolvedCall, held: Held) -> Answer:
         try:

@@ -10,9 +10,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.core.calls.call import FilteredResult, RecordedIntent, UpstreamResult
-from gateway.core.calls.filtering import apply_obligations, withhold
+from gateway.core.calls.call import FilteredResult, Outcome, RecordedIntent, UpstreamResult
+from gateway.core.calls.filtering import apply_obligations, status_of, withhold
+from gateway.core.errors import Delivery
 from gateway.core.policy.decision import Obligation, Permit, labels_of
+from gateway.core.records import call_records as records
 from gateway.judge import Judge, Judged
 from gateway.notices import NoticeDesk
 
@@ -25,6 +27,31 @@ class Released(Struct, frozen=True):
     filtered: FilteredResult
     judged: Judged | None = None
     labels: tuple[str, ...] = ()
+
+
+def build_outcome(
+    recorded: RecordedIntent,
+    answer: UpstreamResult | None,
+    released: Released,
+    delivery: Delivery,
+    latency_us: int,
+) -> Outcome:
+    """Return the outcome of a call of which `released` leaves, ready for the log."""
+    filtered, judged = released.filtered, released.judged
+    status = status_of(answer, filtered)
+    entry = records.build_outcome(
+        recorded,
+        status=status,
+        delivery=delivery,
+        code=filtered.withheld,
+        result=None if answer is None else answer.result or answer.error,
+        applied=filtered.applied,
+        decision=None if judged is None else judged.decision,
+        document=None if judged is None else judged.document,
+        labels=released.labels,
+        latency_us=latency_us,
+    )
+    return Outcome(intent=recorded, status=status, delivery=delivery, entry=entry)
 
 
 class ResultDesk:
