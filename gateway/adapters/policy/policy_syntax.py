@@ -148,10 +148,29 @@ def indices(reference: Node) -> Iterator[Node]:
         yield body["index"]
 
 
+def can_stand_alone(node: Node) -> bool:
+    """Whether a check of the same words is about the same value."""
+    kind, body = unwrap(node)
+    if kind not in REFERENCES:
+        return False
+    wild = any(unwrap(index)[1].get("value") == "_" for index in indices(node))
+    return not wild and (kind == "Var" or can_stand_alone(body["refr"]))
+
+
 def parameters(rule: Node) -> list[Node]:
     """Return the patterns that a function takes; none for other rules."""
     kind, head = head_of(rule)
     return head["args"] if kind in {"Func", "Default"} else []
+
+
+def path_asked(given: list[Node]) -> tuple[str, ...]:
+    """Return where `object.get` looks, if that is written out."""
+    kind, body = unwrap(given[1]) if len(given) > 1 else ("", {})
+    parts_of = body["items"] if kind == "Array" else [given[1]] if kind else []
+    found = [unwrap(each) for each in parts_of]
+    if not all(kind in {"String", "RawString"} for kind, _ in found):
+        return ()
+    return tuple(each["value"] for _, each in found)
 
 
 def pattern_names(pattern: object, text: bytes) -> Iterator[tuple[str, Node]]:

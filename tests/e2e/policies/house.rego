@@ -38,6 +38,14 @@ hold contains {"code": "be_quick", "approval": {
 	input.resource.id == "stub.brief"
 }
 
+listed if is_array(input.context.args.items)
+
+deny contains {"code": "no_bomb"} if {
+	input.phase == "call"
+	input.resource.id == "stub.bomb"
+	not listed
+}
+
 # What no engine answers in time.
 deny contains {"code": "bombed"} if {
 	input.phase == "call"

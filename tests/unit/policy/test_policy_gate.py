@@ -231,7 +231,7 @@ def test_a_negation_of_what_is_certainly_defined_passes() -> None:
         "deny contains 3 if not limit in names\n"
         "deny contains 4 if not f(size)\n"
         "deny contains 5 if {\n\tx := input.phase\n\tnot f(x)\n}\n"
-        "deny contains 6 if not count([x | some x in input.list]) > 3\n"
+        "deny contains 6 if not count([x | some x in input.resource.sinks]) > 3\n"
         "deny contains 7 if not 1 in some_set\n"
     )
 

@@ -71,7 +71,7 @@ UNGUARDED = [
     lines("is_number(args.list[_])", "args.list[_] > 3"),
     lines("some i", "args.list[i] > 3"),
     lines("every n in args.list { n < 3 }"),
-    lines("count([n | some n in args.list; n > 3]) > 2"),
+    lines("is_array(args.list)", "count([n | some n in args.list; n > 3]) > 2"),
     lines("max(args.list) > 3"),
     lines('object.get(args, "n", 0) > 3'),
     lines('picked(args, "n") > 3'),

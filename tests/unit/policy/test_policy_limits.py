@@ -95,6 +95,12 @@ MIXED: Final = [
     "abs(amount) + 1 <= 100",
     "sum([number(x) | some x in args.n]) <= 100",
     "sum({y | some x in args.n; y := number(x)}) <= 100",
+    "sum([x | some x in args.list]) <= 100",
+    "sum([x | x := args.list[_]]) <= 100",
+    "total := sum([x.price | x := args.list[_]]); total <= 100",
+    "count({x | some x in args.list}) <= 3",
+    "count([1 | args.list[_]]) <= 3",
+    "every x in [args.list] { count([1 | some _ in x]) <= 3 }",
     "boxed.n <= 100",
     'n := object.get(boxed, "n", 0); n <= 100',
     'type_name(args.n) <= "number"',
@@ -115,7 +121,7 @@ NUMBERS: Final = "every x in args.list { is_number(x) }"
     "conditions",
     [
         (NUMBERS, "sum([number(x) | some x in args.list]) <= 100"),
-        ("n := number(args.n)", "sum([n | some _ in args.list]) <= 100"),
+        ("n := number(args.n)", "is_array(args.list)", "sum([n | some _ in args.list]) <= 100"),
         ("sum([number(args.n)]) <= 100",),
         ("is_number(args.n)", "sum([number(x) | some x in [args.n]]) <= 100"),
     ],
@@ -201,6 +207,16 @@ LIMITED: Final = f"{DENY} {{\n\tcalled\n\tis_number(args.n)\n\targs.n > 100\n}}\
 KNOWN: Final = "known if is_number(args.n)\n\n"
 SPOKEN: Final = f"{KNOWN}{DENY} {{\n\tcalled\n\tnot known\n}}\n"
 OVER: Final = "over if {\n\tis_number(args.n)\n\targs.n > 100\n}\n\n"
+EACH: Final = (
+    "some n in args.list",
+    "n := args.list[_]",
+    "some i\n\tn := args.list[i]",
+    'some n in object.get(args, "list", [])',
+    "is_array(args.list)\n\tsome n in args.list",
+    "some list in [args.list]\n\tsome n in list",
+)
+"""Ways of taking each of a list, all of which find nothing in what is none."""
+ODD: Final = f"{DENY} {{\n\tsome n in args.list\n\tnot is_number(n)\n}}\n\n"
 LISTED: Final = f"{DENY} {{\n\tsome n in args.list\n\tis_number(n)\n\tn > 100\n}}\n\n"
 READ: Final = f"{DENY} {{\n\tis_string(args.n)\n\tto_number(args.n) > 100\n}}\n\n"
 SILENT: Final = [
@@ -211,6 +227,7 @@ SILENT: Final = [
     FREE + OVER + "worse if over\n\n" + f"{DENY} worse",
     f"n := args.n if is_number(args.n)\n\n{FREE}{DENY} n > 100",
     FREE + LISTED,
+    *(FREE + (LISTED + ODD).replace("some n in args.list", each) for each in EACH),
     f"{FREE}{DENY} count([n | some n in args.list; is_number(n); n > 100]) > 0",
     FREE + READ + SPOKEN,
     OVER + f"{PERMIT} {{\n\tcalled\n\tnot over\n}}",
@@ -385,7 +402,8 @@ HEARD: Final = [
     f"small if {{\n\tis_number(args.n)\n\targs.n <= 100\n}}\n\n{FREE}{DENY} not small",
     f"{PERMIT} {{\n\tis_number(args.n)\n\tnot over\n}}\n\n" + OVER,
     f"{PERMIT} {{\n\tcalled\n\tnot over\n}}\n\n" + OVER + SPOKEN,
-    FREE + LISTED + f"{DENY} {{\n\tsome n in args.list\n\tnot is_number(n)\n}}",
+    FREE + LISTED + ODD + f"listed if is_array(args.list)\n\n{DENY} not listed",
+    f"{PERMIT} is_array(args.list)\n\n" + LISTED + ODD,
     FREE + LISTED + f"known if every n in args.list {{ is_number(n) }}\n\n{DENY} not known",
     FREE + LIMITED + READ + f"{KNOWN}known if is_string(args.n)\n\n{DENY} not known",
     f"{FREE}{DENY} {{\n\tis_number(input.context.claimed.n)\n\tinput.context.claimed.n > 1\n}}",

@@ -51,6 +51,11 @@ class InputTypes:
             )
         return self._known[path]
 
+    def is_collection(self, path: tuple[str, ...]) -> bool:
+        """Whether what stands there always is a list or an object, whatever is in it."""
+        node = self._find(path)
+        return node is not None and node.get("type") in {"array", "object"}
+
     @staticmethod
     def _kind(node: Mapping[str, Any]) -> int:
         given = [node["const"]] if "const" in node else node.get("enum")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gateway.adapters.policy.gate.policy_kinds import CHECKS, OPEN, TYPE_NAMES
+from gateway.adapters.policy.gate.policy_kinds import CHECKS, COLLECTION, OPEN, TYPE_NAMES
 from gateway.adapters.policy.gate.policy_made import Checks, Key, is_raw, lasts
 from gateway.adapters.policy.gate.policy_uses import TRUE, Summary, word_of
 from gateway.adapters.policy.gate.policy_values import Locals
@@ -53,10 +53,15 @@ def _add(guarded: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> bool:
 
 
 def _said_by(statement: Node, scope: Locals) -> Guards:
-    """Yield what the rules and functions that a statement uses establish by being defined."""
+    """Yield what a statement establishes by being defined.
+
+    That is what the rules and functions say that it uses, and that there is something to iterate.
+    """
     kind, body = unwrap(statement)
     if kind in {"SomeIn", "Every"}:
-        yield from _mentions(body["collection" if kind == "SomeIn" else "domain"], scope)
+        iterated = body["collection" if kind == "SomeIn" else "domain"]
+        yield from _iterated(iterated, scope)
+        yield from _mentions(iterated, scope)
     elif kind == "Expr":
         yield from _mentions(body["expr"], scope)
 
@@ -127,12 +132,21 @@ def _mentions(node: object, scope: Locals) -> Guards:
         for kind, body in node.items():
             if kind in CLOSURES or kind in _NO_MENTIONS or not body:
                 continue
+            if kind == "RefBrack" and not is_literal(body["index"]):
+                yield from _iterated(body["refr"], scope)
             if kind in REFERENCES and (key := scope.key({kind: body})):
                 said = _said(key, scope)
                 yield from (each for each in said.shown.items() if lasts(each[0])) if said else ()
             elif kind == "Call" and (said := _said(scope.function({kind: body}), scope)):
                 yield from _translated(said.shown, body["params"], scope)
             yield from _mentions(body, scope)
+
+
+def _iterated(node: Node, scope: Locals) -> Guards:
+    """Yield that what is iterated is a list, an object or a set: there is no member else."""
+    key = scope.key(node)
+    if key is not None and not scope.is_collection(key):
+        yield key, COLLECTION
 
 
 def _translated(keys: Checks, given: list[Node], scope: Locals) -> Guards:

@@ -14,6 +14,7 @@ from gateway.adapters.policy.gate.policy_kinds import (
     OPEN,
     ORDERING,
     TEXTS,
+    instead_of,
     order_fault,
 )
 from gateway.adapters.policy.gate.policy_made import (
@@ -40,6 +41,7 @@ from gateway.adapters.policy.gate.policy_uses import (
     Summary,
     Use,
     Word,
+    asks_for_anything,
     given_in,
     silence_of,
     spoken_of,
@@ -53,7 +55,7 @@ from gateway.adapters.policy.policy_syntax import (
     REFERENCES,
     Alternative,
     Node,
-    indices,
+    can_stand_alone,
     place,
     source_of,
     start_of,
@@ -64,8 +66,6 @@ _WHY: Final = "null is below every number, a text above"
 _TEXTS: Final = ("String", "RawString")
 _ORDERS: Final = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 _NO_VALUES: Final = frozenset({"span", "fcn", "field"})
-_FEW: Final = 1
-"""`count(x) > 0` asks whether something is there, of whatever type."""
 
 
 class Body:
@@ -93,6 +93,7 @@ class Body:
         self._closed = False
         self._limited: set[Key] = set()
         self._limited_apart: set[Key] = set()
+        self._inside: dict[Key, int] = {}
         self._needs: list[Checks] = []
         self._mute: list[Checks] = []
         self._lax: list[Checks] = []
@@ -108,8 +109,9 @@ class Body:
 
     def _conclude(self) -> None:
         needs = narrowed([self._locals.established(), *self._needs])
-        limited = {key: needs.get(key, NUMBER) for key in self._limited}
-        apart = {key: NUMBER for key in self._limited_apart if key not in needs}
+        known = {**self._inside, **needs}
+        limited = {key: known.get(key, NUMBER) for key in self._limited}
+        apart = {key: known.get(key, NUMBER) for key in self._limited_apart if key not in needs}
         lax = widened([apart, *self._lax])
         # What needs a type says nothing without it, whatever stands below.
         bound = {key: needs[key] for key in lax if key in needs}
@@ -216,6 +218,7 @@ class Body:
             inner = Locals(self._context, scope)
             scope.give_every(body, inner)
             self._read(body["query"]["stmts"], inner)
+            self._inside |= inner.established()
         elif kind == "SomeIn":
             self._visit(body["collection"], scope)
         elif kind == "NotExpr":
@@ -264,6 +267,7 @@ class Body:
         for part in ("term", "key", "value"):
             if part in body:
                 self._visit(body[part], inner)
+        self._inside |= inner.established()
         self._closed = was
 
     def _visit_with(self, change: Node, scope: Locals) -> None:
@@ -284,7 +288,8 @@ class Body:
     def _compare(self, body: Node, scope: Locals) -> None:
         sides = (body["lhs"], body["rhs"])
         for one, other in (sides, sides[::-1]):
-            if _asks_for_anything(one, other, scope):
+            called = unwrap(one)[0] == "Call" and scope.function(one)
+            if called == (COUNTING,) and asks_for_anything(other):
                 return
         values = [scope.value(side) for side in sides]
         at = start_of({"BoolExpr": body})
@@ -296,11 +301,18 @@ class Body:
         fault = order_fault(values[0].kinds, values[1].kinds)
         if fault:
             text = self._written({"BoolExpr": body})
-            self._fault(at, "order_untyped", f"`{text}` limits nothing: {fault}", _instead(values))
+            self._fault(
+                at,
+                "order_untyped",
+                f"`{text}` limits nothing: {fault}",
+                instead_of(values[0].kinds | values[1].kinds),
+            )
 
     def _take(self, tokens: frozenset[Token], side: Node, body: Node, at: Node) -> bool:
         """Note what an operand is made of; return whether that is a mistake."""
-        self._note(tokens)
+        # Of what was mixed it is enough to be told once.
+        told = MIXED in tokens
+        self._note(frozenset(each for each in tokens if not (told and isinstance(each, tuple))))
         if ANY in tokens:
             self._unguarded(side, body, at)
         elif MIXED in tokens:
@@ -321,7 +333,7 @@ class Body:
             "unguarded_comparison",
             f"`{self._shown(side, body)}` compares what may be of any type: {_WHY}",
             f"write `{check}({text})` in the same body"
-            if _can_stand_alone(side)
+            if can_stand_alone(side)
             else f"bind it first: `x := {text}`, then `{check}(x)`, and compare `x`",
         )
 
@@ -329,12 +341,25 @@ class Body:
         kind, body = unwrap(side)
         if kind == "Call" and unwrap(body["fcn"])[1].get("value") == COUNTING:
             given = body["params"][0]
-            if _can_stand_alone(given):
+            if self._is_partial(given):
+                rule = self._written(given)
+                return (
+                    f"write `{rule} := {{x | some x in xs}} if is_array(xs)`, which is undefined "
+                    f"otherwise; `{rule} contains x` is empty then"
+                )
+            if can_stand_alone(given):
                 return f"write `is_array({self._written(given)})` in the same body"
         return (
             f"check the type of what `{text}` is made of, in the body where it is made: "
-            "`is_number(x)`, or `every x in xs { is_number(x) }`, and leave it undefined otherwise"
+            "`is_number(x)`, of a list that is iterated `is_array(xs)`, or "
+            "`every x in xs { is_number(x) }`, and leave it undefined otherwise"
         )
+
+    def _is_partial(self, node: Node) -> bool:
+        """Whether this is a set or object that rules fill."""
+        key = self._locals.key(node)
+        found = self._context.find(key) if key is not None and key[0] == "data" else None
+        return found is not None and found[0].partial and not found[1]
 
     def _shown(self, side: Node, body: Node) -> str:
         text, sign = self._written(side), _ORDERS[body["op"]]
@@ -396,7 +421,7 @@ class Body:
         if ANY in value.own or other:
             message = f"`to_number({text})` makes numbers of what is none: of null 0, of true 1"
             hint = f"write `is_string({text})` in the same body; what is a number needs no change"
-            if not _can_stand_alone(given):
+            if not can_stand_alone(given):
                 hint = f"bind it first: `x := {text}`, then `is_string(x)`, and `to_number(x)`"
             self._fault(given, "unguarded_conversion", message, hint)
 
@@ -467,29 +492,3 @@ def _translated(keys: Checks, call: Node | None, scope: Locals) -> Checks:
         for token in scope.translate(frozenset({key}), call)
         if isinstance(token, tuple)
     )
-
-
-def _asks_for_anything(one: Node, other: Node, scope: Locals) -> bool:
-    """Whether this is `count(x) > 0`, which asks whether anything is there."""
-    kind, body = unwrap(other)
-    return (
-        kind == "Number"
-        and body["value"] in {0, _FEW}
-        and unwrap(one)[0] == "Call"
-        and scope.function(one) == (COUNTING,)
-    )
-
-
-def _instead(values: list[Value]) -> str:
-    if (values[0].kinds | values[1].kinds) & TEXTS:
-        return "compare numbers: `is_number(x)`, or `is_string(x)` and then `to_number(x)`"
-    return "compare numbers, and leave out what is none: `is_number(x)` in the same body"
-
-
-def _can_stand_alone(node: Node) -> bool:
-    """Whether a check of the same words is about the same value."""
-    kind, body = unwrap(node)
-    if kind not in REFERENCES:
-        return False
-    wild = any(unwrap(index)[1].get("value") == "_" for index in indices(node))
-    return not wild and (kind == "Var" or _can_stand_alone(body["refr"]))

@@ -24,6 +24,8 @@ SET: Final = 128
 OPEN: Final = 256
 """Of a type that is not known here, given by somebody who is trusted: `data`, mostly."""
 TEXTS: Final = TEXT | WORD
+COLLECTION: Final = ARRAY | OBJECT | SET
+"""What can be iterated."""
 SCALARS: Final = NUMBER | TEXTS | BOOLEAN | NULL
 
 CHECKS: Final[Mapping[tuple[str, ...], int]] = {
@@ -146,3 +148,10 @@ def order_fault(one: int, other: int) -> str:
     if both & TEXT and WORD not in {one, other}:
         return 'texts are compared letter by letter: `"1000000" <= "200"` is true'
     return ""
+
+
+def instead_of(kinds: int) -> str:
+    """Say what to compare in place of two values that are of these types."""
+    if kinds & TEXTS:
+        return "compare numbers: `is_number(x)`, or `is_string(x)` and then `to_number(x)`"
+    return "compare numbers, and leave out what is none: `is_number(x)` in the same body"

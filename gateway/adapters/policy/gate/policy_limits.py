@@ -16,8 +16,16 @@ from msgspec import Struct
 
 from gateway.adapters.policy.gate.policy_checks import ELSEWHERE
 from gateway.adapters.policy.gate.policy_comparisons import Body
-from gateway.adapters.policy.gate.policy_kinds import CHECKS
-from gateway.adapters.policy.gate.policy_made import UNNAMED, Key, common, covers, narrowed, widened
+from gateway.adapters.policy.gate.policy_kinds import CHECKS, COLLECTION
+from gateway.adapters.policy.gate.policy_made import (
+    UNNAMED,
+    Checks,
+    Key,
+    common,
+    covers,
+    narrowed,
+    widened,
+)
 from gateway.adapters.policy.gate.policy_rules import Name
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_syntax import Node, place
@@ -55,16 +63,28 @@ def _of_package(rules: list[Limits]) -> Iterator[Mistake]:
     concerned = [each.body.needs for each in permits if not _is_elsewhere(each)]
     needed = common(concerned)
     for each in told:
-        for key in sorted(each.body.mute):
-            kinds = limited[key]
-            heard = in_calls if _is_of_calls(each, key) else spoken
-            if _is_said(key) and not (covers(heard, key, kinds) or covers(needed, key, kinds)):
-                yield _mistake(each, key, kinds)
+        unheard = {
+            key: limited[key]
+            for key in each.body.mute
+            if not covers(in_calls if _is_of_calls(each, key) else spoken, key, limited[key])
+            and not covers(needed, key, limited[key])
+        }
+        yield from _mistakes(each, unheard)
     for each in permits:
-        for key, kinds in sorted(each.body.lax.items()):
-            heard = in_calls if _is_of_calls(each, key) else spoken
-            if _is_said(key) and not covers(heard, key, kinds):
-                yield _mistake(each, key, kinds)
+        unheard = {
+            key: kinds
+            for key, kinds in each.body.lax.items()
+            if not covers(in_calls if _is_of_calls(each, key) else spoken, key, kinds)
+        }
+        yield from _mistakes(each, unheard)
+
+
+def _mistakes(limit: Limits, unheard: Checks) -> Iterator[Mistake]:
+    for key, kinds in sorted(unheard.items()):
+        # Whoever speaks of every member speaks of what is no list, too.
+        below = any(each[: len(key) + 1] == (*key, "[") for each in unheard)
+        if _is_said(key) and not below:
+            yield _mistake(limit, key, kinds)
 
 
 def _is_elsewhere(limit: Limits) -> bool:
@@ -103,7 +123,7 @@ def _readable(key: Key) -> str:
 
 def _hint(key: Key, kinds: int) -> str:
     checks = [name for (name,), kind in CHECKS.items() if kinds & kind]
-    asked = checks[0] if len(checks) == 1 else "is_number"
+    asked = checks[0] if len(checks) == 1 or kinds == COLLECTION else "is_number"
     if key[0] == "%call" or key[0] == "data":
         check, name = "…", "known"
     elif key[-1] == "[":

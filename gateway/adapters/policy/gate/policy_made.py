@@ -41,6 +41,11 @@ def plain(key: Key) -> Key:
     return tuple("[" if part[:1] == "[" else part for part in key)
 
 
+def wild(key: Key) -> Key:
+    """Return the path below the input of a key, with `""` for any index."""
+    return tuple("" if part[:1] == "[" else part for part in key[1:])
+
+
 class Value(Struct, frozen=True):
     """What a value may be made of (`own`), and what its members may be (`inner`); their types."""
 
@@ -98,6 +103,11 @@ def settled(tokens: frozenset[Token]) -> frozenset[Token]:
 def member(value: Value) -> Value:
     """Return what a member of this is."""
     return Value(value.inner, value.inner, value.members, value.members)
+
+
+def within(value: Value, around: frozenset[Key]) -> Value:
+    """Return a value that is there only where what is called `around` has members."""
+    return Value(value.own | around, value.inner, value.kinds, value.members) if around else value
 
 
 def join(one: Value, other: Value) -> Value:

@@ -106,6 +106,12 @@ FEW: Final = Use("few")
 """Asks for none to be there."""
 
 
+def asks_for_anything(number: Node) -> bool:
+    """Whether a `count` that is compared to this asks whether anything is there: `> 0`, `>= 1`."""
+    kind, body = unwrap(number)
+    return kind == "Number" and body["value"] in {0, 1}
+
+
 def word_of(node: Node) -> Word | None:
     """Return a value that is written out; None for any other."""
     if not is_literal(node):

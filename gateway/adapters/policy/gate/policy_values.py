@@ -12,6 +12,7 @@ from gateway.adapters.policy.gate.policy_answers import answer
 from gateway.adapters.policy.gate.policy_kinds import (
     ARRAY,
     BOOLEAN,
+    COLLECTION,
     NUMBER,
     OBJECT,
     ORDERING,
@@ -43,6 +44,8 @@ from gateway.adapters.policy.gate.policy_made import (
     plain,
     raw_of,
     settled,
+    wild,
+    within,
 )
 from gateway.adapters.policy.gate.policy_uses import Summary
 from gateway.adapters.policy.policy_syntax import (
@@ -52,6 +55,7 @@ from gateway.adapters.policy.policy_syntax import (
     declared,
     is_literal,
     names_in,
+    path_asked,
     pattern_names,
     source_of,
     unwrap,
@@ -160,7 +164,7 @@ class Locals:
         """Return what a value is called outside of this body; None if it has no name there."""
         kind, body = unwrap(node)
         if kind == "Call":
-            if self.function(node) == ("object", "get") and (path := _path(body["params"])):
+            if self.function(node) == ("object", "get") and (path := path_asked(body["params"])):
                 base = self.origin(body["params"][0])
                 return (*base, *path) if base else None
             text = " ".join(source_of(self.context.text, node).split())
@@ -208,7 +212,23 @@ class Locals:
 
     def at(self, key: Key) -> Value:
         """Return what stands at a key."""
-        return self._checked(self._unchecked(key), key)
+        return within(self._checked(self._unchecked(key), key), self._around(key))
+
+    def _around(self, key: Key) -> frozenset[Key]:
+        """Return the lists and objects that a member is of, where a check says that they are some.
+
+        Whoever compares it says nothing where they are something else.
+        """
+        found: frozenset[Key] = frozenset()
+        for length, part in enumerate(key):
+            if part[:1] == "[" and not part[1:].isdigit() and key[:length] in self.guarded:
+                base = key[:length]
+                found |= names(self._unchecked(base), self.origin_of(base))
+        return found
+
+    def is_collection(self, key: Key) -> bool:
+        """Whether a part of the input always is a list or an object."""
+        return key[0] == "input" and self.context.types.is_collection(wild(key))
 
     def _checked(self, value: Value, key: Key | None) -> Value:
         if key is None or not self.guarded:
@@ -220,9 +240,7 @@ class Locals:
 
     def _unchecked(self, key: Key) -> Value:
         if key[0] == "input":
-            kinds = self.context.types.kinds(
-                tuple("" if part[:1] == "[" else part for part in key[1:])
-            )
+            kinds = self.context.types.kinds(wild(key))
             return UNKNOWN if kinds is None else Value(NOTHING, NOTHING, *kinds)
         if key[0] == "data":
             found = self.context.find(key)
@@ -235,9 +253,11 @@ class Locals:
     def members_of(self, node: Node) -> Value:
         """Return what the members of a value are."""
         key = self.key(node)
-        if key is None or key[0] == "%call":
-            return member(self.value(node))
-        return self.at((*key, "["))
+        if key is not None and key[0] != "%call":
+            return self.at((*key, "["))
+        whole = self.value(node)
+        around = frozenset(token for token in whole.own if isinstance(token, tuple))
+        return within(member(whole), around)
 
     def _closure(self, kind: str, body: Node) -> Value:
         inner = self.inside(body["query"])
@@ -253,6 +273,7 @@ class Locals:
         """
         found = list(values)
         keys = {key for each in found for key in each.own | each.inner if isinstance(key, tuple)}
+        keys |= self._iterated()
         left = mixed_of(keys - {*self.outer_guarded, *map(self.origin_of, self.outer_guarded)})
         if len(self.guarded) == len(self.outer_guarded):
             return left
@@ -260,6 +281,12 @@ class Locals:
         without = raw_of(map(self.value, heads))
         self.guarded = mine
         return left | mixed(without - raw_of(found))
+
+    def _iterated(self) -> set[Key]:
+        """Return what this body iterates and nothing around it knows to be a list or an object."""
+        new = self.guarded.keys() - self.outer_guarded.keys()
+        bases = [key for key in new if not self.guarded[key] & ~COLLECTION]
+        return set().union(*(names(self._unchecked(key), self.origin_of(key)) for key in bases))
 
     def _composed(self, kind: str, body: Node) -> Value:
         if kind in {"Array", "Set"}:
@@ -291,7 +318,7 @@ class Locals:
         return answer(".".join(name), [self.value(one) for one in given])
 
     def _get(self, given: list[Node]) -> Value:
-        key, path = self.key(given[0]), _path(given)
+        key, path = self.key(given[0]), path_asked(given)
         if key is not None and key[0] != "%call":
             found = self.at((*key, *path) if path else (*key, "["))
         else:
@@ -463,16 +490,6 @@ class Locals:
             self._given[key] = value
             if origin is not None:
                 self._origins[key] = origin
-
-
-def _path(given: list[Node]) -> Key:
-    """Return where `object.get` looks, if that is written out."""
-    kind, body = unwrap(given[1]) if len(given) > 1 else ("", {})
-    parts_of = body["items"] if kind == "Array" else [given[1]] if kind else []
-    found = [unwrap(each) for each in parts_of]
-    if not all(kind in {"String", "RawString"} for kind, _ in found):
-        return ()
-    return tuple(each["value"] for _, each in found)
 
 
 def _literal(kind: str, body: Node) -> object:
