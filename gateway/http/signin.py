@@ -138,18 +138,25 @@ async def _password(deps: SignInDeps, request: Request) -> Response:
     # 3. Finding out who is known: an unknown person costs the same and is told the same.
     known = find_human(deps, person)
     stored = await deps.accounts.password_hash(person)
-    assert deps.passwords is not None  # noqa: S101 - the route is there only with them
-    verified = await deps.passwords.verify(None if known is None else stored, given)
+    hasher = deps.passwords
+    assert hasher is not None  # noqa: S101 - the route is there only with them
+    verified = await hasher.verify(None if known is None else stored, given)
     if known is None or not verified.right:
         who = None if known is None else known.id
         await note_refusal(deps, "password", "credentials_wrong", who)
         return sign_in_page(offer, error=_WRONG, status=403)
     if verified.rehashed is not None:
-        await deps.accounts.set_password(known.id, verified.rehashed, deps.now_s())
+        await deps.accounts.rehash_password(known.id, before=stored, after=verified.rehashed)
     deps.limits.forgive(person, device)
     response = _go_on(offer.next_path)
     proof = Proof(person=known.id, auth_time=deps.now_s(), acr="session", amr=("pwd",))
-    await let_in(deps, request, response, proof, method="password")
+
+    # 4. A password that is changed while it is tried: what ends all sessions misses the next one.
+    async def holds() -> bool:
+        kept = await deps.accounts.password_hash(known.id)
+        return kept == stored or (await hasher.verify(kept, given)).right
+
+    await let_in(deps, request, response, proof, method="password", holds=holds)
     return response
 
 
@@ -193,7 +200,12 @@ async def _passkey(deps: SignInDeps, request: Request) -> Response:
     # 3. Keys that nobody registered, copied authenticators, people who are suspended.
     proof = await _believe(deps, body.credential, challenge)
     response = json_reply(orjson.dumps({"next": local_path(body.next)}))
-    await let_in(deps, request, response, proof, method="passkey")
+    key_id = str(body.credential["id"])
+
+    async def holds() -> bool:
+        return await deps.accounts.passkey(key_id) is not None
+
+    await let_in(deps, request, response, proof, method="passkey", holds=holds)
     deps.sessions.drop_cookie(response, FLOW)
     return response
 

@@ -305,15 +305,16 @@ async def _redeem_device(deps: SignInDeps, device_code: str) -> Response:
 
 async def _hand_over(deps: SignInDeps, proof: Proof, method: Literal["cli", "device"]) -> Response:
     # Suspended, signed out or out of this account since they allowed it.
-    alive = {one.sid for one in await deps.sessions.find(proof.person)}
-    if proof.sid not in alive or find_human(deps, proof.person) is None:
-        await note_refusal(deps, method, "person_unknown")
-        return tell_failure(Failure("access_denied", "you cannot sign in here"))
+    if not await _is_alive(deps, proof):
+        return await _refuse_person(deps, method)
 
     async def told(found: SignedIn) -> None:
         await deps.log.signed_in(found, "cli", method)
 
     secret, found = await deps.sessions.begin_cli(proof, told)
+    if not await _is_alive(deps, proof):  # as in `let_in`: what ended that one may have missed this
+        await deps.sessions.end_one(found)
+        return await _refuse_person(deps, method)
     return tell_json(
         {
             "access_token": secret,
@@ -322,6 +323,17 @@ async def _hand_over(deps: SignInDeps, proof: Proof, method: Literal["cli", "dev
             "person": found.person,
         }
     )
+
+
+async def _is_alive(deps: SignInDeps, proof: Proof) -> bool:
+    """Whether the session in which somebody allowed a command line still stands."""
+    alive = {one.sid for one in await deps.sessions.find(proof.person)}
+    return proof.sid in alive and find_human(deps, proof.person) is not None
+
+
+async def _refuse_person(deps: SignInDeps, method: Literal["cli", "device"]) -> Response:
+    await note_refusal(deps, method, "person_unknown")
+    return tell_failure(Failure("access_denied", "you cannot sign in here"))
 
 
 async def _revoke(deps: SignInDeps, request: Request) -> Response:

@@ -245,6 +245,10 @@ def check_rate(deps: SignInDeps, request: Request) -> None:
         raise CredentialError(f"too many tries; try again in {wait} s", code="sign_in_often")
 
 
+async def _always() -> bool:
+    return True
+
+
 async def let_in(
     deps: SignInDeps,
     request: Request,
@@ -253,13 +257,25 @@ async def let_in(
     *,
     method: Method,
     provider: str = "",
+    holds: Callable[[], Awaitable[bool]] = _always,
 ) -> SignedIn:
-    """Begin the session of somebody who proved themselves, and remember the browser."""
+    """Begin the session of somebody who proved themselves, and remember the browser.
+
+    `holds`: whether what they proved it with is still good. Raises `CredentialError` where not.
+    """
 
     async def told(found: SignedIn) -> None:
         await deps.log.signed_in(found, "browser", method, provider)
 
     found = await deps.sessions.begin(request, response, proof, told)
+    # Who changes what they sign in with ends the sessions that there are then. INVARIANT: this one
+    # is among them, or sees that change here.
+    if not await holds():
+        await deps.sessions.end_one(found)
+        await note_refusal(deps, method, "proof_void", proof.person)
+        raise CredentialError(
+            "what you signed in with was changed meanwhile; sign in again", code="sign_in_refused"
+        )
     await _remember(deps, request, response, proof.person)
     return found
 

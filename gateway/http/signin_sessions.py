@@ -183,6 +183,10 @@ class Sessions:
         self.drop_cookie(response, "countersign")
         return None if found is None else found[1]
 
+    async def end_one(self, found: SignedIn) -> None:
+        """End one session, wherever it is."""
+        await self._store.end_all(found.person, sid=found.sid)
+
     async def end_credential(self, secret: str) -> SignedIn | None:
         """Take a command line's credential back; return whose it was."""
         found = await self._find(secret, "cli")

@@ -47,6 +47,11 @@ class SqlAccounts:
         """Store a password's hash in place of an earlier one."""
         await self._state.run(lambda connection: _replace(connection, person_id, hashed, now_s))
 
+    async def rehash_password(self, person_id: str, *, before: str | None, after: str) -> None:
+        """Store another hash of the same password, if its hash is still `before`."""
+        is_it = sa.and_(_passwords.c.person == person_id, _passwords.c.hashed == before)
+        await self._changes(sa.update(_passwords).where(is_it).values(hashed=after))
+
     async def begin_anew(self, person_id: str, hashed: str, now_s: int) -> None:
         """Store a password's hash, and forget every passkey that there was."""
 

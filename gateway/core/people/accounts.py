@@ -55,6 +55,10 @@ class AccountStore(Protocol):
         """Store a password's hash in place of an earlier one."""
         ...
 
+    async def rehash_password(self, person_id: str, *, before: str | None, after: str) -> None:
+        """Store another hash of the same password, if its hash is still `before`."""
+        ...
+
     async def begin_anew(self, person_id: str, hashed: str, now_s: int) -> None:
         """Store a password's hash, and forget every passkey that there was."""
         ...

@@ -109,9 +109,17 @@ class Known(Humans):
 class World:
     """Sign-in, put together over memory. People: ann (approver), ada (admin), otto (operator)."""
 
-    def __init__(self, state: SqlState, *, local: bool = True, provisions: bool = False) -> None:
+    def __init__(
+        self,
+        state: SqlState,
+        *,
+        local: bool = True,
+        provisions: bool = False,
+        log: MemoryAuditLog | None = None,
+        passwords: Argon2Passwords | None = None,
+    ) -> None:
         self.state, self.clock, self.ids = state, FixedClock(), CountingIds()
-        self.log = MemoryAuditLog()
+        self.log = log or MemoryAuditLog()
         self.humans = Known(
             HumanEntry(name, (role,), hash_secret(f"secret-{name}"))
             for name, role in (("ann", "approver"), ("ada", "admin"), ("otto", "operator"))
@@ -119,7 +127,7 @@ class World:
         self.idp = FakeIdp(self.clock)
         self.idp_secret_fault: str | None = None
         self.accounts = SqlAccounts(state)
-        self.passwords = Argon2Passwords(time_cost=1, memory_kib=8)
+        self.passwords = passwords or Argon2Passwords(time_cost=1, memory_kib=8)
         self.shared: set[str] = set()
         self.provisioned: set[str] = set()
         self.noted: list[tuple[str, str, int]] = []
