@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from connectors.catalog import Catalog
+from connectors.catalog import Catalog, ToolStatus
 from gateway.core.errors import UpstreamError
 from gateway.logs import describe
 
@@ -18,6 +18,10 @@ INTERVAL_S: Final = 30.0
 LISTING_S: Final = 15.0
 PAUSE_S: Final = 1.0
 """At least this long between two listings, however often an upstream says that it changed."""
+
+
+_TOLD_MAX: Final = 32
+_TOLD_CHARS: Final = 160
 
 
 class Lists(Protocol):
@@ -109,11 +113,22 @@ class Refresher:
 
     def _report(self, server: str) -> None:
         hidden = [
-            f"{status.name}: {status.problem or status.state}"
+            status
             for status in self._catalog.states()
             if status.server == server and not status.usable
         ]
-        callable_now = len(self._catalog.view().callable_tools(server))
-        _log.info("upstream_listed", server=server, callable=callable_now, hidden=hidden)
+        hidden.sort(key=lambda status: status.state == "unreviewed")
+        # Names and number are the upstream's: it must not fill the disk by its changes.
+        _log.info(
+            "upstream_listed",
+            server=server,
+            callable=len(self._catalog.view().callable_tools(server)),
+            hidden=[_tell(status) for status in hidden[:_TOLD_MAX]],
+            more=max(0, len(hidden) - _TOLD_MAX),
+        )
         if self._changed is not None:
             self._changed(server)
+
+
+def _tell(status: ToolStatus) -> str:
+    return f"{status.name[:_TOLD_CHARS]}: {status.problem or status.state}"[: 2 * _TOLD_CHARS]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from connectors.catalog import Catalog
 from connectors.memory import MemoryTransport, build_definition
@@ -103,6 +104,18 @@ async def test_every_upstream_is_listed_again_after_a_while() -> None:
         assert {await upstreams.changes.get() for _ in "ab"} == {"a", "b"}
         upstreams.change("a")
         assert await upstreams.changes.get() == "a"
+
+
+async def test_what_an_upstream_offers_does_not_fill_the_log() -> None:
+    upstreams = Upstreams()
+    names = [f"a{number}{'x' * 400}" for number in range(2_000)]
+    upstreams.transports["a"].definitions = [build_definition(name) for name in names]
+    with capture_logs() as lines:
+        await upstreams.build().refresh("a")
+    (line,) = lines
+    assert (line["event"], line["more"]) == ("upstream_listed", 2_001 - len(line["hidden"]))
+    assert line["hidden"][0] == "tool: missing"  # what somebody reviewed comes first
+    assert len(str(line)) < 20_000
 
 
 async def test_nobody_need_listen() -> None:
