@@ -55,6 +55,7 @@ from gateway.wiring.broker import (
     load_manifests,
 )
 from gateway.wiring.decisions import Decisions, start_decisions
+from gateway.wiring.forgetting import forget_unknown
 from gateway.wiring.keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring.kill import find_credentials, start_kill_switch
 from gateway.wiring.notices import start_notices
@@ -199,6 +200,7 @@ class Gateway:
         await audit.start(apart=True, failed=_tell_failed_log)
         # Before the state is first kept anew, which says that it has seen all of the log.
         await end_undone_sign_ins(audit.recovered.sign_ins, self._state)
+        await forget_unknown(self._ledger, self._runs, self._clock)
         self._stack.push_async_callback(self.tidy)
         return audit
 

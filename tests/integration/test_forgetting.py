@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 from gateway.adapters.system import SystemClock
 from gateway.cli import build
 from gateway.config.settings import load_config
+from gateway.core.entry import Entry
 from gateway.core.tokens.token import Run
 from gateway.wiring.gateway import Gateway
 
@@ -39,6 +42,50 @@ def build_run(run_id: str, deadline: int) -> Run:
         deadline=deadline,
         credential_hash="",
     )
+
+
+def intent(op: str, family: str, at_s: int) -> Entry:
+    charge = {"family": family, "tool": "shop.pay", "sums": {}, "at": at_s, "payer": "a b"}
+    return Entry(type="call.intent", op=op, fields={"charge": charge})
+
+
+SPENT = ("DELETE FROM ledger_snapshot", "DELETE FROM ledger_families")
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept"),
+    [
+        ((*SPENT, "DELETE FROM runs"), ["day:a b", "of today"]),
+        (SPENT, ["day:a b", "known", "of today"]),
+    ],
+)
+async def test_of_what_the_log_tells_anew_nothing_is_kept_of_runs_that_are_gone_for_long(
+    tmp_path: Path, lost: tuple[str, ...], kept: list[str]
+) -> None:
+    assert CliRunner().invoke(build("init"), ["init", str(tmp_path / "g")]).exit_code == 0
+    config = load_config(tmp_path / "g" / "countersign.yaml", os.environ)
+    gateway = Gateway(config)
+    clock = gateway._clock = SteppedClock()  # noqa: SLF001 - no public way to set a clock wrong
+    now_s = clock.now_ns() // 1_000_000_000
+    clock.ahead_ns = -72 * HOUR_NS
+    await gateway.start()
+    audit, runs = gateway._audit, gateway._runs  # noqa: SLF001 - the log and the state it writes
+    assert audit is not None
+    await runs.create_run(build_run("known", now_s + 36_000))
+    for number, family in enumerate(("old", "known")):
+        await audit.record(intent(f"{number}" * 32, family, now_s - 72 * 3_600))
+    clock.ahead_ns = 0
+    await audit.record(intent("2" * 32, "of today", now_s))
+    await gateway.stop()
+    with closing(sqlite3.connect(tmp_path / "g" / "state.db")) as state, state:
+        for each in lost:
+            state.execute(each)
+    gateway = Gateway(config)
+    await gateway.start()
+    try:
+        assert sorted(gateway._ledger.snapshot()) == kept  # noqa: SLF001 - as it is stored
+    finally:
+        await gateway.stop()
 
 
 async def test_a_clock_that_jumps_ahead_and_back_gives_no_run_its_budget_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ _runs = sa.Table(
 
 _KNOWN_MAX: Final = 4_096
 _STEP: Final = 500
-"""So many runs are ended in one transaction."""
+"""So many runs are ended, or looked for, in one transaction."""
 
 _WHOLE: Final = (_runs.c.body, _runs.c.ended, _runs.c.outcome)
 
@@ -148,6 +149,14 @@ class SqlRuns:
         query = sa.select(_runs.c.id).where(_runs.c.ended, _runs.c.deadline > now_s)
         return await self._state.run(lambda connection: list(connection.execute(query).scalars()))
 
+    async def find_known(self, run_ids: Sequence[str]) -> set[str]:
+        """Return those of these ids that runs have. In steps, as `end_over`."""
+        known: set[str] = set()
+        for start in range(0, len(run_ids), _STEP):
+            query = sa.select(_runs.c.id).where(_runs.c.id.in_(run_ids[start : start + _STEP]))
+            known.update(await self._state.run(partial(_find_ids, query)))
+        return known
+
     def _forget(self) -> None:
         self._known.clear()
         self._ends += 1
@@ -160,6 +169,10 @@ def _end_these(query: sa.Select[Any], connection: Connection) -> list[Any]:
     if alive:
         connection.execute(sa.update(_runs).where(_runs.c.id.in_(alive)).values(ended=True))
     return rows
+
+
+def _find_ids(query: sa.Select[Any], connection: Connection) -> Sequence[str]:
+    return connection.execute(query).scalars().all()
 
 
 def _read(row: Any) -> Run:  # noqa: ANN401 - a row of `_WHOLE`

@@ -92,6 +92,11 @@ class Ledger:
                     self._families.pop(member, None)
                 self._changed.update((family_id, *family.members))
 
+    def find_silent(self, since_s: int) -> list[str]:
+        """Return the families that were charged nothing since then."""
+        times = ((name, family.times.get("")) for name, family in self._families.items())
+        return [name for name, charged in times if not charged or charged[-1] < since_s]
+
     def reserve(
         self,
         spender: Spender,
