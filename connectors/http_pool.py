@@ -405,7 +405,10 @@ class HttpPool:
         try:
             return await answer
         except asyncio.CancelledError:
-            connection.abort()
+            if answer.cancelled():
+                connection.abort()
+            elif answer.exception() is None:  # it is here: another may have the connection by now
+                answer.result().release()
             raise
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +360,27 @@ async def test_a_caller_that_is_cancelled_leaves_no_answer_behind_for_the_next()
         answer.set()
         assert await ask(pool, target) == b"ok"
         assert server.accepted == 2
+
+
+async def test_a_caller_that_is_cancelled_as_its_answer_comes_does_not_end_the_next_one() -> None:
+    answered = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(OK)
+        answered.set()
+        await peer.request()
+        await peer.say(OK)
+
+    async with serve(handler) as (server, target), HttpPool() as pool:
+        first = asyncio.create_task(ask(pool, target))
+        await answered.wait()
+        await asyncio.sleep(0)  # the answer has been read, and its caller has yet to hear of it
+        first.cancel()
+        assert await ask(pool, target) == b"ok"
+        with suppress(asyncio.CancelledError):
+            await first
+        assert server.accepted == 1
 
 
 async def test_a_large_body_is_read_whole_however_slowly() -> None:
