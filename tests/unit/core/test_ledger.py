@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core.calls.family import Charge
-from gateway.core.calls.ledger import Ledger
+from gateway.core.calls.ledger import Ledger, view_budget
 from gateway.core.refusal import Refusal
 from gateway.core.tokens.spending import Spender
 from gateway.core.tokens.token import Budget, Grant
@@ -209,3 +209,24 @@ def test_a_family_whose_run_is_over_is_let_go() -> None:
     ledger.forget(["over", "never seen"])
     assert list(ledger.snapshot()) == ["live"]
     assert ledger.family("over").calls == 0
+
+
+@pytest.mark.req("TOK-11")
+def test_policies_see_what_a_budget_leaves_and_never_less_than_nothing() -> None:
+    ledger, budget = Ledger(), Budget(calls=2, sums={SUM: 10})
+    seen = [view_budget(budget, ledger.family("root"))]
+    for amount in (4, 8, 1):
+        charge_of(ledger, amount)
+        seen.append(view_budget(budget, ledger.family("root")))
+    assert [one["calls"] for one in seen] == [{"max": 2, "left": n} for n in (2, 1, 0, 0)]
+    assert [one["sums"] for one in seen] == [{SUM: {"max": 10, "left": n}} for n in (10, 6, 0, 0)]
+    assert view_budget(Budget(), ledger.family("root")) == {}
+    assert view_budget(Budget(calls=9), ledger.family("root")) == {"calls": {"max": 9, "left": 6}}
+
+
+@pytest.mark.req("POL-02")
+def test_of_a_run_with_a_past_in_the_log_nobody_knows_any_more_what_it_has_seen() -> None:
+    live, again = Ledger(), Ledger()
+    again.replay(record_of("call.intent", 1, charge_of(live, 1)))
+    sightings = again.family("root").sightings
+    assert (sightings.doubt, sightings.settled) == (True, True)

@@ -31,6 +31,7 @@ REFUND = {
     "constraints": {"/amount": {"max": 500}},
     "max_calls": 3,
 }
+FIND = {"server": "shop", "effects": ["read"]}
 BasicOf = Callable[[str, str], dict[str, str]]
 
 
@@ -82,6 +83,15 @@ async def test_labels_of_a_run_outlive_a_crash_whenever_the_ledger_was_last_save
     assert again.family(run_id).labels == {"untrusted"}
 
 
+async def test_labels_of_a_run_come_back_out_of_the_log_alone(world: World) -> None:
+    run_id = (await world.launch(labels=["untrusted"])).json()["run_id"]
+    again = Ledger()
+    for record in world.records:
+        again.replay(record)
+    assert again.family(run_id).labels == {"untrusted"}
+    assert again.family(run_id).sightings.doubt
+
+
 async def test_policy_is_asked_for_the_launcher(world: World) -> None:
     await world.launch(grants=[REFUND], allowed_values={"/to": ["x"]}, origin="schedule")
     _, phase, document = world.policy.asked[-1]
@@ -131,7 +141,19 @@ async def test_a_run_lasts_an_hour_unless_told(world: World) -> None:
         ({"allowed_values": {"shop.refnud#/to": ["x"]}}, 400, "request_invalid"),
         ({"budget": {"sums": {"shop__refund#/amount": 5}}}, 400, "request_invalid"),
         ({"budget": {"sums": {"bank.refund#/amount": 5}}}, 400, "request_invalid"),
+        ({"budget": {"sums": {"shop.refund": 5}}}, 400, "request_invalid"),
+        ({"budget": {"sums": {"#/amount": 5}}}, 400, "request_invalid"),
+        ({"budget": {"sums": {"shop.refund#amount": 5}}}, 400, "request_invalid"),
+        ({"budget": {"sums": {"shop.refund#/amount": -1}}}, 400, "request_invalid"),
+        ({"budget": {"sums": {"shop.refund#/amount": 2.0**53 * 2}}}, 400, "request_invalid"),
+        ({"budget": {"calls": -1}}, 400, "request_invalid"),
+        ({"labels": ["Not A Label"]}, 400, "request_invalid"),
+        ({"labels": [f"label{number}" for number in range(33)]}, 400, "request_invalid"),
+        ({"may_act": "two words"}, 400, "request_invalid"),
+        ({"grants": [{**FIND, "tool": f"t{n}"} for n in range(65)]}, 400, "request_invalid"),
         ({"workflow": "a\nb"}, 400, "request_invalid"),
+        ({"origin": "a\nb"}, 400, "request_invalid"),
+        ({"on_behalf_of": "a\nb"}, 400, "request_invalid"),
         ({"origin": "agent"}, 400, "request_invalid"),
         ({"origin": "user"}, 400, "request_invalid"),
         ({"origin": "consent"}, 400, "request_invalid"),
@@ -157,6 +179,14 @@ async def test_a_limit_for_a_tool_that_there_is_is_taken(world: World) -> None:
     sums = {"shop.refund#/amount": 5}
     allowed = {"/to": ["x"], "shop.refund#/to": ["x"]}
     assert (await world.launch(budget={"sums": sums}, allowed_values=allowed)).status_code == 201
+
+
+async def test_limits_are_taken_up_to_their_bounds(world: World) -> None:
+    budget = {"calls": 0, "sums": {"shop.refund#/amount": 2**53 - 1}}
+    labels = [f"label{number}" for number in range(32)]
+    grants = [{**FIND, "tool": f"t{number}"} for number in range(64)]
+    reply = await world.launch(budget=budget, labels=labels, grants=grants)
+    assert reply.status_code == 201, reply.text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.core.errors import CountersignError, PolicyError
 from gateway.core.policy.decision import ApprovalSpec, Deny, Hold, Obligation, Permit, Reason
 from gateway.core.tokens.clients import Agent, Launcher, hash_secret
-from gateway.core.tokens.token import Run
+from gateway.core.tokens.token import Grant, Run
 
 if TYPE_CHECKING:
     from tests.unit.tokens.conftest import World
@@ -23,6 +23,20 @@ URL = "https://gateway.test"
 DAY_S = 86_400
 REVISION = "sha256:" + "0" * 64
 BasicOf = Callable[[str, str], dict[str, str]]
+
+
+FIND: dict[str, Any] = {
+    "type": "countersign_tool",
+    "locations": [URL],
+    "server": "shop",
+    "tool": "find",
+    "effects": ["read"],
+    "max_calls": 1,
+}
+
+
+def details(*asked: dict[str, Any]) -> str:
+    return orjson.dumps(asked).decode()
 
 
 async def launched(world: World, **changes: Any) -> tuple[str, str]:  # noqa: ANN401 - JSON
@@ -59,6 +73,38 @@ async def test_a_run_credential_becomes_a_token_of_that_run(world: World) -> Non
     assert claims.allowed_values == {"/to": ("ann@acme.test",)}
     assert (claims.workflow, claims.on_behalf_of) == ("returns", "olga")
     assert (claims.roles, claims.origin) == (("support",), "launcher")
+
+
+@pytest.mark.req("TOK-02", "TOK-04")
+async def test_a_token_that_is_asked_for_narrower_than_its_run_is_narrower(world: World) -> None:
+    reply = await world.token(*await launched(world), authorization_details=details(FIND))
+    claims = world.verifier.verify(reply.json()["access_token"].encode(), world.clock.now_s)
+    assert claims.grants == (Grant("shop", "find", ("read",), max_calls=1),)
+    (told,) = reply.json()["authorization_details"]
+    assert (told["tool"], told["effects"], told["max_calls"]) == ("find", ["read"], 1)
+    assert world.policy.asked[-1][2]["context"]["token"]["constraints"][0]["tool"] == "find"
+
+
+@pytest.mark.req("TOK-02", "TOK-04")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [{**FIND, "effects": ["money"]}],
+        [{**FIND, "server": "bank"}],
+        [{**FIND, "locations": ["https://evil.test"]}],
+        [{**FIND, "locations": [URL, "https://evil.test"]}],
+        [FIND, {**FIND, "tool": "look", "locations": ["https://evil.test"]}],
+        [{**FIND, "effects": ["raed"]}],
+        [FIND, FIND],
+        [{**FIND, "tool": f"find{number}"} for number in range(65)],
+    ],
+)
+async def test_details_that_are_wider_or_unclear_get_no_token(
+    world: World, asked: list[dict[str, Any]]
+) -> None:
+    reply = await world.token(*await launched(world), authorization_details=details(*asked))
+    assert (reply.status_code, reply.json()["error"]) == (400, "invalid_authorization_details")
+    assert world.records[-1]["type"] == "token.refused"
 
 
 async def test_all_tokens_of_a_run_are_one_family(world: World) -> None:
