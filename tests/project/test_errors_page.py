@@ -45,6 +45,7 @@ ELSEWHERE = {
     "passkey_invalid",
     "provider_answer_invalid",
     "provider_unavailable",
+    "registry_own_change",
     "sign_in_again",
     "sign_in_busy",
     "sign_in_often",
