@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from connectors.auth_binding import UpstreamAuth, host_of
 from connectors.credential_use import Credentials
-from connectors.http_pool import HttpPool
+from connectors.http_pool import HttpPool, read_target
 from connectors.manifest import Manifest
 from connectors.mcp_http import McpHttpTransport
 from connectors.mcp_stdio import McpStdioTransport
@@ -135,4 +135,8 @@ def _check_url(manifest: Manifest, url: str | None) -> str:
             f"host `{parts.hostname}` of server `{manifest.id}` is not in its manifest's `egress`; "
             "have it reviewed and added there"
         )
+    try:
+        read_target(url)
+    except ValueError as error:
+        raise ConfigurationError(f"the `url` of server `{manifest.id}`: {error}") from None
     return url

@@ -56,6 +56,7 @@ async def test_each_kind_gets_its_transport(pool: HttpPool) -> None:
         (HTTP, Endpoint(url="file:///etc/passwd"), r"must be http\(s\)"),
         (HTTP, Endpoint(url="https:///mcp"), r"must be http\(s\)"),
         (HTTP, Endpoint(url="https://me:pw@api.example/"), "without a password"),
+        (HTTP, Endpoint(url="https://api.example/kø"), "`srv`: an upstream URL is plain ASCII"),
         (replace(HTTP, auth=VARIABLE), Endpoint(url="https://api.example/"), "cannot carry"),
         (HTTP, Endpoint(url="https://api.example/", auth=VARIABLE), "cannot carry"),
         (STDIO, Endpoint(command=("server",), auth=AUTH), "cannot carry"),
