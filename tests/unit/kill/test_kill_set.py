@@ -115,6 +115,27 @@ def test_a_person_is_stopped_under_every_name() -> None:
     assert kills.find(build_claims(on_behalf_of=None)) is None
 
 
+def test_a_person_who_was_asked_after_before_is_stopped_all_the_same_and_let_go_on() -> None:
+    kills = KillSet()
+    kills.add(kill("human", "hans", 1))
+    assert not kills.has_person("olga")
+    kills.add(kill("human", "olga", 2))
+    assert kills.has_person("olga")
+    kills.remove(kill("human", "olga", 2).id)
+    assert not kills.has_person("olga")
+
+
+def test_what_is_over_is_told_until_it_is_gone() -> None:
+    kills = KillSet()
+    soon, later, last = (kill("agent", "worker", n, until=NOW_S + 60 * n) for n in (1, 2, 3))
+    for one in (later, soon, last, kill("tool", "billing.refund", 4)):
+        kills.add(one)
+    told = [kills.spent(NOW_S + after) for after in (0, 59, 60, 61)]
+    assert told == [[], [], [soon], [soon]]
+    kills.remove(soon.id)
+    assert [kills.spent(NOW_S + after) for after in (61, 119, 120)] == [[], [], [later]]
+
+
 def test_a_person_whom_only_the_log_remembers_is_stopped_by_the_id_of_their_key() -> None:
     told = build_kill_set(kill("human", "olga"), "op", key_id)
     assert "olga" not in str(told.fields)

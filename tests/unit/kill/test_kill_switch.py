@@ -93,9 +93,27 @@ async def test_a_kill_is_in_force_whatever_fails_and_kept_when_it_works_again(
     place.log.overload(overloaded_now=False)
     place.store.failing = False
     await switch.poll()
-    assert place.kinds() == ["kill.set"]
+    assert (place.kinds(), len(await place.stored())) == (["kill.set"], 1)
     again = await place.start()
     assert again.barred(CLAIMS) == KILLED
+
+
+@pytest.mark.parametrize("broken", ["log", "state"])
+async def test_what_is_lifted_before_it_could_be_kept_stays_lifted(
+    place: Place, broken: str
+) -> None:
+    switch = await place.start()
+    place.log.overload(overloaded_now=broken == "log")
+    place.store.failing = broken == "state"
+    with pytest.raises(CountersignError):
+        await switch.kill("agent", "worker", by="ann")
+    place.log.overload(overloaded_now=False)
+    place.store.failing = False
+    await switch.lift("agent", "worker", by="ann", reason="done")
+    await switch.poll()
+    assert (switch.barred(CLAIMS), await place.stored()) == (None, [])
+    assert place.kinds() == ["kill.set", "kill.lift"]
+    assert (await place.start()).barred(CLAIMS) is None
 
 
 @pytest.mark.parametrize("kept", ["log", "state"])
