@@ -9,6 +9,7 @@ INVARIANT: `read_answer` never raises, and returns `Permit` only for a well-form
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -44,6 +45,9 @@ _TTL_MAX_S: Final = 30 * 86_400
 _OBLIGATIONS_MAX: Final = 32
 _STAGES_MAX: Final = 16
 _VOTES_MAX: Final = 16
+_WAYS_MAX: Final = 1_024
+"""So many ways to take one alternative of each stage: every look at the votes may try them all."""
+
 _MEMO_MAX_BYTES: Final = 4096
 
 
@@ -171,6 +175,8 @@ def _obligations(given: tuple[dict[str, Any], ...]) -> tuple[Obligation, ...]:
 def _approval(given: _Approval) -> ApprovalSpec:
     if not 1 <= len(given.stages) <= _STAGES_MAX:
         raise _Unusable(INVALID, f"an approval has 1 to {_STAGES_MAX} stages")
+    if math.prod(len(stage.any_of) for stage in given.stages) > _WAYS_MAX:
+        raise _Unusable(INVALID, f"the stages can be met in more than {_WAYS_MAX} ways")
     return ApprovalSpec(
         stages=tuple(_stage(stage) for stage in given.stages),
         ttl_s=_ttl_s(given.ttl),

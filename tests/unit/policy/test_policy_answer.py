@@ -109,6 +109,14 @@ def alternative(**changes: object) -> dict[str, Any]:
     return {**APPROVAL, "stages": [{"any_of": [one]}]}
 
 
+def test_a_hold_has_no_more_ways_to_be_met_than_can_be_tried_with_every_vote() -> None:
+    four = {"any_of": APPROVAL["stages"][0]["any_of"] * 4}
+    most = {**HOLD, "approval": {**APPROVAL, "stages": [four] * 5}}
+    assert isinstance(read(most), Hold)
+    more = {**HOLD, "approval": {**APPROVAL, "stages": [four] * 6}}
+    assert code(more) == "policy_answer_invalid"
+
+
 @pytest.mark.parametrize(
     "approval",
     [
