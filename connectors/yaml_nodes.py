@@ -63,7 +63,7 @@ class Place(Struct):
             return default
 
     def members(self) -> dict[str, Place]:
-        """Return the members of a mapping. Keys that are there twice are noted.
+        """Return the members of a mapping. Keys that are there twice, or are no text, are noted.
 
         Raises `Mistake` for any other node.
         """
@@ -71,7 +71,10 @@ class Place(Struct):
             raise Mistake("expected a mapping; write `key: value` lines")
         found: dict[str, Place] = {}
         for key, value in self.node.value:
-            name = key.value if isinstance(key, ScalarNode) else "?"
+            if not isinstance(key, ScalarNode):
+                self.problems.add(key, "a key is one text; write `key: value`")
+                continue
+            name = key.value
             if name in found:
                 self.problems.add(key, f"`{name}` is given twice; keep one of them")
             found.setdefault(name, Place(value, self.problems))

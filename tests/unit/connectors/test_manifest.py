@@ -129,6 +129,8 @@ tools:
         ("id: a\ntransport: http\ntools: []\negress: [2001-01-01]", "in quotes"),
         ("id: a\ntransport: http\ntools: []\negress: &a [x]\nauth: *a", "alias"),
         ("id: a\ntransport: http\ntools: []\negress: &a [*a]", "alias"),
+        ("id: a\ntransport: http\ntools: []\nauth: {[kind]: basic}", "a key is one text"),
+        ("id: a\ntransport: http\ntools: []\n? {a: b}\n: c", "a key is one text"),
         ("id: a\n  b: c", "not YAML"),
         ("id: a\n--- \nid: b", "not YAML"),
         ("id: '\x01'", "not YAML"),
