@@ -57,7 +57,7 @@ class IssueDeps:
     `authenticate`) and may sum such refusals up; it raises `AuditError` when it cannot.
     `effect_of(server, tool)` is what the catalog's reviewers say a tool does, None if nothing: with
     it a launcher's limit on one tool does not stand in the way of a wide grant for other effects.
-    `is_person`: whether an id is that of somebody registered, in any state; those alone consent.
+    `stands_by(person, at)`: whether what a person consented to at a time (seconds) still counts.
     `barred(claims)` is the kill switch. `on_run_ended(run_id)` is told as soon as a run has ended,
     so that its live tokens die with it; `on_run_created(run)`, before it is on record.
     """
@@ -77,7 +77,7 @@ class IssueDeps:
     on_issued: Callable[[Claims], None]
     effect_of: EffectOf = knows_nothing
     apps: Apps = field(default_factory=Apps)
-    is_person: Callable[[str], bool] = lambda _person_id: False
+    stands_by: Callable[[str, int], bool] = lambda _person_id, _at_s: False
     proofs: ProofDesk | None = None
     assertions: AssertionDesk | None = None
 
@@ -361,7 +361,7 @@ class IssueDesk:
             agent=deps.clients.agent(run.agent),
             giver=deps.clients.launcher(giver) or deps.apps.launcher(giver),
             effect_of=deps.effect_of,
-            is_person=deps.is_person,
+            stands_by=deps.stands_by,
         )
 
     async def _judge(

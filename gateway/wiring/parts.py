@@ -109,12 +109,13 @@ class Parts:
             agent=clients.agent(run.agent),
             giver=clients.launcher(run.launcher) or apps.launcher(run.launcher),
             effect_of=self.effect_of,
-            is_person=self.is_person,
+            stands_by=self.stands_by,
         )
 
-    def is_person(self, person_id: str) -> bool:
-        """Whether somebody is registered, in any state."""
-        return self.registered.registry.find(person_id, "human") is not None
+    def stands_by(self, person_id: str, at_s: int) -> bool:
+        """Whether what somebody consented to counts: they are known, and were not stopped since."""
+        known = self.registered.registry.find(person_id, "human") is not None
+        return known and not self.kills.voids(person_id, at_s)
 
     def effect_of(self, server: str, tool: str) -> str | None:
         """What reviewers say that a tool does; None for one that nobody reviewed."""

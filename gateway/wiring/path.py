@@ -249,7 +249,7 @@ def _build_issue(
         on_run_ended=parts.end_run,
         effect_of=parts.effect_of,
         apps=parts.authorization.apps,
-        is_person=parts.is_person,
+        stands_by=parts.stands_by,
         proofs=proofs,
         assertions=build_assertion_desk(parts.config, registry, parts.spent),
     )

@@ -134,16 +134,16 @@ def find_cut(
     agent: Agent | None,
     giver: Launcher | None,
     effect_of: EffectOf,
-    is_person: Callable[[str], bool],
+    stands_by: Callable[[str, int], bool],
 ) -> str | None:
     """Say why a run could not be launched as it is today, or return None.
 
     Runs outlive what they were made from: `agent` and `giver` are its agent and its launcher as
     they are now, None for one that may not act. What was taken from them is taken from it.
-    `is_person`: whether an id is that of somebody registered, without whom nobody has consented.
+    `stands_by`: whether a person's consent of a time (seconds) still counts.
     """
-    if run.origin == CONSENT_ORIGIN and not is_person(run.on_behalf_of or ""):
-        return "who consented is not known here any more"
+    if run.origin == CONSENT_ORIGIN and not stands_by(run.on_behalf_of or "", run.created_at):
+        return "who consented is not known here any more, or was stopped since"
     if run.origin == AGENT_ORIGIN:
         kept = () if agent is None else agent.grants
         cut = find_excess(kept, run.grants, effect_of) is not None

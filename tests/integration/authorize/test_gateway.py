@@ -151,6 +151,20 @@ async def test_an_app_that_registered_itself_is_known_after_a_restart(
     assert said["client_id_metadata_document_supported"] is False
 
 
+async def refreshable(browser: httpx.AsyncClient) -> dict[str, str]:
+    """Sign ann in, who lets an app act for her; return how it goes on."""
+    known = {"Authorization": "Bearer secret-ann"}
+    made = await browser.post("/v1/sign-in/claims", json={"person": "ann"}, headers=known)
+    form = {"code": made.json()["code"], "password": PASSWORD}
+    await browser.post("/claim", data=form, headers={"Origin": URL})
+    back = dict(parse_qsl(urlsplit((await answer(browser, URL)).headers["location"]).query))
+    public = {"client_id": "editor"}
+    form = {"grant_type": "authorization_code", "code": back["code"], "redirect_uri": BACK}
+    form |= public | {"code_verifier": VERIFIER}
+    issued = (await browser.post("/oauth/token", data=form)).json()
+    return public | {"grant_type": "refresh_token", "refresh_token": issued["refresh_token"]}
+
+
 async def test_an_app_acts_no_more_for_somebody_who_has_left_the_file(
     tmp_path: Path, upstream: str
 ) -> None:
@@ -159,17 +173,8 @@ async def test_an_app_acts_no_more_for_somebody_who_has_left_the_file(
     without = json.loads(path.read_text())
     humans = [{"id": "ann", "roles": [], "secret_hash": hash_secret("secret-ann")}]
     path.write_text(json.dumps(without | {"humans": humans}))
-    public = {"client_id": "editor"}
     async with serving(load_config(path, {})) as browser:
-        known = {"Authorization": "Bearer secret-ann"}
-        made = await browser.post("/v1/sign-in/claims", json={"person": "ann"}, headers=known)
-        form = {"code": made.json()["code"], "password": PASSWORD}
-        await browser.post("/claim", data=form, headers={"Origin": URL})
-        back = dict(parse_qsl(urlsplit((await answer(browser, URL)).headers["location"]).query))
-        form = {"grant_type": "authorization_code", "code": back["code"], "redirect_uri": BACK}
-        form |= public | {"code_verifier": VERIFIER}
-        issued = (await browser.post("/oauth/token", data=form)).json()
-    again = public | {"grant_type": "refresh_token", "refresh_token": issued["refresh_token"]}
+        again = await refreshable(browser)
     path.write_text(json.dumps(without))
     async with serving(load_config(path, {})) as browser:
         refused = await browser.post("/oauth/token", data=again)
@@ -177,3 +182,39 @@ async def test_an_app_acts_no_more_for_somebody_who_has_left_the_file(
     path.write_text(json.dumps(without | {"humans": humans}))
     async with serving(load_config(path, {})) as browser:  # a slip of the pen costs nobody anything
         assert (await browser.post("/oauth/token", data=again)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("stop", "go_on"),
+    [
+        (("users/ann/suspend", {}), ("users/ann/resume", {})),
+        (
+            ("kills", {"kind": "human", "target": "ann", "reason": "lost laptop"}),
+            ("kills/lift", {"kind": "human", "target": "ann", "reason": "found"}),
+        ),
+    ],
+    ids=["suspended", "killed"],
+)
+async def test_what_was_consented_to_before_a_stop_is_over_once_its_person_goes_on(
+    tmp_path: Path,
+    upstream: str,
+    stop: tuple[str, dict[str, str]],
+    go_on: tuple[str, dict[str, str]],
+) -> None:
+    await configured(tmp_path, upstream)
+    path = tmp_path / "countersign.yaml"
+    humans = [
+        {"id": name, "roles": roles, "secret_hash": hash_secret(f"secret-{name}")}
+        for name, roles in (("ann", []), ("otto", ["operator"]))
+    ]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"humans": humans}))
+    async with serving(load_config(path, {})) as browser:
+        again = await refreshable(browser)
+        first = (await browser.post("/oauth/token", data=again)).json()
+        for where, body in (stop, go_on):
+            known = {"Authorization": "Bearer secret-otto"}
+            done = await browser.post(f"/v1/{where}", json=body, headers=known)
+            assert done.status_code == 200
+        later = again | {"refresh_token": first["refresh_token"]}
+        refused = await browser.post("/oauth/token", data=later)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")

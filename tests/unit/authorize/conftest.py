@@ -188,7 +188,7 @@ class World:
             on_run_ended=self.ended.add,
             effect_of=lambda server, tool: EFFECTS.get((server, tool)),
             apps=self.apps,
-            is_person=lambda _person: True,
+            stands_by=lambda _person, _at: True,
             proofs=ProofDesk(
                 reader=JoseProofs(), used=MemoryUsedProofs(), public_url=URL, nonces=None
             ),

@@ -30,8 +30,11 @@ OWN = replace(RUN, launcher="bot", origin="agent", on_behalf_of=None)
 
 
 def cut(run: Run, *, agent: Agent | None = BOT, giver: Launcher | None = FLOW) -> str | None:
-    known = {"olga"}.__contains__
-    return find_cut(run, agent=agent, giver=giver, effect_of=knows_nothing, is_person=known)
+
+    def stands_by(person: str, at_s: int) -> bool:
+        return person == "olga" and at_s >= 0
+
+    return find_cut(run, agent=agent, giver=giver, effect_of=knows_nothing, stands_by=stands_by)
 
 
 def test_a_run_that_could_be_launched_today_goes_on() -> None:
@@ -65,5 +68,6 @@ def test_a_consent_is_cut_with_who_gave_it() -> None:
     assert cut(consented) is None
     for nobody in ("hanna", None):
         assert cut(replace(consented, on_behalf_of=nobody), giver=anybody) is not None
+    assert cut(replace(consented, created_at=-1)) is not None  # she was stopped since
     # Others act for people whom only their launcher, or an identity provider, knows.
     assert cut(replace(RUN, on_behalf_of="hanna"), giver=anybody) is None
