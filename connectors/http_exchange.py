@@ -232,7 +232,8 @@ class HttpExchange:
 
     async def _read_challenge(self, response: HttpResponse, *, json: bool) -> NoReturn:
         """Raise `CredentialRefusedError`, unless the answer contradicts itself and has a result."""
-        if json and "result" in _split(await self._whole(response)):
+        said = (await self._whole(response)).strip() if json else b""
+        if said.startswith((b"{", b"[")) and "result" in _split(said):
             raise wire.broken("the upstream answered with HTTP 401 and with a result")
         raise CredentialRefusedError(
             "the upstream refused the gateway's credential",

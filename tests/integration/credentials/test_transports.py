@@ -190,6 +190,27 @@ async def test_a_call_that_was_refused_unexecuted_goes_again_with_a_fresh_creden
     assert upstream.calls == ["echo", "echo"]
 
 
+@pytest.mark.parametrize("said", [b"", b" \n", b'"Unauthorized"', b'{"message":"Unauthorized"}'])
+async def test_a_refusal_may_say_nothing_and_call_it_json(
+    transport: McpHttpTransport,
+    upstream: Upstream,
+    office: Office,
+    broker: MemoryBroker,
+    said: bytes,
+) -> None:
+    await transport.call(build_intent("echo"), None)
+    honest, broker.has[ASK] = office.answer, bearer("fresh-secret-0123456789")
+    upstream.accepts = shows("fresh-secret-0123456789")
+
+    def answer(request: Request) -> Reply:
+        if upstream.accepts(request):
+            return honest(request)
+        return Reply(401, said, "application/json")
+
+    office.answer = answer
+    assert not (await transport.call(build_intent("echo"), None)).is_error
+
+
 async def test_of_several_that_were_refused_at_once_each_goes_again(
     upstream: Upstream, office: Office
 ) -> None:
