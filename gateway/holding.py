@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -22,10 +23,11 @@ from gateway.core.approvals.approval import (
 from gateway.core.calls.call import ResolvedCall
 from gateway.core.canonical import canonicalize, digest
 from gateway.core.entry import Opening
-from gateway.core.errors import ApprovalError
+from gateway.core.errors import ApprovalError, CountersignError
 from gateway.core.policy.decision import Hold
 from gateway.core.ports import ApprovalStore, Clock, Ids, OutboxEvent, RunStore
 from gateway.core.records import call_records as records
+from gateway.core.records.approval_entries import state_event
 from gateway.core.tags import arguments_tag, person_tags
 from gateway.core.tokens.token import Claims
 
@@ -73,7 +75,8 @@ class HoldDesk:
     ) -> ApprovalRequest:
         """Store the call durably, or join the same call that already waits; then say so in the log.
 
-        Raises `ApprovalError` (`no_eligible_approver`, `too_many_pending`) and `AuditError`.
+        Raises `ApprovalError` (`no_eligible_approver`, `too_many_pending`) and `AuditError`, and
+        nothing waits then: a caller that was refused must not be surprised by an effect.
         """
         request = await self._build(resolved, decision)
         if not is_satisfiable(request.spec, self._people, request.separation):
@@ -83,8 +86,22 @@ class HoldDesk:
             )
         event = self._event(request, resolved, decision, document)
         stored = await self._store.create(request, event)
-        await self._relay()
+        try:
+            await self._relay()
+        except CountersignError:
+            if stored.id == request.id:  # and not one that somebody else was told to wait for
+                await self._withdraw(stored)
+            raise
         return stored
+
+    async def _withdraw(self, request: ApprovalRequest) -> None:
+        now_s = self._clock.now_ns() // 1_000_000_000
+        event = state_event(request, "cancel", "CANCELLED")
+        with contextlib.suppress(CountersignError):  # where the state fails, too, it waits
+            await self._store.move(
+                request.id, source="PENDING", target="CANCELLED", now_s=now_s, event=event
+            )
+        self.changed(request.id)
 
     async def _build(self, resolved: ResolvedCall, decision: Hold) -> ApprovalRequest:
         call, tool = resolved.call, resolved.tool

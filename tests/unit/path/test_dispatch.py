@@ -380,6 +380,26 @@ async def test_the_same_call_again_joins_the_one_that_waits() -> None:
     assert replies[0].headers["location"] == replies[1].headers["location"]
 
 
+async def test_a_call_that_was_refused_because_the_log_could_not_tell_of_it_does_not_wait() -> None:
+    world = World(holding())
+    await world.launch()
+    world.durable.audit.overload()
+    refused = await world.call_rest("billing__refund", b'{"arguments":%b}' % CALL)
+    assert (refused.status, refused.code) == (503, "audit_overloaded")
+    world.durable.audit.overload(overloaded_now=False)
+    held = await world.held()
+    with pytest.raises(ApprovalError):
+        await world.vote(held)
+    await world.dispatcher.sweep()
+    await world.dispatcher.close()
+    assert ((await world.held()).state, world.sent) == ("CANCELLED", [])
+    kinds = [record["type"] for record in world.records()]
+    assert kinds == ["approval.request", "approval.cancel"]
+    again = await world.call_rest("billing__refund", b'{"arguments":%b}' % CALL)
+    assert again.status == 202
+    assert again.json()["approval_id"] != held.id
+
+
 # --- crashes
 
 
