@@ -373,6 +373,9 @@ async def test_an_operator_says_once_whether_an_unknown_call_ran(
     body = {"ran": ran, "reason": "as its ledger says"}
     answer = await desk.post(f"/{held.id}/resolve", body, who="otto")
     assert (answer.status_code, answer.json()["state"]) == (200, state)
+    after = await desk.store.get(held.id)
+    assert after is not None
+    assert after.outcome == ("resolved_ran" if ran else "resolved_not_ran")
     assert desk.recorded()[-1] == "approval.resolve"
     assert len(desk.approved) == 1
     again = await desk.post(f"/{held.id}/resolve", {**body, "ran": not ran}, who="otto")

@@ -94,13 +94,20 @@ async def test_a_kill_during_the_decision_stops_the_call_and_gives_back_its_char
     assert world.ledger.family("root-1").calls == 0
 
 
-async def test_a_kill_during_the_decision_keeps_the_call_from_being_held() -> None:
+@pytest.mark.parametrize(
+    ("kind", "target", "code"),
+    [("agent", "refund-bot", "killed"), ("tool", "billing.refund", "tool_killed")],
+)
+async def test_a_kill_during_the_decision_keeps_the_call_from_being_held(
+    kind: Kind, target: str, code: str
+) -> None:
     worlds: list[Stoppable] = []
-    worlds.append(Stoppable(stopping(worlds, "agent", "refund-bot", HOLD)))
+    worlds.append(Stoppable(stopping(worlds, kind, target, HOLD)))
     (world,) = worlds
     await world.launch()
     reply = await world.call_rest("billing__refund", b'{"arguments":{"amount":1}}')
-    assert (reply.status, reply.code) == (403, "killed")
+    assert (reply.status, reply.code) == (403, code)
+    assert world.only_record()["stage"] == "call"
     assert await world.durable.approvals.find() == []
 
 

@@ -28,8 +28,13 @@ def take_the_key_away(world: World) -> None:
     verifier.use([generate_token_key()])
 
 
-async def ask(world: World, path: str, meanwhile: Callable[[World], None]) -> tuple[int, bytes]:
-    """Send a call whose body comes in two parts, with something happening in between."""
+async def ask(
+    world: World, path: str, meanwhile: Callable[[World], None], odd: bytes = b""
+) -> tuple[int, bytes]:
+    """Send a call whose body comes in two parts, with something happening in between.
+
+    `odd`: ends the body, which is none then.
+    """
     token = sign(build_claims())
     body, headers = b'{"arguments":{"amount":1}}', {"idempotency-key": "k1"}
     if path == "/mcp":
@@ -37,7 +42,7 @@ async def ask(world: World, path: str, meanwhile: Callable[[World], None]) -> tu
         headers = modern_headers("tools/call", "billing__refund")
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     pairs += [(b"host", b"gw.example"), (b"authorization", b"Bearer " + token)]
-    parts, sent = [body[:5], body[5:]], list[Message]()
+    parts, sent = [body[:5], body[5:] + odd], list[Message]()
 
     async def receive() -> Message:
         if len(parts) == 1:
@@ -52,7 +57,11 @@ async def ask(world: World, path: str, meanwhile: Callable[[World], None]) -> tu
     return sent[0]["status"], sent[1]["body"]
 
 
-@pytest.mark.parametrize("path", ["/mcp", "/v1/tools/billing__refund/call"])
+PATHS = ["/mcp", "/v1/tools/billing__refund/call"]
+
+
+@pytest.mark.parametrize("odd", [b"", b"}"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("meanwhile", "code"),
     [
@@ -62,7 +71,7 @@ async def ask(world: World, path: str, meanwhile: Callable[[World], None]) -> tu
     ],
 )
 async def test_what_ended_while_the_body_was_on_its_way_is_refused_before_policy_is_asked(
-    path: str, meanwhile: Callable[[World], None], code: str
+    path: str, meanwhile: Callable[[World], None], code: str, odd: bytes
 ) -> None:
     asked: list[str] = []
 
@@ -72,7 +81,7 @@ async def test_what_ended_while_the_body_was_on_its_way_is_refused_before_policy
 
     world = World(answer)
     await world.launch()
-    status, body = await ask(world, path, meanwhile)
+    status, body = await ask(world, path, meanwhile, odd)
     assert (status, code in body.decode(), asked, world.sent) == (401, True, [], [])
     record = world.only_record()
     assert (record["type"], record["stage"], record["reason"]) == (
@@ -111,7 +120,28 @@ async def test_what_was_stopped_meanwhile_runs_under_the_same_key_once_it_is_let
         assert (reply.status, len(world.sent)) == (200, 1)
 
 
-@pytest.mark.parametrize("path", ["/mcp", "/v1/tools/billing__refund/call"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("token", [b"", b"Bearer !!", b"Bearer a.b.c"])
+async def test_the_body_of_a_stranger_is_not_read(world: World, path: str, token: bytes) -> None:
+    headers = modern_headers("tools/call", "billing__refund").items()
+    pairs = [(name.encode(), value.encode()) for name, value in headers]
+    pairs += [(b"host", b"gw.example"), (b"authorization", token)]
+    asked, sent = list[str](), list[Message]()
+
+    async def receive() -> Message:
+        asked.append(path)
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await world.app(
+        {"type": "http", "method": "POST", "path": path, "headers": pairs}, receive, send
+    )
+    assert (sent[0]["status"], asked) == (401, [])
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_call_goes_on_where_nothing_ended(path: str) -> None:
     world = World()
     await world.launch()

@@ -630,3 +630,27 @@ async def test_a_tool_whose_transport_is_missing_is_not_called(world: World) -> 
     reply = await world.call_rest("mail__send", b"{}")
     assert reply.code == "internal_error"
     assert world.records("call.outcome")[0]["status"] == "failed"
+
+
+@pytest.mark.req("GW-13")
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (UpstreamResult(result=b'{"content":[]}'), b'{"content":[]}'),
+        (UpstreamResult(error=b'{"code":-1}', is_error=True), b'{"code":-1}'),
+    ],
+)
+async def test_the_outcome_keeps_what_the_tool_answered_and_how_long_it_took(
+    answer: UpstreamResult, kept: bytes
+) -> None:
+    world = World()
+
+    def handler(_arguments: dict[str, Any], _relay: object) -> UpstreamResult:
+        world.clock.pass_s(1.5)
+        return answer
+
+    world.handle("billing", "refund", handler)
+    await world.call_rest("billing__refund", b'{"arguments":{"amount":1}}')
+    (outcome,) = world.records("call.outcome")
+    assert world.durable.audit.read_opening(outcome["seq"], "result") == kept
+    assert outcome["latency_us"] == 1_500_000

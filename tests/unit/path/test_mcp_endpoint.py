@@ -350,6 +350,22 @@ async def test_progress_is_streamed_before_the_answer(world: World) -> None:
     assert plain.headers["content-type"] == "application/json"
 
 
+async def test_a_session_gets_the_log_messages_that_it_asked_for(world: World) -> None:
+    streaming(world, log_line("info"), log_line("error"))
+    session = await world.open_session()
+
+    async def levels() -> list[str]:
+        call = legacy("tools/call", '{"name":"billing__lookup","arguments":{}}')
+        pairs = {"mcp-session-id": session, "accept": "text/event-stream"}
+        reply = await world.request("POST", "/mcp", call, pairs, token=sign(build_claims()))
+        return [event["params"]["level"] for event in events_of(reply) if "params" in event]
+
+    await in_session(world, session, legacy("logging/setLevel", '{"level":"error"}'))
+    assert await levels() == ["error"]
+    await in_session(world, session, legacy("logging/setLevel", '{"level":"debug"}'))
+    assert await levels() == ["info", "error"]
+
+
 async def test_an_answer_with_line_breaks_starts_no_event_of_its_own(world: World) -> None:
     forged = b'{\n"content":[],\r\n\r\n"x":"event: message"\n\n,"data: ":1\r}'
     streaming(world, PROGRESS, answer=UpstreamResult(result=forged))
