@@ -191,6 +191,14 @@ DIFFERENT = {
     "walk of one argument": "x := [n | [_, n] := walk(input.o)]",
     "a name of two arguments": "f(n, n) := n\n\nx := f(1, 2)",
     "a name of key and value": "x := [n | some n, n in [1, 2]]",
+    "some, of a name around it": "x := y if { i := 1; y := [v | some i; v := input.two[i]] }",
+    "some, of a name found around it": (
+        "x := y if { input.two[i] == 6; y := [v | some i; v := input.two[i]] }"
+    ),
+    "some, of an argument": "f(i) := [v | some i; v := input.two[i]]\n\nx := f(1)",
+    "some, of a rule": "x contains v if { some i; v := input.two[i] }\n\ni := 1",
+    "some, of an import": "import input.one as i\n\nx contains v if { some i; v := input.two[i] }",
+    "some, in every": "x if { i := 1; every v in input.two { some i; input.two[i] == v } }",
     "an import and a rule": "import input.a as g\n\ng := 3\n\nx := g",
     "another not": "import future.keywords.not\n\nx if { n := false; not {n} }",
     "another not, among all words": "import future.keywords\n\nx if { n := false; not {n} }",
@@ -205,7 +213,7 @@ def test_what_the_engines_read_differently_is_refused(form: str, tmp_path: Path)
     with pytest.raises(ConfigurationError, match=r"t\.rego:[35]:"):
         build_bundle({"t.rego": source}, {})
     (tmp_path / "t.rego").write_text(source)
-    document = {"a": "k", "b": "k", "list": [], "o": {"a": 1, "b": 2}}
+    document = {"a": "k", "b": "k", "list": [], "o": {"a": 1, "b": 2}, "one": 1, "two": [5, 6]}
     ours = ask_regorus("t", source, [document])[0, "t"]
     theirs = ask_opa(tmp_path, ["t"], [document])[0, "t"]
     assert isinstance(ours, dict)

@@ -115,3 +115,54 @@ def test_functions_take_as_many_arguments_as_opa_says() -> None:
     listed = json.loads(CAPABILITIES.read_text())["builtins"]
     takes = {each["name"]: len(each["decl"].get("args", [])) for each in listed} | {"walk": 2}
     assert {name: takes[name] for name in TAKES} == TAKES
+
+
+SHADOWED = {
+    "x := 1\n\ny contains x if some x in input.list": (5, 22),
+    "y := [x | some x in input.list]\n\nx(_) := 1": (3, 16),
+    "import input.list as x\n\ny := [v | some x; v := input.other[x]]": (5, 16),
+    "f(x) := [x | some x in input.list]": (3, 19),
+    "f([_, x]) := y if { y := {x: 1 | some x in input.list} }": (3, 39),
+    "y := z if { some x in input.list; z := {x | some x in input.other} }": (3, 50),
+    "y := z if { [x, _] = input.pair; z := [x | some x, _ in input.list] }": (3, 49),
+    "y := z if { input.list[x] == 2; z := [x | some [x, _] in input.list] }": (3, 49),
+    "y := z if { z := [x | some x in input.list]; x := 1 }": (3, 28),
+    "y := [x | some x in [x | some x in input.list]]": (3, 31),
+    "y := [x | some x in input.list] if { x := 1 }": (3, 16),
+    "y contains [x | some x in input.list] if { x := 1 }": (3, 22),
+    "y := 1 if { input.a } else := z if { x := 1; z := [x | some x in input.list] }": (3, 61),
+    "y if { x := 1; every v in input.list { some x in input.other; x == v } }": (3, 45),
+    "y if { x := 1; not f([x | some x in input.list]) }\n\nf(_) := 1": (3, 32),
+    "y if { some x in input.list; some x in input.other }": (3, 35),
+}
+
+
+@pytest.mark.parametrize("rule", SHADOWED)
+def test_what_some_declares_is_bound_nowhere_around_it(rule: str) -> None:
+    row, column = SHADOWED[rule]
+    said = refused(rule)
+    assert f"t.rego:{row}:{column}: `x` is bound around this `some` already" in said
+
+
+def test_a_rule_of_another_file_is_bound_around_a_some_too() -> None:
+    texts = {"a.rego": "y contains x if some x in input.list", "b.rego": "x := 1"}
+    sources = {name: f"package policies.t\n\n{text}\n" for name, text in texts.items()}
+    with pytest.raises(ConfigurationError, match=r"a\.rego:3:22: `x` is bound around"):
+        build_bundle(sources, {})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "y := [x | some x in input.list]\n\nz := {x | some x in input.list}",
+        "y := [a, b] if { a := [x | some x in input.list]; b := [x | some x in input.list] }",
+        "y := z if { x := 1; z := [x | x := input.list[_]] }",
+        "y := z if { x := 1; z := [v | v := input.list[x]] }",
+        "y if { every x in input.list { x == 1 } }\n\nx := 1",
+        "y := [t | some t, _ in input.list; some _, _ in input.other]",
+        "f(x) := 1 if { x == 1 } else := z if { z := [v | some v in x] }",
+        "f(x) := 1 if x == 1\n\ny := [x | some x in input.list]",
+    ],
+)
+def test_a_name_may_be_declared_again_where_the_first_one_is_not_around(rule: str) -> None:
+    build_bundle({"t.rego": f"package policies.t\n\n{rule}\n"}, {})

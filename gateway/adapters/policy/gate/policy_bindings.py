@@ -1,8 +1,9 @@
 """How policies bind names where the embedded engine and OPA differ, and both in silence.
 
 The embedded engine takes an object as a pattern for part of what it is held against, OPA for all of
-it; it binds anew, with `=`, what is bound around an `every`; and it takes a name that is given
-twice for its last value. The cases are in docs/opa.md. Bundles of earlier versions are not asked.
+it; it binds anew, with `=`, what is bound around an `every`; it takes a name given twice for its
+last value; and by `some` it declares nothing anew that is bound around. The cases are in
+docs/opa.md. Bundles of earlier versions are not asked.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from gateway.adapters.policy.gate.policy_names import bindings
 from gateway.adapters.policy.gate.policy_portable import below, mistake_at, written_name
 from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_builtins import ALLOWED
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import Source
 from gateway.adapters.policy.policy_syntax import (
+    CLOSURES,
     Node,
+    alternatives,
     declared,
     names_in,
     parameters,
@@ -58,6 +62,11 @@ _ANSWER: Final = (
     "answer_argument",
     "a function takes its answer as a last argument only on some engines",
     "bind it: `x := f(…)`",
+)
+_SHADOWED: Final = (
+    "name_shadowed",
+    "is bound around this `some` already: the embedded engine takes that one or fails, OPA another",
+    "use another name",
 )
 _ONE: Final = (
     "abs", "array.reverse", "base64.decode", "base64.encode", "base64.is_valid",
@@ -102,6 +111,7 @@ def _find(source: Source, definitions: Definitions) -> Iterator[Mistake]:
                 yield Mistake(source.path, *at, "name_reserved", message, "use another name")
         arguments = parameters(rule)
         yield from _repeated(source, arguments)
+        yield from _shadowed(source, rule, definitions)
         yield from _refuse_objects(source, arguments)
         # The head's own name and index are no patterns.
         for kind, body in below(rule):
@@ -193,6 +203,58 @@ def _repeated(source: Source, patterns: list[Node]) -> Iterator[Mistake]:
         if names & seen:
             yield mistake_at(source, pattern, *_TWICE)
         seen |= names
+
+
+def _shadowed(source: Source, rule: Node, definitions: Definitions) -> Iterator[Mistake]:
+    """Yield what `some` declares although it is bound around: by name, argument, rule or import."""
+    text = source.text.encode()
+    given = {*definitions.names_in(source.module.package), *source.module.imports}
+    given |= {name for each in parameters(rule) for name, _ in pattern_names(each, text)}
+    for body in alternatives(rule):
+        for name, span in _declared_again([*body.whole, *body.values], given, text):
+            code, message, hint = _SHADOWED
+            yield Mistake(source.path, *place(text, span), code, f"`{name}` {message}", hint)
+
+
+def _declared_again(query: list[Node], around: set[str], text: bytes) -> Iterator[tuple[str, Node]]:
+    """Yield (name, span) of what a query declares by `some` although it is known around it."""
+    seen, bound = set(around), set(around)
+    inner: list[list[Node]] = []
+    for kind, body in _above_queries(query):
+        if kind in {*CLOSURES, "Every"}:
+            heads = [body.get(part) for part in ("term", "key", "value")]
+            inner.append([*body["query"]["stmts"], *heads])
+            continue
+        for pattern in _declaring_some(kind, body):
+            for name, span in pattern_names(pattern, text):
+                if name in seen:
+                    yield name, span
+                seen |= {name} - {"_"}
+                bound.add(name)
+        for bound_here in bindings(kind, body):
+            bound |= {name for name, _ in pattern_names(bound_here, text)}
+    for each in inner:
+        yield from _declared_again(each, bound - {"_"}, text)
+
+
+def _above_queries(node: object) -> Iterator[tuple[str, Any]]:
+    """Yield (kind, body) of every node below one, but of those in comprehensions and `every`."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _above_queries(item)
+    elif isinstance(node, dict):
+        for kind, body in node.items():
+            yield kind, body
+            if kind == "Every":
+                yield from _above_queries(body["domain"])
+            elif kind not in {*CLOSURES, "span"}:
+                yield from _above_queries(body)
+
+
+def _declaring_some(kind: str, body: Any) -> list[Node]:  # noqa: ANN401
+    if kind == "SomeVars":
+        return list(body["vars"])
+    return [each for each in (body["key"], body["value"]) if each] if kind == "SomeIn" else []
 
 
 def _declared(rule: Node, text: bytes) -> Iterator[tuple[str, Node]]:

@@ -131,15 +131,17 @@ def find_bound(node: object, text: bytes) -> Iterator[str]:
             yield from find_bound(item, text)
     elif isinstance(node, dict):
         for kind, body in node.items():
-            for pattern in _binding(kind, body):
+            for pattern in bindings(kind, body):
                 yield from (name for name, _ in pattern_names(pattern, text))
             if kind != "span" and isinstance(body, (dict, list)):
                 yield from find_bound(body, text)
 
 
-def _binding(kind: str, body: Any) -> Iterator[object]:  # noqa: ANN401
-    if kind == "AssignExpr" and body["op"] == "Eq":
-        yield from (body["lhs"], body["rhs"])
+def bindings(kind: str, body: Any) -> Iterator[object]:  # noqa: ANN401
+    """Yield the patterns in which a node may bind names, but for those of `some` and `every`."""
+    if kind == "AssignExpr":
+        yield body["lhs"]
+        yield from [body["rhs"]] if body["op"] == "Eq" else []
     elif kind == "RefBrack":
         yield body["index"]
     elif kind == "Call" and len(body["params"]) > 1:
