@@ -78,6 +78,7 @@ class StdioProcess:
         self._died = died
         self._list_changed = list_changed
         self._waiting: dict[int, _Waiting] = {}
+        self._left: set[str] = set()
         self._stopping = False
         self._stderr = b""
         self._alive = True
@@ -149,6 +150,8 @@ class StdioProcess:
             del self._waiting[number]
             if not answered and self._alive:
                 self._write(_build_cancelled(number))
+                if intent is not None and len(self._left) < 2:  # noqa: PLR2004 - see `_is_alone`
+                    self._left.add(_run_of(intent))
 
     def _write(self, line: bytes) -> None:
         """Write one line. A line break within JSON is only space, and would end the message."""
@@ -234,13 +237,20 @@ class StdioProcess:
         elif message["method"] == wire.LIST_CHANGED:
             self.offered = None
             self._list_changed()
-        elif message["method"] == wire.PROGRESS or len(self._waiting) == 1:
-            # A log message names no call: with several in flight it may be about another's.
+        else:
             for waiting in list(self._waiting.values()):
                 if waiting.intent is not None and waiting.relay is not None:
-                    line = wire.build_relayed(message, waiting.intent)
+                    own = message["method"] == wire.PROGRESS or self._is_alone(waiting.intent)
+                    line = wire.build_relayed(message, waiting.intent) if own else None
                     if line is not None:
                         waiting.relay(line)
+
+    def _is_alone(self, intent: RecordedIntent) -> bool:
+        """Whether a log message, which names no call, can be about no other run's.
+
+        What was given up may run on: of the runs whose calls were, two are enough to know.
+        """
+        return len(self._waiting) == 1 and self._left <= {_run_of(intent)}
 
     async def _drain_stderr(self) -> None:
         """Keep what it says before it is ready, to explain a failed start; drop the rest.
@@ -284,6 +294,10 @@ async def spawn(
     """Start a server in a process group of its own. Raises `OSError` when it cannot be started."""
     child = await Child.start(command, env=env, cwd=cwd)
     return StdioProcess(child, max_bytes=max_bytes, died=died, list_changed=list_changed)
+
+
+def _run_of(intent: RecordedIntent) -> str:
+    return intent.intent.resolved.call.claims.run_id
 
 
 def _build_cancelled(number: int) -> bytes:

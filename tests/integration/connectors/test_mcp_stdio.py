@@ -239,6 +239,25 @@ async def test_a_progress_of_somebody_else_is_not_relayed(made: Callable[..., An
     assert [message["params"].get("progressToken") for message in messages] == ["mine", None]
 
 
+async def test_a_log_message_is_kept_from_others_while_a_call_that_was_given_up_may_run_on(
+    made: Callable[..., Any],
+) -> None:
+    heard: dict[str, list[str]] = {"a": [], "b": []}
+    async with made(shared=True) as transport:
+        given_up = build_intent("wait", run_id="a", deadline_ms=100)
+        with pytest.raises(UpstreamError, match="in time"):
+            await transport.call(given_up, None)
+        for run, lines in heard.items():
+            call = build_intent("progress", run_id=run, progress_token="mine")
+            await transport.call(
+                call, lambda line, to=lines: to.append(orjson.loads(line)["method"])
+            )
+    assert heard == {
+        "a": ["notifications/progress", "notifications/message"],
+        "b": ["notifications/progress"],
+    }
+
+
 async def test_requests_of_the_server_are_answered_without_the_agent(
     made: Callable[..., Any],
 ) -> None:
