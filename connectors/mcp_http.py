@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
 from typing import Any, Final, TypeVar
@@ -43,6 +44,9 @@ _INITIALIZED: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 _MODERN_ITEM: Final = b'"%b"' % wire.MODERN.encode()
 _WRONG_ERA: Final = b"-32022"
 """UnsupportedProtocolVersion: nothing ran, and the era must be asked for again."""
+
+_SESSION_ID: Final = re.compile(r"[!-~]{1,8192}")
+"""Visible ASCII (MCP 2025-11-25, Transports); kept for each lane, and sent with each request."""
 
 _DISCOVER_S: Final = 10.0
 """How long a server may think about a question that it may not know, and not answer at all."""
@@ -284,7 +288,9 @@ class McpHttpTransport:
         answer, received = await self._ask(lane, number, body, headers)
         version = wire.read_version(answer)
         headers[VERSION_HEADER] = version
-        if (session_id := received.get(SESSION_HEADER.lower())) is not None:
+        if session_id := received.get(SESSION_HEADER.lower()):
+            if not _SESSION_ID.fullmatch(session_id):
+                raise wire.broken("the upstream gave a session id that is none, or too long")
             headers[SESSION_HEADER] = session_id
         head = self._head(lane, headers)
         await self._http.tell(_INITIALIZED, head, timeout_s=self._timeout_ms / 1000)

@@ -667,6 +667,28 @@ async def test_a_server_that_no_longer_speaks_the_version_is_asked_again(
         assert transport.protocol_version is None
 
 
+@pytest.mark.parametrize(("session", "usable"), [("", True), ("s" * 9000, False), ("a b", False)])
+async def test_a_session_id_that_is_none_is_not_kept(
+    connect: Connect, session: str, *, usable: bool
+) -> None:
+    async def answer(request: dict[str, Any], reply: Reply) -> None:
+        result = {"protocolVersion": "2025-11-25", "capabilities": {}, **OK}
+        body = {"jsonrpc": "2.0", "id": reply.id, "result": result}
+        discovers = request["method"] == "server/discover"
+        status = "400 Bad Request" if discovers else "200 OK"
+        await reply.body(
+            b"" if discovers else body, status=status, more=f"Mcp-Session-Id: {session}\r\n"
+        )
+
+    liar = Liar(answer, discovered=None)
+    async with connect(liar) as transport:
+        calls = [transport.call(build_intent("echo"), None)]
+        (end,) = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(end, UpstreamResult) == usable
+        assert isinstance(end, UpstreamError) == (not usable)
+        assert not any("mcp-session-id" in headers for _, headers in liar.seen)
+
+
 @pytest.mark.parametrize(
     "version", ['"1999-01-01"', "7", '{"a":1}'], ids=["ancient", "number", "object"]
 )
