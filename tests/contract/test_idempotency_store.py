@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.adapters.state.memory_idempotency import MemoryIdempotency
 from gateway.adapters.state.sql_idempotency import KEEP_S, SqlIdempotency
@@ -79,6 +80,32 @@ async def test_a_reply_is_kept_for_a_day_and_a_running_key_for_good(
     assert await store.begin("s", "done", "sha256:1", "op-1", NOW + KEEP_S - 1) is not None
     assert await store.begin("s", "done", "sha256:1", "op-1", NOW + KEEP_S) is None
     assert await store.begin("s", "running", "sha256:1", "op-2", NOW + 10 * KEEP_S) is not None
+
+
+async def test_after_a_quiet_day_the_first_key_does_not_wait_until_all_old_ones_are_gone() -> None:
+    state = SqlState("sqlite://")
+    await state.open(environment="test", log_origin="o")
+    store = SqlIdempotency(state)
+    for number in range(250):
+        await store.begin("s", f"old-{number}", "sha256:1", "op", NOW)
+        await store.finish("s", f"old-{number}", 200, b"x")
+    query, left = sa.text("SELECT COUNT(*) FROM idempotency_keys WHERE key LIKE 'old-%'"), []
+    for number in range(3):
+        assert await store.begin("s", f"{number}", "sha256:1", "op", NOW + KEEP_S) is None
+        left.append(await state.run(lambda c: c.execute(query).scalar()))
+    assert left == [150, 50, 0]
+    await state.close()
+
+
+async def test_a_key_that_is_free_again_is_free_whatever_is_still_to_be_forgotten() -> None:
+    state = SqlState("sqlite://")
+    await state.open(environment="test", log_origin="o")
+    store = SqlIdempotency(state)
+    for number in range(250):
+        await store.begin("s", f"old-{number:03}", "sha256:1", "op", NOW)
+        await store.finish("s", f"old-{number:03}", 200, b"x")
+    assert await store.begin("s", "old-249", "sha256:2", "op-2", NOW + KEEP_S) is None
+    await state.close()
 
 
 @pytest.mark.req("GW-07")

@@ -13,6 +13,10 @@ from gateway.core.ports import StoredReply
 KEEP_S: Final = 86_400
 """How long a finished reply is kept, in seconds. A key whose call never ended is kept for good."""
 
+_PRUNED: Final = 100
+"""So many replies that were kept long enough go with each key that comes: more than come, and few
+enough that nobody waits for it after a quiet day."""
+
 _keys = sa.Table(
     "idempotency_keys",
     metadata,
@@ -43,9 +47,11 @@ class SqlIdempotency:
         """
 
         def work(connection: Connection) -> StoredReply | None:
-            connection.execute(
-                sa.delete(_keys).where(_keys.c.state == "done", _keys.c.begun_at <= now_s - KEEP_S)
-            )
+            over = sa.and_(_keys.c.state == "done", _keys.c.begun_at <= now_s - KEEP_S)
+            some = sa.select(_keys.c.scope, _keys.c.key).where(over).limit(_PRUNED)
+            mine = sa.and_(*_is(scope, key), over)
+            prune = sa.or_(mine, sa.tuple_(_keys.c.scope, _keys.c.key).in_(some))
+            connection.execute(sa.delete(_keys).where(prune))
             row = connection.execute(sa.select(_keys).where(*_is(scope, key))).first()
             if row is not None:
                 return StoredReply(
