@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from gateway.adapters.state.memory_runs import MemoryRuns
 from gateway.adapters.state.sql_runs import SqlRuns
@@ -95,6 +96,46 @@ async def test_an_ended_run_stays_ended_and_readable(store: Store) -> None:
     assert found is not None
     assert found.ended
     assert (found.agent, found.grants) == (run.agent, run.grants)
+
+
+async def test_a_run_that_was_read_before_is_ended_for_who_reads_it_next(store: Store) -> None:
+    for number in range(3):
+        await store.create_run(build_run(number, deadline=NOW_S + number))
+        await store.get_run(f"{number:032x}")
+    await store.end_run(f"{2:032x}")
+    await store.end_over(0, NOW_S + 1)
+    runs = [await store.get_run(f"{number:032x}") for number in range(3)]
+    assert [run is not None and run.ended for run in runs] == [True, False, True]
+
+
+class Late(SqlState):
+    """A state whose first answer is on its way for as long as its reader is told to wait."""
+
+    gate: asyncio.Event | None = None
+
+    async def run(self, work: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 - as the state's
+        gate, self.gate = self.gate, None
+        found = await super().run(work)
+        if gate is not None:
+            await gate.wait()
+        return found
+
+
+async def test_a_run_that_ended_while_it_was_read_is_not_taken_for_alive_afterwards() -> None:
+    state = Late("sqlite://")
+    await state.open(environment="test", log_origin="test/audit")
+    store, run = SqlRuns(state), build_run(1)
+    await store.create_run(run)
+    state.gate = gate = asyncio.Event()
+    reading = asyncio.create_task(store.get_run(run.id))
+    await asyncio.sleep(0)
+    await store.end_run(run.id)
+    gate.set()
+    await reading
+    found = await store.get_run(run.id)
+    assert found is not None
+    assert found.ended
+    await state.close()
 
 
 async def test_ending_a_run_that_never_was_is_harmless(store: Store) -> None:
