@@ -179,11 +179,8 @@ class Ledger:
 
     def begin(self, family_id: str, labels: Iterable[str]) -> None:
         """Give a family the labels that its data carries from the start."""
-        given = set(labels)
-        if not given:  # it begins when it spends
-            return
         family = self._changing(family_id)
-        family.labels |= given
+        family.labels.update(labels)
         if UNTRUSTED in family.labels:  # it holds what the gateway has not seen
             family.sightings.doubt = True
 
