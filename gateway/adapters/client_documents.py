@@ -116,8 +116,9 @@ class Documents:
             if (fault := find_address_fault(address, dev=self._dev)) is not None:
                 return NoDocument(f"has a host whose address {fault}")
         pinned = httpx.URL(url).copy_with(host=addresses[0])
-        headers = {"host": parts.netloc, "accept": "application/json"}
-        # The certificate has to be that of the name, whatever is connected to.
+        # The certificate has to be that of the name, whatever is connected to. So each connection
+        # is closed: an open one is known by its address, and was perhaps made to another name.
+        headers = {"host": parts.netloc, "accept": "application/json", "connection": "close"}
         extensions = {"sni_hostname": host}
         async with self._client.stream(
             "GET", pinned, headers=headers, extensions=extensions, timeout=TIMEOUT_S

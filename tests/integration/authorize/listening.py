@@ -76,12 +76,16 @@ def listening_for_codes() -> Iterator[Callback]:
         yield callback
 
 
-def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Make a certificate for 127.0.0.1 that signs itself; return its file and what serves it."""
+def make_certificate(folder: Path, host: str = "") -> tuple[Path, ssl.SSLContext]:
+    """Make a certificate that signs itself, for a host's name, or else for 127.0.0.1.
+
+    Returns its file and what serves it.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    served: x509.GeneralName = x509.DNSName(host) if host else address
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -90,7 +94,7 @@ def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(minutes=5))
         .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([served]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
