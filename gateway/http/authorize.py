@@ -29,7 +29,7 @@ from gateway.core.tokens.clients import hash_secret
 from gateway.core.tokens.grants import EffectOf
 from gateway.core.tokens.issuing import Site
 from gateway.core.tokens.token import Grant
-from gateway.http.consent_page import Question, ToolSeen, consent_page, kept_choices
+from gateway.http.consent_page import Question, ToolSeen, consent_page, kept_choices, place_of
 from gateway.http.oauth_forms import read_form
 from gateway.http.pages.markup import fill, page
 
@@ -37,6 +37,7 @@ QUERY_MAX_CHARS: Final = 3_800
 FIELDS_MAX: Final = 32
 FORM_FIELDS_MAX: Final = 512
 
+_FAILED: Final = "This did not work"
 _CROSS_SITE: Final = frozenset(("cross-site", "same-site"))
 
 
@@ -162,17 +163,19 @@ class AuthorizeDesk:
             await deps.refuse("authenticate", "client_invalid" if unknown else "request_invalid")
             why = found.description if isinstance(found, Unanswerable) else ""
             return _error_page(f"The app that sent you here cannot be served: {why}.", 400)
-        # 3. Links to this host that lead on to wherever an app that registered itself has said: a
-        # broken request is told to the app once somebody is signed in (RFC 9700 §4.11.2).
+        # 3. Links to this host that lead on to wherever an app that names itself has said: a broken
+        # request is told to an app once somebody is signed in, and goes on to such a one only by
+        # their own press (RFC 9700 §4.11.2).
         if who is None:
             return self._sign_in(request, here)
         asked = rules.read_request(parameters, app, found, deps.site.public_url)
         if isinstance(asked, Rejected):
-            return self._back(asked)
+            return self._tell_back(asked, app)
         grants = rules.of_server(app.grants, asked.server)
         if not rules.choices(grants, deps.effect_of):
             why = "there is nothing this app may have here"
-            return self._back(Rejected(asked.redirect_uri, asked.state, "access_denied", why))
+            refused = Rejected(asked.redirect_uri, asked.state, "access_denied", why)
+            return self._tell_back(refused, app)
         ready = _Ready(app, asked, grants, who, query)
         if not app.is_for(who.person):
             await self._record_refusal(ready, "person_forbidden")
@@ -269,14 +272,30 @@ class AuthorizeDesk:
         return self._back(Rejected(asked.redirect_uri, asked.state, error, description))
 
     def _back(self, rejected: Rejected) -> Response:
-        url = rules.answer_url(
+        return _redirect(self._back_url(rejected))
+
+    def _tell_back(self, rejected: Rejected, app: App) -> Response:
+        """Send an error back that nobody has pressed anything for."""
+        if not app.is_stranger:
+            return self._back(rejected)
+        told = fill(
+            '<p>{name} asked for what it cannot have: {why}.</p>\n<p><a href="{url}">Go on to '
+            "{place}</a></p>",
+            name=app.name,
+            why=rejected.description,
+            url=self._back_url(rejected),
+            place=place_of(rejected.redirect_uri),
+        )
+        return page(_FAILED, told, status=400)
+
+    def _back_url(self, rejected: Rejected) -> str:
+        return rules.answer_url(
             rejected.redirect_uri,
             self._deps.site.issuer,
             rejected.state,
             error=rejected.error,
             error_description=rejected.description.replace("`", "'"),
         )
-        return _redirect(url)
 
 
 def _read_query(query: str) -> dict[str, list[str]] | None:
@@ -313,4 +332,4 @@ def _redirect(url: str) -> Response:
 
 
 def _error_page(text: str, status: int) -> Response:
-    return page("This did not work", fill("<p>{text}</p>", text=text), status=status)
+    return page(_FAILED, fill("<p>{text}</p>", text=text), status=status)

@@ -88,7 +88,7 @@ def consent_page(
             fill('<form method="post" action="{path}">', path=path),
             hidden(csrf=question.csrf, request=question.query),
             *(_server(server, found, question.grants, seen) for server in servers),
-            fill(_UNTIL, time=_duration(question.deadline_s), place=_place(asked.redirect_uri)),
+            fill(_UNTIL, time=_duration(question.deadline_s), place=place_of(asked.redirect_uri)),
             _BUTTONS,
         ]
     )
@@ -156,7 +156,7 @@ def _duration(seconds: int) -> str:
     return f"{minutes // 60} hours"
 
 
-def _place(uri: str) -> str:
+def place_of(uri: str) -> str:
     """Where the answer goes to, in words."""
     parts = urlsplit(uri)
     if parts.scheme == "http" and parts.hostname in LOOPBACK:

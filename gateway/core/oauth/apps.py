@@ -42,6 +42,11 @@ class App(Struct, frozen=True, kw_only=True):
     site: str = ""
     humans: tuple[str, ...] = (ANYBODY,)
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it names itself: where it sends people, nobody here has looked at."""
+        return bool(self.site) or self.id.startswith(REGISTERED_PREFIX)
+
     def is_for(self, person: str) -> bool:
         """Whether this person may let it act for them."""
         return bool({ANYBODY, person} & set(self.humans))

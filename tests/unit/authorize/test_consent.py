@@ -265,6 +265,22 @@ async def test_an_app_named_by_its_document_shows_where_it_comes_from(world: Wor
     assert 'name="keep.shop.money"' not in text
 
 
+@pytest.mark.parametrize("changes", [{"scope": "everything"}, {"resource": f"{URL}/mcp/nowhere"}])
+async def test_a_link_leads_on_to_an_app_that_named_itself_only_by_a_press(
+    world: World, changes: dict[str, str]
+) -> None:
+    back = "https://evil.example/back"
+    made = {"redirect_uris": [back], "token_endpoint_auth_method": "none"}
+    registered = (await world.client.post("/oauth/register", json=made)).json()["client_id"]
+    described = "https://evil.example/client.json"
+    world.documents.documents[described] = Document(described, "Cozy", "evil.example", (back,))
+    for app in (registered, described):
+        reply = await world.ask(world.query(client_id=app, redirect_uri=back, **changes))
+        assert (reply.status_code, reply.headers.get("location")) == (400, None)
+        assert f'<a href="{back}?error=' in reply.text
+        assert "Go on to evil.example" in reply.text
+
+
 async def test_nothing_is_fetched_for_strangers(world: World) -> None:
     query = world.query(client_id="https://apps.example/client.json")
     reply = await world.ask(query, who=None)
