@@ -147,6 +147,7 @@ async def test_a_repeated_name_or_uri_is_no_request(world: World, extra: str) ->
         ({"resource": "https://other.example/mcp"}, "invalid_target"),
         ({"authorization_details": "[]"}, "invalid_authorization_details"),
         ({"request_uri": "https://evil.example/r"}, "request_not_supported"),
+        ({"request": "eyJhbGciOiJub25lIn0.e30."}, "request_not_supported"),
         ({"prompt": "none"}, "interaction_required"),
         ({"resource": f"{URL}/mcp/elsewhere"}, "access_denied"),
     ],
@@ -158,6 +159,14 @@ async def test_what_else_is_wrong_is_told_to_the_app(
     assert back["error"] == error
     assert (back["state"], back["iss"]) == ("st-1", URL)
     assert "code" not in back
+
+
+async def test_a_state_that_is_too_long_is_told_to_the_app_and_not_carried_back(
+    world: World,
+) -> None:
+    assert sent_back(await world.answer(world.query(state="s" * 2_048)))["state"] == "s" * 2_048
+    back = sent_back(await world.ask(world.query(state="s" * 2_049)))
+    assert (back["error"], "state" in back) == ("invalid_request", False)
 
 
 async def test_a_repeated_parameter_is_told_to_the_app(world: World) -> None:
