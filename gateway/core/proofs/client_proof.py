@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from gateway.core.canonical import canonicalize
 from gateway.core.errors import CredentialError
 from gateway.core.oauth.client_assertion import SKEW_S, find_assertion_fault
 from gateway.core.ports import AssertionReader, SpentNames
@@ -48,6 +49,7 @@ class AssertionDesk:
         if find_assertion_fault(claims, named, self._audiences, now_s) is not None:
             return None
         # 4. One that was overheard. Spent durably, so that a restart does not revive it.
-        name = hashlib.sha256(f"client-assertion.{named}.{claims.jti}".encode()).digest()
+        said = canonicalize(["client-assertion", named, claims.jti])  # ids and names have dots
+        name = hashlib.sha256(said).digest()
         until_s = int(claims.exp) + SKEW_S
         return client if await self._spent.spend(name, until_s, now_s) else None

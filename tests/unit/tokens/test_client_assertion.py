@@ -142,6 +142,13 @@ async def test_a_jti_may_not_come_back_in_a_new_assertion(served: World) -> None
     assert await error_of(served, again) == "invalid_client"
 
 
+async def test_no_client_uses_up_the_names_of_another_s_assertions(world: World) -> None:
+    world.connect(keyed(HOLDER), keyed(STRANGER, id="keyed.eu"))
+    assert await error_of(world, build(world, jti="eu.7")) == "none"
+    theirs = build(world, STRANGER, iss="keyed.eu", sub="keyed.eu", jti="7")
+    assert await error_of(world, theirs) == "none"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
