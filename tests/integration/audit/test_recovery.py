@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from gateway.adapters.audit.audit_files import list_segments
 from gateway.adapters.audit.audit_verify import verify
+from gateway.core.approvals.holds import Hold
 from gateway.core.errors import ConfigurationError
+from gateway.core.kills.kill import Kill, build_kill_lift, build_kill_set
+from gateway.core.records.audit_admin import build_hold, build_redact
 from tests.integration.audit.parts import Open, note_entry, records_of
 
 
@@ -58,6 +62,41 @@ async def test_a_batch_torn_at_any_byte_is_cut_and_kept_aside(
         assert verify(directory).valid
         kept.unlink()
         assert segment.exists()
+
+
+@pytest.mark.req("GW-13", "GW-18")
+async def test_a_log_brings_back_what_no_older_state_may_undo(open_log: Open) -> None:
+    person = Kill(id="a" * 32, kind="human", target="olga", at=0)
+    agent = Kill(id="b" * 32, kind="agent", target="bot", at=0)
+    kept = Hold(id="kept", subject="key-1", state="set", nonce="n" * 43, asked_by="ann")
+    gone = replace(kept, id="gone", subject="key-2")
+    log = open_log()
+    await log.start()
+    entries = (
+        build_kill_set(person, "op-1", lambda name: f"key-of-{name}"),
+        build_kill_set(agent, "op-2", str),
+        build_kill_lift(agent, "op-3", str, why="command"),
+        note_entry(4, type="run.end", fields={"run": "run-1"}),
+        build_hold("hold.set", "op-5", kept, confirmed_by="ben"),
+        build_hold("hold.set", "op-6", gone, confirmed_by="ben"),
+        build_hold("hold.release", "op-7", gone, confirmed_by="ben"),
+        build_redact("op-8", by="ann", key_id="key-3", basis="request", openings=0, reason="asked"),
+        note_entry(9, type="registry.change", fields={"entry": "agent:bot", "version": 3}),
+    )
+    receipts = [await log.record(entry) for entry in entries]
+    await log.close()
+    again = open_log()
+    found = again.recovered
+    assert found.ended_runs == {"run-1"}
+    assert found.holds == {"kept": "key-1", "gone": None}
+    assert found.redacted == {"key-3": receipts[7].seq}
+    assert {name: kill and kill.kind for name, kill in found.kills.items()} == {
+        person.id: "human",
+        agent.id: None,
+    }
+    assert found.stopped.voids("key-of-olga", 1_700_000_000)
+    assert found.registered == {"agent:bot": 3}
+    await again.close()
 
 
 async def test_a_second_torn_batch_does_not_overwrite_the_first(
