@@ -129,7 +129,7 @@ deny contains {"code": "no"} if input.version == 1
 
 deny contains {"code": "bombed"} if {
 	items := input.context.args.items
-	count([1 | some a in items; some b in items; some c in items; a + b + c < 0]) > 0
+	count([1 | some a in items; some b in items; some c in items; a + b + c == -1]) > 0
 }
 """
 
