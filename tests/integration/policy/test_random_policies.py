@@ -199,6 +199,9 @@ DIFFERENT = {
     "some, of a rule": "x contains v if { some i; v := input.two[i] }\n\ni := 1",
     "some, of an import": "import input.one as i\n\nx contains v if { some i; v := input.two[i] }",
     "some, in every": "x if { i := 1; every v in input.two { some i; input.two[i] == v } }",
+    "a head, undefined for one of several": "x contains v.a if some v in input.many",
+    "a head, undefined for one of them": "x[i] := v.a if some i, v in input.many",
+    "a head that iterates": "h contains input.list[i] if input.a\n\nx if count(h) == 0",
     "an import and a rule": "import input.a as g\n\ng := 3\n\nx := g",
     "another not": "import future.keywords.not\n\nx if { n := false; not {n} }",
     "another not, among all words": "import future.keywords\n\nx if { n := false; not {n} }",
@@ -214,6 +217,7 @@ def test_what_the_engines_read_differently_is_refused(form: str, tmp_path: Path)
         build_bundle({"t.rego": source}, {})
     (tmp_path / "t.rego").write_text(source)
     document = {"a": "k", "b": "k", "list": [], "o": {"a": 1, "b": 2}, "one": 1, "two": [5, 6]}
+    document["many"] = [{"a": 1}, {}]
     ours = ask_regorus("t", source, [document])[0, "t"]
     theirs = ask_opa(tmp_path, ["t"], [document])[0, "t"]
     assert isinstance(ours, dict)

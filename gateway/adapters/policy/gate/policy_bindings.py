@@ -12,7 +12,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from gateway.adapters.policy.gate.policy_names import bindings
-from gateway.adapters.policy.gate.policy_portable import below, mistake_at, written_name
+from gateway.adapters.policy.gate.policy_portable import (
+    above_queries,
+    below,
+    mistake_at,
+    written_name,
+)
 from gateway.adapters.policy.gate.policy_rules import Definitions
 from gateway.adapters.policy.policy_builtins import ALLOWED
 from gateway.adapters.policy.policy_faults import Mistake
@@ -220,7 +225,7 @@ def _declared_again(query: list[Node], around: set[str], text: bytes) -> Iterato
     """Yield (name, span) of what a query declares by `some` although it is known around it."""
     seen, bound = set(around), set(around)
     inner: list[list[Node]] = []
-    for kind, body in _above_queries(query):
+    for kind, body in above_queries(query):
         if kind in {*CLOSURES, "Every"}:
             heads = [body.get(part) for part in ("term", "key", "value")]
             inner.append([*body["query"]["stmts"], *heads])
@@ -235,20 +240,6 @@ def _declared_again(query: list[Node], around: set[str], text: bytes) -> Iterato
             bound |= {name for name, _ in pattern_names(bound_here, text)}
     for each in inner:
         yield from _declared_again(each, bound - {"_"}, text)
-
-
-def _above_queries(node: object) -> Iterator[tuple[str, Any]]:
-    """Yield (kind, body) of every node below one, but of those in comprehensions and `every`."""
-    if isinstance(node, list):
-        for item in node:
-            yield from _above_queries(item)
-    elif isinstance(node, dict):
-        for kind, body in node.items():
-            yield kind, body
-            if kind == "Every":
-                yield from _above_queries(body["domain"])
-            elif kind not in {*CLOSURES, "span"}:
-                yield from _above_queries(body)
 
 
 def _declaring_some(kind: str, body: Any) -> list[Node]:  # noqa: ANN401

@@ -16,6 +16,7 @@ from gateway.adapters.policy.gate.policy_counts import find_counted_texts
 from gateway.adapters.policy.gate.policy_data_faults import find_data_faults
 from gateway.adapters.policy.gate.policy_digits import find_digit_faults
 from gateway.adapters.policy.gate.policy_guards import find_unguarded
+from gateway.adapters.policy.gate.policy_heads import find_head_faults
 from gateway.adapters.policy.gate.policy_items import find_item_faults
 from gateway.adapters.policy.gate.policy_literals import find_literal_faults
 from gateway.adapters.policy.gate.policy_names import find_unknown_names, suggest
@@ -177,6 +178,7 @@ def _find_faults(
         yield from _unread_scopes(source)
         yield from find_unknown_names(source, definitions)
         yield from find_binding_faults(source, definitions)
+        yield from find_head_faults(source, definitions)
         yield from find_digit_faults(source)
         yield from find_item_faults(source)
         yield from find_literal_faults(source)

@@ -7,6 +7,7 @@ cases are in docs/opa.md. Two more stand in `policy_ast` (`negated`, `fallible`)
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from gateway.adapters.policy.policy_faults import Mistake
 from gateway.adapters.policy.policy_package import Source
@@ -140,6 +141,20 @@ def _negated(node: object) -> Iterator[Node]:
     for kind, body in below(node):
         if kind == "NotExpr":
             yield body["expr"]
+
+
+def above_queries(node: object) -> Iterator[tuple[str, Any]]:
+    """Yield (kind, body) of every node below one, but of those in comprehensions and `every`."""
+    if isinstance(node, list):
+        for item in node:
+            yield from above_queries(item)
+    elif isinstance(node, dict):
+        for kind, body in node.items():
+            yield kind, body
+            if kind == "Every":
+                yield from above_queries(body["domain"])
+            elif kind not in {*CLOSURES, "span"}:
+                yield from above_queries(body)
 
 
 def below(node: object, *, closures: bool = True) -> Iterator[tuple[str, Node]]:
