@@ -202,6 +202,8 @@ DIFFERENT = {
     "a head, undefined for one of several": "x contains v.a if some v in input.many",
     "a head, undefined for one of them": "x[i] := v.a if some i, v in input.many",
     "a head that iterates": "h contains input.list[i] if input.a\n\nx if count(h) == 0",
+    "an index below not, bound below it": 'x if { not input.o[y]; y = "c" }',
+    "an index below not, found below it": "x if { not input.o[y]; input.list == []; [y] = [7] }",
     "an import and a rule": "import input.a as g\n\ng := 3\n\nx := g",
     "another not": "import future.keywords.not\n\nx if { n := false; not {n} }",
     "another not, among all words": "import future.keywords\n\nx if { n := false; not {n} }",

@@ -166,3 +166,35 @@ def test_a_rule_of_another_file_is_bound_around_a_some_too() -> None:
 )
 def test_a_name_may_be_declared_again_where_the_first_one_is_not_around(rule: str) -> None:
     build_bundle({"t.rego": f"package policies.t\n\n{rule}\n"}, {})
+
+
+@pytest.mark.parametrize(
+    ("rule", "column"),
+    [
+        ("x if { not known[to]; to = input.to }\n\nknown := {1}", 18),
+        ("x if { not known[to]; input.list[_] = to }\n\nknown := {1}", 18),
+        ("x if { not known[to]; input.list[to] }\n\nknown := {1}", 18),
+        ("x if { not known[[to, 2]]; to = input.to }\n\nknown := {[1, 2]}", 19),
+        ("x := [1 | not known[to]; to = input.to]\n\nknown := {1}", 21),
+        ("x if { every y in input.list { not known[to]; to = y } }\n\nknown := {1}", 42),
+    ],
+)
+def test_an_index_below_not_is_bound_above_it(rule: str, column: int) -> None:
+    said = refused(rule)
+    assert f"t.rego:3:{column}: `to` is an index below `not` and bound only below it" in said
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "x if { to = input.to; not known[to] }\n\nknown := {1}",
+        "x if { some to in input.list; not known[to] }\n\nknown := {1}",
+        "x if { input.list[to]; not known[to] }\n\nknown := {1}",
+        "x(to) if not known[to]\n\nknown := {1}",
+        "x if { every to in input.list { not known[to] } }\n\nknown := {1}",
+        "x if { not known[to] }\n\nto := 1\n\nknown := {1}",
+        "x if { [1 | not known[to]] == []; to = input.to }\n\nknown := {1}",
+    ],
+)
+def test_an_index_below_not_that_is_bound_above_it_passes(rule: str) -> None:
+    build_bundle({"t.rego": f"package policies.t\n\n{rule}\n"}, {})

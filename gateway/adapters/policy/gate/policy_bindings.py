@@ -2,8 +2,8 @@
 
 The embedded engine takes an object as a pattern for part of what it is held against, OPA for all of
 it; it binds anew, with `=`, what is bound around an `every`; it takes a name given twice for its
-last value; and by `some` it declares nothing anew that is bound around. The cases are in
-docs/opa.md. Bundles of earlier versions are not asked.
+last value; by `some` it declares nothing anew that is bound around; and below `not` it waits for no
+index to be bound. The cases are in docs/opa.md. Bundles of earlier versions are not asked.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ _SHADOWED: Final = (
     "name_shadowed",
     "is bound around this `some` already: the embedded engine takes that one or fails, OPA another",
     "use another name",
+)
+_LATER: Final = (
+    "bound_below_not",
+    "is an index below `not` and bound only below it: there the embedded engine takes every index",
+    "bind it above the `not`",
 )
 _ONE: Final = (
     "abs", "array.reverse", "base64.decode", "base64.encode", "base64.is_valid",
@@ -219,6 +224,9 @@ def _shadowed(source: Source, rule: Node, definitions: Definitions) -> Iterator[
         for name, span in _declared_again([*body.whole, *body.values], given, text):
             code, message, hint = _SHADOWED
             yield Mistake(source.path, *place(text, span), code, f"`{name}` {message}", hint)
+        for name, span in _bound_below_not([*body.whole, *body.values], given, text):
+            code, message, hint = _LATER
+            yield Mistake(source.path, *place(text, span), code, f"`{name}` {message}", hint)
 
 
 def _declared_again(query: list[Node], around: set[str], text: bytes) -> Iterator[tuple[str, Node]]:
@@ -240,6 +248,27 @@ def _declared_again(query: list[Node], around: set[str], text: bytes) -> Iterato
             bound |= {name for name, _ in pattern_names(bound_here, text)}
     for each in inner:
         yield from _declared_again(each, bound - {"_"}, text)
+
+
+def _bound_below_not(
+    query: list[Node], around: set[str], text: bytes
+) -> Iterator[tuple[str, Node]]:
+    """Yield (name, span) of each index below a `not` that a later statement of a query binds."""
+    bound = set(around)
+    waiting: list[tuple[str, Node]] = []
+    for statement in query:
+        negated = "NotExpr" in statement.get("literal", {})
+        for kind, body in above_queries(statement):
+            if negated and kind == "RefBrack":
+                found = pattern_names(body["index"], text)
+                waiting += [each for each in found if each[0] not in {*bound, "_"}]
+            elif not negated:
+                patterns = (*bindings(kind, body), *_declaring_some(kind, body))
+                bound |= {name for each in patterns for name, _ in pattern_names(each, text)}
+    yield from (each for each in waiting if each[0] in bound)
+    for kind, body in above_queries(query):
+        if kind in {*CLOSURES, "Every"}:
+            yield from _bound_below_not(body["query"]["stmts"], bound, text)
 
 
 def _declaring_some(kind: str, body: Any) -> list[Node]:  # noqa: ANN401
