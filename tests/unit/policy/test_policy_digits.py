@@ -83,3 +83,15 @@ def test_bits_of_other_things_are_an_error_that_denies(expression: str, given: s
 def test_no_move_is_backwards(expression: str) -> None:
     with pytest.raises(RuntimeError):
         evaluate(expression, "-1")
+
+
+@pytest.mark.parametrize("value", ["-v", "-input.n", "-count([1])", "[1, -v][1]"])
+def test_a_minus_before_what_is_not_written_out_fails_and_is_refused(value: str) -> None:
+    assert "write `0 - x`" in refused(f"r := {value} if v := 5")
+    with pytest.raises(RuntimeError):
+        evaluate(value, "5")
+
+
+def test_a_minus_before_a_number_is_let_through() -> None:
+    build_bundle({"t.rego": "package policies.t\n\nr := -5 - -1\n"}, {})
+    assert evaluate("-5 - v", "1") == -6

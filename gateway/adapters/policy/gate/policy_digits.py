@@ -1,4 +1,4 @@
-"""Numbers that a policy writes out, and how far `bits.lsh` moves.
+"""Numbers that a policy writes out, a minus before others, and how far `bits.lsh` moves.
 
 OPA keeps a number as it is written, and writes it so (`json.marshal(1000.0)`); the embedded engine
 keeps a double. Bundles of earlier versions are not asked.
@@ -26,6 +26,11 @@ _LONG: Final = (
     "OPA keeps all digits of this number, the embedded engine about 15",
     "write fewer digits",
 )
+_MINUS: Final = (
+    "minus_of_value",
+    "the embedded engine knows a minus before numbers that are written out, and fails on this",
+    "write `0 - x`",
+)
 _SHIFT: Final = (
     "shift_unbounded",
     "`bits.lsh` by many places, or by what is known only later, can take all memory of an OPA",
@@ -41,6 +46,8 @@ def find_digit_faults(source: Source) -> Iterator[Mistake]:
             digits = written(text, body["span"])
             if not digits.lstrip("-").isdigit() and (fault := _fault(digits)):
                 yield mistake_at(source, {kind: body}, *fault)
+        elif kind == "UnaryExpr" and "Number" not in body["expr"]:
+            yield mistake_at(source, body["expr"], *_MINUS)
         elif kind == "Call" and written_name(body["fcn"]) == "bits.lsh" and _is_open(body):
             yield mistake_at(source, {kind: body}, *_SHIFT)
 
