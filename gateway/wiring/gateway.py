@@ -39,7 +39,6 @@ from gateway.core.calls.ledger import Ledger
 from gateway.core.errors import CountersignError
 from gateway.core.records.call_records import build_orphan
 from gateway.core.releases.halting import STEP_S
-from gateway.core.tokens.ended_runs import EndedRuns
 from gateway.dispatch import Step
 from gateway.http.app import GatewayApp
 from gateway.http.wire_guard import GuardedProtocol
@@ -55,7 +54,7 @@ from gateway.wiring.broker import (
     load_manifests,
 )
 from gateway.wiring.decisions import Decisions, start_decisions
-from gateway.wiring.forgetting import forget_unknown
+from gateway.wiring.forgetting import Forgetting
 from gateway.wiring.keys import KEYS_CHECK_S, build_token_keys
 from gateway.wiring.kill import find_credentials, start_kill_switch
 from gateway.wiring.notices import start_notices
@@ -71,8 +70,6 @@ from gateway.wiring.witness import build_witnessing
 SWEEP_S: Final = 1.0
 SNAPSHOT_S: Final = 30.0
 FLUSH_S: Final = 10.0
-OVER_S: Final = 900
-"""How long a run must be over before what it spent is forgotten: longer than any call takes."""
 GRACE_S: Final = 20
 _log: Final = structlog.get_logger("gateway")
 
@@ -104,8 +101,9 @@ class Gateway:
         )
         self._decisions: Decisions
         self._policy: PolicyInUse  # once the log has said which bundle decides
-        self._ended_runs = EndedRuns()
-        self._pruned_s = 0
+        self._forgetting = Forgetting(
+            self._ledger, self._runs, lambda: self._clock.now_ns() // 1_000_000_000
+        )
         self._kept_changes = -1
         self._audit: FileAuditLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -134,9 +132,7 @@ class Gateway:
         await self._build_transports(transports, pool, refresher)
         await refresher.refresh_all()
         # 4. The path, then everything that was under way when the gateway last stopped.
-        self._ended_runs.add(await self._runs.find_ended(self._clock.now_ns() // 1_000_000_000))
-        # A state put back from a backup does not know them: what was ended stays ended.
-        self._ended_runs.add(audit.recovered.ended_runs)
+        await self._forgetting.begin(audit.recovered.ended_runs)
         registered = await open_registry(
             config, state=self._state, audit=audit, clock=self._clock, ids=self._ids
         )
@@ -200,7 +196,7 @@ class Gateway:
         await audit.start(apart=True, failed=_tell_failed_log)
         # Before the state is first kept anew, which says that it has seen all of the log.
         await end_undone_sign_ins(audit.recovered.sign_ins, self._state)
-        await forget_unknown(self._ledger, self._runs, self._clock)
+        await self._forgetting.forget_unknown()
         self._stack.push_async_callback(self.tidy)
         return audit
 
@@ -311,7 +307,7 @@ class Gateway:
             ),
             transports=transports,
             refresher=refresher,
-            ended_runs=self._ended_runs,
+            ended_runs=self._forgetting.ended,
             registered=registered,
             kills=kills,
             people=build_people(
@@ -346,21 +342,8 @@ class Gateway:
         )
 
     async def tidy(self) -> None:
-        """Keep what families spent, with the sequence number from which the log goes on.
-
-        Families of runs that have been over for a while are let go first. INVARIANT: a run whose
-        spending is forgotten is ended for good, before it is forgotten; a clock that jumps ahead
-        and back would otherwise hand a live run its whole budget again.
-        """
-        now_s = self._clock.now_ns() // 1_000_000_000
-        until_s = now_s - OVER_S
-        if self._ended_runs.is_ahead_of(now_s):
-            self._ended_runs.go_back(await self._runs.find_ended(now_s))
-            self._pruned_s = until_s
-        over = await self._runs.end_over(self._pruned_s, until_s)
-        self._pruned_s = max(self._pruned_s, until_s)
-        self._ended_runs.let_go(over, until_s)
-        self._ledger.forget(over)
+        """Keep what families spent, with the sequence number from which the log goes on."""
+        await self._forgetting.tidy()
         if self._audit is not None:
             await self._ledger_store.keep(self._ledger, self._audit)
 

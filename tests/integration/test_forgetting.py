@@ -101,7 +101,7 @@ async def test_a_clock_that_jumps_ahead_and_back_gives_no_run_its_budget_again(
         await gateway._runs.create_run(build_run("longer", now_s + 36_000))  # noqa: SLF001
         for run_id in ("spent", "longer"):
             gateway._ledger.family(run_id).calls = 3  # noqa: SLF001
-        ended = gateway._ended_runs  # noqa: SLF001 - what every token is held against
+        ended = gateway._forgetting.ended  # noqa: SLF001 - what every token is held against
         clock.ahead_ns = HOUR_NS
         await gateway.tidy()
         clock.ahead_ns = 0

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 class EndedRuns:
     """The runs that ended before their deadlines, and how far all others are over.
 
-    A run's id is let go once its deadline has passed. INVARIANT: no token outlives the deadline of
-    its run, so what was let go is refused by its time; also if the clock was set back since.
+    A run's id is let go once its deadline has passed. INVARIANT: of each run that has ended the id
+    is known, or its deadline lies before `over_s`; no token outlives the deadline of its run, so
+    what was let go is refused by its time, whatever the clock is set to.
     """
 
     def __init__(self) -> None:
@@ -25,15 +26,15 @@ class EndedRuns:
         return run_id in self._ids or expires_at < self._over_s
 
     def let_go(self, run_ids: Iterable[str], over_s: int) -> None:
-        """Forget these runs: their deadlines lie before `over_s`, as do all that were let go."""
-        self._over_s = over_s
+        """Forget these runs: all that are over before `over_s` have ended."""
+        self._over_s = max(self._over_s, over_s)
         self._ids.difference_update(run_ids)
 
     def is_ahead_of(self, now_s: int) -> bool:
-        """Whether the clock shows a time at which runs that were let go had not ended."""
+        """Whether the clock was set back to where tokens are refused by a time that is to come."""
         return now_s < self._over_s
 
-    def go_back(self, run_ids: Iterable[str]) -> None:
-        """Take the runs that had ended, as the clock is now; their ids count again."""
+    def go_back(self, run_ids: Iterable[str], over_s: int) -> None:
+        """Take all that have ended of the runs whose deadlines do not lie before `over_s`."""
         self._ids.update(run_ids)
-        self._over_s = 0
+        self._over_s = over_s

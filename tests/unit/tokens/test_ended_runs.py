@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.tokens.ended_runs import EndedRuns
@@ -27,13 +27,16 @@ class Desk:
         self.ended.add([run_id])
 
     def tidy(self, now_s: int) -> None:
+        over_s = now_s - GRACE_S
         if self.ended.is_ahead_of(now_s):
-            self.ended.go_back([run_id for run_id in self.kept if RUNS[run_id] > now_s])
-        over = {run_id for run_id, deadline in RUNS.items() if deadline < now_s - GRACE_S}
+            self.ended.go_back([one for one in self.kept if RUNS[one] >= over_s], over_s)
+        over = {run_id for run_id, deadline in RUNS.items() if deadline < over_s}
         self.kept |= over
-        self.ended.let_go(over, now_s - GRACE_S)
+        self.ended.let_go(over, over_s)
 
 
+@example([(1_901, None), (1_000, None), (100, None)])
+@example([(1_901, None), (1_500, None), (700, None)])
 @given(st.lists(st.tuples(st.integers(0, 12_000), st.sampled_from([None, *RUNS])), max_size=12))
 def test_whatever_a_clock_shows_no_token_of_an_ended_run_is_good_and_every_other_is(
     steps: list[tuple[int, str | None]],
