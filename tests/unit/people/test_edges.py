@@ -94,6 +94,20 @@ def test_a_password_is_the_same_on_every_keyboard() -> None:
     assert find_password_fault("p" * 300, "") is not None
 
 
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ("eleven char", "at least 12"),
+        ("correct horse battery " * 12, "at most 256"),
+        ("abababababababab", "more different"),
+        ("the OLGA who likes gardens", "your own name"),
+    ],
+)
+def test_a_password_that_will_not_do_is_told_why(password: str, why: str) -> None:
+    assert why in str(find_password_fault(password, "Olga"))
+    assert find_password_fault("c" + "orrect horse!" * 19 + "12345678", "Olga") is None
+
+
 def test_a_change_by_the_person_is_by_nobody_else() -> None:
     own = build_human_change("op", who="Ann", change="password_set", by="ann")
     assert [one.path for one in own.openings] == ["person"]
