@@ -37,6 +37,7 @@ class Desk:
 
 @example([(1_901, None), (1_000, None), (100, None)])
 @example([(1_901, None), (1_500, None), (700, None)])
+@example([(2_950, None), (1_995, None), (1_100, None), (999, None)])
 @given(st.lists(st.tuples(st.integers(0, 12_000), st.sampled_from([None, *RUNS])), max_size=12))
 def test_whatever_a_clock_shows_no_token_of_an_ended_run_is_good_and_every_other_is(
     steps: list[tuple[int, str | None]],
