@@ -50,10 +50,7 @@ def test_recursion_through_packages_is_found(tmp_path: Path) -> None:
 
 
 def test_what_only_looks_like_recursion_passes(tmp_path: Path) -> None:
-    rules = (
-        "x := 1\ny if {\n\tx := 2\n\tx == 2\n}\nz(x) := x\nw := z(x)\n"
-        "a := data.policies.b.c\n"
-    )
+    rules = "x := 1\ny if {\n\tx := 2\n\tx == 2\n}\nz(x) := x\nw := z(x)\na := data.policies.b.c\n"
     assert (
         gate(tmp_path, a=HEAD + rules, b="package policies.b\nc := 1\na := data.policies.a.x\n")
         == []
