@@ -38,6 +38,20 @@ def is_literal(node: Node) -> bool:
     return unwrap(node)[0] in _LITERALS
 
 
+def literal_value(kind: str, body: Node) -> object:
+    """Return what is written out; 0 stands for any number."""
+    if kind in {"Null", "Number"}:
+        return None if kind == "Null" else 0
+    return body["value"]
+
+
+def bound_to_nothing(value: Node) -> Node:
+    """Return the statement `[] := value`."""
+    nothing: Node = {"Array": {"items": []}}
+    bound = {"op": "ColEq", "lhs": nothing, "rhs": value}
+    return {"literal": {"Expr": {"expr": {"AssignExpr": bound}}}}
+
+
 def place(text: bytes, span: Node) -> tuple[int, int]:
     """Return (row, column) of a span, both from 1; a column counts bytes, as OPA counts."""
     start = span["start"]

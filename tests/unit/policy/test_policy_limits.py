@@ -132,6 +132,18 @@ def test_a_function_that_checks_leaves_nothing_out_of_what_was_checked_before(
     assert codes(tmp_path, f"{RULES['number']}\n\n{permits(*conditions)}") == []
 
 
+@pytest.mark.parametrize("check", ["is_string(args.n)", "is_array(args.n)"])
+@pytest.mark.parametrize(
+    "made", ["some x in [args.n]", "x := args.n", "some x in [args.n]; x != 1"]
+)
+def test_a_check_of_another_type_makes_no_function_answer_to_what_it_leaves_out(
+    tmp_path: Path, check: str, made: str
+) -> None:
+    permit = permits(check, f"sum([number(x) | {made}]) <= 100")
+    rules = f"{RULES['number']}\n\n{permit}"
+    assert codes(tmp_path, rules) == [("unguarded_comparison", rules.count("\n"))]
+
+
 def test_what_a_rule_leaves_out_of_a_set_is_not_added_up(tmp_path: Path) -> None:
     filled = "amounts contains n if {\n\tsome x in args.list\n\tn := number(x)\n}"
     rules = f"{RULES['number']}\n\n{filled}\n\n{permits('sum(amounts) <= 100')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gateway.adapters.policy.gate.policy_kinds import CHECKS, COLLECTION, OPEN, TYPE_NAMES
+from gateway.adapters.policy.gate.policy_kinds import CHECKS, COLLECTION, OPEN, TEXTS, TYPE_NAMES
 from gateway.adapters.policy.gate.policy_made import Checks, Key, is_raw, lasts
 from gateway.adapters.policy.gate.policy_uses import TRUE, Summary, word_of
 from gateway.adapters.policy.gate.policy_values import Locals
@@ -32,24 +32,30 @@ def establish(statements: list[Node], scope: Locals) -> None:
     scope.read(statements)
     # What holds under a `with` says nothing of the input as it is.
     plain = [each["literal"] for each in statements if not each.get("with_mods")]
-    _add(scope.guarded, (pair for each in plain for pair in _said_by(each, scope)))
+    _add(scope, (pair for each in plain for pair in _said_by(each, scope)))
     # A guard may stand on another one, and may be written below what it guards.
-    while _add(scope.guarded, [pair for each in plain for pair in _guards(each, scope)]):
+    while _add(scope, [pair for each in plain for pair in _guards(each, scope)]):
         pass
     if len(scope.guarded) != len(scope.outer_guarded):
         scope.read(statements)
 
 
-def _add(guarded: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> bool:
+def _add(scope: Locals, pairs: Iterable[tuple[Key, int]]) -> bool:
     """Add what is established; return whether that says more than before."""
-    more = False
+    more, guarded = False, scope.guarded
     for key, kinds in pairs:
         before = guarded.get(key, OPEN)
         after = kinds if before == OPEN else (before & kinds or before)
+        scope.never |= not _widened(before) & _widened(kinds)
         if key not in guarded or after != before:
             guarded[key] = after
             more = True
     return more
+
+
+def _widened(kinds: int) -> int:
+    """Return the types that something of these may turn out to have."""
+    return ~0 if kinds & OPEN else kinds | (TEXTS if kinds & TEXTS else 0)
 
 
 def _said_by(statement: Node, scope: Locals) -> Guards:

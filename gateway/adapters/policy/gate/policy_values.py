@@ -21,6 +21,7 @@ from gateway.adapters.policy.gate.policy_kinds import (
     only,
 )
 from gateway.adapters.policy.gate.policy_made import (
+    MIXED,
     NOTHING,
     SHIPPED,
     TRUSTED,
@@ -52,8 +53,10 @@ from gateway.adapters.policy.policy_syntax import (
     CLOSURES,
     REFERENCES,
     Node,
+    bound_to_nothing,
     declared,
     is_literal,
+    literal_value,
     names_in,
     path_asked,
     pattern_names,
@@ -93,6 +96,8 @@ class Locals:
         self._bound: set[str] = set(self._keys)
         self.guarded: dict[Key, int] = dict(outer.guarded) if outer else {}
         self.outer_guarded = dict(self.guarded)
+        self.never = False
+        """Whether it asks of something to be of two types, and so never holds."""
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -207,7 +212,7 @@ class Locals:
         if kind in CLOSURES:
             return self._closure(kind, body)
         if is_literal(node):
-            return Value(kinds=kind_of(_literal(kind, body)))
+            return Value(kinds=kind_of(literal_value(kind, body)))
         return self._composed(kind, body)
 
     def at(self, key: Key) -> Value:
@@ -260,8 +265,10 @@ class Locals:
         return within(member(whole), around)
 
     def _closure(self, kind: str, body: Node) -> Value:
-        inner = self.inside(body["query"])
         heads = [body[part] for part in ("term", "key", "value") if part in body]
+        # What its head asks for has to be there, as if it were bound in the last statement.
+        stmts = [*body["query"]["stmts"], *map(bound_to_nothing, heads)]
+        inner = self.inside({"stmts": stmts})
         values = [inner.value(head) for head in heads]
         found, left = hold(_CLOSURE_KINDS[kind], values), inner.left_out(heads, values)
         return Value(found.own, found.inner | left, found.kinds, found.members)
@@ -275,6 +282,7 @@ class Locals:
         keys = {key for each in found for key in each.own | each.inner if isinstance(key, tuple)}
         keys |= self._iterated()
         left = mixed_of(keys - {*self.outer_guarded, *map(self.origin_of, self.outer_guarded)})
+        left |= {MIXED} if self.never else NOTHING
         if len(self.guarded) == len(self.outer_guarded):
             return left
         mine, self.guarded = self.guarded, self.outer_guarded
@@ -490,9 +498,3 @@ class Locals:
             self._given[key] = value
             if origin is not None:
                 self._origins[key] = origin
-
-
-def _literal(kind: str, body: Node) -> object:
-    if kind in {"Null", "Number"}:
-        return None if kind == "Null" else 0
-    return body["value"]
