@@ -144,6 +144,13 @@ def test_a_check_of_another_type_makes_no_function_answer_to_what_it_leaves_out(
     assert codes(tmp_path, rules) == [("unguarded_comparison", rules.count("\n"))]
 
 
+def test_a_deny_that_asks_of_a_value_to_be_of_two_types_is_told(tmp_path: Path) -> None:
+    deny = f"{DENY} {{\n\tcalled\n\tis_string(args.n)\n\tnumber(args.n) > 100\n}}"
+    spoken = f"known if is_number(args.n)\n\n{DENY} {{\n\tcalled\n\tnot known\n}}"
+    rules = "\n\n".join([f"{PERMIT} {{\n\tcalled\n}}", RULES["number"], spoken, deny])
+    assert [code for code, _ in codes(tmp_path, rules)] == ["limit_silenced"]
+
+
 def test_what_a_rule_leaves_out_of_a_set_is_not_added_up(tmp_path: Path) -> None:
     filled = "amounts contains n if {\n\tsome x in args.list\n\tn := number(x)\n}"
     rules = f"{RULES['number']}\n\n{filled}\n\n{permits('sum(amounts) <= 100')}"

@@ -104,7 +104,7 @@ def test_a_name_that_means_nothing_is_refused_with_what_was_meant(
 
 def test_names_that_are_bound_without_a_declaration_pass(tmp_path: Path) -> None:
     rules = (
-        "x if {\n\ty = input.phase\n\ty == 1\n}\nz if input.list[i] == i\n"
+        'x if {\n\ty = input.phase\n\ty == "call"\n}\nz if input.list[i] == i\n'
         "w if {\n\twalk(input, [p, v])\n\tv == p\n}\nf(a, [b, [c]]) := [a, b, c]\n"
         "u := [k | some k, _ in {}]\n"
     )

@@ -66,6 +66,10 @@ _WHY: Final = "null is below every number, a text above"
 _TEXTS: Final = ("String", "RawString")
 _ORDERS: Final = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 _NO_VALUES: Final = frozenset({"span", "fcn", "field"})
+_NEVER: Final = (
+    "this never holds: it asks of one value to be of two types",
+    "leave out one of the checks, or the function that asks for another type",
+)
 
 
 class Body:
@@ -108,6 +112,8 @@ class Body:
         self._conclude()
 
     def _conclude(self) -> None:
+        if self._locals.never:
+            self._fault(self._alternative.whole[0]["span"], "limit_silenced", *_NEVER)
         needs = narrowed([self._locals.established(), *self._needs])
         known = {**self._inside, **needs}
         limited = {key: known.get(key, NUMBER) for key in self._limited}
